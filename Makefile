@@ -1,0 +1,62 @@
+# Every target is one line that calls the tool; logic lives in the tool.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EVENTS ?= 200000
+SEED ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench clean
+
+##@ See it work
+demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
+	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
+
+##@ Before the window
+plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
+	@$(BIN)/backfill plan
+calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
+	@$(BIN)/backfill calibrate
+
+##@ During the window
+backfill: $(VENV)/.demo ## Hash, locate and link; stop and repeat at will, it resumes
+	@$(BIN)/backfill run
+status: $(VENV)/.demo ## Where the run stands
+	@$(BIN)/backfill status
+quarantine: $(VENV)/.demo ## Rows whose text is no address, and why
+	@$(BIN)/backfill quarantine list
+
+##@ After the run
+verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when everything is covered
+	@$(BIN)/backfill verify
+report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
+	@$(BIN)/backfill report
+migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
+	@$(BIN)/alembic upgrade head
+server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
+	@$(BIN)/backfill server stop
+
+##@ Development
+test: $(VENV)/.dev ## All tests, on a real PostgreSQL
+	@$(BIN)/pytest -n 2
+lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
+	@$(BIN)/python -m benchmarks
+clean: ## Stop the embedded server; remove .venv, .backfill and caches
+	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop; fi; rm -rf $(VENV) .backfill build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One virtual environment, two depths. constraints.txt pins every version, build tools included.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Backfill needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what Backfill needs into $(VENV)"
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing what the tests need into $(VENV)"
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,117 @@
+"""Everything that can go wrong, as one small hierarchy.
+
+The docstring of a class is its message; ``{names}`` in it are filled from keyword arguments, which
+stay readable as attributes. A message names the file, table, row key or setting and what to do
+next, and never holds a raw address or the salt. ``cli.py`` alone turns an error into a line and an
+exit code.
+"""
+
+import inspect
+from typing import Any
+
+
+class BackfillError(Exception):
+    """Backfill could not go on."""
+
+    exit_code = 2  # 2: the operator has to change something; 1: the answer is "no"
+
+    def __init__(self, **detail: Any) -> None:
+        self.detail = detail
+        for name, value in detail.items():
+            setattr(self, name, value)
+        text = " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
+        super().__init__(text.format(**detail))
+
+
+class SettingInvalid(BackfillError):
+    """{setting}: {problem}."""
+
+
+class PlanInvalid(BackfillError):
+    """Plan {path}: {problem}. docs/plan.md describes every key."""
+
+
+class UnknownJob(BackfillError):
+    """No job is called {job}. The plan has: {known}."""
+
+
+class SaltMissing(BackfillError):
+    """No salt is set. Set BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE to the salt of the live application."""
+
+
+class SaltUnusable(BackfillError):
+    """The salt from {source} is unusable: {problem}."""
+
+
+class SaltMismatch(BackfillError):
+    """The salt is not the one that key id {key_id} stood for in an earlier run. Set the earlier salt, or
+    name the new one by a key id of its own in BACKFILL_KEY_ID."""
+
+
+class GeoFileUnusable(BackfillError):
+    """Geo database {path}: {problem}. Set BACKFILL_GEOIP_DB to a GeoLite2-City or GeoIP2-City file."""
+
+
+class GeoFileMissing(BackfillError):
+    """No geo database is set. Set BACKFILL_GEOIP_DB to a GeoLite2-City or GeoIP2-City file."""
+
+
+class DatabaseUnreachable(BackfillError):
+    """Cannot connect to {url}: {problem}. Check BACKFILL_DATABASE_URL and that the server is up."""
+
+
+class DatabaseFailed(BackfillError):
+    """The database answered with an error: {problem} ({sqlstate}). What was committed stays; run the same
+    command again when the cause is mended."""
+
+    exit_code = 1
+
+
+class ServerTooOld(BackfillError):
+    """The server is PostgreSQL {version}; Backfill needs 14 or newer (TID range scans). Upgrade the server."""
+
+
+class PoolerInTheWay(BackfillError):
+    """A transaction-pooling proxy stands between us and the server, and session locks do not work through
+    it. Point BACKFILL_DATABASE_URL at the server itself."""
+
+
+class SchemaUnfit(BackfillError):
+    """{problem}"""
+
+
+class EmbeddedServerFailed(BackfillError):
+    """The embedded PostgreSQL in {home} {problem}"""
+
+
+class DatabaseNotEmpty(BackfillError):
+    """Database {database} is not empty ({found}). The demo fills only an empty one: create a new database
+    and name it in BACKFILL_DATABASE_URL."""
+
+
+class CalibrationFailed(BackfillError):
+    """{problem}"""
+
+
+class RunInProgress(BackfillError):
+    """Another command is driving run {run} ({holder}). Wait for it, or stop it first."""
+
+
+class RunFailed(BackfillError):
+    """Run {run} failed: {problem}. `backfill status` says where it stands; `backfill run` resumes it."""
+
+    exit_code = 1
+
+
+class NoRun(BackfillError):
+    """This database has no {what} yet. Start with `{command}`."""
+
+
+class WrongCount(BackfillError):
+    """{subject}: the count given is {given}, the count found is {found}. Nothing was changed. Look with
+    `{look}`, then repeat with the count you mean."""
+
+
+class MigrationsMissing(BackfillError):
+    """The alembic folder was not found beside the package ({path}). Run Backfill from a checkout of its
+    repository."""

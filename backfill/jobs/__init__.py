@@ -1,0 +1,1 @@
+"""What is done to rows: one noun a file, its SQL beside it."""

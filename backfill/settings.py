@@ -1,0 +1,75 @@
+"""Environment and options, as one frozen ``Settings``.
+
+Every field is read from ``BACKFILL_<NAME>``; an empty variable counts as unset. Secrets are
+``SecretStr`` and are never printed, nor is a rejected value.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backfill.errors import SettingInvalid
+
+OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it may be dropped
+BATCH_BLOCKS = 2_000  # 16 MB of heap: 8 passes of it stayed under 0.5 s each at 2 million events
+PASSES = 8  # a pass an eighth of the rows: 40-70 % heap-only updates instead of none
+DDL_LOCK_TIMEOUT_MS = 300  # a waiting ACCESS EXCLUSIVE lock queues every writer behind it
+
+
+class Settings(BaseSettings):
+    """What the operator chose. Field descriptions are the documentation of the variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BACKFILL_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL to work on; unset: an embedded one under BACKFILL_HOME"
+    )
+    ip_salt: SecretStr | None = Field(None, description="the live application's salt")
+    ip_salt_file: Path | None = Field(None, description="a file that holds the salt")
+    key_id: str = Field(
+        "default", pattern=r"^[\w.-]{1,64}$", description="your name for this salt, kept on record"
+    )
+    geoip_db: Path | None = Field(None, description="GeoLite2-City or GeoIP2-City database file")
+    plan: Path | None = Field(None, description="TOML plan file; unset: the built-in plan for PyPI's schema")
+    home: Path = Field(Path(".backfill"), description="folder of the embedded server and the demo's salt")
+    ledger_schema: str = Field(
+        "backfill",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        validation_alias="BACKFILL_SCHEMA",
+        description="schema of the ledger in the target database",
+    )
+    restore_point: str | None = Field(
+        None, description="name of the backup you could go back to; gates ask for it"
+    )
+    observe: float | None = Field(
+        None,
+        ge=0,
+        description=f"seconds a raw column must stay unwritten before its drop; default {OBSERVE_SECONDS:.0f}, 0 on a demo database",
+    )
+    batch_blocks: int = Field(BATCH_BLOCKS, ge=1, le=1_000_000, description="heap blocks (8 kB) a batch")
+    passes: int = Field(PASSES, ge=1, le=64, description="passes over each batch; a power of two")
+    workers: int = Field(2, ge=1, le=64, description="worker processes for the link phase")
+    lock_timeout_ms: int = Field(
+        DDL_LOCK_TIMEOUT_MS, ge=1, description="longest wait of a schema change for its lock, in milliseconds"
+    )
+
+    @classmethod
+    def load(cls, **options: object) -> Self:
+        """Read the environment; *options* given (not None) win. Raises ``SettingInvalid``."""
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            return cls(**given)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else "settings"
+            variable = name if name.startswith("BACKFILL_") else f"BACKFILL_{name.upper()}"
+            raise SettingInvalid(setting=variable, problem=first["msg"]) from None
