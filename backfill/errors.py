@@ -115,3 +115,9 @@ class WrongCount(BackfillError):
 class MigrationsMissing(BackfillError):
     """The alembic folder was not found beside the package ({path}). Run Backfill from a checkout of its
     repository."""
+
+
+class RunPaused(BackfillError):
+    """Run {run} stopped at a checkpoint, as told. `backfill run` goes on from there."""
+
+    exit_code = 3  # neither done nor failed: a script can tell

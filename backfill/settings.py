@@ -7,7 +7,7 @@ Every field is read from ``BACKFILL_<NAME>``; an empty variable counts as unset.
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backfill.errors import SettingInvalid
@@ -61,6 +61,15 @@ class Settings(BaseSettings):
     lock_timeout_ms: int = Field(
         DDL_LOCK_TIMEOUT_MS, ge=1, description="longest wait of a schema change for its lock, in milliseconds"
     )
+
+    @field_validator("passes")
+    @classmethod
+    def _power_of_two(cls, passes: int) -> int:
+        if passes & (passes - 1):
+            raise ValueError(
+                "must be a power of two: a pass takes the rows whose hash has its number in the low bits"
+            )
+        return passes
 
     @classmethod
     def load(cls, **options: object) -> Self:

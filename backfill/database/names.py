@@ -1,4 +1,4 @@
-"""Tables and columns of the plan as composed SQL identifiers."""
+"""Tables and columns of the plan as composed SQL."""
 
 from psycopg2 import sql
 
@@ -8,3 +8,14 @@ from backfill.plan import Table
 def table(part: Table) -> sql.Identifier:
     """``"schema"."table"``."""
     return sql.Identifier(part.schema_, part.table)
+
+
+def regclass(part: Table) -> sql.Composed:
+    """``'"schema"."table"'::regclass``, for the catalog's functions."""
+    quoted = ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))
+    return sql.SQL("{}::regclass").format(sql.Literal(quoted))
+
+
+def column(alias: str, name: str) -> sql.Identifier:
+    """``"alias"."column"``."""
+    return sql.Identifier(alias, name)

@@ -1,0 +1,36 @@
+"""Discards: a column that goes without being kept; all there is to know is whether it is still written."""
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.coverage.record import Kind, Record
+from backfill.database.engine import rows
+from backfill.database.inspection import has_column
+from backfill.database.names import table
+from backfill.plan import Discard
+
+COUNT = sql.SQL(
+    "select count(*), count({column}), max({time}) filter (where {column} is not null) from {table}"
+)
+
+
+def observe(connection: Connection, discard: Discard) -> Record:
+    """Rows, rows with a value, and the newest of those."""
+    if not has_column(connection, discard, discard.column):
+        ((total,),) = rows(connection, sql.SQL("select count(*) from {}").format(table(discard)))
+        return Record(discard.name, Kind.DISCARD, True, {"rows": total, "raw": 0}, (), raw_rows=0)
+    statement = COUNT.format(
+        column=sql.Identifier(discard.column),
+        time=sql.Identifier(discard.time) if discard.time else sql.SQL("null::text"),
+        table=table(discard),
+    )
+    ((total, raw, newest),) = rows(connection, statement)
+    return Record(
+        table=discard.name,
+        kind=Kind.DISCARD,
+        covered=True,  # nothing of it is kept, so nothing can be missing
+        counts={"rows": total, "raw": raw},
+        reasons=(),
+        raw_rows=raw,
+        newest_raw=None if newest is None else str(newest),
+    )

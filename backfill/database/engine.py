@@ -1,0 +1,204 @@
+"""One way to the server: URL, engine, session settings, and the few calls SQLAlchemy Core lacks.
+
+Addresses go to the server by COPY into text columns alone: psycopg2 writes bound values into the
+statement text, which reaches the server log and ``pg_stat_activity``.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import sql
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from backfill.database.embedded import EmbeddedServer
+from backfill.errors import (
+    BackfillError,
+    DatabaseFailed,
+    DatabaseUnreachable,
+    PoolerInTheWay,
+    ServerTooOld,
+    SettingInvalid,
+)
+from backfill.settings import Settings
+
+OLDEST_SERVER = 140_000  # TID range scans and hashtid() came with PostgreSQL 14
+CONNECT_SECONDS = 10
+
+# What a session of ours starts with. Ours are the short transactions; a lock we cannot have soon is
+# retried rather than queued for, since others queue behind us.
+SESSION = """
+    set application_name = 'backfill';
+    set client_encoding = 'UTF8';
+    set lock_timeout = '10s';
+    set idle_in_transaction_session_timeout = '10min';
+    set jit = off
+"""
+
+
+def target_url(settings: Settings) -> URL:
+    """The database to work on; starts the embedded server when none is named. Raises ``SettingInvalid``."""
+    if settings.database_url is None:
+        return make_url(EmbeddedServer(settings.home).ensure())
+    try:
+        url = make_url(settings.database_url.get_secret_value())
+    except (ArgumentError, ValueError):
+        # The parser's own message repeats the text, password and all.
+        raise SettingInvalid(
+            setting="BACKFILL_DATABASE_URL",
+            problem="not a URL such as postgresql://user:password@host:5432/database "
+            "(several hosts: ?host=h1:5432&host=h2:5432)",
+        ) from None
+    if url.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise SettingInvalid(
+            setting="BACKFILL_DATABASE_URL", problem=f"{url.drivername} is not PostgreSQL; use postgresql://"
+        )
+    # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed.
+    return url.set(drivername="postgresql+psycopg2")
+
+
+def make_engine(url: URL, *, ledger_schema: str) -> Engine:
+    """An engine whose sessions have our settings and whose ledger tables live in *ledger_schema*."""
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=2,
+        max_overflow=-1,
+        pool_pre_ping=True,  # a pooled connection may have died with the server between two batches
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+        execution_options={"schema_translate_map": {None: ledger_schema}},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(SESSION)
+        connection.commit()
+
+    return engine
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine for *settings*, proved to reach a server that we can work with.
+
+    Raises ``DatabaseUnreachable``, ``ServerTooOld``, ``PoolerInTheWay``.
+    """
+    url = target_url(settings)
+    engine = make_engine(url, ledger_schema=settings.ledger_schema)
+    try:
+        _check_server(engine)
+    except (DBAPIError, psycopg2.Error) as error:
+        engine.dispose()
+        raise DatabaseUnreachable(
+            url=url.render_as_string(hide_password=True), problem=problem_of(error)
+        ) from error
+    except BackfillError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _check_server(engine: Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        version = driver(first).server_version
+        if version < OLDEST_SERVER:
+            raise ServerTooOld(version=version // 10_000)
+        # Two idle clients never share a server process, unless a proxy lends the same one to both.
+        pids = set()
+        for connection in (first, second):
+            pids.add(value(connection, sql.SQL("select pg_backend_pid()")))
+            connection.rollback()
+        if len(pids) == 1:
+            raise PoolerInTheWay
+
+
+def driver(connection: Connection) -> Any:
+    """The psycopg2 connection beneath; its type is untyped in SQLAlchemy."""
+    return connection.connection.driver_connection
+
+
+def execute(
+    connection: Connection, statement: sql.Composable, values: Any = None
+) -> psycopg2.extensions.cursor:
+    """Run a composed statement in *connection*'s transaction and return its cursor."""
+    if not connection.in_transaction():
+        connection.begin()  # psycopg2 opens one anyway; SQLAlchemy has to know, or commit() does nothing
+    cursor: psycopg2.extensions.cursor = driver(connection).cursor()
+    cursor.execute(statement, values)
+    return cursor
+
+
+def value(connection: Connection, statement: sql.Composable, values: Any = None) -> Any:
+    """The first column of the first row; ``None`` where there is none."""
+    with execute(connection, statement, values) as cursor:
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def rows(connection: Connection, statement: sql.Composable, values: Any = None) -> list[tuple[Any, ...]]:
+    """All rows."""
+    with execute(connection, statement, values) as cursor:
+        return cursor.fetchall()
+
+
+# COPY's text format: backslash first, then what ends a field or a line.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def copy_in(
+    connection: Connection,
+    into: sql.Composable,
+    columns: Sequence[str],
+    records: Iterable[Sequence[str | None]],
+) -> int:
+    """COPY *records* (text or None) into *columns* of *into*; returns their number."""
+    buffer, count = io.StringIO(), 0
+    for record in records:
+        buffer.write("\t".join("\\N" if field is None else field.translate(_ESCAPES) for field in record))
+        buffer.write("\n")
+        count += 1
+    buffer.seek(0)
+    statement = sql.SQL("copy {} ({}) from stdin").format(
+        into, sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    if not connection.in_transaction():
+        connection.begin()
+    with driver(connection).cursor() as cursor:
+        cursor.copy_expert(statement, buffer)
+    return count
+
+
+# What a server says in words that may hold a value of a row: data exceptions, violated constraints,
+# and what a function or trigger of the application raises.
+_MAY_QUOTE_VALUES = ("22", "23", "P0", "42")
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The five-character code of a driver error, wrapped or not; None for a lost connection."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(origin, "pgcode", None)
+
+
+def problem_of(error: BaseException) -> str:
+    """A driver error in one line that cannot hold an address."""
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    state = sqlstate_of(error)
+    primary = getattr(getattr(origin, "diag", None), "message_primary", None)
+    if state is not None and state.startswith(_MAY_QUOTE_VALUES) and state not in {"42501", "42P01", "42703"}:
+        return type(origin).__name__
+    return " ".join(str(primary or origin or error).split()) or type(error).__name__
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into ``DatabaseFailed``, once, at the edge."""
+    try:
+        yield
+    except (DBAPIError, psycopg2.Error) as error:
+        raise DatabaseFailed(
+            problem=problem_of(error), sqlstate=sqlstate_of(error) or "connection lost"
+        ) from error

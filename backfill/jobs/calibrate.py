@@ -1,0 +1,96 @@
+"""Calibrate: which hash scheme explains the hashes that the live application has stored.
+
+A live hash is the truth. When ours differ, every ban and every correlation would silently break,
+so a run refuses to start until the configured scheme explains all of them, or the operator has
+accepted the exact number of strays.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from sqlalchemy import Engine
+
+from backfill.addresses import Reason, canonicalise
+from backfill.database.engine import rows
+from backfill.database.heap import heap_of, ranges
+from backfill.database.names import table
+from backfill.errors import CalibrationFailed
+from backfill.hashing import Salt
+from backfill.plan import Addresses, Scheme
+
+BLOCKS = 5_000  # addresses are read 40 MB at a time
+
+PAIRS = sql.SQL("""
+    select host(known.{address}), masklen(known.{address}), known.{hash}
+      from {addresses} as known
+     where known.{hash} is not null and {in_range}
+""")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many of the stored pairs each scheme explains."""
+
+    pairs: int
+    explained: Mapping[Scheme, int]
+
+    def best(self) -> Scheme:
+        """The scheme that explains most; the configured order decides a tie."""
+        return max(self.explained, key=lambda scheme: self.explained[scheme])
+
+
+def spellings(host: str, masklen: int) -> set[str]:
+    """The texts whose hash a row may rightly carry: its canonical form, and its own spelling.
+
+    The edge hashes what it saw; where that was ``::ffff:1.2.3.4``, so was the hash.
+    """
+    address = canonicalise(host)
+    found = {host if masklen == (128 if ":" in host else 32) else f"{host}/{masklen}"}
+    if not isinstance(address, Reason):
+        found.add(str(address))
+    return found
+
+
+def calibrate(engine: Engine, addresses: Addresses, salt: Salt) -> Calibration:
+    """Try every scheme on every stored (address, hash) pair."""
+    hashers: dict[Scheme, Callable[[str], str]] = {scheme: salt.hasher(scheme) for scheme in Scheme}
+    pairs, explained = 0, dict.fromkeys(Scheme, 0)
+    with engine.begin() as connection:
+        blocks = heap_of(connection, addresses).blocks
+    for span in ranges(blocks, BLOCKS):
+        statement = PAIRS.format(
+            address=sql.Identifier(addresses.address),
+            hash=sql.Identifier(addresses.hash),
+            addresses=table(addresses),
+            in_range=span.holds("known"),
+        )
+        with engine.begin() as connection:
+            found = rows(connection, statement)
+        for host, masklen, live in found:
+            pairs += 1
+            texts = spellings(host, masklen)
+            for scheme, hasher in hashers.items():
+                explained[scheme] += live in {hasher(text) for text in texts}
+    return Calibration(pairs, explained)
+
+
+def require(calibration: Calibration, scheme: Scheme, accepted_strays: int) -> int:
+    """The number of strays. Raises ``CalibrationFailed`` unless it is the accepted one."""
+    strays = calibration.pairs - calibration.explained[scheme]
+    if strays == accepted_strays:
+        return strays
+    best = calibration.best()
+    if best is not scheme and calibration.explained[best] > calibration.explained[scheme]:
+        advice = (
+            f"{best} explains {calibration.explained[best]:,}: name it in the plan (scheme under [hash]), "
+            "if that is what the live application does"
+        )
+    elif calibration.explained[scheme] == 0:
+        advice = "no scheme explains any: the salt is probably not the live application's"
+    else:
+        advice = f"look into the {strays:,} others, or accept them with --accept-strays {strays}"
+    raise CalibrationFailed(
+        problem=f"{scheme} explains {calibration.explained[scheme]:,} of {calibration.pairs:,} live hashes; "
+        f"{advice}. Nothing was changed."
+    )

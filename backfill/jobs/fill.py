@@ -1,0 +1,117 @@
+"""Fill: hash and geo for rows of the address table that the live application left without.
+
+Rows whose inet value is an odd spelling go last and together: which of them carries the hash of
+their address can be told only from all of them.
+"""
+
+import time
+import uuid
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.database.engine import copy_in, execute, rows
+from backfill.database.names import table
+from backfill.jobs import duplicates, resolve
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import batches
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.quarantine import DUPLICATE
+from backfill.plan import Addresses
+
+UNFILLED = sql.SQL("""
+    select host(known.{address})
+      from {addresses} as known
+     where {in_range}
+       and (known.{hash} is null or coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb)
+       and masklen(known.{address}) = case family(known.{address}) when 4 then 32 else 128 end
+       and not known.{address} <<= '::ffff:0:0/96'
+""")
+
+FILL_ODD = sql.SQL("""
+    update {addresses} as known
+       set {hash} = coalesce(known.{hash}, case when not exists (
+               select from {addresses} as other where other.{hash} = odd.hash) then odd.hash end),
+           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), odd.geo)
+      from backfill_odd as odd
+     where known.{key}::text = odd.key
+""")
+
+QUARANTINE = sql.SQL("""
+    insert into {quarantine} as entry (table_name, row_key, reason, run_id)
+    select {name}, odd.key, {reason}, {run} from backfill_odd as odd
+    on conflict (table_name, row_key) do nothing  -- one that was merged stays merged
+""")
+
+RELEASE = sql.SQL("""
+    delete from {quarantine} as entry
+     where entry.table_name = {name} and entry.decision_id is null
+       and not exists (select from backfill_odd as odd where odd.key = entry.row_key)
+""")
+
+
+def process(
+    engine: Engine,
+    schema: str,
+    addresses: Addresses,
+    resolver: Resolver,
+    batch: Batch,
+    lease: uuid.UUID,
+) -> Account:
+    """Fill one range of the address table; live values stay. Raises ``LeaseLost``."""
+    statement = UNFILLED.format(
+        address=sql.Identifier(addresses.address),
+        hash=sql.Identifier(addresses.hash),
+        geo=sql.Identifier(addresses.geo),
+        addresses=table(addresses),
+        in_range=batch.range.holds("known"),
+    )
+    with engine.begin() as connection:
+        texts = [text for (text,) in rows(connection, statement)]
+    resolved = list(resolver.resolve(texts))
+    started = time.monotonic()
+    with engine.begin() as connection:
+        batches.hold(connection, batch, lease)
+        written = 0
+        if resolved:
+            written = resolve.enter(
+                connection, schema, addresses, resolver, resolved, resolve.KNOWN_ADDRESSES
+            )
+        account = Account(rows=len(texts), written=written)
+        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+    return account
+
+
+def settle_odd_rows(
+    connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, run_id: int
+) -> int:
+    """Fill odd rows that stand alone, quarantine duplicates; returns the number of duplicates."""
+    twins, alone = duplicates.find(connection, addresses)
+    resolved = {one.raw: one for one in resolver.resolve({str(row.address) for row in alone})}
+    names = {
+        "addresses": table(addresses),
+        "key": sql.Identifier(addresses.key),
+        "hash": sql.Identifier(addresses.hash),
+        "geo": sql.Identifier(addresses.geo),
+        "quarantine": sql.Identifier(schema, "quarantine"),
+        "name": sql.Literal(addresses.name),
+        "reason": sql.Literal(DUPLICATE),
+        "run": sql.Literal(run_id),
+    }
+    execute(
+        connection,
+        sql.SQL("create temporary table backfill_odd (key text, hash text, geo jsonb) on commit drop"),
+    )
+    into = sql.Identifier("backfill_odd")
+    lone = (
+        (row.key, resolved[str(row.address)].hash, resolved[str(row.address)].geo)
+        for row in alone
+        if row.lacks_hash or row.lacks_geo
+    )
+    if copy_in(connection, into, ["key", "hash", "geo"], lone):
+        execute(connection, FILL_ODD.format(**names))
+    execute(connection, sql.SQL("truncate backfill_odd"))
+    copy_in(connection, into, ["key"], ([row.key] for pair in twins for row in pair.others))
+    execute(connection, RELEASE.format(**names))
+    execute(connection, QUARANTINE.format(**names))
+    return sum(len(pair.others) for pair in twins)

@@ -1,0 +1,143 @@
+"""Link: every event row gets its address row and its own geo, set-based, in the server.
+
+A batch goes over its blocks in K passes, a transaction each. Updating in block order visits each
+page once, finds it full, and doubles the heap; in passes, page pruning frees what the one before
+left: 40-70 % heap-only updates instead of none, a quarter to a third less WAL and heap (K = 8).
+"""
+
+import time
+import uuid
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.addresses import MAX_LENGTH
+from backfill.database.engine import execute, value
+from backfill.database.names import regclass, table
+from backfill.jobs.conditions import lacks_geo, unlinked
+from backfill.ledger import address_map, batches
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.quarantine import TOO_LONG
+from backfill.plan import Job
+
+
+class TableRewritten(Exception):
+    """The table got a new file (VACUUM FULL, CLUSTER): block positions of the plan mean nothing now."""
+
+
+LINK = sql.SQL("""
+    update {table} as event
+       set {assignments}
+      from {map} as map
+     where map.raw = event.{raw}
+       and map.address_id is not null                     -- a text that is no address links nowhere
+       and (event.{link} is null or ({needs_geo}))        -- idempotent
+       and {in_range}
+       and {in_pass}
+""")
+
+SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
+SET_GEO = sql.SQL("""
+    {extra} = case when {needs_geo}
+                   then coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb) || map.geo
+                   else event.{extra} end                 -- jsonb || NULL would wipe the column
+""")
+
+# Rows are spread over the passes by where they lie. The last pass takes whatever is left, so that
+# a row that live traffic moved between two passes is not missed.
+IN_PASS = sql.SQL("hashtid(event.ctid) & {mask} = {number}")
+
+QUARANTINE = sql.SQL("""
+    insert into {quarantine} as entry (table_name, row_key, reason, run_id)
+    select {name}, event.{key}::text, coalesce(map.reason, {too_long}), {run}
+      from {table} as event
+      left join {map} as map on map.raw = event.{raw}
+     where {in_range} and {unlinked}
+       and (map.reason is not null or length(event.{raw}) > {max_length})
+    on conflict (table_name, row_key)
+        do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
+""")
+
+
+def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
+    """Raises ``TableRewritten`` when blocks lie elsewhere; the lock keeps them in place until commit."""
+    execute(connection, sql.SQL("lock table {} in row exclusive mode").format(table(job)))
+    now = value(connection, sql.SQL("select pg_relation_filenode({})").format(regclass(job)))
+    if now != filenode:
+        raise TableRewritten
+
+
+def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, number: int) -> int:
+    """One pass over the range; returns the rows written."""
+    extra = None if job.extra is None else sql.Identifier(job.extra)
+    needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
+    assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
+    if extra is not None:
+        assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
+    last = number == batch.passes - 1
+    statement = LINK.format(
+        table=table(job),
+        map=address_map.name(schema),
+        raw=sql.Identifier(job.raw),
+        link=sql.Identifier(job.link),
+        assignments=sql.SQL(", ").join(assignments),
+        needs_geo=needs_geo,
+        in_range=batch.range.holds("event"),
+        in_pass=sql.SQL("true")
+        if last
+        else IN_PASS.format(mask=sql.Literal(batch.passes - 1), number=sql.Literal(number)),
+    )
+    with execute(connection, statement) as cursor:
+        return cursor.rowcount
+
+
+def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch) -> int:
+    """Put the range's rows that cannot be linked on record; returns their number."""
+    statement = QUARANTINE.format(
+        quarantine=sql.Identifier(schema, "quarantine"),
+        name=sql.Literal(job.name),
+        key=sql.Identifier(job.key),
+        raw=sql.Identifier(job.raw),
+        table=table(job),
+        map=address_map.name(schema),
+        run=sql.Literal(batch.run_id),
+        too_long=sql.Literal(TOO_LONG),
+        max_length=sql.Literal(MAX_LENGTH),
+        in_range=batch.range.holds("event"),
+        unlinked=unlinked(job),
+    )
+    with execute(connection, statement) as cursor:
+        return cursor.rowcount
+
+
+def run_pass(
+    connection: Connection, schema: str, job: Job, batch: Batch, lease: uuid.UUID, filenode: int
+) -> tuple[Account, int]:
+    """The batch's next pass, in *connection*'s transaction; returns its account and the passes done.
+
+    Raises ``LeaseLost``, ``MapIncomplete``, ``TableRewritten``; nothing is written then.
+    """
+    started = time.monotonic()
+    number = batches.hold(connection, batch, lease)
+    if number >= batch.passes:  # committed, and the answer was lost on its way to us
+        return Account(), number
+    address_map.require_complete(connection, schema, batch.run_id)
+    check_filenode(connection, job, filenode)
+    written = link_rows(connection, schema, job, batch, number)
+    last = number == batch.passes - 1
+    quarantined = quarantine_rows(connection, schema, job, batch) if last else 0
+    account = Account(written=written, quarantined=quarantined)
+    batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+    return account, number + 1
+
+
+def process(engine: Engine, schema: str, job: Job, batch: Batch, lease: uuid.UUID, filenode: int) -> Account:
+    """All passes that are left of one range, a transaction each."""
+    written = quarantined = 0
+    done = batch.passes_done
+    while done < batch.passes:
+        with engine.begin() as connection:
+            account, done = run_pass(connection, schema, job, batch, lease, filenode)
+        written += account.written
+        quarantined += account.quarantined
+    return Account(written=written, quarantined=quarantined)

@@ -1,0 +1,226 @@
+"""Resolve: each distinct text once → canonical form → hash and geo → one row in the address table.
+
+All computing happens here, in the client; the salt never reaches the server. A batch reads the
+distinct texts of a block range that the map does not have yet, computes without a transaction
+open, and writes addresses, map, lookups and its own checkpoint in one.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.addresses import MAX_LENGTH, Reason, canonicalise
+from backfill.database.engine import copy_in, execute, rows
+from backfill.database.names import table
+from backfill.geo import KEYS, GeoDatabase
+from backfill.jobs.conditions import lacks_geo
+from backfill.ledger import address_map, batches, runs
+from backfill.ledger.batches import Account, Batch
+from backfill.plan import Addresses, Job
+
+
+class Resolved(NamedTuple):
+    """A text and what became of it, as COPY wants it: text or None."""
+
+    raw: str
+    address: str | None
+    hash: str | None
+    geo: str | None  # JSON
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Text → ``Resolved``; holds the salt inside the hash function and the open geo database."""
+
+    hash_address: Callable[[str], str]
+    geo: GeoDatabase
+
+    def resolve(self, texts: Iterable[str]) -> Iterator[Resolved]:
+        """Each text once; never raises for a text."""
+        for raw in texts:
+            address = canonicalise(raw)
+            if isinstance(address, Reason):
+                yield Resolved(raw, None, None, None, address.value)
+                continue
+            text = str(address)
+            record = self.geo.lookup(address)
+            yield Resolved(raw, text, self.hash_address(text), json.dumps(record) if record else None, None)
+
+
+TEXTS = sql.SQL("""
+    select text.raw
+      from (select distinct event.{raw} as raw
+              from {table} as event
+             where {in_range}
+               and event.{raw} is not null and length(event.{raw}) <= {max_length}
+               and (event.{link} is null or {lacks_geo})) as text
+     where not exists (select from {map} as map where map.raw = text.raw)
+""")
+
+COUNT = sql.SQL("""
+    select count(*), count(*) filter (where event.{raw} is not null and event.{link} is not null)
+      from {table} as event where {in_range}
+""")
+
+# Emptied by each commit; statistics 0, or an autovacuum-less ANALYZE by hand would log the values.
+INCOMING = sql.SQL("""
+    create temporary table if not exists backfill_incoming (
+        raw text, address text, hash text, geo jsonb, reason text
+    ) on commit delete rows
+""")
+
+# Locks are taken in the order of the addresses: two upserts in opposite orders deadlock.
+ADD_ADDRESSES = sql.SQL("""
+    insert into {addresses} ({address}, {hash}, {geo})
+    select distinct on (incoming.address::inet) incoming.address::inet, incoming.hash, incoming.geo
+      from backfill_incoming as incoming
+     where incoming.reason is null
+       and not exists (select from {addresses} as known where known.{address} = incoming.address::inet)
+     order by incoming.address::inet
+    on conflict do nothing
+""")
+
+# The hash may already be another row's, the same address in another spelling: that one is told to
+# the operator as a duplicate, and the canonical row waits without a hash.
+ADD_WITHOUT_HASH = sql.SQL("""
+    insert into {addresses} ({address}, {geo})
+    select distinct on (incoming.address::inet) incoming.address::inet, incoming.geo
+      from backfill_incoming as incoming
+     where incoming.reason is null
+       and not exists (select from {addresses} as known where known.{address} = incoming.address::inet)
+     order by incoming.address::inet
+    on conflict do nothing
+""")
+
+# What the live application left empty; what it wrote stays.
+FILL_ADDRESSES = sql.SQL("""
+    with wanted as materialized (
+        select distinct on (known.{key}) known.{key} as key, incoming.hash, incoming.geo
+          from backfill_incoming as incoming
+          join {addresses} as known on known.{address} = incoming.address::inet
+         where incoming.reason is null
+           and (known.{hash} is null
+                or (coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb and incoming.geo is not null))
+    ), locked as materialized (
+        select known.{key} as key from {addresses} as known
+         where known.{key} in (select key from wanted)
+         order by known.{address}
+           for update  -- filling a hash changes a unique key
+    )
+    update {addresses} as known
+       set {hash} = coalesce(known.{hash}, case when not exists (
+               select from {addresses} as other where other.{hash} = wanted.hash) then wanted.hash end),
+           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), wanted.geo)
+      from wanted join locked using (key)
+     where known.{key} = wanted.key
+""")
+
+# Geo for the events: what we looked up, else what the live application knows of the address, if it
+# has no key that readers would choke on. Wrapped once here instead of once a row.
+ADD_TO_MAP = sql.SQL("""
+    insert into {map} (raw, address_id, geo, reason)
+    select incoming.raw, known.{key},
+           case when incoming.geo is not null then jsonb_build_object('geoip_info', incoming.geo)
+                when jsonb_typeof(known.{geo}) = 'object' and known.{geo} <> '{{}}'::jsonb
+                     and known.{geo} - {keys}::text[] = '{{}}'::jsonb
+                then jsonb_build_object('geoip_info', known.{geo}) end,
+           incoming.reason
+      from backfill_incoming as incoming
+      left join {addresses} as known on known.{address} = incoming.address::inet
+     where incoming.reason is not null or known.{key} is not null
+    on conflict do nothing
+""")
+
+ADD_LOOKUPS = sql.SQL("""
+    insert into {lookups} (address_key, build, found)
+    select distinct on (1) known.{key}::text, {build}, incoming.geo is not null
+      from backfill_incoming as incoming
+      join {addresses} as known on known.{address} = incoming.address::inet
+     where incoming.reason is null
+     order by 1
+    on conflict do nothing
+""")
+
+
+NEW_TEXTS = (ADD_ADDRESSES, ADD_WITHOUT_HASH, FILL_ADDRESSES, ADD_LOOKUPS, ADD_TO_MAP)
+KNOWN_ADDRESSES = (ADD_LOOKUPS, FILL_ADDRESSES)
+
+
+def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> list[str]:
+    """Distinct texts of the range that need resolving and that the map lacks; at most 64 characters each."""
+    statement = TEXTS.format(
+        raw=sql.Identifier(job.raw),
+        link=sql.Identifier(job.link),
+        table=table(job),
+        in_range=batch.range.holds("event"),
+        max_length=sql.Literal(MAX_LENGTH),
+        lacks_geo=lacks_geo(job),
+        map=address_map.name(schema),
+    )
+    return [text for (text,) in rows(connection, statement)]
+
+
+def enter(
+    connection: Connection,
+    schema: str,
+    addresses: Addresses,
+    resolver: Resolver,
+    resolved: list[Resolved],
+    statements: Sequence[sql.SQL],
+) -> int:
+    """COPY resolved texts in and run *statements* over them; returns the rows of the last one."""
+    names = {
+        "addresses": table(addresses),
+        "key": sql.Identifier(addresses.key),
+        "address": sql.Identifier(addresses.address),
+        "hash": sql.Identifier(addresses.hash),
+        "geo": sql.Identifier(addresses.geo),
+        "map": address_map.name(schema),
+        "lookups": sql.Identifier(schema, "geo_lookups"),
+        "keys": sql.Literal(list(KEYS)),
+        "build": sql.Literal(resolver.geo.provenance.build),
+    }
+    execute(connection, INCOMING)
+    copy_in(connection, sql.Identifier("backfill_incoming"), Resolved._fields, resolved)
+    written = 0
+    for statement in statements:
+        with execute(connection, statement.format(**names)) as cursor:
+            written = cursor.rowcount
+    return written
+
+
+def process(
+    engine: Engine,
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    resolver: Resolver,
+    batch: Batch,
+    lease: uuid.UUID,
+) -> Account:
+    """Resolve one range. Raises ``LeaseLost``."""
+    count = COUNT.format(
+        raw=sql.Identifier(job.raw),
+        link=sql.Identifier(job.link),
+        table=table(job),
+        in_range=batch.range.holds("event"),
+    )
+    with engine.begin() as connection:
+        ((total, already),) = rows(connection, count)
+        texts = new_texts(connection, schema, job, batch)
+    resolved = list(resolver.resolve(texts))
+    started = time.monotonic()
+    with engine.begin() as connection:
+        batches.hold(connection, batch, lease)
+        entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS) if resolved else 0
+        runs.add_map_rows(connection, batch.run_id, entered)
+        account = Account(rows=total, already_linked=already, written=entered)
+        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+    return account

@@ -1,0 +1,102 @@
+"""The address map: raw text → address row and geo, for as long as a run lasts.
+
+UNLOGGED, so that raw addresses reach neither WAL nor standbys. That has its price, all measured:
+
+- it is empty after a crash of the server and on a promoted standby. A logged count in ``runs`` and
+  an equally unlogged marker tell a complete map from an emptied one; a mismatch restarts resolve;
+- ANALYZE would copy its values into ``pg_statistic``, which is logged: ``raw`` has statistics 0,
+  and ANALYZE then records the size alone, which is all that the planner needs;
+- a b-tree entry ends at about 2,700 bytes: texts of over 64 characters never enter.
+
+It is dropped as soon as the run that uses it has succeeded.
+"""
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import execute, value
+from backfill.database.names import regclass
+from backfill.plan import Addresses
+
+
+class MapIncomplete(Exception):
+    """The address map was emptied or is being rebuilt; links must not be made from it."""
+
+
+def name(schema: str) -> sql.Identifier:
+    """``raw text`` primary key, ``address_id`` (null: no address), ``geo`` (wrapped), ``reason``."""
+    return sql.Identifier(schema, "address_map")
+
+
+def marker(schema: str) -> sql.Identifier:
+    """One row a finished map: the run it is complete for. Emptied together with the map."""
+    return sql.Identifier(schema, "address_map_complete")
+
+
+def create(connection: Connection, schema: str, addresses: Addresses) -> None:
+    """An empty map with its marker, whatever was there before."""
+    drop(connection, schema)
+    key_type = value(
+        connection,
+        sql.SQL("""
+            select format_type(atttypid, atttypmod) from pg_attribute
+             where attrelid = {} and attname = %s and not attisdropped
+        """).format(regclass(addresses)),
+        (addresses.key,),
+    )
+    execute(
+        connection,
+        sql.SQL("""
+            create unlogged table {map} (
+                raw text primary key,
+                address_id {key_type},
+                geo jsonb,
+                reason text
+            );
+            alter table {map} alter raw set statistics 0;
+            alter table {map} alter address_id set statistics 0;
+            alter table {map} alter geo set statistics 0;
+            create unlogged table {marker} (run_id bigint primary key);
+        """).format(map=name(schema), marker=marker(schema), key_type=sql.SQL(key_type)),
+    )
+
+
+def drop(connection: Connection, schema: str) -> None:
+    """Remove map and marker, where they are."""
+    execute(connection, sql.SQL("drop table if exists {}, {}").format(name(schema), marker(schema)))
+
+
+def exists(connection: Connection, schema: str) -> bool:
+    """Whether there is a map, full or empty."""
+    return bool(value(connection, sql.SQL("select to_regclass(%s) is not null"), (f"{schema}.address_map",)))
+
+
+def count(connection: Connection, schema: str) -> int:
+    """Texts in the map."""
+    return int(value(connection, sql.SQL("select count(*) from {}").format(name(schema))))
+
+
+def complete(connection: Connection, schema: str, run_id: int) -> None:
+    """Mark the map as complete for that run."""
+    execute(
+        connection,
+        sql.SQL("insert into {} values (%s) on conflict do nothing").format(marker(schema)),
+        (run_id,),
+    )
+
+
+def is_complete(connection: Connection, schema: str, run_id: int) -> bool:
+    """Whether links may be made from the map."""
+    return exists(connection, schema) and bool(
+        value(
+            connection,
+            sql.SQL("select exists (select from {} where run_id = %s)").format(marker(schema)),
+            (run_id,),
+        )
+    )
+
+
+def require_complete(connection: Connection, schema: str, run_id: int) -> None:
+    """Raises ``MapIncomplete`` unless links may be made from the map, in this very transaction."""
+    if not is_complete(connection, schema, run_id):
+        raise MapIncomplete

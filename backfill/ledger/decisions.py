@@ -1,0 +1,28 @@
+"""Decisions: what an operator settled, merged, confirmed; with the exact count, who and when."""
+
+import getpass
+import os
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from backfill.ledger.tables import decisions
+
+
+def operator() -> str:
+    """The operating system's name for whoever typed the command."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in many containers
+        return f"uid {os.getuid()}"
+
+
+def record(connection: Connection, kind: str, table_name: str, count: int, **detail: Any) -> int:
+    """Enter a decision and return its number."""
+    who = connection.execute(select(func.concat(operator(), " as ", func.current_user()))).scalar()
+    number: int = connection.execute(
+        decisions.insert()
+        .values(kind=kind, table_name=table_name, count=count, detail=detail, decided_by=who)
+        .returning(decisions.c.id)
+    ).scalar_one()
+    return number

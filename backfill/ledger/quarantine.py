@@ -1,0 +1,86 @@
+"""Quarantine: rows that cannot be linked, by table, row key and reason; never by value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg2 import sql
+from sqlalchemy import Connection, func, select, update
+
+from backfill.database.engine import execute
+from backfill.database.names import table
+from backfill.ledger.tables import quarantine
+from backfill.plan import Job
+
+DUPLICATE = "duplicate-address"  # another row of the address table is the same address
+TOO_LONG = "too-long"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A quarantined row that nobody has decided on."""
+
+    table: str
+    key: str
+    reason: str
+    noticed: datetime
+
+
+def entries(connection: Connection, table_name: str | None = None) -> list[Entry]:
+    """What waits for a decision, by table and key."""
+    statement = (
+        select(quarantine.c.table_name, quarantine.c.row_key, quarantine.c.reason, quarantine.c.noticed)
+        .where(quarantine.c.decision_id.is_(None))
+        .order_by(quarantine.c.table_name, quarantine.c.reason, quarantine.c.row_key)
+    )
+    if table_name is not None:
+        statement = statement.where(quarantine.c.table_name == table_name)
+    return [Entry(*row) for row in connection.execute(statement)]
+
+
+def counts(connection: Connection) -> dict[str, dict[str, int]]:
+    """Undecided rows by table and reason."""
+    statement = (
+        select(quarantine.c.table_name, quarantine.c.reason, func.count())
+        .where(quarantine.c.decision_id.is_(None))
+        .group_by(quarantine.c.table_name, quarantine.c.reason)
+        .order_by(quarantine.c.table_name, quarantine.c.reason)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for table_name, reason, number in connection.execute(statement):
+        found.setdefault(table_name, {})[reason] = number
+    return found
+
+
+def decide(connection: Connection, table_name: str, keys: Sequence[str], decision_id: int) -> None:
+    """Take those rows out of the waiting, under that decision."""
+    connection.execute(
+        update(quarantine)
+        .where(
+            quarantine.c.table_name == table_name,
+            quarantine.c.row_key.in_(keys),
+            quarantine.c.decision_id.is_(None),
+        )
+        .values(decision_id=decision_id)
+    )
+
+
+def release_mended(connection: Connection, schema: str, job: Job, key_type: str) -> int:
+    """Drop undecided entries whose row is gone, linked, or holds no text any more; returns their number."""
+    statement = sql.SQL("""
+        delete from {quarantine} as entry
+         where entry.table_name = %s and entry.decision_id is null
+           and not exists (
+               select from {table} as event
+                where event.{key} = entry.row_key::{key_type}
+                  and event.{raw} is not null and event.{link} is null)
+    """).format(
+        quarantine=sql.Identifier(schema, "quarantine"),
+        table=table(job),
+        key=sql.Identifier(job.key),
+        raw=sql.Identifier(job.raw),
+        link=sql.Identifier(job.link),
+        key_type=sql.SQL(key_type),
+    )
+    with execute(connection, statement, (job.name,)) as cursor:
+        return cursor.rowcount

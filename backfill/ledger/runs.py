@@ -1,0 +1,201 @@
+"""Runs: one row an invocation and its resumptions; the only place that writes them."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from backfill.database.heap import Heap
+from backfill.errors import NoRun
+from backfill.ledger.status import TRANSITIONS, UNFINISHED, RunStatus
+from backfill.ledger.tables import run_tables, runs
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two invocations the same run: the second resumes the first."""
+
+    jobs: tuple[str, ...]
+    plan_name: str
+    plan_fingerprint: str
+    scheme: str
+    key_id: str
+    geo_type: str
+    geo_build: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of ``runs``."""
+
+    id: int
+    identity: Identity
+    status: RunStatus
+    phase: str
+    map_rows: int
+    attempts: int
+    holder: str | None
+    error: str | None
+    created: datetime
+    heartbeat: datetime
+    finished: datetime | None
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """From a row of ``select(runs)``."""
+        fields = row._mapping
+        return cls(
+            identity=Identity(
+                jobs=tuple(fields["jobs"]),
+                **{name: fields[name] for name in Identity.__dataclass_fields__ if name != "jobs"},
+            ),
+            status=RunStatus(fields["status"]),
+            **{name: fields[name] for name in cls.__dataclass_fields__ if name not in {"identity", "status"}},
+        )
+
+
+def holder() -> str:
+    """Who we are, for the operator who wonders: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def latest(connection: Connection) -> Run:
+    """The newest run. Raises ``NoRun``."""
+    row = connection.execute(select(runs).order_by(runs.c.id.desc()).limit(1)).one_or_none()
+    if row is None:
+        raise NoRun(what="run", command="backfill run")
+    return Run.of(row)
+
+
+def get(connection: Connection, run_id: int) -> Run:
+    """The run of that number, which exists."""
+    return Run.of(connection.execute(select(runs).where(runs.c.id == run_id)).one())
+
+
+def unfinished(connection: Connection, identity: Identity) -> Run | None:
+    """The run of that identity that can be resumed; other unfinished runs on its tables are cancelled.
+
+    They share one address map with us, and their place in it is gone.
+    """
+    rows = connection.execute(
+        select(runs).where(runs.c.status.in_(UNFINISHED)).order_by(runs.c.id.desc())
+    ).all()
+    same = None
+    for run in map(Run.of, rows):
+        if same is None and run.identity == identity:
+            same = run
+        elif set(run.identity.jobs) & set(identity.jobs):
+            move(connection, run.id, RunStatus.CANCELLED, error="superseded by a later run")
+    return same
+
+
+def create(connection: Connection, identity: Identity, *, strays: int, phase: str) -> Run:
+    """A new run of ours, running."""
+    values: Mapping[str, Any] = vars(identity) | {"jobs": list(identity.jobs)}
+    row = connection.execute(
+        runs.insert()
+        .values(**values, status=RunStatus.RUNNING, phase=phase, strays=strays, holder=holder())
+        .returning(runs)
+    ).one()
+    return Run.of(row)
+
+
+def move(connection: Connection, run_id: int, status: RunStatus, **values: Any) -> None:
+    """Put the run into *status*, where ``TRANSITIONS`` allows it from where it stands."""
+    allowed = [before for before, following in TRANSITIONS.items() if status in following]
+    changes: dict[str, Any] = {"status": status, "heartbeat": func.clock_timestamp(), **values}
+    if status not in UNFINISHED or status is RunStatus.FAILED:
+        changes["finished"] = func.clock_timestamp()
+    changed = connection.execute(
+        update(runs).where(runs.c.id == run_id, runs.c.status.in_(allowed)).values(**changes)
+    )
+    if changed.rowcount == 0:
+        standing = connection.execute(select(runs.c.status).where(runs.c.id == run_id)).scalar()
+        raise ValueError(f"run {run_id} cannot go from {standing} to {status}")
+
+
+def resume(connection: Connection, run: Run) -> Run:
+    """Take the run up again, at its place, as its new holder."""
+    move(
+        connection,
+        run.id,
+        RunStatus.RUNNING,
+        holder=holder(),
+        attempts=run.attempts + 1,
+        error=None,
+        finished=None,
+    )
+    return get(connection, run.id)
+
+
+def enter(connection: Connection, run_id: int, phase: str) -> None:
+    """Note that the run has come to *phase*."""
+    connection.execute(
+        update(runs).where(runs.c.id == run_id).values(phase=phase, heartbeat=func.clock_timestamp())
+    )
+
+
+def add_map_rows(connection: Connection, run_id: int, count: int) -> None:
+    """Count texts that entered the map, in the transaction that entered them."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(map_rows=runs.c.map_rows + count, heartbeat=func.clock_timestamp())
+    )
+
+
+def set_map_rows(connection: Connection, run_id: int, count: int) -> None:
+    """Begin the count of the map anew."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(map_rows=count))
+
+
+@dataclass(frozen=True)
+class TableCount:
+    """A table's closing count; ``rows`` is the sum of the others."""
+
+    table_name: str
+    rows: int
+    linked: int
+    already_linked: int
+    no_address: int
+    quarantined: int
+    left_to_live: int
+
+
+def plan_table(connection: Connection, run_id: int, name: str, heap: Heap) -> None:
+    """Note where that table's blocks are; forgets an earlier note."""
+    connection.execute(
+        run_tables.delete().where(run_tables.c.run_id == run_id, run_tables.c.table_name == name)
+    )
+    connection.execute(run_tables.insert().values(run_id=run_id, table_name=name, **vars(heap)))
+
+
+def planned(connection: Connection, run_id: int) -> dict[str, Row[Any]]:
+    """The noted tables by name: filenode, blocks, rows and the closing counts."""
+    rows = connection.execute(select(run_tables).where(run_tables.c.run_id == run_id)).all()
+    return {row.table_name: row for row in rows}
+
+
+def close_table(connection: Connection, run_id: int, count: TableCount) -> None:
+    """Record a table's closing count."""
+    values = {name: number for name, number in vars(count).items() if name != "table_name"}
+    connection.execute(
+        update(run_tables)
+        .where(run_tables.c.run_id == run_id, run_tables.c.table_name == count.table_name)
+        .values(**values)
+    )
+
+
+def closing(connection: Connection, run_id: int, order: Sequence[str]) -> list[TableCount]:
+    """The closing counts of a run, those that were made, in that order of tables."""
+    names = TableCount.__dataclass_fields__
+    found = {
+        name: TableCount(**{field: getattr(row, field) for field in names})
+        for name, row in planned(connection, run_id).items()
+        if row.linked is not None
+    }
+    return [found[name] for name in order if name in found]
