@@ -32,12 +32,16 @@ def start() -> None:
 
 
 @server.command()
-def stop() -> None:
+@click.option("--delete", is_flag=True, help="remove its data as well, and what lies outside BACKFILL_HOME")
+def stop(delete: bool) -> None:
     """Stop it, ending its sessions; the data stays."""
     settings = Settings.load()
     if settings.database_url is not None:
         click.echo(OWN_SERVER)  # one that was started before the variable was set is still ours to stop
-    click.echo("stopped" if EmbeddedServer(settings.home).stop() else "was not running")
+    embedded = EmbeddedServer(settings.home)
+    click.echo("stopped" if embedded.stop() else "was not running")
+    if delete:
+        embedded.remove()
 
 
 @server.command()
