@@ -1,0 +1,96 @@
+"""How the chain runs: our own version table, one command at a time, one transaction a revision."""
+
+import time
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from backfill.database.engine import open_engine, problem_of, sqlstate_of
+from backfill.errors import BackfillError
+from backfill.ledger.tables import metadata
+from backfill.settings import Settings
+
+LOCK_NOT_AVAILABLE = "55P03"
+ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
+LOCK_CLASS, LOCK_CHAIN = 0x6261636B, 1  # another number than a run's lock: a run may bring revision 1
+
+
+def configure(settings, **where):
+    """What online and offline share."""
+    context.configure(
+        target_metadata=metadata,
+        version_table="alembic_version",
+        version_table_schema=settings.ledger_schema,
+        transaction_per_migration=True,
+        **where,
+    )
+
+
+def ensure_schema(connection, schema):
+    """Alembic fails when the schema of its version table is missing."""
+    known = connection.execute(text("select to_regnamespace(:name) is not null"), {"name": schema}).scalar()
+    if not known:
+        connection.execute(text(f'create schema if not exists "{schema}"'))
+    connection.commit()
+
+
+def online(settings):
+    """Run what is asked for; a change that does not get its lock in time is tried again."""
+    engine = context.config.attributes.get("engine") or open_engine(settings)
+
+    def waiting(state: RetryCallState) -> None:
+        context.config.print_stdout(
+            f"The table is busy; trying again ({state.attempt_number} of {ATTEMPTS}). Nothing is held meanwhile."
+        )
+
+    try:
+        with engine.connect() as connection:
+            ensure_schema(connection, settings.ledger_schema)
+            # Session-level, and committed at once: a transaction-level lock would be gone after the
+            # first revision, and an open transaction would make autocommit blocks raise.
+            connection.execute(text("select pg_advisory_lock(:a, :b)"), {"a": LOCK_CLASS, "b": LOCK_CHAIN})
+            connection.commit()
+            for attempt in Retrying(
+                retry=retry_if_exception(
+                    lambda error: isinstance(error, DBAPIError) and sqlstate_of(error) == LOCK_NOT_AVAILABLE
+                ),
+                stop=stop_after_attempt(ATTEMPTS),
+                wait=wait_random_exponential(multiplier=0.2, max=10),
+                before_sleep=waiting,
+                reraise=True,
+                sleep=time.sleep,
+            ):
+                with attempt:
+                    connection.rollback()
+                    configure(settings, connection=connection)
+                    with context.begin_transaction():
+                        context.run_migrations()
+            connection.invalidate()  # the lock goes with its session
+    finally:
+        if "engine" not in context.config.attributes:
+            engine.dispose()
+
+
+def offline(settings):
+    """Write the script: it carries its gates, and psql stops at the first refusal."""
+    configure(settings, dialect_name="postgresql", literal_binds=True)
+    context.get_context().output_buffer.write("\\set ON_ERROR_STOP on\n\n")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+try:
+    settings = context.config.attributes.get("settings") or Settings.load()
+    if context.is_offline_mode():
+        offline(settings)
+    else:
+        online(settings)
+except BackfillError as error:
+    if isinstance(error, CommandError):
+        raise
+    raise CommandError(str(error)) from error
+except DBAPIError as error:
+    raise CommandError(f"The database answered with an error: {problem_of(error)} ({sqlstate_of(error)})") from error
