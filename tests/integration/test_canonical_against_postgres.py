@@ -45,6 +45,7 @@ spellings = st.one_of(
     st.ip_addresses(v=4).map(lambda address: f"::{address}"),
     st.builds(lambda address, length: f"{address}/{length}", addresses, st.integers(0, 130)),
     st.lists(st.integers(0, 300).map(lambda number: f"{number:03}"), min_size=4, max_size=4).map(".".join),
+    st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}/[0-9]{1,2}", fullmatch=True),
     st.text("0123456789abcfF.:/", max_size=40),
 )
 
