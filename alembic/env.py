@@ -2,12 +2,13 @@
 
 import time
 
-from alembic import context
+import psycopg2
 from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from alembic import context
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
 from backfill.errors import BackfillError
 from backfill.ledger.tables import metadata
@@ -55,7 +56,10 @@ def online(settings):
             connection.commit()
             for attempt in Retrying(
                 retry=retry_if_exception(
-                    lambda error: isinstance(error, DBAPIError) and sqlstate_of(error) == LOCK_NOT_AVAILABLE
+                    lambda error: (
+                        isinstance(error, (DBAPIError, psycopg2.Error))
+                        and sqlstate_of(error) == LOCK_NOT_AVAILABLE
+                    )
                 ),
                 stop=stop_after_attempt(ATTEMPTS),
                 wait=wait_random_exponential(multiplier=0.2, max=10),
@@ -92,5 +96,7 @@ except BackfillError as error:
     if isinstance(error, CommandError):
         raise
     raise CommandError(str(error)) from error
-except DBAPIError as error:
-    raise CommandError(f"The database answered with an error: {problem_of(error)} ({sqlstate_of(error)})") from error
+except (DBAPIError, psycopg2.Error) as error:
+    raise CommandError(
+        f"The database answered with an error: {problem_of(error)} ({sqlstate_of(error)})"
+    ) from error

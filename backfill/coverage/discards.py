@@ -4,7 +4,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.coverage.record import Kind, Record
-from backfill.database.engine import rows
+from backfill.database.engine import as_text, rows
 from backfill.database.inspection import has_column
 from backfill.database.names import table
 from backfill.plan import Discard
@@ -32,5 +32,5 @@ def observe(connection: Connection, discard: Discard) -> Record:
         counts={"rows": total, "raw": raw},
         reasons=(),
         raw_rows=raw,
-        newest_raw=None if newest is None else str(newest),
+        newest_raw=as_text(connection, newest),
     )

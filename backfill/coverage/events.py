@@ -7,7 +7,7 @@ from backfill.addresses import MAX_LENGTH, Reason
 from backfill.coverage import addresses as proved_addresses
 from backfill.coverage import texts
 from backfill.coverage.record import Kind, Record, shortfall
-from backfill.database.engine import rows
+from backfill.database.engine import as_text, rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.names import table
 from backfill.geo import GeoDatabase
@@ -136,7 +136,7 @@ def verify(connection: Connection, job: Job, geo: GeoDatabase) -> Record:
         counts=counts,
         reasons=tuple(reasons),
         raw_rows=counts["raw"],
-        newest_raw=None if newest is None else str(newest),
+        newest_raw=as_text(connection, newest),
         quarantined=quarantined,
         wrong_keys=tuple(keys[:KEYS_SHOWN]),
     )

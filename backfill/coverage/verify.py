@@ -54,8 +54,7 @@ def verify(
                 kind=record.kind,
                 plan_fingerprint=fingerprint,
                 covered=record.covered,
-                counts=record.counts
-                | ({"quarantined": dict(record.quarantined)} if record.quarantined else {}),
+                counts={**record.counts, "quarantined by reason": dict(record.quarantined)},
                 reasons=record.reasons,
                 raw_rows=record.raw_rows,
                 newest_raw=record.newest_raw,

@@ -145,6 +145,11 @@ def rows(connection: Connection, statement: sql.Composable, values: Any = None) 
         return cursor.fetchall()
 
 
+def as_text(connection: Connection, moment: Any) -> str | None:
+    """A time as the server itself writes it, so that it compares equal there later."""
+    return None if moment is None else str(value(connection, sql.SQL("select (%s)::text"), (moment,)))
+
+
 # COPY's text format: backslash first, then what ends a field or a line.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 

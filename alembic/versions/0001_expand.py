@@ -1,0 +1,155 @@
+"""Expand: the ledger, in a schema of its own. Nothing of the application is touched.
+
+Frozen: what later versions of the ledger need comes in later revisions.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from alembic import op
+
+revision = "0001_expand"
+down_revision = None
+
+
+def upgrade() -> None:
+    schema = op.get_context().version_table_schema
+    op.create_table(
+        "coverage",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("covered", sa.Boolean(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), nullable=False),
+        sa.Column("reasons", postgresql.JSONB(), nullable=False),
+        sa.Column("raw_rows", sa.BigInteger(), nullable=True),
+        sa.Column("newest_raw", sa.Text(), nullable=True),
+        sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "decisions",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("decided", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "geo_lookups",
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("build", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("found", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("address_key", "build"),
+        schema=schema,
+    )
+    op.create_table(
+        "keys",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("nonce", sa.LargeBinary(), nullable=False),
+        sa.Column("verifier", sa.LargeBinary(), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("key_id"),
+        schema=schema,
+    )
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("jobs", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("plan_name", sa.Text(), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("scheme", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("geo_type", sa.Text(), nullable=False),
+        sa.Column("geo_build", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("phase", sa.Text(), nullable=False),
+        sa.Column("strays", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("map_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("heartbeat", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "batches",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("phase", sa.Text(), nullable=False),
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("first_block", sa.BigInteger(), nullable=False),
+        sa.Column("last_block", sa.BigInteger(), nullable=False),
+        sa.Column("passes", sa.Integer(), nullable=False),
+        sa.Column("passes_done", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("status", sa.Text(), server_default=sa.text("'pending'"), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("already_linked", sa.BigInteger(), nullable=True),
+        sa.Column("written", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("quarantined", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("longest", sa.Double(), server_default=sa.text("0"), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("worker", sa.Text(), nullable=True),
+        sa.Column("lease", sa.UUID(), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("run_id", "phase", "table_name", "first_block"),
+        schema=schema,
+    )
+    op.create_table(
+        "quarantine",
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("row_key", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("decision_id", sa.BigInteger(), nullable=True),
+        sa.Column("noticed", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["decision_id"], [f"{schema}.decisions.id"]),
+        sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
+        sa.PrimaryKeyConstraint("table_name", "row_key"),
+        schema=schema,
+    )
+    op.create_table(
+        "run_tables",
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("filenode", sa.BigInteger(), nullable=False),
+        sa.Column("blocks", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("linked", sa.BigInteger(), nullable=True),
+        sa.Column("already_linked", sa.BigInteger(), nullable=True),
+        sa.Column("no_address", sa.BigInteger(), nullable=True),
+        sa.Column("quarantined", sa.BigInteger(), nullable=True),
+        sa.Column("left_to_live", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
+        sa.PrimaryKeyConstraint("run_id", "table_name"),
+        schema=schema,
+    )
+
+
+def downgrade() -> None:
+    schema = op.get_context().version_table_schema
+    op.drop_table("run_tables", schema=schema)
+    op.drop_table("quarantine", schema=schema)
+    op.drop_table("batches", schema=schema)
+    op.drop_table("runs", schema=schema)
+    op.drop_table("keys", schema=schema)
+    op.drop_table("geo_lookups", schema=schema)
+    op.drop_table("decisions", schema=schema)
+    op.drop_table("coverage", schema=schema)

@@ -1,0 +1,67 @@
+"""Script: one statement, run now or written into an offline script; quoting for both.
+
+Offline there is no connection, so identifiers and literals are quoted by SQLAlchemy's dialect.
+"""
+
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+from alembic import op
+from backfill.database.engine import execute, rows
+from backfill.plan import Table
+
+_DIALECT = PGDialect()  # type: ignore[no-untyped-call]
+_TEXT = Text().literal_processor(_DIALECT)  # type: ignore[no-untyped-call]
+
+
+def ident(*names: str) -> str:
+    """``"schema"."table"``."""
+    return ".".join(_DIALECT.identifier_preparer.quote_identifier(name) for name in names)
+
+
+def literal(text: str) -> str:
+    """``'text'``."""
+    if _TEXT is None:
+        raise TypeError("the dialect cannot write text")
+    return str(_TEXT(text))
+
+
+def table(part: Table) -> str:
+    """``"schema"."table"``."""
+    return ident(part.schema_, part.table)
+
+
+def regclass(part: Table) -> str:
+    """``'"schema"."table"'::regclass``."""
+    return f"{literal(table(part))}::regclass"
+
+
+def offline() -> bool:
+    """Whether a script is being written instead of a database changed."""
+    return bool(op.get_context().as_sql)
+
+
+def emit(statement: str) -> None:
+    """Run the statement, or write it into the script."""
+    if offline():
+        op.get_context().impl.static_output(f"{statement.strip()};\n")
+    else:
+        execute(op.get_bind(), sql.SQL(statement))
+
+
+def ask(statement: str) -> list[tuple[Any, ...]]:
+    """The rows of a query; online only."""
+    return rows(op.get_bind(), sql.SQL(statement))
+
+
+def tell(text: str) -> None:
+    """A line for the operator; a comment in a script."""
+    if offline():
+        op.get_context().impl.static_output(f"-- {text}\n")
+        return
+    config = op.get_context().config
+    if config is not None:
+        config.print_stdout(text)
