@@ -16,7 +16,7 @@ _AGENTS = (
 )
 
 # What some forgotten script left where an object belongs; not ours to mend, only to count.
-_NO_OBJECTS = (["imported", 2016], "imported", 2016, [], True)
+_NO_OBJECTS: tuple[Any, ...] = (["imported", 2016], "imported", 2016, [], True)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ EVENT_TABLES = (
         "user_events",
         0.60,
         "users",
-        ("account:login:success", "account:login:success", "account:login:failure", "account:create")
-        + ("account:password:change", "account:email:add", "account:two_factor:method_added"),
+        (
+            *("account:login:success", "account:login:success", "account:login:failure", "account:create"),
+            *("account:password:change", "account:email:add", "account:two_factor:method_added"),
+        ),
         ({"auth_method": "basic"}, {"two_factor_method": "totp"}, {"reason": "invalid_password"}),
     ),
     EventTable(

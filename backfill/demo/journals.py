@@ -12,7 +12,15 @@ from backfill.demo.specials import RETIRED_FROM
 COLUMNS = ("id", "name", "version", "action", "submitted_date", "submitted_by", "submitted_from")
 EVENTS_PER_JOURNAL = 10
 NO_ADDRESS = 0.03  # entries made by background tasks
-ACTIONS = ("create", "new release", "new release", "new release", "add py3 file", "remove release", "add Owner")
+ACTIONS = (
+    "create",
+    "new release",
+    "new release",
+    "new release",
+    "add py3 file",
+    "remove release",
+    "add Owner",
+)
 
 
 def journal_rows(

@@ -21,7 +21,7 @@ UNUSED_SHARE = 200  # one address in so many is known to the live application, t
 V6_EVERY, V6_AT = 10, 7  # a tenth is IPv6
 PRIVATE_EVERY, PRIVATE_V4_AT, PRIVATE_V6_AT = 100, 33, 57  # 2 % never resolve
 HEAD = 10  # flattens the head of the distribution: the busiest address has about 1 % of the events
-DRAWN_BEYOND = 1.2  # pool over used: the tail of the distribution is never drawn at all
+DRAWN_BEYOND = 1.13  # pool over used: the tail of the distribution is never drawn at all
 MAX_DRAWS = 200  # for one address; then it is taken unresolved: a small geo database ends the search
 
 # First 16 bits of what the five registries handed out and people use.

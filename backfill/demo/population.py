@@ -38,7 +38,8 @@ def users(events: int, rng: Random) -> tuple[Things, list[Table]]:
     """Users and their e-mail addresses, one or two each."""
     total = max(5, events // EVENTS_PER_USER)
     things = Things([], [])
-    rows, emails = [], []
+    rows: list[bytes] = []
+    emails: list[bytes] = []
     for number, (username, display) in zip(range(total), words.people(rng), strict=False):
         identifier = wire.uuid(new_uuid(rng))
         joined = moment(number / total)

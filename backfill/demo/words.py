@@ -53,4 +53,7 @@ def projects(rng: Random) -> Iterator[str]:
 def organizations(rng: Random) -> Iterator[tuple[str, str]]:
     """Name and display name: ``amber-prism``, ``Amber Prism Guild``."""
     for quality, matter, number in _pairs(_QUALITIES, _MATTERS, rng):
-        yield f"{quality}-{matter}{number}", f"{quality} {matter} {rng.choice(_FIRMS)} {number}".strip().title()
+        yield (
+            f"{quality}-{matter}{number}",
+            f"{quality} {matter} {rng.choice(_FIRMS)} {number}".strip().title(),
+        )
