@@ -67,10 +67,11 @@ def event_rows(
     tags = [wire.text(tag) for tag in table.tags]
     documents = open_documents(table)
     special_rows = nasty.place(count, every_kind=every_kind, rng=rng)
-    jitter = min(JITTER_ROWS, count * nasty.JITTER_SHARE)
+    last = max(1, count - 1)
+    jitter = min(JITTER_ROWS, last * nasty.JITTER_SHARE)
     random = rng.random
     for row in range(count):
-        progress = (row + random() * jitter) / (count + jitter)
+        progress = (row + random() * jitter) / (last + jitter)
         raw = link = wire.NULL
         geo = None
         special = special_rows.get(row)
