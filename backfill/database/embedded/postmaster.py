@@ -1,0 +1,153 @@
+"""The server process: told from strangers that bear its number, launched, stopped.
+
+A process id is only believed when the process was started as ``postgres -D <our data folder>``: the
+number in ``postmaster.pid`` outlives a killed server and may belong to anybody by then.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backfill.database.embedded.binaries import Binaries
+from backfill.database.embedded.folders import PORT, Folders
+
+STOP_SECONDS = 60.0  # a fast shutdown writes a checkpoint: up to max_wal_size of dirty pages
+KILL_SECONDS = 10.0
+PROC = Path("/proc")
+
+SETTINGS = {
+    "listen_addresses": "",  # never a TCP port
+    "port": str(PORT),
+    "unix_socket_permissions": "0700",
+    "logging_collector": "off",  # one log file, ours
+    "log_destination": "stderr",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",  # the demo rewrites its tables; fewer checkpoints, fewer full-page images
+}
+
+# The shell leaves at once, so the server is init's child and not ours: nothing to reap, and our
+# terminal, our signals and our end are none of its business.
+DETACH = '"$@" >&2 & echo $!'
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """The server of one data folder, running or not."""
+
+    data: Path
+
+    @property
+    def pid_file(self) -> Path:
+        """Written by the server; its first line is the process id."""
+        return self.data / "postmaster.pid"
+
+    def pid(self) -> int | None:
+        """The process id of the running server, still starting or already stopping included."""
+        recorded = self._recorded()
+        return recorded if recorded is not None and self._is_ours(recorded) else None
+
+    def launch(self, binaries: Binaries, folders: Folders) -> int:
+        """Start the server in the background; returns the process id. Raises ``OSError``."""
+        socket = str(folders.socket).replace('"', '""')
+        settings = {**SETTINGS, "unix_socket_directories": f'"{socket}"'}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with folders.log.open("ab") as log:
+            command = [str(binaries.postgres), "-D", str(self.data), *options]
+            started = folders.user.run("/bin/sh", "-c", DETACH, "sh", *command, stderr=log.fileno())
+        return int(started.stdout)
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether the process that ``launch`` returned is still there, in the shell or as the server."""
+        return os.fsencode(self.data) in _arguments(pid)
+
+    def clear_stale(self, socket: Path) -> None:
+        """Remove lock files that a stranger's process id would make the next server believe in.
+
+        Only when no server is running. What names a dead process stays: PostgreSQL clears that
+        itself, and looks first whether processes of the dead server still use its memory.
+        """
+        for lock in (self.pid_file, socket / f".s.PGSQL.{PORT}.lock"):
+            recorded = _first_number(lock)
+            if recorded is None or _exists(recorded):
+                lock.unlink(missing_ok=True)
+
+    def end_orphans(self) -> None:
+        """Ask processes that outlived a killed server to go; the next one cannot start before."""
+        for pid in self._orphans():
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except OSError:
+                continue
+
+    def stop(self) -> bool:
+        """Fast shutdown: sessions are ended, data is flushed. False when it was not running.
+
+        Raises ``TimeoutError`` when it would not end.
+        """
+        pid = self.pid()
+        if pid is None:
+            return False
+        for number, patience in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, KILL_SECONDS)):
+            os.kill(pid, number)
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                if not self._is_ours(pid):
+                    return True
+                time.sleep(0.01)
+        raise TimeoutError(f"process {pid} does not end")
+
+    def _recorded(self) -> int | None:
+        return _first_number(self.pid_file)
+
+    def _is_ours(self, pid: int) -> bool:
+        words = _arguments(pid)
+        return (
+            bool(words) and Path(os.fsdecode(words[0])).name == "postgres" and os.fsencode(self.data) in words
+        )
+
+    def _orphans(self) -> Iterator[int]:
+        """Backends in our data folder; where the system hides their folder, we can only wait for them."""
+        for process in PROC.glob("[0-9]*"):
+            pid = int(process.name)
+            title = _arguments(pid)
+            try:
+                if title and title[0].startswith(b"postgres: ") and (process / "cwd").readlink() == self.data:
+                    yield pid
+            except OSError:
+                continue
+
+
+def _first_number(path: Path) -> int | None:
+    """The positive number in the first line; None when there is no such file or no such line."""
+    try:
+        number = int(path.read_text(encoding="utf-8").splitlines()[0])
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+    return abs(number) or None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _arguments(pid: int) -> list[bytes]:
+    """The words a process was started with; none when it is gone, or dead and not yet collected."""
+    if PROC.joinpath("self").exists():
+        try:
+            return PROC.joinpath(str(pid), "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except OSError:
+            return []
+    # macOS: ps joins the words with spaces, which is enough to find ours between two options.
+    listed = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
+    program, _, rest = listed.stdout.strip().partition(b" -D ")
+    return [program, rest.partition(b" -c ")[0]] if rest else []
