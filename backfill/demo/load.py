@@ -20,7 +20,7 @@ from backfill.demo import journals, known, population, wire
 from backfill.demo.clock import generator, new_uuid
 from backfill.demo.events import Live, Tally, event_rows
 from backfill.demo.extras import EVENT_TABLES, shares
-from backfill.demo.pool import HasLookup, Pool
+from backfill.demo.pool import Lookup, Pool
 from backfill.demo.population import Table
 from backfill.errors import DatabaseNotEmpty
 from backfill.geo import open_geo
@@ -105,7 +105,7 @@ def create_demo(
         loader = _Loader(cursor, report)
         cursor.execute("create extension if not exists citext schema public")
         cursor.execute(_script("tables.sql"))
-        summary = _fill(loader, events, seed, hash_address, geo)
+        summary = _fill(loader, events, seed, hash_address, geo.lookup)
         report("keys, indexes, foreign keys, triggers")
         cursor.execute(_script("constraints.sql"))
         mark = sql.Literal(f"{DEMO_MARK}: events={events}, seed={seed}")
@@ -158,10 +158,10 @@ def _claim(connection: Connection) -> None:
 
 
 def _fill(
-    loader: _Loader, events: int, seed: int, hash_address: Callable[[str], str], geo: HasLookup
+    loader: _Loader, events: int, seed: int, hash_address: Callable[[str], str], lookup: Lookup
 ) -> DemoSummary:
     """Load every table. Later ones are about earlier ones, so the order matters."""
-    pool = Pool(events, geo.lookup, generator(seed, "addresses"))
+    pool = Pool(events, lookup, generator(seed, "addresses"))
     users, user_tables = population.users(events, generator(seed, "users"))
     projects = population.projects(events, generator(seed, "projects"))
     organizations, organization_table = population.organizations(events, generator(seed, "organizations"))

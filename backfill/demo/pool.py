@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
-from typing import Protocol
 
 from backfill.addresses import Address, canonical_text
 from backfill.demo import wire
@@ -29,12 +28,6 @@ _V6_HEADS = (0x2001, *range(0x2400, 0x240A), *range(0x2600, 0x2608), *range(0x28
 _PRIVATE_V4 = ((0x0A000000, 24), (0xAC100000, 20), (0xC0A80000, 16), (0x64400000, 22))  # base, free bits
 
 Lookup = Callable[[Address], Geo | None]
-
-
-class HasLookup(Protocol):
-    """A geo database, or a test's idea of one."""
-
-    def lookup(self, address: Address) -> Geo | None: ...
 
 
 class Pool:
