@@ -46,6 +46,7 @@ _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::([0-9]{1,5}))?")
 _V4_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
 _ZONE = re.compile(r"[0-9A-Za-z._~-]+")  # what RFC 6874 lets a zone id consist of
 _PREFIX = re.compile(r"[0-9]{1,3}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")  # a length, or a netmask
+_SHORT_NETWORK = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}")  # the "10" of "10/8", which PostgreSQL accepts
 _PADDED = re.compile(r"(?:[0-9A-Fa-f:]*:)?(?=(?:[0-9]+\.){0,3}0[0-9])[0-9]+(?:\.[0-9]+){3}")
 # The last label begins with a letter: "0x7f.1" and "1.2.3" are numbers to some resolvers, names to none.
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z][a-z0-9_-]*\.?(?::[0-9]{1,5})?")
@@ -131,6 +132,8 @@ def _undecorated(text: str) -> Address | Reason:
         return Reason.NOT_AN_ADDRESS
     address = _parse(bare)
     if address is None:
+        if slash and _SHORT_NETWORK.fullmatch(bare) and _PREFIX.fullmatch(prefix):
+            return Reason.NETWORK
         return Reason.ZERO_PADDED if _PADDED.fullmatch(bare) else Reason.NOT_AN_ADDRESS
     # By the spelling, not by the result: ::ffff:1.2.3.4/32 is half the mapped space and more.
     whole = "128" if ":" in bare else "32"

@@ -19,8 +19,16 @@ class BackfillError(Exception):
         self.detail = detail
         for name, value in detail.items():
             setattr(self, name, value)
-        text = " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
-        super().__init__(text.format(**detail))
+        text = inspect.cleandoc(type(self).__doc__ or "").format(**detail)
+        super().__init__(" ".join(text.split()))  # one line, whatever a driver had to say
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by fields: an error raised in a worker process has to arrive in this one."""
+        return _again, (type(self), self.detail)
+
+
+def _again(kind: type[BackfillError], detail: dict[str, Any]) -> BackfillError:
+    return kind(**detail)
 
 
 class SettingInvalid(BackfillError):

@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,21 +18,27 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
 
 
 class Salt:
-    """The live application's salt. ``repr``, ``str`` and pickling give nothing away."""
+    """The live application's salt. ``repr``, ``str``, pickling and the locals of a traceback give nothing
+    away: no frame that can raise holds the bare value."""
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str, *, source: str, allow_weak: bool = False) -> None:
         """Raises ``SaltUnusable`` for an empty or, unless *allow_weak*, a short one."""
-        if not value:
+        # A lone surrogate is how Python passes on bytes of the environment that are not UTF-8.
+        self._value = value.encode("utf-8", "surrogatepass")
+        genuine = value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+        del value
+        if not self._value:
             raise SaltUnusable(source=source, problem="it is empty")
-        if len(value.encode()) < MIN_SALT_BYTES and not allow_weak:
+        if not genuine:
+            raise SaltUnusable(source=source, problem="it is not UTF-8 text")
+        if len(self._value) < MIN_SALT_BYTES and not allow_weak:
             raise SaltUnusable(
                 source=source,
                 problem=f"it is shorter than {MIN_SALT_BYTES} bytes; if the live salt is what it is, "
                 "give --allow-weak-salt",
             )
-        self._value = value.encode()
 
     def __repr__(self) -> str:
         return "Salt(…)"
@@ -44,35 +52,52 @@ class Salt:
 
     def hasher(self, scheme: Scheme) -> Callable[[str], str]:
         """The function address text → 64 lower-case hex digits for *scheme*."""
-        salt, sha256 = self._value, hashlib.sha256
+        sha256 = hashlib.sha256
         match scheme:
             case Scheme.SHA256_SUFFIX:
-                return lambda text: sha256(text.encode() + salt).hexdigest()
+                return lambda text: sha256(text.encode() + self._value).hexdigest()
             case Scheme.SHA256_PREFIX:
-                return lambda text: sha256(salt + text.encode()).hexdigest()
+                return lambda text: sha256(self._value + text.encode()).hexdigest()
             case Scheme.SHA256_UNSALTED:
                 return lambda text: sha256(text.encode()).hexdigest()
             case Scheme.HMAC_SHA256:
-                return lambda text: hmac.digest(salt, text.encode(), "sha256").hex()
+                return lambda text: hmac.digest(self._value, text.encode(), "sha256").hex()
 
 
 def read_salt_file(path: Path, *, allow_weak: bool = False) -> Salt:
     """The salt in *path*, one trailing line end removed. Raises ``SaltUnusable``."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SaltUnusable(source=path, problem=problem) from error
-    return Salt(text.removesuffix("\n").removesuffix("\r"), source=str(path), allow_weak=allow_weak)
+    return Salt(_content(path), source=str(path), allow_weak=allow_weak)
 
 
 def make_salt_file(path: Path) -> Salt:
-    """The salt in *path*; a new random one, mode 0600, where there is none. For the demo."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The salt in *path*; a new random one, mode 0600, where there is none. For the demo.
+
+    The file appears with its content in one step: two commands at once get the same salt, and a
+    killed one leaves no empty file behind. Raises ``SaltUnusable``.
+    """
     try:
-        with path.open("x", encoding="utf-8") as file:
-            path.chmod(0o600)
-            file.write(secrets.token_hex(32) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # mode 0600
+            try:
+                with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 (a descriptor)
+                    file.write(secrets.token_hex(32) + "\n")
+                os.link(draft, path)  # fails where another command was faster
+            finally:
+                Path(draft).unlink()
     except FileExistsError:
         pass
+    except OSError as error:
+        raise SaltUnusable(source=path, problem=error.strerror or "it cannot be made") from error
     return read_salt_file(path)
+
+
+def _content(path: Path) -> str:
+    """The text of *path* as it is, without its last line end. Raises ``SaltUnusable``."""
+    try:
+        return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise SaltUnusable(source=path, problem=error.strerror or "it cannot be read") from error
+    except UnicodeDecodeError:
+        pass  # its error object holds the content, so nothing may refer to it
+    raise SaltUnusable(source=path, problem="it is not UTF-8 text")

@@ -9,14 +9,27 @@ import json
 import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from backfill.errors import PlanInvalid, UnknownJob
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+# TOML has no null: an empty text says that there is no such column.
+NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
+AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 
 
 class Scheme(StrEnum):
@@ -53,10 +66,10 @@ class Addresses(Table):
     address: Name = "ip_address"  # inet, unique
     hash: Name = "hashed_ip_address"  # text, unique
     geo: Name = "geoip_info"  # jsonb
-    banned: Name | None = "is_banned"
-    ban_reason: Name | None = "ban_reason"
-    ban_date: Name | None = "ban_date"
-    sentinel: str = "192.0.2.69"  # what the application stores for text that is no address
+    banned: NameOrNone = "is_banned"
+    ban_reason: NameOrNone = "ban_reason"
+    ban_date: NameOrNone = "ban_date"
+    sentinel: AddressText = "192.0.2.69"  # what the application stores for text that is no address
 
 
 class Job(Table):
@@ -64,15 +77,15 @@ class Job(Table):
 
     raw: Name = "ip_address_string"  # text
     link: Name = "ip_address_id"  # references Addresses.key
-    extra: Name | None = "additional"  # jsonb; None: the table keeps no geo of its own
-    time: Name | None = "time"  # newest-first order for the write check
+    extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
+    time: NameOrNone = "time"  # newest-first order for the write check
 
 
 class Discard(Table):
     """A raw column that is dropped without being kept in any form."""
 
     column: Name
-    time: Name | None = None
+    time: NameOrNone = None
 
 
 class Hash(Part):
@@ -135,7 +148,7 @@ def load_plan(path: Path | None) -> Plan:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanInvalid(path=path, problem=error.strerror or "cannot be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PlanInvalid(path=path, problem=f"not TOML: {error}") from error
     try:
         return Plan.model_validate(content)

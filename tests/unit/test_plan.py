@@ -1,0 +1,143 @@
+"""Plan files: what they may say, what they say wrong, and what their fingerprint covers."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from backfill.errors import PlanInvalid, UnknownJob
+from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Hash, Job, Plan, Scheme, load_plan
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
+LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": Plan,
+    "`[hash]`": Hash,
+    "`[addresses]`": Addresses,
+    "`[[jobs]]`": Job,
+    "`[[discard]]`": Discard,
+}
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path):
+    def write(text: str, name: str = "plan.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def documented_example() -> str:
+    return re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[0]
+
+
+def test_no_file_means_the_built_in_plan() -> None:
+    assert load_plan(None) is PYPI
+    assert tuple(job.name for job in PYPI.jobs) == EVENT_TABLES
+    assert [(discard.name, discard.column) for discard in PYPI.discard] == [("journals", "submitted_from")]
+
+
+def test_the_least_plan_has_the_defaults_of_the_built_in_one(plan_file) -> None:
+    plan = load_plan(plan_file(LEAST))
+    assert plan.addresses == PYPI.addresses
+    assert plan.hash.scheme is Scheme.SHA256_SUFFIX
+    assert plan.job("events") == PYPI.jobs[0].model_copy(update={"table": "events"})
+
+
+def test_the_documented_example_loads_and_means_what_it_says(plan_file) -> None:
+    plan = load_plan(plan_file(documented_example()))
+    job = plan.job("user_unique_logins")
+    assert (job.raw, job.link, job.extra, job.time) == ("ip_address", "ip_address_id", None, None)
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_document_has_every_key_with_its_default(heading: str) -> None:
+    section = DOCUMENT.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", section, re.MULTILINE)
+    fields = {field.alias or name: field for name, field in SECTIONS[heading].model_fields.items()}
+    assert [name for name, _default in rows] == list(fields) or {name for name, _ in rows} == set(fields)
+    for name, default in rows:
+        field = fields[name]
+        if field.is_required():
+            assert default.startswith("required"), name
+        elif isinstance(field.default, str):
+            assert default == f"`{field.default}`", name
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name = ", "not TOML"),
+        ("\0", "not TOML"),
+        ("x = " + "[" * 20_000, "not TOML"),
+        ("", "name: Field required"),
+        ('name = "x"\njobs = []\n[addresses]\ntable = "a"\n', "jobs: Tuple should have at least 1 item"),
+        (LEAST + 'colour = "red"\n', "jobs.0.colour: Extra inputs are not permitted"),
+        (LEAST + "raw = 3\n", "jobs.0.raw: Input should be a valid string"),
+        (LEAST + 'raw = ""\n', "jobs.0.raw: String should have at least 1 character"),
+        (LEAST + f'raw = "{"x" * 64}"\n', "jobs.0.raw: String should have at most 63 characters"),
+        (LEAST + '[hash]\nscheme = "md5"\n', "hash.scheme: Input should be 'sha256-suffix'"),
+        (LEAST + '[[jobs]]\ntable = "events"\n', "a table has two jobs"),
+        (LEAST + '[[jobs]]\ntable = "events"\nschema = "public"\n', "a table has two jobs"),
+        (LEAST + '[[jobs]]\ntable = "ip_addresses"\n', "the address table cannot be a job"),
+        (LEAST + '[[discard]]\ntable = "journals"\n', "discard.0.column: Field required"),
+        (LEAST.replace('"ip_addresses"', '"a"\nsentinel = "none"'), "addresses.sentinel: "),
+    ],
+)
+def test_a_malformed_plan_is_one_line_that_names_file_and_key(plan_file, text: str, problem: str) -> None:
+    path = plan_file(text)
+    with pytest.raises(PlanInvalid) as caught:
+        load_plan(path)
+    message = str(caught.value)
+    assert problem in message
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_an_unreadable_plan_is_one_line_too(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes('name = "Zürich"'.encode("latin-1"))
+    for path, problem in [
+        (tmp_path / "missing.toml", "No such file"),
+        (tmp_path, "directory"),
+        (latin, "not TOML"),
+    ]:
+        with pytest.raises(PlanInvalid, match=problem) as caught:
+            load_plan(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_same_table_in_two_schemas_is_two_jobs(plan_file) -> None:
+    plan = load_plan(plan_file(LEAST + '[[jobs]]\ntable = "events"\nschema = "old"\n'))
+    assert [job.name for job in plan.jobs] == ["events", "old.events"]
+
+
+def test_jobs_are_chosen_by_name_in_the_order_of_the_plan() -> None:
+    assert PYPI.choose([]) == PYPI.jobs
+    assert [job.name for job in PYPI.choose(["team_events", "user_events", "team_events"])] == [
+        "user_events",
+        "team_events",
+    ]
+    with pytest.raises(UnknownJob, match=r"journals.*user_events, project_events"):
+        PYPI.choose(["journals"])
+
+
+def test_the_fingerprint_covers_content_scheme_and_key_and_not_the_file(plan_file) -> None:
+    plan = load_plan(plan_file(LEAST))
+    reformatted = load_plan(plan_file("# the same\n" + LEAST + 'raw = "ip_address_string"\n', "other.toml"))
+    assert reformatted.fingerprint("key") == plan.fingerprint("key")
+    assert re.fullmatch(r"[0-9a-f]{64}", plan.fingerprint("key"))
+    others = [
+        load_plan(plan_file(LEAST + '[hash]\nscheme = "hmac-sha256"\n')).fingerprint("key"),
+        load_plan(plan_file(LEAST + 'time = ""\n')).fingerprint("key"),
+        plan.fingerprint("another key"),
+    ]
+    assert len({plan.fingerprint("key"), *others}) == 4
+
+
+def test_a_plan_does_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        PYPI.jobs[0].raw = "other"

@@ -1,0 +1,89 @@
+"""The environment becomes settings; what is wrong is named, what is secret is not shown."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+
+from backfill.errors import SettingInvalid
+from backfill.settings import BATCH_BLOCKS, Settings
+
+SECRET = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.validation_alias or f"BACKFILL_{name.upper()}"), raising=False)
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = Settings.load()
+    assert settings.database_url is None
+    assert settings.home == Path(".backfill")
+    assert settings.ledger_schema == "backfill"
+    assert settings.batch_blocks == BATCH_BLOCKS
+
+
+def test_the_environment_is_read_and_an_option_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_WORKERS", "3")
+    monkeypatch.setenv("BACKFILL_SCHEMA", "ledger")
+    monkeypatch.setenv("BACKFILL_GEOIP_DB", "/geo/City.mmdb")
+    assert Settings.load(workers=None).workers == 3
+    assert Settings.load(workers=5).workers == 5
+    assert Settings.load().ledger_schema == "ledger"
+    assert Settings.load().geoip_db == Path("/geo/City.mmdb")
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "IP_SALT", "WORKERS", "OBSERVE", "PLAN"):
+        monkeypatch.setenv(f"BACKFILL_{name}", "")
+    assert Settings.load() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BACKFILL_WORKERS", "many-secret"),
+        ("BACKFILL_WORKERS", "0"),
+        ("BACKFILL_OBSERVE", "-1"),
+        ("BACKFILL_KEY_ID", "spaces and secret"),
+        ("BACKFILL_SCHEMA", "Robert'); drop"),
+        ("BACKFILL_PASSES", "65"),
+        ("BACKFILL_BATCH_BLOCKS", "1e9"),
+    ],
+)
+def test_a_bad_value_names_the_variable_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.load()
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert "\n" not in str(caught.value)
+    if len(value) > 3:
+        assert value not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_bad_option_names_its_variable() -> None:
+    with pytest.raises(SettingInvalid, match=r"^BACKFILL_WORKERS: "):
+        Settings.load(workers=-1)
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_IP_SALT", SECRET)
+    monkeypatch.setenv("BACKFILL_DATABASE_URL", f"postgresql://me:{SECRET}@host/db")
+    settings = Settings.load()
+    assert settings.ip_salt is not None
+    assert settings.ip_salt.get_secret_value() == SECRET
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings.model_dump()}"):
+        assert SECRET not in shown
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.load().workers = 4
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
