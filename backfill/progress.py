@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -17,7 +17,7 @@ class Progress:
         self.title, self.total, self.done = title, total, 0
         self._began = self._told = time.monotonic()
         self._quiet = quiet
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = tqdm(
                 total=total, desc=f"{title:<10}", unit=" rows", unit_scale=True, dynamic_ncols=True

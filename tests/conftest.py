@@ -31,7 +31,7 @@ def temporary_home() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's BACKFILL_ and PG variables do not reach the tests."""
-    for name in os.environ:
+    for name in list(os.environ):
         if name.startswith(("BACKFILL_", "PG")) and name != "BACKFILL_TEST_DATABASE_URL":
             monkeypatch.delenv(name)
 

@@ -19,13 +19,19 @@ from backfill.database.names import table
 from backfill.plan import Addresses
 
 TABLE = sql.Identifier("backfill_proof_addresses")
+STAGE = sql.Identifier("backfill_proof_stage")
 BLOCKS = 5_000
 
 CREATE = sql.SQL("""
     create temporary table {proof} (
         key {key_type} primary key, address text, canonical boolean, sentinel boolean, hash text, geo boolean);
-    alter table {proof} alter address set statistics 0
+    alter table {proof} alter address set statistics 0;
+    create temporary table {stage} (
+        key text, address text, canonical boolean, sentinel boolean, hash text, geo boolean
+    ) on commit delete rows
 """)
+
+KEEP = sql.SQL("insert into {proof} select key::{key_type}, address, canonical, sentinel, hash, geo from {stage}")
 
 ROWS = sql.SQL("""
     select known.{key}::text, host(known.{address}), masklen(known.{address}), known.{hash},
@@ -78,10 +84,10 @@ HASHES_ONLY = sql.SQL("""
 
 def _judged(
     found: list[tuple[str, str | None, int, str | None, bool]], sentinel: str, hasher: Callable[[str], str]
-) -> Iterator[list[str | None]]:
+) -> Iterator[list[str | bool | None]]:
     for key, host, masklen, live, geo in found:
         if host is None:  # a row that the application made after the address column became optional
-            yield [key, None, "t", "f", "right" if live else "missing", "t" if geo else "f"]
+            yield [key, None, True, False, "right" if live else "missing", geo]
             continue
         address = canonicalise(host)
         if not isinstance(address, IPv4Address | IPv6Address):
@@ -95,19 +101,17 @@ def _judged(
         yield [
             key,
             str(address),
-            "t" if canonical else "f",
-            "t" if str(address) == sentinel else "f",
+            canonical,
+            str(address) == sentinel,
             state,
-            "t" if geo else "f",
+            geo,
         ]
 
 
 def read(connection: Connection, addresses: Addresses, hasher: Callable[[str], str]) -> None:
     """Fill the temporary table: key, canonical address, what the hash is worth."""
-    execute(
-        connection,
-        CREATE.format(proof=TABLE, key_type=sql.SQL(key_type(connection, addresses))),
-    )
+    names = {"proof": TABLE, "stage": STAGE, "key_type": sql.SQL(key_type(connection, addresses))}
+    execute(connection, CREATE.format(**names))
     if not has_column(connection, addresses, addresses.address):
         return
     for span in ranges(heap_of(connection, addresses).blocks, BLOCKS):
@@ -120,7 +124,8 @@ def read(connection: Connection, addresses: Addresses, hasher: Callable[[str], s
             in_range=span.holds("known"),
         )
         judged = _judged(rows(connection, statement), addresses.sentinel, hasher)
-        copy_in(connection, TABLE, ["key", "address", "canonical", "sentinel", "hash", "geo"], judged)
+        copy_in(connection, STAGE, ["key", "address", "canonical", "sentinel", "hash", "geo"], judged)
+        execute(connection, KEEP.format(**names))
         connection.commit()
     execute(connection, sql.SQL("analyze {}").format(TABLE))
 

@@ -44,11 +44,11 @@ def read(connection: Connection, job: Job, span: Range, geo: GeoDatabase) -> int
         texts=TABLE,
     )
 
-    def judged(raw: str) -> tuple[str, str | None, str | None, str]:
+    def judged(raw: str) -> tuple[str, str | None, str | None, bool]:
         address = canonicalise(raw)
         if isinstance(address, Reason):
-            return raw, None, address.value, "f"
-        return raw, str(address), None, "t" if geo.lookup(address) else "f"
+            return raw, None, address.value, False
+        return raw, str(address), None, geo.lookup(address) is not None
 
     found = [text for (text,) in rows(connection, statement)]
     return copy_in(connection, TABLE, ["raw", "address", "reason", "resolves"], map(judged, found))

@@ -72,14 +72,14 @@ COUNT = sql.SQL("""
 # Emptied by each commit; statistics 0, or an autovacuum-less ANALYZE by hand would log the values.
 INCOMING = sql.SQL("""
     create temporary table if not exists backfill_incoming (
-        raw text, address text, hash text, geo jsonb, reason text
+        raw text, address text, hash text, geo text, reason text
     ) on commit delete rows
 """)
 
 # Locks are taken in the order of the addresses: two upserts in opposite orders deadlock.
 ADD_ADDRESSES = sql.SQL("""
     insert into {addresses} ({address}, {hash}, {geo})
-    select distinct on (incoming.address::inet) incoming.address::inet, incoming.hash, incoming.geo
+    select distinct on (incoming.address::inet) incoming.address::inet, incoming.hash, incoming.geo::jsonb
       from backfill_incoming as incoming
      where incoming.reason is null
        and not exists (select from {addresses} as known where known.{address} = incoming.address::inet)
@@ -91,7 +91,7 @@ ADD_ADDRESSES = sql.SQL("""
 # the operator as a duplicate, and the canonical row waits without a hash.
 ADD_WITHOUT_HASH = sql.SQL("""
     insert into {addresses} ({address}, {geo})
-    select distinct on (incoming.address::inet) incoming.address::inet, incoming.geo
+    select distinct on (incoming.address::inet) incoming.address::inet, incoming.geo::jsonb
       from backfill_incoming as incoming
      where incoming.reason is null
        and not exists (select from {addresses} as known where known.{address} = incoming.address::inet)
@@ -102,7 +102,7 @@ ADD_WITHOUT_HASH = sql.SQL("""
 # What the live application left empty; what it wrote stays.
 FILL_ADDRESSES = sql.SQL("""
     with wanted as materialized (
-        select distinct on (known.{key}) known.{key} as key, incoming.hash, incoming.geo
+        select distinct on (known.{key}) known.{key} as key, incoming.hash, incoming.geo::jsonb as geo
           from backfill_incoming as incoming
           join {addresses} as known on known.{address} = incoming.address::inet
          where incoming.reason is null
@@ -127,7 +127,7 @@ FILL_ADDRESSES = sql.SQL("""
 ADD_TO_MAP = sql.SQL("""
     insert into {map} (raw, address_id, geo, reason)
     select incoming.raw, known.{key},
-           case when incoming.geo is not null then jsonb_build_object('geoip_info', incoming.geo)
+           case when incoming.geo is not null then jsonb_build_object('geoip_info', incoming.geo::jsonb)
                 when jsonb_typeof(known.{geo}) = 'object' and known.{geo} <> '{{}}'::jsonb
                      and known.{geo} - {keys}::text[] = '{{}}'::jsonb
                 then jsonb_build_object('geoip_info', known.{geo}) end,
