@@ -44,7 +44,7 @@ lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
 	@$(BIN)/python -m benchmarks
 clean: ## Stop the embedded server; remove .venv, .backfill and caches
-	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop; fi; rm -rf $(VENV) .backfill build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

@@ -31,7 +31,9 @@ CREATE = sql.SQL("""
     ) on commit delete rows
 """)
 
-KEEP = sql.SQL("insert into {proof} select key::{key_type}, address, canonical, sentinel, hash, geo from {stage}")
+KEEP = sql.SQL(
+    "insert into {proof} select key::{key_type}, address, canonical, sentinel, hash, geo from {stage}"
+)
 
 ROWS = sql.SQL("""
     select known.{key}::text, host(known.{address}), masklen(known.{address}), known.{hash},

@@ -183,3 +183,13 @@ def require_fit(connection: Connection, plan: Plan, jobs: tuple[Job, ...], ledge
     if problems:
         others = f" ({len(problems) - 1} more: `backfill plan` lists them.)" if len(problems) > 1 else ""
         raise SchemaUnfit(problem=problems[0] + others)
+
+
+def require_fit_to_verify(connection: Connection, plan: Plan, ledger_schema: str) -> None:
+    """Like ``require_fit``, for a database that may have lost raw columns already. Raises ``SchemaUnfit``."""
+    problems = inspect_database(connection, ledger_schema)
+    for part in (plan.addresses, *plan.jobs, *plan.discard):
+        found = columns(connection, part)
+        problems += [found] if isinstance(found, str) else _privilege(connection, part, "SELECT")
+    if problems:
+        raise SchemaUnfit(problem=problems[0])

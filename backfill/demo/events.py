@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from backfill.database import wire
 from backfill.demo import specials as nasty
-from backfill.demo import spellings, wire
+from backfill.demo import spellings
 from backfill.demo.clock import moment, new_uuid
 from backfill.demo.extras import (
     JSON_NULL,

@@ -15,8 +15,10 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from backfill.database import wire
+from backfill.database.demo_mark import DEMO_MARK, is_demo
 from backfill.demo import events as event_tables
-from backfill.demo import journals, known, population, wire
+from backfill.demo import journals, known, population
 from backfill.demo.clock import generator, new_uuid
 from backfill.demo.events import Live, Tally, event_rows
 from backfill.demo.extras import EVENT_TABLES, shares
@@ -25,7 +27,7 @@ from backfill.demo.population import Table
 from backfill.errors import DatabaseNotEmpty
 from backfill.geo import open_geo
 
-DEMO_MARK = "made by backfill demo"  # how the comment on ip_addresses begins
+__all__ = ["DEMO_MARK", "DemoSummary", "create_demo", "is_demo"]
 
 _LOCK = 0x64656D6F  # "demo": two commands at once create one demo, and the second finds it
 
@@ -113,12 +115,6 @@ def create_demo(
         for table in summary.rows:  # by name: ANALYZE alone would go through the system catalogs as well
             cursor.execute(sql.SQL("analyze public.{}").format(sql.Identifier(table)))
     return summary
-
-
-def is_demo(connection: Connection) -> bool:
-    """Whether ``create_demo`` made this database."""
-    query = text("select obj_description(to_regclass('public.ip_addresses'), 'pg_class')")
-    return str(connection.execute(query).scalar() or "").startswith(f"{DEMO_MARK}:")
 
 
 class _Loader:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from backfill.database import wire, words
+from backfill.database import wire
+from backfill.demo import words
 from backfill.demo.clock import moment, new_uuid
 
 EVENTS_PER_USER, EVENTS_PER_PROJECT, EVENTS_PER_FILE = 40, 50, 40

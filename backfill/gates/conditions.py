@@ -10,7 +10,8 @@ from typing import Self
 
 from alembic.util import CommandError
 
-from alembic import context
+from alembic import context, op
+from backfill.database.demo_mark import is_demo
 from backfill.errors import BackfillError
 from backfill.gates.script import ask, emit, ident, literal, offline, regclass, table
 from backfill.plan import Discard, Job, Plan, Table, load_plan
@@ -62,14 +63,9 @@ class Gate:
             observe=OBSERVE_SECONDS if settings.observe is None else settings.observe,
             lock_timeout_ms=settings.lock_timeout_ms,
         )
-        if settings.observe is None and not offline() and gate.is_demo():
+        if settings.observe is None and not offline() and is_demo(op.get_bind()):
             return cls(**{**vars(gate), "observe": 0.0})
         return gate
-
-    def is_demo(self) -> bool:
-        """Whether this database was made by ``backfill demo``: nothing else writes there."""
-        mark = f"select coalesce(obj_description(to_regclass({literal(table(self.plan.addresses))})), '')"
-        return str(ask(mark)[0][0]).startswith("made by backfill demo")
 
     def ledger(self, name: str) -> str:
         """A table of the ledger."""

@@ -209,3 +209,25 @@ def release(connection: Connection, batch_id: int, lease: uuid.UUID) -> None:
 
 def _term() -> Any:
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS)
+
+
+def progress(connection: Connection, run_id: int) -> list[tuple[Any, ...]]:
+    """By phase and table: batches done, batches, rows written, longest transaction in seconds."""
+    done = func.count().filter(batches.c.status == BatchStatus.SUCCEEDED)
+    statement = (
+        select(
+            batches.c.phase,
+            batches.c.table_name,
+            done,
+            func.count(),
+            func.sum(batches.c.written),
+            func.max(batches.c.longest),
+        )
+        .where(batches.c.run_id == run_id)
+        .group_by(batches.c.phase, batches.c.table_name)
+        .order_by(func.min(batches.c.id))
+    )
+    return [
+        (phase, table, *(int(n) for n in numbers), float(longest))
+        for phase, table, *numbers, longest in connection.execute(statement)
+    ]

@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from backfill.addresses import MAX_LENGTH, Reason, canonical_text, canonicalise
-from backfill.demo import create_demo, is_demo, wire
+from backfill.database import wire
+from backfill.demo import create_demo, is_demo
 from backfill.demo.extras import EVENT_TABLES
 from backfill.demo.load import _Loader
 from backfill.demo.population import Table

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from backfill.addresses import Reason, canonical_text, canonicalise
-from backfill.database import wire, words
+from backfill.database import wire
+from backfill.demo import words
 from backfill.demo.clock import generator, moment, new_uuid
 from backfill.demo.extras import EVENT_TABLES, close_document, shares
 from backfill.demo.pool import MIN_ADDRESSES, Pool

@@ -1,0 +1,101 @@
+"""``backfill verify`` and ``backfill report``."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from backfill.commands import session as sessions
+from backfill.commands.session import weak_salt_option
+from backfill.coverage.record import Kind, Record
+from backfill.coverage.verify import verify
+from backfill.database.inspection import require_fit_to_verify
+from backfill.errors import NoRun
+from backfill.ledger import coverage, keys
+from backfill.report.coverage import as_json, as_text
+
+
+@click.command("verify")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@weak_salt_option
+@click.pass_context
+def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> None:
+    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    with session.engine.connect() as connection:
+        require_fit_to_verify(connection, session.plan, session.settings.ledger_schema)
+    geo, salt = session.geo, session.salt
+    session.expand()
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, salt)
+    records = verify(
+        session.engine,
+        session.settings.ledger_schema,
+        session.plan,
+        session.fingerprint,
+        salt.hasher(session.plan.hash.scheme),
+        geo,
+        (lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+    )
+    _show(records, form)
+    if not all(record.covered for record in records):
+        context.exit(1)
+    if form == "text":
+        click.echo("Next: `make migrate` (alembic upgrade head).")
+
+
+def _show(records: Sequence[Record], form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps(as_json(records), indent=2))
+    else:
+        click.echo(as_text(records, markdown=form == "markdown"))
+
+
+@click.command()
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write to this file."
+)
+@click.pass_context
+def report(context: click.Context, form: str, output: Path | None) -> None:
+    """The last proof on record, as a document; looks at nothing but the ledger."""
+    session = sessions.of(context)
+    session.require_ledger("backfill verify")
+    parts = [*session.plan.jobs, session.plan.addresses, *session.plan.discard]
+    records = []
+    with session.engine.begin() as connection:
+        for part in parts:
+            row = coverage.latest(connection, part.name, session.fingerprint)
+            if row is None:
+                raise NoRun(what=f"proof of {part.name}", command="backfill verify")
+            counts = dict(row.counts)
+            proved = row.detail.get("proved")
+            records.append(
+                Record(
+                    table=row.table_name,
+                    kind=Kind(row.kind),
+                    covered=row.covered,
+                    quarantined=counts.pop("quarantined by reason", {}),
+                    counts=counts,
+                    reasons=tuple(row.reasons),
+                    raw_rows=row.raw_rows,
+                    newest_raw=row.newest_raw,
+                    wrong_keys=tuple(row.detail.get("wrong keys", ())),
+                    proved=datetime.fromisoformat(proved) if proved else None,
+                )
+            )
+    text = (
+        json.dumps(as_json(records), indent=2)
+        if form == "json"
+        else as_text(records, markdown=form == "markdown")
+    )
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"Written to {output}.")

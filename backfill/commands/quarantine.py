@@ -1,0 +1,124 @@
+"""``backfill quarantine`` and ``backfill addresses``: what the operator decides, by exact count."""
+
+import json
+
+import click
+from tabulate import tabulate
+
+from backfill.commands import session as sessions
+from backfill.commands.session import Session, weak_salt_option
+from backfill.hashing import Salt
+from backfill.jobs.merge import merge
+from backfill.jobs.settle import Fate, settle
+from backfill.ledger import keys
+from backfill.ledger import quarantine as entries
+from backfill.runner import run_lock
+
+SHOWN = 20  # rows a table shows; JSON has them all
+
+
+@click.group()
+def quarantine() -> None:
+    """Rows that cannot be linked: look at them, and decide."""
+
+
+@quarantine.command("list")
+@click.argument("table", required=False)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def list_(context: click.Context, table: str | None, form: str) -> None:
+    """What waits for a decision, by row key and reason; never by value."""
+    session = sessions.of(context)
+    session.require_ledger()
+    if table is not None and table != session.plan.addresses.name:
+        session.plan.job(table)
+    with session.engine.begin() as connection:
+        found = entries.entries(connection, table)
+    if form == "json":
+        click.echo(json.dumps([{"table": e.table, "key": e.key, "reason": e.reason} for e in found]))
+        return
+    if not found:
+        click.echo("Nothing waits for a decision.")
+        return
+    sums: dict[tuple[str, str], int] = {}
+    for entry in found:
+        sums[entry.table, entry.reason] = sums.get((entry.table, entry.reason), 0) + 1
+    click.echo(
+        tabulate([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
+    )
+    click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
+    click.echo(tabulate([[e.table, e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"]))
+    for name in dict.fromkeys(entry.table for entry in found):
+        number = sum(entry.table == name for entry in found)
+        if name == session.plan.addresses.name:
+            click.echo(f"To settle: `backfill addresses merge --count {number}`")
+        else:
+            click.echo(
+                f"To settle: `backfill quarantine settle {name} --as sentinel|discard --count {number}`"
+            )
+
+
+@quarantine.command("settle")
+@click.argument("table")
+@click.option(
+    "--as",
+    "fate",
+    type=click.Choice([fate.value for fate in Fate]),
+    required=True,
+    help="sentinel: link to the address that stands for none; discard: set the raw value to NULL.",
+)
+@click.option(
+    "--count", type=click.IntRange(0), required=True, help="How many rows you mean; the exact count confirms."
+)
+@weak_salt_option
+@click.pass_context
+def settle_command(context: click.Context, table: str, fate: str, count: int, allow_weak_salt: bool) -> None:
+    """Decide what becomes of a table's waiting rows. The decision goes on record."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    job = session.plan.job(table)
+    session.require_ledger()
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
+    with run_lock(session.engine, session.settings.ledger_schema):
+        settled = settle(
+            session.engine,
+            session.settings.ledger_schema,
+            session.plan.addresses,
+            job,
+            Fate(fate),
+            count,
+            hasher,
+        )
+    click.echo(f"{settled:,} rows of {table} settled as {fate}. Next: `backfill verify`.")
+
+
+@click.group()
+def addresses() -> None:
+    """The address table."""
+
+
+@addresses.command("merge")
+@click.option(
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="How many duplicates you mean; the exact count confirms.",
+)
+@weak_salt_option
+@click.pass_context
+def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
+    """Give the events and the stricter ban of duplicate rows to the canonical one. Goes on record."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger()
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
+    with run_lock(session.engine, session.settings.ledger_schema):
+        merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
+    click.echo(f"{merged:,} duplicates merged. Next: `backfill verify`.")
+
+
+def _recorded_salt(session: Session) -> Salt:
+    """The salt, proved to be the one of the runs before. Raises ``SaltMismatch``."""
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, session.salt)
+    return session.salt

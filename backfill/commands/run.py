@@ -1,0 +1,228 @@
+"""``backfill plan``, ``calibrate``, ``run`` and ``status``."""
+
+import json
+from collections.abc import Sequence
+
+import click
+from psycopg2 import sql
+from sqlalchemy import Connection
+from tabulate import tabulate
+
+from backfill.commands import session as sessions
+from backfill.commands.session import Session, weak_salt_option
+from backfill.database.engine import value
+from backfill.database.heap import heap_of
+from backfill.database.inspection import has_column, inspect, require_fit
+from backfill.errors import BackfillError
+from backfill.jobs.calibrate import Calibration, calibrate, require
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import batches, keys, quarantine, runs
+from backfill.plan import Job
+from backfill.report import closing
+from backfill.runner import Driver, run_lock
+from backfill.settings import Settings
+
+DISTINCT = sql.SQL("""
+    select coalesce(max(case when n_distinct >= 0 then n_distinct else -n_distinct * %s end), 0)::bigint
+      from pg_stats where schemaname = %s and tablename = %s and attname = %s
+""")
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@weak_salt_option
+@click.pass_context
+def plan(context: click.Context, jobs: tuple[str, ...], allow_weak_salt: bool) -> None:
+    """What a run would do, and what is missing; changes nothing. Exit 2 when something is."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    chosen = session.plan.choose(jobs)
+    with session.engine.connect() as connection:
+        problems = inspect(connection, session.plan, chosen, session.settings.ledger_schema)
+        connection.rollback()
+        body = [_planned(connection, session, job) for job in chosen if _has_raw(connection, job)]
+    click.echo(
+        f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
+    )
+    header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
+    click.echo(tabulate(body, header, tablefmt="simple", intfmt=","))
+    for open_part in (lambda: session.salt, lambda: session.geo):
+        try:
+            open_part()
+        except BackfillError as error:
+            problems.append(str(error))
+    if problems:
+        click.echo("\nIn the way:\n" + "\n".join(f"- {problem}" for problem in problems))
+        context.exit(2)
+    click.echo(
+        f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
+    )
+    click.echo("Nothing is in the way. Next: `backfill calibrate`, then `backfill run`.")
+
+
+def _has_raw(connection: Connection, job: Job) -> bool:
+    found = has_column(connection, job, job.raw)
+    connection.rollback()
+    return found
+
+
+def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
+    heap = heap_of(connection, job)
+    distinct = value(connection, DISTINCT, (heap.rows, job.schema_, job.table, job.raw))
+    connection.rollback()
+    size = session.settings.batch_blocks
+    return [
+        job.name,
+        heap.rows,
+        distinct,
+        round(heap.blocks * 8 / 1024),
+        -(-heap.blocks // size),
+        session.settings.passes,
+    ]
+
+
+@click.command("calibrate")
+@weak_salt_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
+    """Prove, from stored hashes, that our salt and formula are the live application's. Changes nothing."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    with session.engine.connect() as connection:
+        require_fit(connection, session.plan, (), session.settings.ledger_schema)
+    found = calibrate(session.engine, session.plan.addresses, session.salt)
+    if form == "json":
+        click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
+    else:
+        _tell_calibration(session, found)
+    require(found, session.plan.hash.scheme, 0)
+
+
+def _tell_calibration(session: Session, found: Calibration) -> None:
+    if not found.pairs:
+        click.echo(
+            "No live hash is stored yet: nothing could be checked. Make sure that the salt is the live one."
+        )
+        return
+    body = [
+        [scheme.value, number, found.pairs, "configured" if scheme is session.plan.hash.scheme else ""]
+        for scheme, number in found.explained.items()
+    ]
+    click.echo(tabulate(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Worker processes of the link phase.  [default: 2]"
+)
+@click.option(
+    "--batch-blocks", type=click.IntRange(1, 1_000_000), help="Heap blocks (8 kB) a batch.  [default: 2000]"
+)
+@click.option(
+    "--accept-strays",
+    type=click.IntRange(0),
+    default=0,
+    help="Live hashes that nothing explains, by exact count.",
+)
+@click.option("--quiet", is_flag=True, help="No progress.")
+@weak_salt_option
+@click.pass_context
+def run(
+    context: click.Context,
+    jobs: tuple[str, ...],
+    workers: int | None,
+    batch_blocks: int | None,
+    accept_strays: int,
+    quiet: bool,
+    allow_weak_salt: bool,
+) -> None:
+    """Hash, locate and link. A JOB bears its table's name; none means all.
+
+    Stop it with Ctrl-C; the same command goes on where it stopped, also after a crash. Exit 0 when
+    everything that can be linked is, 1 when the run failed, 2 when it could not begin, 3 when stopped.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.settings = Settings.load(workers=workers, batch_blocks=batch_blocks)
+    chosen = session.plan.choose(jobs)
+    with session.engine.connect() as connection:
+        require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
+    geo, salt = session.geo, session.salt
+    found = calibrate(session.engine, session.plan.addresses, salt)
+    strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
+    click.echo(
+        f"Calibrated: {session.plan.hash.scheme} explains {found.pairs - strays:,} of {found.pairs:,} live hashes."
+        if found.pairs
+        else "No live hash is stored yet: the salt could not be checked."
+    )
+    session.expand()
+    with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
+        keys.record(connection, session.settings.key_id, salt)
+    driver = Driver(
+        engine=session.engine,
+        settings=session.settings,
+        plan=session.plan,
+        jobs=chosen,
+        resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
+        strays=strays,
+        quiet=quiet,
+        tell=click.echo,
+    )
+    counts = driver.drive(session.settings.key_id)
+    click.echo(closing.as_text(counts))
+    with session.engine.begin() as connection:
+        waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
+    if waiting:
+        click.echo(
+            f"{waiting:,} rows wait in the quarantine. Next: `backfill quarantine list`, then `backfill verify`."
+        )
+    else:
+        click.echo("Next: `backfill verify`.")
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(context: click.Context, form: str) -> None:
+    """Where the newest run stands."""
+    session = sessions.of(context)
+    session.require_ledger()
+    with session.engine.begin() as connection:
+        newest = runs.latest(connection)
+        done = batches.progress(connection, newest.id)
+        waiting = quarantine.counts(connection)
+    if form == "json":
+        click.echo(json.dumps(_status(newest, done, waiting), default=str))
+        return
+    click.echo(
+        f"Run {newest.id} is {newest.status}, phase {newest.phase}, attempt {newest.attempts}, by {newest.holder}."
+    )
+    click.echo(f"Begun {newest.created:%Y-%m-%d %H:%M:%S}, last seen {newest.heartbeat:%Y-%m-%d %H:%M:%S}.")
+    if newest.error:
+        click.echo(f"Last error: {newest.error}")
+    if done:
+        click.echo(
+            tabulate(
+                done,
+                ["phase", "table", "batches done", "of", "rows written", "longest transaction (s)"],
+                floatfmt=".2f",
+                intfmt=",",
+            )
+        )
+    if waiting:
+        click.echo(f"In the quarantine: {sum(sum(reasons.values()) for reasons in waiting.values()):,} rows.")
+
+
+def _status(
+    run: runs.Run, done: Sequence[tuple[object, ...]], waiting: dict[str, dict[str, int]]
+) -> dict[str, object]:
+    fields = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "identity"}
+    names = ("phase", "table", "done", "batches", "written", "longest_seconds")
+    return {
+        **fields,
+        "jobs": list(run.identity.jobs),
+        "batches": [dict(zip(names, row, strict=True)) for row in done],
+        "quarantine": waiting,
+    }

@@ -1,0 +1,143 @@
+"""Merge: duplicate rows of the address table give their events, and the stricter ban, to one of them.
+
+The empty duplicate stays: deletes cascade to events. It keeps, or gets, the hash of its own
+spelling, which is what the edge makes of it should it ever see that spelling again.
+"""
+
+from collections.abc import Callable
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.database.engine import copy_in, execute, rows
+from backfill.database.heap import heap_of, ranges
+from backfill.database.inspection import has_column, key_type
+from backfill.database.names import regclass, table
+from backfill.errors import SchemaUnfit, WrongCount
+from backfill.jobs import duplicates
+from backfill.jobs.duplicates import Twins
+from backfill.ledger import decisions, quarantine
+from backfill.plan import Addresses, Table
+
+BLOCKS = 5_000
+
+PAIRS = sql.SQL("create temporary table backfill_pairs (other text, keep text, own_hash text, hash text)")
+
+# Every column that references the address table, in the plan or not: an event left behind would
+# lose its address with the duplicate.
+REFERENCES = sql.SQL("""
+    select n.nspname, c.relname, a.attname
+      from pg_constraint as k
+      join pg_class as c on c.oid = k.conrelid
+      join pg_namespace as n on n.oid = c.relnamespace
+      join pg_attribute as a on a.attrelid = c.oid and a.attnum = k.conkey[1]
+     where k.contype = 'f' and k.confrelid = {addresses} and k.conparentid = 0
+     order by 1, 2, 3
+""")
+
+REPOINT = sql.SQL("""
+    update {table} as event set {link} = pair.keep::{key_type}
+      from backfill_pairs as pair
+     where event.{link} = pair.other::{key_type} and {in_range}
+""")
+
+BAN = sql.SQL("""
+    update {addresses} as keep
+       set {banned} = true, {reason} = other.{reason}, {date} = other.{date}
+      from backfill_pairs as pair
+      join {addresses} as other on other.{key} = pair.other::{key_type}
+     where keep.{key} = pair.keep::{key_type} and other.{banned} and not keep.{banned}
+""")
+
+# First away from the duplicate, then to the row that keeps it: the hash is unique.
+OWN_HASH = sql.SQL("""
+    update {addresses} as other
+       set {hash} = pair.own_hash
+      from backfill_pairs as pair
+     where other.{key} = pair.other::{key_type}
+       and (other.{hash} is null or other.{hash} = pair.hash)
+""")
+HASH = sql.SQL("""
+    update {addresses} as keep
+       set {hash} = pair.hash
+      from backfill_pairs as pair
+     where keep.{key} = pair.keep::{key_type} and keep.{hash} is null
+""")
+
+
+def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[str], str], count: int) -> int:
+    """Merge all duplicates that wait in the quarantine; returns how many. Raises ``WrongCount``."""
+    with engine.begin() as connection:
+        if not has_column(connection, addresses, addresses.address):
+            raise SchemaUnfit(
+                problem=f"{addresses.name}.{addresses.address} is gone: duplicates cannot be told."
+            )
+        waiting = {entry.key for entry in quarantine.entries(connection, addresses.name)}
+        twins, _ = duplicates.find(connection, addresses)
+        connection.commit()
+    found = [(pair, row) for pair in twins for row in pair.others if row.key in waiting]
+    if len(found) != count:
+        raise WrongCount(
+            subject=f"Duplicates of {addresses.name}",
+            given=count,
+            found=len(found),
+            look=f"backfill quarantine list {addresses.name}",
+        )
+    if not found:
+        return 0
+    with engine.connect() as connection:
+        execute(connection, PAIRS)
+        records = [
+            (row.key, pair.keep, _own_hash(hasher, pair, row), hasher(pair.address)) for pair, row in found
+        ]
+        copy_in(connection, sql.Identifier("backfill_pairs"), ["other", "keep", "own_hash", "hash"], records)
+        connection.commit()
+        _repoint(connection, addresses)
+        with connection.begin():
+            names = {
+                "addresses": table(addresses),
+                "key": sql.Identifier(addresses.key),
+                "hash": sql.Identifier(addresses.hash),
+                "key_type": sql.SQL(key_type(connection, addresses)),
+            }
+            if addresses.banned and addresses.ban_reason and addresses.ban_date:
+                ban = BAN.format(
+                    banned=sql.Identifier(addresses.banned),
+                    reason=sql.Identifier(addresses.ban_reason),
+                    date=sql.Identifier(addresses.ban_date),
+                    **names,
+                )
+                execute(connection, ban)
+            execute(connection, OWN_HASH.format(**names))
+            execute(connection, HASH.format(**names))
+            decision = decisions.record(connection, "merge", addresses.name, len(found))
+            quarantine.decide(connection, addresses.name, [row.key for _, row in found], decision)
+        connection.invalidate()
+    return len(found)
+
+
+def _own_hash(hasher: Callable[[str], str], pair: Twins, row: duplicates.OddRow) -> str:
+    """The hash of the row's own spelling, which is not the canonical one."""
+    return hasher(row.spelling)
+
+
+def _repoint(connection: Connection, addresses: Addresses) -> None:
+    """Block range by block range: the link is not indexed. A repeat finds nothing left to do."""
+    references = rows(connection, REFERENCES.format(addresses=regclass(addresses)))
+    for schema, name, link in references:
+        part = Table(table=name, schema=schema)
+        for span in ranges(heap_of(connection, part).blocks, BLOCKS):
+            connection.commit()
+            with connection.begin():
+                # A guarded table lets only this through: the address stays the same.
+                execute(connection, sql.SQL("set local backfill.mending = 'on'"))
+                execute(
+                    connection,
+                    REPOINT.format(
+                        table=table(part),
+                        link=sql.Identifier(link),
+                        key_type=sql.SQL(key_type(connection, addresses)),
+                        in_range=span.holds("event"),
+                    ),
+                )
+    connection.commit()

@@ -1,0 +1,122 @@
+"""Settle: the operator decides what becomes of rows whose text is no address.
+
+The exact count is the confirmation; the decision is on record before the first row changes. Each
+row's text is judged once more, under lock: one that was mended meanwhile is left to the next run.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from psycopg2 import sql
+from sqlalchemy import Engine
+
+from backfill.addresses import Reason, canonicalise
+from backfill.database.engine import execute, rows, value
+from backfill.database.inspection import has_column, key_type
+from backfill.database.names import table
+from backfill.errors import SchemaUnfit, WrongCount
+from backfill.ledger import decisions, quarantine
+from backfill.plan import Addresses, Job
+
+CHUNK = 1_000  # rows a transaction
+
+
+class Fate(StrEnum):
+    """What becomes of a quarantined row."""
+
+    SENTINEL = "sentinel"  # linked to the address that stands for "no address"
+    DISCARD = "discard"  # its raw value is set to NULL
+
+
+LOCK_ROWS = sql.SQL("""
+    select event.{key}::text, event.{raw} from {table} as event
+     where event.{key} = any(%s::{key_type}[]) and event.{raw} is not null and event.{link} is null
+     order by event.{key}
+       for update
+""")
+
+LINK = sql.SQL("update {table} set {link} = %s where {key} = any(%s::{key_type}[])")
+DISCARD = sql.SQL("update {table} set {raw} = null where {key} = any(%s::{key_type}[])")
+
+SENTINEL = sql.SQL("""
+    insert into {addresses} ({address}, {hash}) values ({sentinel}::inet, {hashed})
+    on conflict do nothing
+""")
+
+
+def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
+    """Rows of that table that still wait for a decision; mended ones leave on the way."""
+    with engine.begin() as connection:
+        if not has_column(connection, job, job.raw):
+            raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
+        quarantine.release_mended(connection, schema, job, key_type(connection, job))
+        return quarantine.entries(connection, job.name)
+
+
+def settle(
+    engine: Engine,
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    fate: Fate,
+    count: int,
+    hasher: Callable[[str], str] | None,
+) -> int:
+    """Settle all waiting rows of that table; returns how many. Raises ``WrongCount``.
+
+    *hasher* is asked for the sentinel's hash, where its row has to be made.
+    """
+    entries = waiting(engine, schema, job)
+    if len(entries) != count:
+        raise WrongCount(
+            subject=f"Quarantine of {job.name}",
+            given=count,
+            found=len(entries),
+            look=f"backfill quarantine list {job.name}",
+        )
+    if not entries:
+        return 0
+    sentinel = None
+    with engine.begin() as connection:
+        if fate is Fate.SENTINEL:
+            hashed = hasher(addresses.sentinel) if hasher else None
+            names = {
+                "addresses": table(addresses),
+                "key": sql.Identifier(addresses.key),
+                "address": sql.Identifier(addresses.address),
+                "hash": sql.Identifier(addresses.hash),
+                "sentinel": sql.Literal(addresses.sentinel),
+                "hashed": sql.Literal(hashed),
+            }
+            execute(connection, SENTINEL.format(**names))
+            sentinel = value(
+                connection,
+                sql.SQL("select {key}::text from {addresses} where {address} = {sentinel}::inet").format(
+                    **names
+                ),
+            )
+        decision = decisions.record(connection, "settle", job.name, count, fate=fate.value)
+    settled = 0
+    keys = [entry.key for entry in entries]
+    for start in range(0, len(keys), CHUNK):
+        settled += _settle_chunk(engine, job, keys[start : start + CHUNK], sentinel, decision)
+    return settled
+
+
+def _settle_chunk(engine: Engine, job: Job, keys: Sequence[str], sentinel: str | None, decision: int) -> int:
+    with engine.begin() as connection:
+        names = {
+            "table": table(job),
+            "key": sql.Identifier(job.key),
+            "raw": sql.Identifier(job.raw),
+            "link": sql.Identifier(job.link),
+            "key_type": sql.SQL(key_type(connection, job)),
+        }
+        locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
+        hopeless = [key for key, raw in locked if isinstance(canonicalise(raw), Reason)]
+        if sentinel is not None:
+            execute(connection, LINK.format(**names), (sentinel, hopeless))
+        else:
+            execute(connection, DISCARD.format(**names), (hopeless,))
+        quarantine.decide(connection, job.name, hopeless, decision)
+    return len(hopeless)

@@ -1,0 +1,99 @@
+"""Coverage for people and for machines: terminal table, JSON, Markdown, from the same records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from backfill.coverage.record import Kind, Record
+
+SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
+
+EVENT_COLUMNS = {
+    "rows": "rows",
+    "no address": "no address",
+    "right": "right",
+    "settled": "settled",
+    "unjudged": "unjudged",
+    "unlinked": "unlinked",
+    "wrong": "wrong",
+    "misfiled": "misfiled",
+    "rejected": "quarantined",
+    "geo missing": "geo missing",
+}
+
+
+def verdict(records: Sequence[Record]) -> str:
+    """The one sentence on top."""
+    open_tables = [record.table for record in records if not record.covered]
+    if not open_tables:
+        return "Covered: every row with a raw address is linked to the right one, and every hash is right."
+    return f"Not covered: {', '.join(open_tables)}."
+
+
+def _events_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
+    header = ["table", *EVENT_COLUMNS.values(), ""]
+    body = []
+    for record in records:
+        if record.kind is Kind.EVENTS:
+            state = "covered" if record.covered else "NOT COVERED"
+            if record.proved:
+                state = f"proved on {record.proved:%Y-%m-%d}"
+            body.append([record.table, *(record.counts.get(name, "") for name in EVENT_COLUMNS), state])
+    return header, body
+
+
+def _rest_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
+    body = []
+    for record in records:
+        if record.kind is not Kind.EVENTS:
+            found = ", ".join(f"{number:,} {name}" for name, number in record.counts.items())
+            state = {True: "covered", False: "NOT COVERED"}[record.covered]
+            body.append([record.table, found, "to be dropped" if record.kind is Kind.DISCARD else state])
+    return ["table", "found", ""], body
+
+
+def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
+    """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
+    style = "github" if markdown else "simple"
+    parts = [f"# Coverage\n\n**{verdict(records)}**" if markdown else ""]
+    for header, body in (_events_table(records), _rest_table(records)):
+        parts.append(tabulate(body, header, tablefmt=style, intfmt=","))
+    reasons = [
+        [record.table, reason, number] for record in records for reason, number in record.quarantined.items()
+    ]
+    if reasons:
+        parts.append(tabulate(reasons, ["quarantine", "reason", "rows"], tablefmt=style, intfmt=","))
+    todo = [f"{record.table}: {reason}" for record in records for reason in record.reasons]
+    if todo:
+        parts.append(
+            ("## What remains\n\n" if markdown else "What remains:\n")
+            + "\n".join(f"- {line}" for line in todo)
+        )
+    if not markdown:
+        parts.append(verdict(records))
+    return "\n\n".join(part for part in parts if part)
+
+
+def as_json(records: Sequence[Record]) -> dict[str, Any]:
+    """The same as plain data. Row keys of wrong links are in it, values never."""
+    return {
+        "version": SCHEMA_VERSION,
+        "covered": all(record.covered for record in records),
+        "verdict": verdict(records),
+        "tables": [
+            {
+                "table": record.table,
+                "kind": record.kind.value,
+                "covered": record.covered,
+                "counts": dict(record.counts),
+                "quarantined": dict(record.quarantined),
+                "reasons": list(record.reasons),
+                "raw_rows": record.raw_rows,
+                "newest_raw": record.newest_raw,
+                "wrong_keys": list(record.wrong_keys),
+                "proved": record.proved.isoformat() if record.proved else None,
+            }
+            for record in records
+        ],
+    }
