@@ -136,7 +136,7 @@ class EmbeddedServer:
                 held = any(words in reason for words in STILL_HELD)
                 if not held or time.monotonic() > orphans_deadline:
                     raise self._failed(f"does not start: {reason}. Its log: {folders.log}")
-                postmaster.end_orphans()
+                postmaster.end_orphans(folders.user)
                 time.sleep(RETRY_SECONDS)
             binaries = Binaries.find().within_reach_of(folders.user, folders.binaries)
             self._make_data(folders, binaries)
