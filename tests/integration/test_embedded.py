@@ -65,6 +65,7 @@ def client(home, script=ENSURE, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=Path(__file__).parents[2],
         **options,
     )
 
@@ -262,7 +263,7 @@ def test_root_runs_it_although_home_and_programs_are_out_of_the_servers_reach(tm
     for name in (package.name, f"{package.name}.libs"):
         shutil.copytree(package.with_name(name), site / name, ignore=shutil.ignore_patterns("include"))
     home = tmp_path / "home"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.getcwd()])}  # noqa: PTH109
+    environment = {**os.environ, "PYTHONPATH": str(site)}
     embedded = EmbeddedServer(home)
     try:
         url = finished(client(home, env=environment))

@@ -178,7 +178,7 @@ class EmbeddedServer:
                 cursor.execute("select current_setting('data_directory'), current_setting('server_version')")
                 data, version = cursor.fetchone() or ("", "")
         except psycopg2.OperationalError as error:
-            said = _last_line(str(error))
+            said = " ".join(str(error).split())
             if "FATAL" in said and BETWEEN_LIVES not in said:
                 raise self._failed(f"refuses our session: {said}") from error
             return None
