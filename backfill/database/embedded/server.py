@@ -27,7 +27,7 @@ POLL_SECONDS = 0.02
 RETRY_SECONDS = 0.5
 
 # What PostgreSQL says when another server holds the folder, or the processes of a killed one still do.
-STILL_HELD = ("lock file", "pre-existing shared memory block")
+STILL_HELD = ("already exists", "is empty", "pre-existing shared memory block")
 # What a server says that is up but not yet, or no longer, taking sessions.
 BETWEEN_LIVES = "the database system is"
 
