@@ -166,7 +166,7 @@ def _make_annex(home: Path, own: Path, user: ServerUser) -> Path:
         if not _fits(parent / "backfill-12345678" / "socket") or not user.reaches(parent):
             continue
         try:
-            annex = Path(tempfile.mkdtemp(prefix="backfill-", dir=parent))
+            annex = Path(tempfile.mkdtemp(prefix="backfill-", dir=parent.resolve()))
         except OSError:
             continue
         user.admit(annex)

@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from backfill.database.embedded.binaries import Binaries
 from backfill.database.embedded.folders import PORT, Folders
+from backfill.database.embedded.user import ServerUser
 
 STOP_SECONDS = 60.0  # a fast shutdown writes a checkpoint: up to max_wal_size of dirty pages
 KILL_SECONDS = 10.0
@@ -32,6 +32,9 @@ SETTINGS = {
 # The shell leaves at once, so the server is init's child and not ours: nothing to reap, and our
 # terminal, our signals and our end are none of its business.
 DETACH = '"$@" >&2 & echo $!'
+
+# A backend works in its server's data folder, which is how ours are told from any other's.
+END_THOSE_IN = 'for pid; do [ "$(cd -P /proc/$pid/cwd && pwd -P)" = "$0" ] && kill $pid; done'
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,15 @@ class Postmaster:
             if recorded is None or _exists(recorded):
                 lock.unlink(missing_ok=True)
 
-    def end_orphans(self) -> None:
-        """Ask processes that outlived a killed server to go; the next one cannot start before."""
-        for pid in self._orphans():
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except OSError:
-                continue
+    def end_orphans(self, user: ServerUser) -> None:
+        """Ask backends that outlived a killed server to go; the next server cannot start before.
+
+        Done by *user*, the server's: a container's root may not look into others' processes.
+        """
+        backends = [
+            path.name for path in PROC.glob("[0-9]*") if _title(int(path.name)).startswith(b"postgres: ")
+        ]
+        user.run("/bin/sh", "-c", END_THOSE_IN, self.data, *backends)
 
     def stop(self) -> bool:
         """Fast shutdown: sessions are ended, data is flushed. False when it was not running.
@@ -109,17 +114,6 @@ class Postmaster:
             bool(words) and Path(os.fsdecode(words[0])).name == "postgres" and os.fsencode(self.data) in words
         )
 
-    def _orphans(self) -> Iterator[int]:
-        """Backends in our data folder; where the system hides their folder, we can only wait for them."""
-        for process in PROC.glob("[0-9]*"):
-            pid = int(process.name)
-            title = _arguments(pid)
-            try:
-                if title and title[0].startswith(b"postgres: ") and (process / "cwd").readlink() == self.data:
-                    yield pid
-            except OSError:
-                continue
-
 
 def _first_number(path: Path) -> int | None:
     """The positive number in the first line; None when there is no such file or no such line."""
@@ -138,6 +132,10 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _title(pid: int) -> bytes:
+    return (_arguments(pid) or [b""])[0]
 
 
 def _arguments(pid: int) -> list[bytes]:

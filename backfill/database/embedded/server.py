@@ -27,7 +27,7 @@ POLL_SECONDS = 0.02
 RETRY_SECONDS = 0.5
 
 # What PostgreSQL says when another server holds the folder, or the processes of a killed one still do.
-STILL_HELD = ("lock file", "pre-existing shared memory block")
+STILL_HELD = ("already exists", "is empty", "pre-existing shared memory block")
 # What a server says that is up but not yet, or no longer, taking sessions.
 BETWEEN_LIVES = "the database system is"
 
@@ -136,7 +136,7 @@ class EmbeddedServer:
                 held = any(words in reason for words in STILL_HELD)
                 if not held or time.monotonic() > orphans_deadline:
                     raise self._failed(f"does not start: {reason}. Its log: {folders.log}")
-                postmaster.end_orphans()
+                postmaster.end_orphans(folders.user)
                 time.sleep(RETRY_SECONDS)
             binaries = Binaries.find().within_reach_of(folders.user, folders.binaries)
             self._make_data(folders, binaries)
@@ -178,7 +178,7 @@ class EmbeddedServer:
                 cursor.execute("select current_setting('data_directory'), current_setting('server_version')")
                 data, version = cursor.fetchone() or ("", "")
         except psycopg2.OperationalError as error:
-            said = _last_line(str(error))
+            said = " ".join(str(error).split())
             if "FATAL" in said and BETWEEN_LIVES not in said:
                 raise self._failed(f"refuses our session: {said}") from error
             return None
