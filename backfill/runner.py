@@ -19,7 +19,7 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, Row
 
-from backfill.database.engine import value
+from backfill.database.engine import execute, value
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.inspection import key_type
 from backfill.errors import NoRun, RunFailed, RunInProgress, RunPaused
@@ -116,12 +116,8 @@ class Driver:
                 self._resolve(RESOLVE, self.settings.batch_blocks)
                 with self.engine.begin() as connection:
                     address_map.complete(connection, self.schema, self.run.id)
-                with (
-                    self.engine.connect() as connection,
-                    connection.execution_options(isolation_level="AUTOCOMMIT"),
-                ):
                     # The planner has to know the size of the map; its columns have statistics 0.
-                    value(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
+                    execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
                 self._link(LINK, self.settings.passes, self.settings.batch_blocks)
                 self._fill()
                 self._sweep()
@@ -302,9 +298,10 @@ class Driver:
         return sum(row.rows for name, row in self._tables.items() if name != self.plan.addresses.name)
 
     def _rows(self, batch: Batch) -> int:
-        """The rows of a batch as the planner estimates them, for the bar."""
+        """The rows of a batch as the planner estimates them, for the bar; blocks added since hold moved rows."""
         noted = self._tables[batch.table_name]
-        return int(noted.rows * (batch.range.last - batch.range.first) / max(noted.blocks, 1))
+        first, last = (min(block, noted.blocks) for block in (batch.range.first, batch.range.last))
+        return int(noted.rows * (last - first) / max(noted.blocks, 1))
 
 
 class _Paused(Exception):
