@@ -99,7 +99,7 @@ def link_batch(batch_id: int, table_name: str, filenode: int) -> Outcome:
         for attempt in Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(0.1, 5),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5),
             reraise=True,
         ):
             with attempt:
