@@ -72,8 +72,9 @@ def start(setup: Setup) -> None:
 
 
 def stop() -> None:
-    """Close the connections of ``start``."""
-    _engine.dispose()
+    """Close the connections of ``start``, where it was called."""
+    if "_engine" in globals():
+        _engine.dispose()
 
 
 def _die_with(sentinel: int) -> None:
