@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+from itertools import pairwise
 from unittest import mock
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_row_that_came_after_the_verification_stops_it(named: Operator) -> Non
 
 
 def test_each_revision_asks_for_the_one_before_it(named: Operator) -> None:
-    for before, revision in zip(CHAIN, CHAIN[1:], strict=False):
+    for before, revision in pairwise(CHAIN):
         later = script(named, f"{before}:{revision}")
         earlier = CHAIN[CHAIN.index(before) - 1] if before != CHAIN[0] else None
         if earlier:  # the database stands at *earlier*: the step in between was left out
