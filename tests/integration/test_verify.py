@@ -57,9 +57,7 @@ def test_before_any_run_everything_that_is_missing_is_counted(fresh_demo: Operat
     assert query(
         fresh_demo.url,
         "select count(*) from user_events where ip_address_string is not null and ip_address_id is null",
-    ) == [  # fmt: skip
-        (counts["unlinked"] + counts["rejected"],)
-    ]
+    ) == [(counts["unlinked"] + counts["rejected"],)]
     assert any("`backfill run`" in reason for reason in found["user_events"]["reasons"])
 
 
