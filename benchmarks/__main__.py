@@ -26,9 +26,7 @@ def main(events: int, repeat: int, only: tuple[str, ...], memory: bool) -> None:
         for number in range(repeat):
             for contender in chosen:
                 runs.append(measure(field, contender))
-                click.echo(
-                    f"round {number + 1}: {contender.name}: {runs[-1].work.seconds:.1f} s", err=True
-                )
+                click.echo(f"round {number + 1}: {contender.name}: {runs[-1].work.seconds:.1f} s", err=True)
         click.echo(report.table(runs) + "\n")
         click.echo(report.parts(runs) + "\n")
         click.echo(report.same_rows(runs))

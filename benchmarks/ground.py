@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from backfill.database.embedded import EmbeddedServer
 from backfill.demo import DemoSummary, create_demo
 from backfill.geo import bundled_geo_path
 from backfill.hashing import Salt, make_salt_file
@@ -50,6 +51,11 @@ class Ground:
         finally:
             self.databases.drop(url)
 
+    def postmaster(self) -> int:
+        """The process id of the server."""
+        folder = query(self.databases.server_url, "show data_directory")[0][0]
+        return int(Path(folder, "postmaster.pid").read_text().partition("\n")[0])
+
     def settings(self) -> dict[str, str]:
         """The server's settings that matter here."""
         url = self.databases.server_url
@@ -59,8 +65,6 @@ class Ground:
 @contextmanager
 def ground(events: int) -> Iterator[Ground]:
     """Start the server and make the template with *events* events; all gone at the end."""
-    from backfill.database.embedded import EmbeddedServer
-
     geo_path = bundled_geo_path()
     if geo_path is None:
         raise SystemExit("the demo's geo database is not installed: make bench installs it")

@@ -77,7 +77,9 @@ class OrmLoop:
                 )
                 for event in session.scalars(unlinked):
                     text = _valid(event.ip_address_string or "")
-                    found = session.scalars(select(IpAddress).where(IpAddress.ip_address == text)).one_or_none()
+                    found = session.scalars(
+                        select(IpAddress).where(IpAddress.ip_address == text)
+                    ).one_or_none()
                     if found is None:
                         found = IpAddress(ip_address=text, hashed_ip_address=hasher(text))
                         session.add(found)
@@ -91,6 +93,7 @@ class OrmLoop:
 
 def _valid(text: str) -> str:
     try:
-        return SENTINEL if "%" in text else str(ip_address(text)) and text  # PostgreSQL knows no zones
+        ip_address(text)
     except ValueError:
         return SENTINEL
+    return SENTINEL if "%" in text else text  # inet knows no zones

@@ -30,7 +30,9 @@ def command(*options: str) -> list[str]:
 
 def seconds_by_phase(site: Site) -> dict[str, float]:
     """Seconds in transactions by phase, summed over workers; from the ledger."""
-    found = query(site.url, "select phase, sum(seconds) from backfill.batches group by phase order by min(id)")
+    found = query(
+        site.url, "select phase, sum(seconds) from backfill.batches group by phase order by min(id)"
+    )
     return {phase: float(seconds) for phase, seconds in found}
 
 
@@ -48,9 +50,7 @@ class OurRun:
     def run(self, site: Site) -> Work:
         """Run it; the longest transaction comes from the ledger."""
         started = time.monotonic()
-        subprocess.run(
-            command(*self.options), env=environment(site), check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(command(*self.options), env=environment(site), check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
         ((longest,),) = query(site.url, "select max(longest) from backfill.batches")
         return Work(seconds, parts=seconds_by_phase(site), longest=float(longest))

@@ -19,6 +19,7 @@ HEADER = [
     "seconds, median (range)",
     "rows linked/s",
     "ratio",
+    "CPU s",
     "WAL MB",
     "heap after / before",
     "longest transaction s",
@@ -41,18 +42,27 @@ def table(runs: Sequence[Measurement]) -> str:
     by_name: dict[str, list[Measurement]] = {}
     for run in runs:
         by_name.setdefault(run.contender, []).append(run)
-    baseline = median(run.rate for run in by_name[SingleUpdate().name]) if SingleUpdate().name in by_name else 0
+    baseline = (
+        median(run.rate for run in by_name[SingleUpdate().name]) if SingleUpdate().name in by_name else 0
+    )
     body = []
     for name, measured in by_name.items():
         body.append(_line(name, measured, [run.work.seconds for run in measured], baseline))
         if "update" in measured[0].work.parts:
             seconds = [run.work.parts["update"] for run in measured]
-            body.append(_line(f"{name}, the map being there already", measured, seconds, baseline))
+            body.append(
+                _line(f"{name}, the map being there already", measured, seconds, baseline, partial=True)
+            )
     return tabulate(body, HEADER, tablefmt="github", disable_numparse=True)
 
 
 def _line(
-    name: str, measured: Sequence[Measurement], seconds: Sequence[float], baseline: float
+    name: str,
+    measured: Sequence[Measurement],
+    seconds: Sequence[float],
+    baseline: float,
+    *,
+    partial: bool = False,
 ) -> list[str]:
     rate = median(run.linked / spent for run, spent in zip(measured, seconds, strict=True))
     longest = [run.work.longest for run in measured if run.work.longest is not None]
@@ -62,6 +72,7 @@ def _line(
         f"{median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})",
         f"{rate:,.0f}" + (" (extrapolated)" if sampled else ""),
         f"{rate / baseline:.3g}" if baseline else "",
+        "" if partial or sampled else f"{median(run.cpu_seconds for run in measured):.1f}",
         "" if sampled else f"{median(run.wal_bytes for run in measured) / MB:,.0f}",
         "" if sampled else f"{median(run.heap_after / run.heap_before for run in measured):.2f}",
         f"{max(longest):.2f}" if longest else "",
