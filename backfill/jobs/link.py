@@ -96,15 +96,15 @@ def choose_join(connection: Connection, schema: str, job: Job, batch: Batch) -> 
     execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
 
 
-def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, number: int) -> int:
-    """One pass over the range; returns the rows written."""
+def statement(schema: str, job: Job, batch: Batch, number: int) -> sql.Composed:
+    """The UPDATE of one pass over the range."""
     extra = None if job.extra is None else sql.Identifier(job.extra)
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
     if extra is not None:
         assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
     last = number == batch.passes - 1
-    statement = LINK.format(
+    return LINK.format(
         table=table(job),
         map=address_map.name(schema),
         raw=sql.Identifier(job.raw),
@@ -116,7 +116,11 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, numbe
         if last
         else IN_PASS.format(mask=sql.Literal(batch.passes - 1), number=sql.Literal(number)),
     )
-    with execute(connection, statement) as cursor:
+
+
+def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, number: int) -> int:
+    """One pass over the range; returns the rows written."""
+    with execute(connection, statement(schema, job, batch, number)) as cursor:
         return cursor.rowcount
 
 

@@ -152,13 +152,12 @@ ADD_TO_MAP = sql.SQL("""
     on conflict do nothing
 """)
 
-# Only what was not found: of the others the geo itself is the evidence.
 ADD_LOOKUPS = sql.SQL("""
     insert into {lookups} (address_key, build, found)
-    select distinct on (1) known.{key}::text, {build}, false
+    select distinct on (1) known.{key}::text, {build}, incoming.geo is not null
       from backfill_incoming as incoming
       join {addresses} as known on known.{address} = incoming.address::inet
-     where incoming.reason is null and incoming.geo is null
+     where incoming.reason is null
      order by 1
     on conflict do nothing
 """)
