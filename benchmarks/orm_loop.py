@@ -11,9 +11,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
+from typing import Any
 
 from sqlalchemy import ForeignKey, create_engine, func, select
-from sqlalchemy.dialects.postgresql import INET
+from sqlalchemy.dialects.postgresql import ENUM, INET, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from backfill.plan import PYPI
@@ -26,7 +27,7 @@ SENTINEL = "192.0.2.69"
 
 
 class Base(DeclarativeBase):
-    """Of the two models below."""
+    """Of the two models below; they have all columns of their tables, as an application's have."""
 
 
 class IpAddress(Base):
@@ -36,7 +37,12 @@ class IpAddress(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     ip_address: Mapped[str] = mapped_column(INET)
     is_banned: Mapped[bool] = mapped_column(default=False)
+    ban_reason: Mapped[str | None] = mapped_column(
+        ENUM("authentication-attempts", name="banreason", create_type=False)
+    )
+    ban_date: Mapped[datetime | None]
     hashed_ip_address: Mapped[str | None]
+    geoip_info: Mapped[Any] = mapped_column(JSONB(none_as_null=True))
 
 
 class UserEvent(Base):
@@ -44,8 +50,11 @@ class UserEvent(Base):
 
     __tablename__ = "user_events"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    source_id: Mapped[uuid.UUID]
+    tag: Mapped[str]
     time: Mapped[datetime]
     ip_address_string: Mapped[str | None]
+    additional: Mapped[Any] = mapped_column(JSONB)
     ip_address_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("ip_addresses.id"))
     address: Mapped[IpAddress | None] = relationship()
 

@@ -91,7 +91,9 @@ def parts(runs: Sequence[Measurement]) -> str:
 def same_rows(runs: Sequence[Measurement]) -> str:
     """Whether all complete contenders left the same rows."""
     contents = {run.content for run in runs if run.content}
-    return "All complete contenders left the same rows." if len(contents) == 1 else "THE ROWS DIFFER."
+    if len(contents) > 1:
+        return "THE ROWS DIFFER: what was compared is not the same work."
+    return "All complete contenders left the same rows." if contents else "No complete contender ran."
 
 
 def memory(peak: Peak) -> str:
