@@ -30,7 +30,7 @@ from backfill.ledger.batches import Batch
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.ledger.status import BatchStatus, RunStatus
 from backfill.plan import Job, Plan, Table
-from backfill.pool import BrokenProcessPool, Task, local, outcomes
+from backfill.pool import BrokenProcessPool, Task, local, outcomes, warm_up
 from backfill.progress import Progress
 from backfill.settings import Settings
 from backfill.worker import Setup
@@ -110,6 +110,7 @@ class Driver:
 
     def _phases(self) -> None:
         """All phases; those that are done cost a look. Begins again when the map was emptied."""
+        warm_up(self.settings.workers)
         for _ in range(RESTARTS):
             try:
                 self._check_map()
