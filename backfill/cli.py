@@ -6,6 +6,7 @@ import click
 
 from backfill import __version__
 from backfill.commands.demo import demo
+from backfill.commands.erase import erase_command
 from backfill.commands.proof import report, verify_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
@@ -41,6 +42,7 @@ for command in (
     addresses,
     verify_command,
     report,
+    erase_command,
     server,
 ):
     cli.add_command(command)
