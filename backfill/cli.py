@@ -8,6 +8,7 @@ from backfill import __version__
 from backfill.commands.demo import demo
 from backfill.commands.erase import erase_command
 from backfill.commands.proof import report, verify_command
+from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
 from backfill.commands.server import server
@@ -43,6 +44,7 @@ for command in (
     verify_command,
     report,
     erase_command,
+    prove_command,
     server,
 ):
     cli.add_command(command)

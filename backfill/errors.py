@@ -160,3 +160,7 @@ class TableBusy(BackfillError):
 class NotRewritten(BackfillError):
     """{table} was not rewritten by {method}, although it was told to: that takes its owner, or a superuser.
     What was rewritten before stays; `backfill erase` as such a role goes on from there."""
+
+
+class FolderUnfit(BackfillError):
+    """{path}: {problem}."""

@@ -9,6 +9,7 @@ import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
+from backfill.coverage import canaries
 from backfill.coverage.record import Kind, Record
 from backfill.coverage.verify import verify
 from backfill.database.inspection import require_fit_to_verify
@@ -40,6 +41,7 @@ def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> 
         geo,
         (lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
     )
+    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)
