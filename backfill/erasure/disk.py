@@ -28,7 +28,7 @@ def free(connection: Connection, tablespace: int) -> int | None:
         """),
         (tablespace,),
     )
-    return shutil.disk_usage(location or folder).free
+    return shutil.disk_usage(folder / (location or "")).free  # an absolute location stays what it is
 
 
 def require_room(connection: Connection, targets: Sequence[Target]) -> bool:

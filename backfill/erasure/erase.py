@@ -30,6 +30,7 @@ class Intent:
 
     rewrite: tuple[Target, ...]
     done: tuple[Skipped, ...]  # rewritten before; the file is still that one
+    adopted: tuple[tuple[int, Target], ...]  # steps whose client was killed while the server finished them
     skipped: tuple[Skipped, ...]
     repack: Path | None  # pg_repack's program, where it can be used
     room_known: bool
@@ -58,16 +59,19 @@ def intend(
 ) -> Intent:
     """Look, and change nothing. Raises ``NotErasable``, ``DiskTooSmall``."""
     found, skipped = targets.find(connection, plan, names)
-    todo, done = [], []
+    todo, done, adopted = [], [], []
     for target in found:
         row = erasures.latest(connection, TABLE, target.name)
         if not names and row is not None and _stands(row, target):
             done.append(Skipped(target.name, f"rewritten on {row.started:%Y-%m-%d %H:%M}"))
+            if row.status == erasures.RUNNING:
+                adopted.append((row.id, target))
         else:
             todo.append(target)
     return Intent(
         rewrite=tuple(todo),
         done=tuple(done),
+        adopted=tuple(adopted),
         skipped=tuple(skipped),
         repack=None if method is Method.VACUUM else rewrite.repack_client(connection),
         room_known=disk.require_room(connection, todo),
@@ -80,6 +84,9 @@ def erase(
     engine: Engine, schema: str, intent: Intent, lock_timeout_ms: int, tell: Callable[[str], None]
 ) -> Iterator[Step]:
     """Do it, a step at a time. Raises ``TableBusy``, ``NotRewritten``; what was done before stays done."""
+    with engine.begin() as connection:
+        for number, target in intent.adopted:
+            erasures.end(connection, number, erasures.DONE, filenode=target.filenode, bytes_after=target.size)
     for target in intent.rewrite:
         yield _rewrite(engine, intent, target, lock_timeout_ms, tell)
     yield _scratch(engine, schema)

@@ -30,12 +30,13 @@ def look(
     files: Files, places: Iterator[Place], recogniser: Recogniser, tell: Callable[[str], None]
 ) -> Iterator[Finding]:
     """A finding for each place that holds something, and the sum of the others."""
-    tally = Tally()
+    tally, clean = Tally(), True
     for place in places:
         ours, unknown = _count(files, place, recogniser, tally)
         # Without the salt we cannot tell ours from others: no public address is harmless then.
         copies = ours if recogniser.able else ours + unknown
         if copies:
+            clean = False
             number = f"{copies:,}{' or more' if copies >= ENOUGH else ''}"
             what = "copies of addresses of this database" if recogniser.able else "public addresses"
             yield Finding(Depth.BYTES, place.name, State.FOUND, f"{number} {what}", place.mend)
@@ -43,7 +44,7 @@ def look(
             tally.unknown[place.name] = unknown
         tell(f"{place.name}: {tally.size / 2**20:,.0f} MiB read")
     how = f"{tally.files:,} files, {tally.size / 2**20:,.1f} MiB, {files.how}"
-    yield Finding(Depth.BYTES, "all files searched", State.GONE, how)
+    yield Finding(Depth.BYTES, "all files searched", State.GONE if clean else State.NOTE, how)
     if tally.unknown:
         shown = ", ".join(f"{name} ({number:,})" for name, number in sorted(tally.unknown.items())[:5])
         what = f"address-shaped, but no address that this database ever held; in {len(tally.unknown)} places: {shown}"
