@@ -227,7 +227,7 @@ def test_the_guard_refuses_to_uncover_a_row_and_lets_the_rest_pass(guarded_run: 
     refused = [
         f"update user_events set ip_address_id = null where id = {some}",
         f"update user_events set ip_address_string = '203.0.113.' || '77' where id = {some}",
-        f"""update user_events set ip_address_id = (select id from ip_addresses order by id desc limit 1)
+        """update user_events set ip_address_id = (select id from ip_addresses order by id desc limit 1)
              where id = (select id from user_events where ip_address_string is not null
                           and ip_address_id <> (select id from ip_addresses order by id desc limit 1) limit 1)""",
         "insert into user_events (source_id, tag, ip_address_string) select source_id, 'x', '203.0.113.' || '77' from user_events limit 1",
