@@ -6,7 +6,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench clean
+.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate erase prove test lint bench clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
@@ -33,6 +33,10 @@ report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
+erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
+	@$(BIN)/backfill erase
+prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach
+	@$(BIN)/backfill prove
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 

@@ -24,8 +24,15 @@ METHODS = {"vacuum": Method.VACUUM, "repack": Method.REPACK}
     help="vacuum: VACUUM FULL, under a lock; repack: pg_repack, beside the living table. "
     "Default: repack where its extension and program are there.",
 )
+@click.option(
+    "--keep-wal",
+    is_flag=True,
+    help="Do not cycle the WAL (checkpoints and segment switches); it is then left.",
+)
 @click.pass_context
-def erase_command(context: click.Context, tables: tuple[str, ...], dry_run: bool, method: str | None) -> None:
+def erase_command(
+    context: click.Context, tables: tuple[str, ...], dry_run: bool, method: str | None, keep_wal: bool
+) -> None:
     """Rewrite every table that lost a raw column, its TOAST and indexes, the statistics and the WAL.
 
     A dropped column stays in the table's pages until they are written anew. Without TABLE: those of
@@ -53,6 +60,7 @@ def erase_command(context: click.Context, tables: tuple[str, ...], dry_run: bool
             intent,
             session.settings.lock_timeout_ms,
             lambda line: click.echo(f"  {line}"),
+            keep_wal=keep_wal,
         ):
             done = step.status == erasures.DONE
             click.echo(
@@ -87,6 +95,9 @@ def _announce(intent: Intent) -> None:
     if not intent.room_known:
         needed = max((target.size for target in intent.rewrite), default=0) / 2**20
         click.echo(f"The server's disk cannot be seen from here: see that {needed:,.0f} MiB are free there.")
+    click.echo(
+        "Then: our scratch tables, pg_statistic (a moment's lock), and the WAL, where this role may cycle it."
+    )
     for line in intent.pins.rows:
         click.echo(f"Pins old rows (they are copied, without the dropped column): {line}")
     for line in intent.pins.wal:

@@ -81,7 +81,13 @@ def intend(
 
 
 def erase(
-    engine: Engine, schema: str, intent: Intent, lock_timeout_ms: int, tell: Callable[[str], None]
+    engine: Engine,
+    schema: str,
+    intent: Intent,
+    lock_timeout_ms: int,
+    tell: Callable[[str], None],
+    *,
+    keep_wal: bool = False,
 ) -> Iterator[Step]:
     """Do it, a step at a time. Raises ``TableBusy``, ``NotRewritten``; what was done before stays done."""
     with engine.begin() as connection:
@@ -91,7 +97,7 @@ def erase(
         yield _rewrite(engine, intent, target, lock_timeout_ms, tell)
     yield _scratch(engine, schema)
     yield _statistics(engine, lock_timeout_ms)
-    yield _wal(engine, tell)
+    yield _wal_kept(engine) if keep_wal else _wal(engine, tell)
 
 
 def _stands(row: object, target: Target) -> bool:
@@ -175,6 +181,13 @@ def _statistics(engine: Engine, lock_timeout_ms: int) -> Step:
         statistics.rewrite(connection, lock_timeout_ms)
         erasures.end(connection, number, erasures.DONE)
     return Step(STATISTICS, "pg_statistic", method, erasures.DONE)
+
+
+def _wal_kept(engine: Engine) -> Step:
+    why = "kept, as told"
+    with _on_record(engine, WAL, "pg_wal", "keep") as number, engine.begin() as connection:
+        erasures.end(connection, number, erasures.LEFT, detail={"why": why})
+    return Step(WAL, "pg_wal", "keep", erasures.LEFT, why)
 
 
 def _wal(engine: Engine, tell: Callable[[str], None]) -> Step:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Row
 from tabulate import tabulate
 
 TITLE = "What is left, and who must act"
@@ -12,6 +13,17 @@ VERDICTS = {
     "found": "NOT gone: raw addresses, or what names them, were found.",
     "unproved": "Unproved: some places could not be looked at.",
 }
+
+
+def of(row: Row[Any] | None) -> Mapping[str, Any] | None:
+    """A row of the ledger's proofs as plain data."""
+    names = ("verdict", "depth", "findings", "residue", "finished")
+    return None if row is None else {name: row._mapping[name] for name in names}
+
+
+def as_json(proof: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The section for machines."""
+    return None if proof is None else {**proof, "finished": proof["finished"].isoformat()}
 
 
 def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:

@@ -223,3 +223,11 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         query(migrated.url, f"reassign owned by {role} to current_user")
         query(migrated.url, f"drop owned by {role}")
         query(migrated.url, f"drop role {role}")
+
+
+def test_wal_that_is_kept_as_told_is_named_as_left(erased):
+    segment = "select pg_walfile_name(pg_current_wal_insert_lsn())"
+    before = query(erased.url, segment)
+    assert "pg_wal: LEFT: kept, as told" in erased.types("erase", "--keep-wal", expect=1).out
+    assert query(erased.url, segment) == before
+    assert "WAL on this server" in erased.types("prove", "--depth", "catalog").out
