@@ -10,7 +10,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -181,18 +181,24 @@ class Driver:
             self._planned(phase, job, size)
         entered = 0
         with Progress(phase, self._estimate(), quiet=self.quiet) as progress:
-            for batch in self._open(phase):
+            for ready in resolve.ahead(self._open(phase), self._prepare):
                 with self.engine.begin() as connection:
-                    claimed = batches.claim(connection, batch.id)
+                    claimed = batches.claim(connection, ready.batch.id)
                 if claimed is None:
-                    raise _Failed(f"another process holds batch {batch.id} of {batch.table_name}")
-                job = self.plan.job(batch.table_name)
+                    raise _Failed(f"another process holds batch {ready.batch.id} of {ready.batch.table_name}")
                 account = resolve.process(
-                    self.engine, self.schema, self.plan.addresses, job, self.resolver, *claimed
+                    self.engine, self.schema, self.plan.addresses, self.resolver, ready, claimed[1]
                 )
                 entered += account.written
-                progress.advance(self._rows(batch))
+                progress.advance(self._rows(ready.batch))
         return entered
+
+    def _prepare(self, batch: Batch, in_flight: Set[str]) -> resolve.Ready:
+        job = self.plan.job(batch.table_name)
+        counting = batch.phase == RESOLVE  # before anything is linked: what the closing count starts from
+        return resolve.prepare(
+            self.engine, self.schema, job, self.resolver, batch, in_flight, counting=counting
+        )
 
     def _link(self, phase: str, passes: int, size: int) -> int:
         """Link through the workers; returns the rows written."""
