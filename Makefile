@@ -6,13 +6,15 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate erase prove test lint bench clean
+.PHONY: help demo server-stop scan plan calibrate backfill status quarantine verify report migrate erase prove test lint bench clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
 	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
 
 ##@ Before the window
+scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
+	@$(BIN)/backfill scan
 plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's

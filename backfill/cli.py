@@ -11,6 +11,7 @@ from backfill.commands.proof import report, verify_command
 from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
+from backfill.commands.scan import scan_command
 from backfill.commands.server import server
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
@@ -35,6 +36,7 @@ def cli() -> None:
 
 for command in (
     demo,
+    scan_command,
     plan,
     calibrate_command,
     run,

@@ -164,3 +164,11 @@ class NotRewritten(BackfillError):
 
 class FolderUnfit(BackfillError):
     """{path}: {problem}."""
+
+
+class NothingToScan(BackfillError):
+    """There is nothing to scan: {what} has no table of that name, or none with a column."""
+
+
+class AllowListInvalid(BackfillError):
+    """Allow-list {path}: {problem}. Each entry has a where and a reason; docs/scan.md shows one."""
