@@ -6,13 +6,15 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench bench-full clean
+.PHONY: help demo server-stop scan plan calibrate backfill status quarantine verify report migrate erase prove test lint bench bench-full clean
 
 ##@ See it work
-demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
+demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
 	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
 
 ##@ Before the window
+scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
+	@$(BIN)/backfill scan
 plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
@@ -33,6 +35,10 @@ report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
+erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
+	@$(BIN)/backfill erase
+prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach
+	@$(BIN)/backfill prove
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 

@@ -6,9 +6,12 @@ import click
 
 from backfill import __version__
 from backfill.commands.demo import demo
+from backfill.commands.erase import erase_command
 from backfill.commands.proof import report, verify_command
+from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
+from backfill.commands.scan import scan_command
 from backfill.commands.server import server
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
@@ -33,6 +36,7 @@ def cli() -> None:
 
 for command in (
     demo,
+    scan_command,
     plan,
     calibrate_command,
     run,
@@ -41,6 +45,8 @@ for command in (
     addresses,
     verify_command,
     report,
+    erase_command,
+    prove_command,
     server,
 ):
     cli.add_command(command)

@@ -139,3 +139,36 @@ class RunPaused(BackfillError):
     """Run {run} stopped at a checkpoint, as told. `backfill run` goes on from there."""
 
     exit_code = 3  # neither done nor failed: a script can tell
+
+
+class NotErasable(BackfillError):
+    """{table} cannot be rewritten: {problem}."""
+
+
+class DiskTooSmall(BackfillError):
+    """Rewriting {table} needs about {needed} MiB beside the old copy, and {free} MiB are free. Nothing
+    was begun. Make room, or name smaller tables first."""
+
+
+class TableBusy(BackfillError):
+    """{table} could not be locked: {holders}. What was rewritten before stays. End that session or wait
+    for it, then run `backfill erase` again; it goes on from there."""
+
+    exit_code = 1
+
+
+class NotRewritten(BackfillError):
+    """{table} was not rewritten by {method}, although it was told to: that takes its owner, or a superuser.
+    What was rewritten before stays; `backfill erase` as such a role goes on from there."""
+
+
+class FolderUnfit(BackfillError):
+    """{path}: {problem}."""
+
+
+class NothingToScan(BackfillError):
+    """There is nothing to scan: {what} has no table of that name, or none with a column."""
+
+
+class AllowListInvalid(BackfillError):
+    """Allow-list {path}: {problem}. Each entry has a where and a reason; docs/scan.md shows one."""

@@ -141,10 +141,51 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "table_name"),
         schema=schema,
     )
+    op.create_table(
+        "canaries",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "hash"),
+        schema=schema,
+    )
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("lsn", sa.Text(), nullable=False),
+        sa.Column("filenode_before", sa.BigInteger(), nullable=True),
+        sa.Column("filenode", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_before", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_after", sa.BigInteger(), nullable=True),
+        sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("erased_by", sa.Text(), nullable=False),
+        sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "proofs",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("depth", sa.Text(), nullable=False),
+        sa.Column("findings", postgresql.JSONB(), nullable=False),
+        sa.Column("residue", postgresql.JSONB(), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
 
 
 def downgrade() -> None:
     schema = op.get_context().version_table_schema
+    op.drop_table("proofs", schema=schema)
+    op.drop_table("erasures", schema=schema)
+    op.drop_table("canaries", schema=schema)
     op.drop_table("run_tables", schema=schema)
     op.drop_table("quarantine", schema=schema)
     op.drop_table("batches", schema=schema)

@@ -9,11 +9,13 @@ import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
+from backfill.coverage import canaries
 from backfill.coverage.record import Kind, Record
 from backfill.coverage.verify import verify
 from backfill.database.inspection import require_fit_to_verify
 from backfill.errors import NoRun
-from backfill.ledger import coverage, keys
+from backfill.ledger import coverage, keys, proofs
+from backfill.report import residue
 from backfill.report.coverage import as_json, as_text
 
 
@@ -40,6 +42,7 @@ def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> 
         geo,
         (lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
     )
+    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)
@@ -89,10 +92,12 @@ def report(context: click.Context, form: str, output: Path | None) -> None:
                     proved=datetime.fromisoformat(proved) if proved else None,
                 )
             )
+        erasure = residue.of(proofs.latest(connection, session.fingerprint))
+    markdown = form == "markdown"
     text = (
-        json.dumps(as_json(records), indent=2)
+        json.dumps(as_json(records) | {"erasure": residue.as_json(erasure)}, indent=2)
         if form == "json"
-        else as_text(records, markdown=form == "markdown")
+        else f"{as_text(records, markdown=markdown)}\n\n{residue.as_text(erasure, markdown=markdown)}"
     )
     if output is None:
         click.echo(text)

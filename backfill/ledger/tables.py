@@ -164,3 +164,46 @@ coverage = Table(
     _moment("started", default=True),
     _moment("finished", default=True),
 )
+
+# What `erase` did, a row a step: written before it begins, so that a killed one is found.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),  # table, statistics, scratch, wal
+    Column("target", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("status", Text, nullable=False),  # running, done, left, failed
+    Column("lsn", Text, nullable=False),  # where the WAL stood: no page of the new file is older
+    Column("filenode_before", BigInteger),
+    Column("filenode", BigInteger),
+    Column("bytes_before", BigInteger),
+    Column("bytes_after", BigInteger),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("erased_by", Text, nullable=False),
+    _moment("started", default=True),
+    _moment("finished"),
+)
+
+# What `prove` found, and what is left outside its reach; the reports read the newest.
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("plan_fingerprint", Text, nullable=False),
+    Column("verdict", Text, nullable=False),  # gone, found, unproved
+    Column("depth", Text, nullable=False),  # the deepest that was reached
+    Column("findings", JSONB, nullable=False),
+    Column("residue", JSONB, nullable=False),
+    _moment("finished", default=True),
+)
+
+# Salted hashes of addresses that the address table never had (a discarded column's), taken before
+# the drop: bytes found later are recognised by them. The others are recognised by the address table.
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("key_id", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key_id", "hash"),
+)
