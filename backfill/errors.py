@@ -121,6 +121,17 @@ class RunFailed(BackfillError):
     exit_code = 1
 
 
+class VerifyInProgress(BackfillError):
+    """Another command is verifying this database. Wait for it, then repeat."""
+
+
+class TableMoved(BackfillError):
+    """{table} was rewritten (VACUUM FULL, CLUSTER) while it was being verified, and rows may have been missed.
+    Run `backfill verify` again."""
+
+    exit_code = 1
+
+
 class NoRun(BackfillError):
     """This database has no {what} yet. Start with `{command}`."""
 

@@ -10,19 +10,32 @@ import click
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
 from backfill.coverage.record import Kind, Record
-from backfill.coverage.verify import verify
+from backfill.coverage.verify import Verifier, verify_lock
 from backfill.database.inspection import require_fit_to_verify
 from backfill.errors import NoRun
 from backfill.ledger import coverage, keys
 from backfill.report.coverage import as_json, as_text
+from backfill.settings import Settings
 
 
 @click.command("verify")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--sample",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    help="Read this percentage of the event tables' blocks and say what that proves. Opens no gate.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Connections that read at once.  [default: 2]")
 @weak_salt_option
 @click.pass_context
-def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> None:
-    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered."""
+def verify_command(
+    context: click.Context, form: str, percent: float | None, workers: int | None, allow_weak_salt: bool
+) -> None:
+    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered.
+
+    Interrupted, the same command goes on where it stopped, unless something that matters has changed.
+    """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     with session.engine.connect() as connection:
@@ -31,15 +44,19 @@ def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> 
     session.expand()
     with session.engine.begin() as connection:
         keys.check(connection, session.settings.key_id, salt)
-    records = verify(
-        session.engine,
-        session.settings.ledger_schema,
-        session.plan,
-        session.fingerprint,
-        salt.hasher(session.plan.hash.scheme),
-        geo,
-        (lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+    verifier = Verifier(
+        engine=session.engine,
+        schema=session.settings.ledger_schema,
+        plan=session.plan,
+        fingerprint=session.fingerprint,
+        hasher=salt.hasher(session.plan.hash.scheme),
+        geo=geo,
+        tell=(lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+        workers=Settings.load(workers=workers).workers,
+        percent=percent,
     )
+    with verify_lock(session.engine, session.settings.ledger_schema):
+        records = verifier.verify()
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)
