@@ -43,9 +43,9 @@ def local(setup: Setup, workers: int) -> Iterator[Executor]:
     try:
         yield executor
     finally:
-        if workers == 1:
-            executor.submit(worker.stop)
         executor.shutdown(cancel_futures=True)
+        if workers == 1:
+            worker.stop()  # submitted, it would be cancelled with the rest, and leave its sessions open
 
 
 def outcomes(

@@ -72,8 +72,9 @@ def start(setup: Setup) -> None:
 
 
 def stop() -> None:
-    """Close the connections of ``start``."""
-    _engine.dispose()
+    """Close the connections of ``start``, where it was called."""
+    if "_engine" in globals():
+        _engine.dispose()
 
 
 def _die_with(sentinel: int) -> None:
@@ -99,7 +100,7 @@ def link_batch(batch_id: int, table_name: str, filenode: int) -> Outcome:
         for attempt in Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(0.1, 5),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5),
             reraise=True,
         ):
             with attempt:

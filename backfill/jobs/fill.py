@@ -35,6 +35,9 @@ FILL_ODD = sql.SQL("""
            {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), odd.geo::jsonb)
       from backfill_odd as odd
      where known.{key}::text = odd.key
+       and ((known.{hash} is null and not exists (
+               select from {addresses} as other where other.{hash} = odd.hash))
+            or (coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb and odd.geo is not null))  -- idempotent
 """)
 
 QUARANTINE = sql.SQL("""

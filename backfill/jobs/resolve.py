@@ -106,7 +106,8 @@ FILL_ADDRESSES = sql.SQL("""
           from backfill_incoming as incoming
           join {addresses} as known on known.{address} = incoming.address::inet
          where incoming.reason is null
-           and (known.{hash} is null
+           and ((known.{hash} is null and not exists (
+                    select from {addresses} as other where other.{hash} = incoming.hash))
                 or (coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb and incoming.geo is not null))
     ), locked as materialized (
         select known.{key} as key from {addresses} as known
