@@ -108,8 +108,10 @@ def operator_of(
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
         if state in ("settled", "proved"):
             databases.template("settled", settle, "run")
-        if state == "proved":
-            databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
+        if state == "proved":  # verified as a clone: a record is about one database and opens no other's gates
+            proved = at(clone("settled"))
+            proved.types("verify")
+            return proved
         return at(clone("small demo" if state == "demo" else state))
 
     return reach

@@ -30,7 +30,7 @@ UNCOVERING = ("unlinked", "wrong", "misfiled", "rejected", "hash wrong", "hash m
 
 # The first row is the range as a whole, the others are suspects: one statement, one snapshot.
 COUNT = sql.SQL("""
-    select null, null, null, null, null,
+    select null, null, null, null, null, null::bigint,
            count(*), count(event.{raw}), count(event.{link}) filter (where event.{raw} is null),
            (max({time}) filter (where event.{raw} is not null))::text,
            count(*) filter (where event.{raw} is not null and {since})
@@ -38,7 +38,10 @@ COUNT = sql.SQL("""
      where {in_range}
     union all
     select left(event.{raw}, {shown}), host(known.{address}), coalesce(odd.hash, 'right'),
-           coalesce({lacks}, false), coalesce({no_place}, false), count(*), null, null, null, null
+           coalesce({lacks}, false), coalesce({no_place}, false),
+           bit_xor(hash_record_extended(row(event.{key}, event.{link}), 0))
+               filter (where event.{raw} is distinct from host(known.{address})),
+           count(*), null, null, null, null
       from {table} as event
       left join {addresses} as known on known.{address_key} = event.{link}
       left join {odd} as odd on odd.verification_id = {number} and odd.address_key::{key_type} = event.{link}
@@ -121,11 +124,15 @@ class EventProof:
         names = self.names(connection) | {"in_range": span.holds("event")}
         suspects: list[tuple[Suspect, int]] = []
         whole: tuple[int, int, int, str | None, int] = (0, 0, 0, None, 0)
-        for raw, linked, hashed, lacks, no_place, number, *rest in rows(connection, COUNT.format(**names)):
+        checksum = others = 0
+        found = rows(connection, COUNT.format(**names))
+        for raw, linked, hashed, lacks, no_place, keys_and_links, number, *rest in found:
             if hashed is None:
                 whole = (number, *rest)
-            else:
-                suspects.append((Suspect(raw, linked, hashed, lacks, no_place), number))
+                continue
+            suspects.append((Suspect(raw, linked, hashed, lacks, no_place), number))
+            if keys_and_links is not None:  # another spelling than the linked address's own
+                others, checksum = others + number, checksum ^ keys_and_links
         known: dict[Address, bool] = {}
 
         def resolves(address: Address) -> bool:
@@ -145,6 +152,8 @@ class EventProof:
             "since run": since,
             "newest": newest,
             "keys": keys,
+            "others": others,
+            "checksum": str(checksum),
         }
 
     def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str, str]]:
@@ -181,10 +190,14 @@ class EventProof:
                 f"or `backfill seal {self.job.name} --count {sums['since run']}`"
             )
         reasons = self._reasons(counts)
+        checksum = 0
+        for one in held:
+            checksum ^= int(one["checksum"])
         return Record(
             table=self.job.name,
             kind=Kind.EVENTS,
             covered=not reasons,
+            detail={"other spellings": f"{sums['others']}/{checksum}"},  # as conditions.links() counts it
             counts=counts,
             reasons=tuple(reasons),
             raw_rows=counts["raw"],

@@ -227,6 +227,7 @@ class Verifier:
                 raw_rows=record.raw_rows,
                 newest_raw=record.newest_raw,
                 detail={
+                    **record.detail,
                     "geo type": self.geo.provenance.database_type,
                     "geo build": self.geo.provenance.build.isoformat(),
                     "wrong keys": list(record.wrong_keys),
