@@ -6,6 +6,7 @@ import click
 
 from backfill import __version__
 from backfill.commands.demo import demo
+from backfill.commands.gates import gates_command, repair_command, seal_command, unseal_command
 from backfill.commands.proof import report, verify_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
@@ -40,6 +41,10 @@ for command in (
     quarantine,
     addresses,
     verify_command,
+    repair_command,
+    gates_command,
+    seal_command,
+    unseal_command,
     report,
     server,
 ):

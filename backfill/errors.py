@@ -132,6 +132,10 @@ class TableMoved(BackfillError):
     exit_code = 1
 
 
+class NotSealed(BackfillError):
+    """{table} is not sealed. Nothing was changed."""
+
+
 class NoRun(BackfillError):
     """This database has no {what} yet. Start with `{command}`."""
 

@@ -181,7 +181,6 @@ def upgrade() -> None:
         sa.Column("table_name", sa.Text(), nullable=False),
         sa.Column("column_name", sa.Text(), nullable=False),
         sa.Column("decision_id", sa.BigInteger(), nullable=False),
-        sa.Column("discarded", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["decision_id"], [f"{schema}.decisions.id"]),
         sa.PrimaryKeyConstraint("table_name"),

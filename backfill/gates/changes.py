@@ -251,6 +251,7 @@ def _drop(gate: Gate, part: Table, column: str) -> None:
 
 def _drop_seal(gate: Gate, part: Table) -> None:
     # Whether there is one or not: a script cannot look.
+    emit(f"delete from {gate.ledger('seals')} where table_name = {literal(part.name)}")
     emit(f"drop trigger if exists {ident(SEAL)} on {table(part)}")
     for statement in seal_removal(gate.schema, part):
         emit(statement)

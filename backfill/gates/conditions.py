@@ -65,6 +65,7 @@ def links(gate: Gate, job: Job) -> Condition:
         f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
         literal("a row with an address came, or a link was changed, after the last verification"),
         "`backfill run`, then `backfill verify`",
+        held="each row's text is its linked address, or was verified with this link",
     )
 
 
@@ -142,6 +143,7 @@ def guarded(part: Table) -> Condition:
         _has_trigger(part, GUARD),
         literal("the trigger that keeps rows covered is missing or disabled"),
         "alembic downgrade to before its 0003a revision, then upgrade again",
+        held="in place",
     )
 
 
@@ -153,6 +155,7 @@ def validated(part: Table) -> Condition:
         f" and conname = {literal(CONSTRAINT)} and convalidated)",
         literal(f"{CONSTRAINT} is missing or not validated"),
         "alembic downgrade to before its 0003a revision, then upgrade again",
+        held="validated",
     )
 
 

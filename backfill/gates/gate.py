@@ -39,6 +39,7 @@ class Condition:
     holds: str
     evidence: str
     mend: str
+    held: str = ""  # said instead of the evidence where it holds
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def ask(connection: Connection, condition: Condition) -> tuple[bool, str]:
     """Whether it holds, and its evidence."""
     statement = sql.SQL(f"select {condition.holds}, {condition.evidence}".replace("%", "%%"))
     ((holds, evidence),) = rows(connection, statement, ())
-    return bool(holds), str(evidence)
+    return bool(holds), condition.held if holds and condition.held else str(evidence)
 
 
 def require(gate: Gate, change: str, conditions: Sequence[Condition]) -> None:
