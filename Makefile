@@ -6,7 +6,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench clean
+.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report gates migrate test test-browser lint bench clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
@@ -31,6 +31,8 @@ verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when ever
 	@$(BIN)/backfill verify
 report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
+gates: $(VENV)/.demo ## Every revision's conditions with their evidence; changes nothing
+	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
@@ -39,6 +41,8 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
 	@$(BIN)/pytest -n 2
+test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
+	@$(BIN)/pytest -m browser
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run

@@ -75,7 +75,7 @@ def _record(connection: Connection, gate: Gate, part: Table) -> Record:
         kind=Kind(row.kind),
         covered=row.covered,
         quarantined=counts.pop("quarantined by reason", {}),
-        counts=counts,
+        counts={name: counts[name] for name in sorted(counts, key=_place)},
         reasons=tuple(row.reasons),
         raw_rows=row.raw_rows,
         newest_raw=row.newest_raw,
@@ -88,6 +88,22 @@ def _record(connection: Connection, gate: Gate, part: Table) -> Record:
         finished=row.finished,
         detail=detail,
     )
+
+
+def _place(name: str) -> tuple[int, str]:
+    """jsonb forgets the order; rows first, then what became of them."""
+    order = (
+        "rows",
+        "raw",
+        "right",
+        "hash right",
+        "hash wrong",
+        "hash missing",
+        "duplicates",
+        "merged",
+        "geo",
+    )
+    return (order.index(name) if name in order else len(order), name)
 
 
 def _story(connection: Connection) -> RunStory | None:

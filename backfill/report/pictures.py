@@ -10,6 +10,7 @@ from backfill.report.document import Geography, RunStory
 MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
 NORTH = 80
 BAR = 100.0
+LEAST = 0.7  # percent of a bar: one wrong row of a million has to be seen
 PACE_WIDTH, PACE_HEIGHT = 720, 90
 
 
@@ -47,14 +48,25 @@ def coverage_bar(record: Record) -> list[Slice]:
         ]
     else:
         parts = [(name, label, counts.get(name, 0)) for name, label in (GOOD | BAD).items()] + parts
+    parts = [part for part in parts if part[2]]
     total = sum(number for _, _, number in parts)
+    widths = [max(LEAST, BAR * number / total) for _, _, number in parts]
     slices, start = [], 0.0
-    for kind, label, number in parts:
-        if number:
-            width = BAR * number / total
-            slices.append(Slice(kind, label, number, start, width))
-            start += width
+    for (kind, label, number), width in zip(parts, widths, strict=True):
+        slices.append(Slice(kind, label, number, start, width * BAR / sum(widths)))
+        start += slices[-1].width
     return slices
+
+
+def reasons(records: Sequence[Record]) -> list[str]:
+    """Reasons of all quarantines, the most frequent first."""
+    found = {reason for record in records for reason in record.quarantined}
+    return sorted(found, key=lambda reason: (-total(records, reason), reason))
+
+
+def total(records: Sequence[Record], reason: str) -> int:
+    """Rows in all quarantines for that reason."""
+    return sum(record.quarantined.get(reason, 0) for record in records)
 
 
 @dataclass(frozen=True)
