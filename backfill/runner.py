@@ -10,7 +10,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -30,7 +30,7 @@ from backfill.ledger.batches import Batch
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.ledger.status import BatchStatus, RunStatus
 from backfill.plan import Job, Plan, Table
-from backfill.pool import BrokenProcessPool, Task, local, outcomes
+from backfill.pool import BrokenProcessPool, Task, local, outcomes, warm_up
 from backfill.progress import Progress
 from backfill.settings import Settings
 from backfill.worker import Setup
@@ -110,6 +110,7 @@ class Driver:
 
     def _phases(self) -> None:
         """All phases; those that are done cost a look. Begins again when the map was emptied."""
+        warm_up(self.settings.workers)
         for _ in range(RESTARTS):
             try:
                 self._check_map()
@@ -181,18 +182,24 @@ class Driver:
             self._planned(phase, job, size)
         entered = 0
         with Progress(phase, self._estimate(), quiet=self.quiet) as progress:
-            for batch in self._open(phase):
+            for ready in resolve.ahead(self._open(phase), self._prepare):
                 with self.engine.begin() as connection:
-                    claimed = batches.claim(connection, batch.id)
+                    claimed = batches.claim(connection, ready.batch.id)
                 if claimed is None:
-                    raise _Failed(f"another process holds batch {batch.id} of {batch.table_name}")
-                job = self.plan.job(batch.table_name)
+                    raise _Failed(f"another process holds batch {ready.batch.id} of {ready.batch.table_name}")
                 account = resolve.process(
-                    self.engine, self.schema, self.plan.addresses, job, self.resolver, *claimed
+                    self.engine, self.schema, self.plan.addresses, self.resolver, ready, claimed[1]
                 )
                 entered += account.written
-                progress.advance(self._rows(batch))
+                progress.advance(self._rows(ready.batch))
         return entered
+
+    def _prepare(self, batch: Batch, in_flight: Set[str]) -> resolve.Ready:
+        job = self.plan.job(batch.table_name)
+        counting = batch.phase == RESOLVE  # before anything is linked: what the closing count starts from
+        return resolve.prepare(
+            self.engine, self.schema, job, self.resolver, batch, in_flight, counting=counting
+        )
 
     def _link(self, phase: str, passes: int, size: int) -> int:
         """Link through the workers; returns the rows written."""
@@ -206,16 +213,23 @@ class Driver:
                 self.tell("A worker process was killed; its batch goes back to its checkpoint.")
                 with self.engine.begin() as connection:
                     batches.reclaim(connection, self.run.id)
-            except _Rewritten as moved:
-                self.tell(
-                    f"{moved} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
-                )
-                with self.engine.begin() as connection:
-                    batches.forget(connection, self.run.id, phase=phase, table_name=str(moved))
-                    heap = heap_of(connection, self.plan.job(str(moved)))
-                    runs.plan_table(connection, self.run.id, str(moved), heap)
-                    self._tables = runs.planned(connection, self.run.id)
+            except _Rewritten:
+                self._plan_rewritten(phase)
         raise _Failed("workers kept dying, or a table kept being rewritten")
+
+    def _plan_rewritten(self, phase: str) -> None:
+        """Plan the blocks of every table anew that has another file: a VACUUM FULL rarely comes alone."""
+        for job in self.jobs:
+            with self.engine.begin() as connection:
+                heap = heap_of(connection, job)
+                if heap.filenode == self._tables[job.name].filenode:
+                    continue
+                batches.forget(connection, self.run.id, phase=phase, table_name=job.name)
+                runs.plan_table(connection, self.run.id, job.name, heap)
+                self._tables = runs.planned(connection, self.run.id)
+            self.tell(
+                f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
+            )
 
     def _link_once(self, phase: str) -> int:
         waiting = {batch.id: batch for batch in self._open(phase)}

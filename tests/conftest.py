@@ -87,9 +87,7 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def operator_of(
-    databases: Databases, clone: Callable[[str], str], home: Path
-) -> Callable[[str], Operator]:
+def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -> Callable[[str], Operator]:
     """``operator_of(state)``: an operator whose demo database has come to that state.
 
     demo: nothing was run. run: ``backfill run`` ended. settled: the quarantine is empty. proved:

@@ -1,6 +1,7 @@
 """An operator at a terminal: types commands, sees output and exit code. In this process, or in one of its own."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import click
+import pytest
 from alembic.config import Config
 from alembic.util import CommandError
 from click.testing import CliRunner
@@ -69,12 +71,10 @@ class Operator:
 
     def is_refused(self, to: str = "head", *, restore_point: str | None = "before") -> str:
         """``alembic upgrade TO``, which has to refuse; the one line that the operator reads."""
-        try:
-            said = self.migrates(to, restore_point=restore_point)
-        except CommandError as refusal:
-            assert "\n" not in str(refusal)
-            return str(refusal)
-        raise AssertionError(f"it was not refused: {said}")
+        with pytest.raises(CommandError) as refusal:
+            self.migrates(to, restore_point=restore_point)
+        assert "\n" not in str(refusal.value)
+        return str(refusal.value)
 
     def settles_everything(self) -> None:
         """Link to the sentinel what waits in the quarantine, merge the duplicates."""
@@ -87,8 +87,6 @@ class Operator:
 
     def waiting(self, table: str) -> dict[str, str]:
         """``row key → reason`` of what waits for a decision."""
-        import json
-
         found = json.loads(self.types("quarantine", "list", table, "--format", "json").out)
         return {entry["key"]: entry["reason"] for entry in found}
 
@@ -114,7 +112,9 @@ class Operator:
         return Said(process.returncode, out, err)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def _command(context: click.Context, words: tuple[str, ...]) -> None:

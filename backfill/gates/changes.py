@@ -50,7 +50,8 @@ def guard_links(name: str) -> None:
                     hint = 'The column is about to be dropped: deploy the application that no longer writes it.';
             end if;
             if tg_op = 'UPDATE'
-               and ({raw} is distinct from old.{ident(job.raw)} or {link} is distinct from old.{ident(job.link)})
+               and ({raw} is distinct from old.{ident(job.raw)}
+                    or ({link} is distinct from old.{ident(job.link)} and old.{ident(job.link)} is not null))
                and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
                 raise exception using errcode = 'check_violation',
                     message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
@@ -133,11 +134,16 @@ def make_address_optional() -> None:
 
 
 def restore_address_required() -> None:
-    """NOT NULL again; fails where the application has already written rows without an address."""
+    """NOT NULL again, unless there are rows without an address: then it stays optional, and says so."""
     gate = Gate.open()
     part = gate.plan.addresses
     lock(gate, part)
-    emit(f"alter table {table(part)} alter column {ident(part.address)} set not null")
+    without = f"exists (select from {table(part)} where {ident(part.address)} is null)"
+    emit(
+        f"do $restore$ begin if not {without} then"
+        f" alter table {table(part)} alter column {ident(part.address)} set not null; end if; end $restore$"
+    )
+    tell(f"{part.name}.{part.address} is required again, unless there are rows without one")
 
 
 def propose_hash_required() -> None:

@@ -136,6 +136,17 @@ def _has_trigger(part: Table, name: str) -> str:
     )
 
 
+def covered(job: Job) -> Condition:
+    """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
+    uncovered = f"(select count(*) from {table(job)} where {ident(job.raw)} is not null and {ident(job.link)} is null)"
+    return Condition(
+        f"rows of {job.name}",
+        f"{uncovered} = 0",
+        f"{uncovered} || ' rows hold an address and no link'",
+        "`backfill run`, then `backfill verify`",
+    )
+
+
 def guarded(part: Table) -> Condition:
     """The guard trigger is in place and enabled."""
     return Condition(
@@ -156,17 +167,6 @@ def validated(part: Table) -> Condition:
         literal(f"{CONSTRAINT} is missing or not validated"),
         "alembic downgrade to before its 0003a revision, then upgrade again",
         held="validated",
-    )
-
-
-def all_linked(job: Job) -> Condition:
-    """No row holds a text without a link: asked before VALIDATE finds one and says less."""
-    left = f"(select count(*) from {table(job)} where {ident(job.raw)} is not null and {ident(job.link)} is null)"
-    return Condition(
-        f"rows of {job.name}",
-        f"{left} = 0",
-        f"{left} || ' rows have an address and no link'",
-        "`backfill run`, then `backfill verify`",
     )
 
 

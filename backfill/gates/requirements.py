@@ -23,7 +23,7 @@ def coverage(gate: Gate, job: Job) -> list[Condition]:
 
 def validation(gate: Gate, job: Job) -> list[Condition]:
     """Before PostgreSQL checks every row."""
-    return [conditions.guarded(job), conditions.all_linked(job)]
+    return [conditions.guarded(job), conditions.covered(job)]
 
 
 def drop(gate: Gate, job: Job) -> list[Condition]:

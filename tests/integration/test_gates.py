@@ -187,18 +187,6 @@ def test_a_pasted_script_carries_its_gates_and_stops_at_the_first_refusal(proved
     assert query(url, "select version_num from backfill.alembic_version") == [("0004_team_events",)]
 
 
-def test_a_script_that_is_pasted_where_it_does_not_begin_refuses(proved_run: Operator) -> None:
-    script = script_of(proved_run, "0002_journals:0003a_user_events")
-    proved_run.migrates("0001_expand")
-    done = psql(proved_run, script)
-    assert done.returncode == 3
-    assert "revision 0003a_user_events begins at 0002_journals" in done.stderr
-    proved_run.migrates("0003a_user_events")
-    done = psql(proved_run, script)
-    assert done.returncode == 3
-    assert "the database stands elsewhere" in done.stderr
-
-
 # Patience
 
 

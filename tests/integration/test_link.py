@@ -23,7 +23,9 @@ def place() -> Any:
     return found
 
 
-def insert(url: str, raw: str | None, extra: Any = UNSET, link: str | None = None, table: str = "user_events") -> str:
+def insert(
+    url: str, raw: str | None, extra: Any = UNSET, link: str | None = None, table: str = "user_events"
+) -> str:
     """A row with that text; *extra* is JSON, or SQL NULL when it is not given. Returns its id."""
     key = str(uuid.uuid4())
     source = query(url, f"select source_id from {table} limit 1")[0][0]
@@ -56,8 +58,12 @@ def linked(url: str, key: str) -> tuple[str | None, Any, bool]:
     )[0]
 
 
-@pytest.mark.parametrize("before", [UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}])
-def test_an_event_without_geo_gets_it_beside_what_it_had(fresh_demo: Operator, place: Any, before: Any) -> None:
+@pytest.mark.parametrize(
+    "before", [UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}]
+)
+def test_an_event_without_geo_gets_it_beside_what_it_had(
+    fresh_demo: Operator, place: Any, before: Any
+) -> None:
     key = insert(fresh_demo.url, LOCATED, before)
     fresh_demo.types("run", "user_events", "--quiet")
     had = {} if before is UNSET or before is None else before
@@ -98,7 +104,10 @@ def test_a_row_without_a_text_is_left_alone(fresh_demo: Operator) -> None:
     known = add_address(fresh_demo.url, LOCATED, live_hash(LOCATED))
     keys = [insert(fresh_demo.url, None, {"a": 1}), insert(fresh_demo.url, None, {"a": 1}, link=known)]
     fresh_demo.types("run", "user_events", "--quiet")
-    assert [linked(fresh_demo.url, key) for key in keys] == [(None, {"a": 1}, False), (LOCATED, {"a": 1}, False)]
+    assert [linked(fresh_demo.url, key) for key in keys] == [
+        (None, {"a": 1}, False),
+        (LOCATED, {"a": 1}, False),
+    ]
 
 
 def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Operator) -> None:
@@ -108,7 +117,9 @@ def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Ope
     insert(url, f" {LOCATED} ")
     fresh_demo.types("run", "user_events", "--quiet")
     assert query(
-        url, "select hashed_ip_address, geoip_info, is_banned, ban_date::text from ip_addresses where id = %s", key
+        url,
+        "select hashed_ip_address, geoip_info, is_banned, ban_date::text from ip_addresses where id = %s",
+        key,
     ) == [(live_hash(LOCATED), {"city": "Of the edge"}, True, "2023-01-02 00:00:00")]
 
 
@@ -125,7 +136,9 @@ def test_what_the_live_application_left_empty_is_filled(fresh_demo: Operator, pl
     assert geo["country_code"] == "US"
 
 
-def test_what_the_edge_knows_goes_into_the_event_where_our_database_knows_nothing(fresh_demo: Operator) -> None:
+def test_what_the_edge_knows_goes_into_the_event_where_our_database_knows_nothing(
+    fresh_demo: Operator,
+) -> None:
     add_address(fresh_demo.url, NOWHERE, live_hash(NOWHERE), {"city": "Of the edge"})
     key = insert(fresh_demo.url, NOWHERE, {"a": 1})
     fresh_demo.types("run", "user_events", "--quiet")

@@ -88,9 +88,7 @@ def test_a_wrong_count_settles_nothing(finished_run: Operator, fate: str, off: i
     look = "select md5(string_agg(e::text, '|' order by id)) from user_events e"
     before = query(finished_run.url, look)
     count = len(waiting) + off
-    said = finished_run.types(
-        "quarantine", "settle", "user_events", "--as", fate, "--count", count, expect=2
-    )
+    said = finished_run.types("quarantine", "settle", "user_events", "--as", fate, "--count", count, expect=2)
     assert said.err == (
         f"backfill: Quarantine of user_events: the count given is {count}, the count found is {len(waiting)}. "
         "Nothing was changed. Look with `backfill quarantine list user_events`, then repeat with the count you mean.\n"
@@ -100,7 +98,9 @@ def test_a_wrong_count_settles_nothing(finished_run: Operator, fate: str, off: i
     assert query(finished_run.url, "select count(*) from backfill.decisions") == [(0,)]
 
 
-def test_settled_as_sentinel_the_rows_keep_their_text_and_get_the_sentinels_link(finished_run: Operator) -> None:
+def test_settled_as_sentinel_the_rows_keep_their_text_and_get_the_sentinels_link(
+    finished_run: Operator,
+) -> None:
     keys = list(finished_run.waiting("user_events"))
     before = raws(finished_run, keys)
     finished_run.types("quarantine", "settle", "user_events", "--as", "sentinel", "--count", len(keys))
@@ -129,9 +129,7 @@ def test_settling_judges_each_text_once_more(finished_run: Operator, fate: str) 
     url = finished_run.url
     mended, *others = finished_run.waiting("user_events")
     query(url, "update user_events set ip_address_string = '8.8.8.8' where id = %s", mended)
-    said = finished_run.types(
-        "quarantine", "settle", "user_events", "--as", fate, "--count", len(others) + 1
-    )
+    said = finished_run.types("quarantine", "settle", "user_events", "--as", fate, "--count", len(others) + 1)
     assert f"{len(others)} rows of user_events settled as {fate}" in said.out
     assert query(url, "select ip_address_string, ip_address_id from user_events where id = %s", mended) == [("8.8.8.8", None)]  # fmt: skip
     finished_run.types("run", "user_events", "--quiet")
@@ -153,7 +151,9 @@ def test_a_sentinel_that_is_missing_is_made_with_its_hash(finished_run: Operator
 
 def test_the_sentinel_is_found_or_made_even_when_its_hash_is_another_rows(finished_run: Operator) -> None:
     url = finished_run.url
-    query(url, "update ip_addresses set ip_address = '::ffff:192.0.2.69' where host(ip_address) = %s", SENTINEL)
+    query(
+        url, "update ip_addresses set ip_address = '::ffff:192.0.2.69' where host(ip_address) = %s", SENTINEL
+    )
     keys = list(finished_run.waiting("user_events"))
     before = raws(finished_run, keys)
     finished_run.types("quarantine", "settle", "user_events", "--as", "sentinel", "--count", len(keys))
@@ -189,7 +189,9 @@ def test_merging_gives_events_and_the_stricter_ban_to_one_row(finished_run: Oper
     assert query(url, state, plain) == [(*ban[0], live_hash(address))]
     assert query(url, state, mapped)[0][3] == live_hash(f"::ffff:{address}")
     assert finished_run.waiting("ip_addresses") == {}
-    assert query(url, "select kind, table_name, count from backfill.decisions") == [("merge", "ip_addresses", 1)]
+    assert query(url, "select kind, table_name, count from backfill.decisions") == [
+        ("merge", "ip_addresses", 1)
+    ]
 
 
 def test_merging_repoints_tables_that_no_plan_names(finished_run: Operator) -> None:
@@ -203,7 +205,11 @@ def test_merging_repoints_tables_that_no_plan_names(finished_run: Operator) -> N
         plain, mapped,
     )  # fmt: skip
     finished_run.types("addresses", "merge", "--count", 1)
-    assert query(url, 'select "Address"::text from other."Logins" order by id') == [(plain,), (plain,), (None,)]
+    assert query(url, 'select "Address"::text from other."Logins" order by id') == [
+        (plain,),
+        (plain,),
+        (None,),
+    ]
 
 
 def test_the_hash_moves_to_the_canonical_row(fresh_demo: Operator) -> None:
@@ -259,7 +265,10 @@ def test_a_wrong_count_merges_nothing(finished_run: Operator, count: int) -> Non
     before = query(finished_run.url, "select md5(string_agg(a::text, '|' order by id)) from ip_addresses a")
     said = finished_run.types("addresses", "merge", "--count", count, expect=2)
     assert f"the count given is {count}, the count found is 1" in said.err
-    assert query(finished_run.url, "select md5(string_agg(a::text, '|' order by id)) from ip_addresses a") == before
+    assert (
+        query(finished_run.url, "select md5(string_agg(a::text, '|' order by id)) from ip_addresses a")
+        == before
+    )
 
 
 def test_what_was_merged_stays_merged_at_the_next_run(settled_run: Operator) -> None:
@@ -269,5 +278,7 @@ def test_what_was_merged_stays_merged_at_the_next_run(settled_run: Operator) -> 
 
 
 def test_a_row_of_a_table_that_nobody_knows_is_not_settled(finished_run: Operator) -> None:
-    said = finished_run.types("quarantine", "settle", f"t{uuid.uuid4().hex}", "--as", "discard", "--count", 1, expect=2)
+    said = finished_run.types(
+        "quarantine", "settle", f"t{uuid.uuid4().hex}", "--as", "discard", "--count", 1, expect=2
+    )
     assert "No job is called" in said.err

@@ -136,7 +136,9 @@ def test_only_the_jobs_that_were_named_are_done(fresh_demo: Operator) -> None:
     said = fresh_demo.types("run", "team_events", "--quiet")
     assert "user_events" not in said.out
     assert {name: query(url, xmins.format(name)) for name in others} == others
-    unlinked = "select count(*) from team_events where ip_address_string is not null and ip_address_id is null"
+    unlinked = (
+        "select count(*) from team_events where ip_address_string is not null and ip_address_id is null"
+    )
     assert query(url, unlinked) == [(len(fresh_demo.waiting("team_events")),)]
     fresh_demo.types("run", "--quiet")
     fresh_demo.settles_everything()
