@@ -6,6 +6,7 @@ import click
 
 from backfill import __version__
 from backfill.commands.demo import demo
+from backfill.commands.disclosure import disclose_command
 from backfill.commands.gates import gates_command, repair_command, seal_command, unseal_command
 from backfill.commands.proof import report, verify_command
 from backfill.commands.quarantine import addresses, quarantine
@@ -46,6 +47,7 @@ for command in (
     seal_command,
     unseal_command,
     report,
+    disclose_command,
     server,
 ):
     cli.add_command(command)

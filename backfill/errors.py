@@ -132,6 +132,16 @@ class TableMoved(BackfillError):
     exit_code = 1
 
 
+class UnknownUser(BackfillError):
+    """No user is called {username} in this database: a data request about them returns nothing."""
+
+    exit_code = 1
+
+
+class DisclosureUnreadable(BackfillError):
+    """{path} is no disclosure. Make one with `backfill disclose USERNAME --output FILE`."""
+
+
 class NotSealed(BackfillError):
     """{table} is not sealed. Nothing was changed."""
 

@@ -187,7 +187,7 @@ class EventProof:
             notes.append(
                 f"{sums['since run']:,} raw values were written after the last run ended, the newest at {newest}: "
                 "the application still writes them; deploy the change that stops it, "
-                f"or `backfill seal {self.job.name} --count {sums['since run']}`"
+                f"or `backfill seal {self.job.name}`"
             )
         reasons = self._reasons(counts)
         checksum = 0
