@@ -6,7 +6,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop scan plan calibrate backfill status quarantine verify report migrate erase prove test lint bench bench-full clean
+.PHONY: help demo server-stop scan plan calibrate backfill status quarantine verify report gates migrate erase prove test test-browser lint bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
@@ -33,6 +33,8 @@ verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when ever
 	@$(BIN)/backfill verify
 report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
+gates: $(VENV)/.demo ## Every revision's conditions with their evidence; changes nothing
+	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
 erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
@@ -45,6 +47,8 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
 	@$(BIN)/pytest -n 2 --dist loadgroup
+test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
+	@$(BIN)/pytest -m browser
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run

@@ -6,7 +6,9 @@ import click
 
 from backfill import __version__
 from backfill.commands.demo import demo
+from backfill.commands.disclosure import disclose_command
 from backfill.commands.erase import erase_command
+from backfill.commands.gates import gates_command, repair_command, seal_command, unseal_command
 from backfill.commands.proof import report, verify_command
 from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
@@ -44,9 +46,14 @@ for command in (
     quarantine,
     addresses,
     verify_command,
+    repair_command,
+    gates_command,
+    seal_command,
+    unseal_command,
     report,
     erase_command,
     prove_command,
+    disclose_command,
     server,
 ):
     cli.add_command(command)

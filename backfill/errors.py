@@ -121,6 +121,31 @@ class RunFailed(BackfillError):
     exit_code = 1
 
 
+class VerifyInProgress(BackfillError):
+    """Another command is verifying this database. Wait for it, then repeat."""
+
+
+class TableMoved(BackfillError):
+    """{table} was rewritten (VACUUM FULL, CLUSTER) while it was being verified, and rows may have been missed.
+    Run `backfill verify` again."""
+
+    exit_code = 1
+
+
+class UnknownUser(BackfillError):
+    """No user is called {username} in this database: a data request about them returns nothing."""
+
+    exit_code = 1
+
+
+class DisclosureUnreadable(BackfillError):
+    """{path} is no disclosure. Make one with `backfill disclose USERNAME --output FILE`."""
+
+
+class NotSealed(BackfillError):
+    """{table} is not sealed. Nothing was changed."""
+
+
 class NoRun(BackfillError):
     """This database has no {what} yet. Start with `{command}`."""
 

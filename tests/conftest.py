@@ -100,16 +100,24 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     def settle(url: str) -> None:
         at(url).settles_everything()
 
+    def migrate(url: str) -> None:
+        at(url).types("verify")
+        at(url).migrates()
+
     def reach(state: str) -> Operator:
         databases.template("small demo", fill_demo)
         if state != "demo":
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
         if state not in ("demo", "run"):
             databases.template("settled", settle, "run")
-        if state not in ("demo", "run", "settled"):
-            databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
+        if (
+            state == "proved"
+        ):  # verified as a clone: a record is about one database and opens no other's gates
+            proved = at(clone("settled"))
+            proved.types("verify")
+            return proved
         if state in ("migrated", "erased"):
-            databases.template("migrated", lambda url: at(url).migrates() and None, "proved")
+            databases.template("migrated", migrate, "settled")
         if state == "erased":
             databases.template("erased", lambda url: at(url).types("erase", expect=None) and None, "migrated")
         return at(clone("small demo" if state == "demo" else state))
