@@ -5,10 +5,11 @@ import sys
 import click
 
 from backfill import __version__
+from backfill.commands.control import cancel, pause, resume, status
 from backfill.commands.demo import demo
 from backfill.commands.proof import report, verify_command
 from backfill.commands.quarantine import addresses, quarantine
-from backfill.commands.run import calibrate_command, plan, run, status
+from backfill.commands.run import calibrate_command, plan, run
 from backfill.commands.server import server
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
@@ -37,6 +38,9 @@ for command in (
     calibrate_command,
     run,
     status,
+    pause,
+    resume,
+    cancel,
     quarantine,
     addresses,
     verify_command,

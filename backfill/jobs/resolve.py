@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH, Reason, canonicalise
 from backfill.database.engine import copy_in, execute, rows
+from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs.conditions import lacks_geo
@@ -204,8 +205,10 @@ def process(
     resolver: Resolver,
     batch: Batch,
     lease: uuid.UUID,
+    limits: Limits,
 ) -> Account:
-    """Resolve one range. Raises ``LeaseLost``."""
+    """Resolve one range. Raises ``LeaseLost``, and ``Stopped`` when the run is to wait or to end."""
+    began = time.monotonic()
     count = COUNT.format(
         raw=sql.Identifier(job.raw),
         link=sql.Identifier(job.link),
@@ -213,14 +216,18 @@ def process(
         in_range=batch.range.holds("event"),
     )
     with engine.begin() as connection:
+        limits.apply(connection)
         ((total, already),) = rows(connection, count)
         texts = new_texts(connection, schema, job, batch)
+    read = time.monotonic() - began
     resolved = list(resolver.resolve(texts))
     started = time.monotonic()
     with engine.begin() as connection:
+        limits.apply(connection)
         batches.hold(connection, batch, lease)
         entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS) if resolved else 0
         runs.add_map_rows(connection, batch.run_id, entered)
-        account = Account(rows=total, already_linked=already, written=entered)
-        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+        seconds = max(read, time.monotonic() - started)
+        account = Account(rows=total, already_linked=already, written=entered, seconds=seconds)
+        batches.account(connection, batch.id, account, seconds=seconds)
     return account
