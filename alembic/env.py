@@ -38,6 +38,17 @@ def ensure_schema(connection, schema):
     connection.commit()
 
 
+def take_turn(connection):
+    """Wait for another command that is at the chain, for as long as our sessions wait for a lock."""
+    try:
+        connection.execute(text("select pg_advisory_lock(:a, :b)"), {"a": LOCK_CLASS, "b": LOCK_CHAIN})
+    except DBAPIError as error:
+        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
+            raise
+        raise CommandError("Another command is changing the schema. Wait for it, then repeat.") from error
+    connection.commit()
+
+
 def online(settings):
     """Run what is asked for; a change that does not get its lock in time is tried again."""
     engine = context.config.attributes.get("engine") or open_engine(settings)
@@ -52,8 +63,7 @@ def online(settings):
             ensure_schema(connection, settings.ledger_schema)
             # Session-level, and committed at once: a transaction-level lock would be gone after the
             # first revision, and an open transaction would make autocommit blocks raise.
-            connection.execute(text("select pg_advisory_lock(:a, :b)"), {"a": LOCK_CLASS, "b": LOCK_CHAIN})
-            connection.commit()
+            take_turn(connection)
             for attempt in Retrying(
                 retry=retry_if_exception(
                     lambda error: (
