@@ -22,7 +22,7 @@ from backfill.control import Control
 
 Result = TypeVar("Result")
 POLL_SECONDS = 0.05
-GRACE_SECONDS = 1.0  # then statements are cancelled; the whole is promised within two
+GRACE_SECONDS = 0.6  # then statements are cancelled; the whole is promised within two
 AGAIN_SECONDS = 0.5
 
 

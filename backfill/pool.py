@@ -13,7 +13,7 @@ from backfill.attempt import Outcome
 from backfill.worker import Setup, Ticket
 
 POLL_SECONDS = 0.1  # how soon a signal is noticed
-GRACE_SECONDS = 1.0  # for workers to come to their checkpoint; killing them later is safe, only ruder
+GRACE_SECONDS = 0.6  # for workers to come to their checkpoint; killing them later is safe, only ruder
 
 
 class PoolBroken(Exception):
