@@ -64,7 +64,7 @@ class LocalPool:
 
 
 @contextmanager
-def local(setup: Setup, workers: int) -> Iterator[Pool]:
+def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterator[Pool]:
     """A pool on this machine; its processes are gone at the end."""
     pool = LocalPool(setup, workers)
     try:

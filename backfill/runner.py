@@ -32,6 +32,7 @@ from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.trouble import LIMITS, LOST, TableLocked, Trouble, trouble_of
 from backfill.errors import (
+    ExecutorUnusable,
     RunCancelled,
     RunFailed,
     RunPaused,
@@ -79,7 +80,7 @@ class Driver:
     tell: Callable[[str], None] = print
     deadline: Deadline = field(default_factory=Deadline)
     observe: Callable[..., None] = lambda event, **fields: None  # started, phase, paused, held, failed, …
-    pool: Callable[[Setup, int], AbstractContextManager[Pool]] = local
+    pool: Callable[[Setup, int, Callable[[float], None]], AbstractContextManager[Pool]] = local
     run: Run = field(init=False)
     control: Control = field(init=False)
     _lock: RunLock = field(init=False)
@@ -138,6 +139,9 @@ class Driver:
         except Cancel:
             self._end(RunStatus.CANCELLED, reason="cancelled by the operator")
             raise RunCancelled(run=self.run.id) from None
+        except ExecutorUnusable as unusable:
+            self._end(RunStatus.FAILED, error=str(unusable))
+            raise
         except _Failed as failure:
             self._end(RunStatus.FAILED, error=str(failure))
             raise RunFailed(run=self.run.id, problem=str(failure)) from None
@@ -264,7 +268,6 @@ class Driver:
                 self._fill()
                 self._sweep()
             except _MapEmptied:
-                self.tell("The address map was emptied by a crash of the server: resolving again.")
                 self._restarted("the server keeps losing the address map")
             else:
                 return
@@ -277,6 +280,8 @@ class Driver:
                 not address_map.exists(connection, self.schema)
                 or address_map.count(connection, self.schema) != self.run.map_rows
             ):
+                if self.run.map_rows:
+                    self.tell("The address map was emptied by a crash of the server: resolving again.")
                 self._new_map(connection)
 
     def _restarted(self, problem: str) -> None:
@@ -417,8 +422,8 @@ class Driver:
                 return self._written(phase)
             try:
                 self._link_once(phase)
-            except PoolBroken:
-                self.tell("A worker process was killed; its batch goes back to its checkpoint.")
+            except PoolBroken as broken:
+                self.tell(f"A worker was lost ({broken}); its batch goes back to its checkpoint.")
                 self._restarted("workers keep dying")
                 with self.engine.begin() as connection:
                     batches.reclaim(connection, self.run.id, failed=False)
@@ -444,6 +449,8 @@ class Driver:
             batch = self._pick(phase, in_flight)
             if batch is None:
                 return None
+            if batch.id in in_flight:  # hung, or cut off: whoever has it may write no more
+                raise PoolBroken("its lease ran out")
             taken[batch.id] = batch
             return Ticket(batch.id, batch.table_name, self._tables[batch.table_name].filenode)
 
@@ -475,7 +482,7 @@ class Driver:
 
     @contextmanager
     def _pooled(self, setup: Setup) -> Iterator[Pool]:
-        with self.pool(setup, self.settings.workers) as self._pool_now:
+        with self.pool(setup, self.settings.workers, self.control.sleep) as self._pool_now:
             try:
                 yield self._pool_now
             finally:

@@ -8,8 +8,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 from tabulate import tabulate
 
-from backfill import control
+from backfill import control, dask_pool
 from backfill.commands import session as sessions
+from backfill.commands.observed import observed
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
 from backfill.database.engine import value
@@ -20,6 +21,7 @@ from backfill.jobs.calibrate import Calibration, calibrate, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, quarantine
 from backfill.plan import Job
+from backfill.pool import local
 from backfill.report import closing
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
@@ -161,6 +163,15 @@ class TimeOfDay(click.ParamType[datetime]):
 @click.option(
     "--nice", type=click.FloatRange(0, 100), help="Rest after each transaction, in times its duration."
 )
+@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tcp://host:8786.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this loopback port."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["human", "json"]),
+    help="Of the log on standard error.  [default: human]",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @weak_salt_option
 @click.pass_context
@@ -173,6 +184,9 @@ def run(
     max_runtime: float | None,
     until: datetime | None,
     nice: float | None,
+    dask: str | None,
+    metrics_port: int | None,
+    log_format: str | None,
     quiet: bool,
     allow_weak_salt: bool,
 ) -> None:
@@ -184,7 +198,14 @@ def run(
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    session.settings = Settings.load(workers=workers, batch_blocks=batch_blocks, nice=nice)
+    session.settings = Settings.load(
+        workers=workers,
+        batch_blocks=batch_blocks,
+        nice=nice,
+        dask=dask,
+        metrics_port=metrics_port,
+        log_format=log_format,
+    )
     chosen = session.plan.choose(jobs)
     with session.engine.connect() as connection:
         require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
@@ -199,18 +220,21 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
-    driver = Driver(
-        engine=session.engine,
-        settings=session.settings,
-        plan=session.plan,
-        jobs=chosen,
-        resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
-        strays=strays,
-        quiet=quiet,
-        tell=click.echo,
-        deadline=Deadline(max_runtime, until),
-    )
-    counts = driver.drive(session.settings.key_id)
+    with observed(session) as observe:
+        driver = Driver(
+            engine=session.engine,
+            settings=session.settings,
+            plan=session.plan,
+            jobs=chosen,
+            resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
+            strays=strays,
+            quiet=quiet,
+            tell=click.echo,
+            deadline=Deadline(max_runtime, until),
+            observe=observe,
+            pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
+        )
+        counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts))
     click.echo(f"Run {driver.run.id} stopped because it is done.")
     with session.engine.begin() as connection:

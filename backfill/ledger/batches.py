@@ -163,7 +163,8 @@ def pick(
 ) -> Batch | None:
     """The next batch that nobody holds, in the order of *tables* and as they lie on disk; not claimed yet.
 
-    A range of more than *blocks* is split here, so that the size is decided as late as it can be: a
+    *besides* those of ours that no worker has claimed yet; a lease that ran out is always free. A range
+    of more than *blocks* is split here, so that the size is decided as late as it can be: a
     phase is planned as one range a table. *one_pass* for batches that are still untouched.
     """
     row = connection.execute(
@@ -171,8 +172,7 @@ def pick(
         .where(
             batches.c.run_id == run_id,
             batches.c.phase == phase,
-            _free(),
-            batches.c.id.not_in(list(besides)),
+            (_pending() & batches.c.id.not_in(list(besides))) | _expired(),
         )
         .order_by(
             func.array_position(cast(list(tables), ARRAY(Text)), batches.c.table_name), batches.c.first_block
@@ -262,10 +262,16 @@ def holdings(connection: Connection, run_id: int) -> list[Row[Any]]:
     return list(connection.execute(statement).all())
 
 
+def _pending() -> ColumnElement[bool]:
+    return batches.c.status == BatchStatus.PENDING
+
+
+def _expired() -> ColumnElement[bool]:
+    return (batches.c.status == BatchStatus.RUNNING) & (batches.c.lease_until < func.clock_timestamp())
+
+
 def _free() -> ColumnElement[bool]:
-    return (batches.c.status == BatchStatus.PENDING) | (
-        (batches.c.status == BatchStatus.RUNNING) & (batches.c.lease_until < func.clock_timestamp())
-    )
+    return _pending() | _expired()
 
 
 def claim(connection: Connection, batch_id: int, lease: uuid.UUID) -> Batch | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backfill.database.engine import value
 from backfill.database.trouble import LOST, trouble_of
@@ -74,11 +74,13 @@ class RunLock:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        try:
-            value(connection, GIVE, (LOCK_CLASS, self._schema))
-            connection.commit()
-        except (DBAPIError, psycopg2.Error):
-            connection.invalidate()  # its lock went with its session
+        # A broken connection would quietly become another one, which has no lock to give.
+        with contextlib.suppress(SQLAlchemyError, psycopg2.Error):
+            if not self.lost.is_set() and not connection.invalidated:
+                value(connection, GIVE, (LOCK_CLASS, self._schema))
+                connection.commit()
+        with contextlib.suppress(SQLAlchemyError, psycopg2.Error):
+            connection.invalidate()
         connection.close()
 
     def beat_for(self, run_id: int) -> None:
@@ -96,7 +98,7 @@ class RunLock:
                 runs.beat(connection, run_id)
                 connection.commit()
             except (DBAPIError, psycopg2.Error) as error:
-                if trouble_of(error) in LOST:
+                if trouble_of(error) in LOST or connection.invalidated:
                     self.lost.set()
                     return
                 with contextlib.suppress(DBAPIError, psycopg2.Error):

@@ -141,6 +141,7 @@ class Stage:
         """Server processes of ours."""
         found = self.query(
             "select pid from pg_stat_activity where application_name = 'backfill' and datname = current_database()"
+            " order by backend_start"
         )
         return [pid for (pid,) in found]
 

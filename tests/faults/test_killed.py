@@ -4,11 +4,19 @@ import os
 import random
 import signal
 import time
-from contextlib import closing, suppress
+import uuid
+from contextlib import suppress
 
 import pytest
+from sqlalchemy import make_url
 
-from tests.databases import connect, query
+from backfill.database.engine import make_engine
+from backfill.database.limits import Limits
+from backfill.jobs import link
+from backfill.ledger import batches
+from backfill.ledger.batches import LeaseLost
+from backfill.plan import PYPI
+from tests.databases import query
 from tests.faults.conftest import SMALL
 from tests.faults.stage import kill_group
 
@@ -20,7 +28,7 @@ def test_sigkill_of_the_client_at_random_moments(stage, same_as_undisturbed, mom
     chance = random.Random(3)
     for number in range(moments):
         command = stage.start("run", "--quiet", *SMALL, "--nice", "5")
-        stage.until_true(lambda: command.process.poll() is not None or _driven(stage))
+        stage.until_true(lambda run=command: run.process.poll() is not None or _driven(stage))
         time.sleep(chance.uniform(0, 0.8))
         if command.process.poll() is not None:
             break  # it was done, which is no fault
@@ -33,16 +41,28 @@ def _driven(stage):
     return stage.value("select count(*) from pg_locks where locktype = 'advisory' and granted") > 0
 
 
-def test_a_worker_that_is_killed_is_replaced_without_an_operator(stage, same_as_undisturbed):
-    command = stage.start("run", "--quiet", *SMALL, "--nice", "5")
-    for _ in range(2):
-        stage.until_linking()
-        worker = stage.value(
-            "select split_part(worker, ':', 2)::int from backfill.batches where status = 'running' limit 1"
+def worker_of_a_batch(stage):
+    """A batch in the middle of its passes, and the process that has it."""
+    found = []
+
+    def look():
+        found[:] = stage.query(
+            "select id, split_part(worker, ':', 2)::int from backfill.batches"
+            " where status = 'running' and phase = 'link' and passes_done between 1 and passes - 2 limit 1"
         )
+        return bool(found)
+
+    stage.until_true(look, "a batch in the middle")
+    return found[0]
+
+
+def test_a_worker_that_is_killed_is_replaced_without_an_operator(stage, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "20")
+    for number in (1, 2):
+        _, worker = worker_of_a_batch(stage)
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
-        stage.until("(select coalesce((retries ->> 'worker-lost')::int, 0) >= 1 from backfill.runs)")
+        stage.until(f"(select (retries ->> 'worker-lost')::int >= {number} from backfill.runs)")
     assert command.end() == 0, command.said
     assert stage.value("select attempts from backfill.runs") == 1
     same_as_undisturbed(stage)
@@ -138,27 +158,42 @@ def test_a_driver_that_lost_its_session_to_another_one_stops(stage, same_as_undi
     same_as_undisturbed(stage)
 
 
-def test_a_zombie_whose_lease_expired_cannot_write(stage, same_as_undisturbed):
+def test_a_worker_that_hangs_loses_its_lease_and_is_replaced(stage, same_as_undisturbed):
     command = stage.start("run", "--quiet", *SMALL, "--nice", "30", "--workers", "2")
-    stage.until(
-        "exists (select from backfill.batches where status = 'running' and phase = 'link' and passes_done > 0)"
-    )
-    batch, worker = stage.query(
-        "select id, split_part(worker, ':', 2)::int from backfill.batches "
-        "where status = 'running' and phase = 'link' and passes_done > 0 limit 1"
-    )[0]
+    batch, worker = worker_of_a_batch(stage)
     os.kill(worker, signal.SIGSTOP)
-    with closing(connect(stage.url)) as other, other.cursor() as cursor:
-        cursor.execute(
-            "update backfill.batches set lease_until = now() - interval '1 second' where id = %s", [batch]
-        )
-    stage.until(
-        f"(select status = 'succeeded' or worker !~ ':{worker}$' from backfill.batches where id = {batch})"
-    )
-    os.kill(worker, signal.SIGCONT)
+    stage.query("update backfill.batches set lease_until = now() - interval '1 second' where id = %s", batch)
     assert command.end() == 0, command.said
+    assert "its lease ran out" in command.said
+    assert stage.query("select attempts from backfill.batches where id = %s", batch) == [(2,)]
     same_as_undisturbed(stage)
-    ((attempts, written),) = stage.query(
-        "select attempts, written from backfill.batches where id = %s", batch
+
+
+def test_a_zombie_whose_lease_expired_cannot_write(stage):
+    """The fence itself: the lease is asked in the transaction that would write."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "30")
+    stage.until_linking()
+    command.signal(signal.SIGTERM)
+    assert command.end() == 3
+    stage.query("update backfill.runs set status = 'running'")
+    engine = make_engine(make_url(stage.url), ledger_schema="backfill")
+    ((number, table),) = stage.query(
+        "select id, table_name from backfill.batches where status = 'pending' and phase = 'link' limit 1"
     )
-    assert attempts == 2
+    job = PYPI.job(table)
+    filenode = stage.value(f"select pg_relation_filenode('{table}')")
+    zombie, other = uuid.uuid4(), uuid.uuid4()
+    with engine.begin() as connection:
+        batch = batches.claim(connection, number, zombie)
+        assert batch is not None
+        assert batches.claim(connection, number, other) is None
+    stage.query("update backfill.batches set lease_until = now() - interval '1 second' where id = %s", number)
+    with engine.begin() as connection:
+        assert batches.claim(connection, number, other) is not None
+    before = stage.value(f"select count(ip_address_id) from {table}")
+    with pytest.raises(LeaseLost):
+        link.process(engine, "backfill", job, batch, zombie, filenode, Limits(), lambda seconds: None)
+    assert stage.value(f"select count(ip_address_id) from {table}") == before
+    account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
+    assert account.written > 0
+    engine.dispose()
