@@ -79,7 +79,7 @@ def attempt(
     work: Work,
     terms: Terms,
     *,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Outcome:
     """Claim batch *batch_id* and *work* on it; never raises for what the database says.
 
@@ -95,7 +95,7 @@ def attempt(
                 claimed = batches.claim(connection, batch_id, lease)
             if claimed is None:
                 return None
-            held.append(claimed)
+            held.append(claimed[0])
         return work(held[0], lease)
 
     def again(state: RetryCallState) -> None:
@@ -104,12 +104,15 @@ def attempt(
         if held and trouble is not None:
             _beat(engine, held[0], lease, trouble)
 
+    def wait(seconds: float) -> None:
+        sleep(seconds)
+
     retrying = Retrying(
         retry=retry_if_exception(lambda error: trouble_of(error) is not None),
         stop=_Exhausted(terms.patience),
-        wait=wait_exponential_jitter(FIRST_WAIT, LONGEST_WAIT),
+        wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         before_sleep=again,
-        sleep=sleep,
+        sleep=wait,
         reraise=True,
     )
     try:
@@ -153,13 +156,16 @@ def _beat(engine: Engine, batch: Batch, lease: uuid.UUID, trouble: Trouble | Non
         batches.renew(connection, batch, lease, trouble)
 
 
-def rester(engine: Engine, batch: Batch, lease: uuid.UUID, nice: float) -> Callable[[float], None]:
+def rester(
+    engine: Engine, batch: Batch, lease: uuid.UUID, nice: float, sleep: Callable[[float], object]
+) -> Callable[[float], None]:
     """``rest(seconds)``: sleep *nice* times as long as was worked, with the lease kept alive."""
 
     def rest(worked: float) -> None:
         end = time.monotonic() + nice * worked
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, BEAT_SECONDS))
+            if sleep(min(left, BEAT_SECONDS)):
+                return
             if left > BEAT_SECONDS:
                 _beat(engine, batch, lease)
 

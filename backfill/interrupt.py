@@ -4,7 +4,6 @@ psycopg2 waits inside libpq, where Python hears no signal. So the work goes on i
 own while the main thread listens; a statement that lasts too long after the signal is cancelled.
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -13,53 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psycopg2
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 
 from backfill.control import Control
+from backfill.database.statements import Statements
 
 Result = TypeVar("Result")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.6  # then statements are cancelled; the whole is promised within two
 AGAIN_SECONDS = 0.5
-
-
-class Statements:
-    """The sessions in use, so that what they do can be cancelled."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._sessions: set[Any] = set()
-        self._lock = threading.Lock()
-        self._engine = engine
-
-    def _out(self, session: Any, _record: Any, _proxy: Any) -> None:
-        with self._lock:
-            self._sessions.add(session)
-
-    def _in(self, session: Any, _record: Any) -> None:
-        with self._lock:
-            self._sessions.discard(session)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Keep the list for as long as the block lasts."""
-        event.listen(self._engine, "checkout", self._out)
-        event.listen(self._engine, "checkin", self._in)
-        try:
-            yield
-        finally:
-            event.remove(self._engine, "checkout", self._out)
-            event.remove(self._engine, "checkin", self._in)
-
-    def cancel(self) -> None:
-        """Cancel what runs now; a session that does nothing takes no notice."""
-        with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
-            with contextlib.suppress(psycopg2.Error):
-                session.cancel()
 
 
 def interruptible(

@@ -20,8 +20,6 @@ class Log:
             if form is LogFormat.JSON
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
         )
-        # On a terminal the progress bar says which phase it is, and more.
-        self._quiet = {"phase"} if form is LogFormat.HUMAN else set()
         self._logger = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
             processors=[
@@ -33,7 +31,5 @@ class Log:
 
     def __call__(self, event: str, **fields: Any) -> None:
         """One event; ``failed`` and its like are errors."""
-        if event in self._quiet:
-            return
         level = "error" if event in {"failed", "batch-failed"} else "warning" if event == "held" else "info"
         getattr(self._logger, level)(event, **{name: value for name, value in fields.items() if value != ""})

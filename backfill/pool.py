@@ -3,9 +3,10 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from typing import Protocol
 
 from backfill import worker
@@ -36,14 +37,26 @@ class Pool(Protocol):
         ...
 
 
-class LocalPool:
-    """*workers* processes on this machine."""
-
-    def __init__(self, setup: Setup, workers: int) -> None:
-        # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
+def warm_up(workers: int) -> None:
+    """Start the fork server, so that it imports us while the driver still resolves."""
+    if workers > 1:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["backfill.worker"])
+        forkserver.ensure_running()
+
+
+class LocalPool:
+    """*workers* processes on this machine; a single one is a thread of ours, which costs no start."""
+
+    def __init__(self, setup: Setup, workers: int) -> None:
         self.workers = workers
+        self.executor: ThreadPoolExecutor | ProcessPoolExecutor
+        if workers == 1:
+            self.executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
+            return
+        # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
+        warm_up(workers)
+        context = multiprocessing.get_context("forkserver")
         self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
 
     def slots(self) -> int:
@@ -58,9 +71,18 @@ class LocalPool:
             raise PoolBroken(str(error)) from error
 
     def kill(self) -> None:
-        """SIGKILL: the server rolls back, the ledger has the checkpoint."""
+        """SIGKILL: the server rolls back, the ledger has the checkpoint. A thread's statement is cancelled."""
+        if isinstance(self.executor, ThreadPoolExecutor):
+            worker.end_at_once()
+            return
         for process in list((self.executor._processes or {}).values()):
             process.kill()
+
+    def close(self) -> None:
+        """Wait for what is in hand, and leave nothing open."""
+        self.executor.shutdown(cancel_futures=True)
+        if isinstance(self.executor, ThreadPoolExecutor):
+            worker.stop()  # submitted, it would be cancelled with the rest, and leave its sessions open
 
 
 @contextmanager
@@ -73,7 +95,7 @@ def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterat
         pool.kill()
         raise
     finally:
-        pool.executor.shutdown(cancel_futures=True)
+        pool.close()
 
 
 def outcomes(

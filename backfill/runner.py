@@ -14,7 +14,7 @@ that is not done: a phase that is costs a look.
 import contextlib
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ from backfill.ledger.lock import RunLock, in_progress, run_lock, wait_for
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.ledger.status import RunStatus
 from backfill.plan import Job, Plan, Table
-from backfill.pool import Pool, PoolBroken, local, outcomes
+from backfill.pool import Pool, PoolBroken, local, outcomes, warm_up
 from backfill.progress import Progress
 from backfill.settings import Settings
 from backfill.sizing import Sizer
@@ -130,6 +130,8 @@ class Driver:
             self._held_or_released,
         )
         self._vacuumer = Vacuumer(self.engine, self.schema, self.settings.vacuum)
+        if self.pool is local:
+            warm_up(self.settings.workers)
         try:
             self._watch.start(self.run.id)
             return self._until_done()
@@ -201,6 +203,9 @@ class Driver:
         if trouble not in LOST and not self._lock.lost.is_set():
             self._troubles[trouble] = self._troubles.get(trouble, 0) + 1
             limit = LIMITS[trouble].attempts or RESTARTS * 6
+            if trouble is Trouble.STATEMENT_TIMEOUT:  # reading a range ahead of its batch
+                for sizer in self._sizers.values():
+                    sizer.timed_out(sizer.blocks)
             if self._troubles[trouble] > limit:
                 raise _Failed(f"{trouble}, {limit} times: {problem}")
             self.tell(f"{trouble}: {problem}. Trying again.")
@@ -360,21 +365,16 @@ class Driver:
                 raise _Failed(f"{_shown(batch)}: {outcome.error}")
         return 0
 
-    def _here(self, phase: str, work: Callable[[Batch, uuid.UUID], Account]) -> Iterator[int]:
-        """Work through the phase in this process; yields the rows done with each batch."""
+    def _do(self, batch: Batch, work: Work) -> int:
+        """Do one batch in this process; returns the rows that are done with it."""
         terms = Terms(self.limits, patience=0, nice=self.settings.nice)
-        while self._is_open(phase):
-            self.control.checkpoint(self.run)
-            batch = self._pick(phase)
-            if batch is None:  # held by a worker that is gone: until its lease runs out
-                self.control.sleep(0.5)
-                continue
-            outcome = attempt(self.engine, batch.id, self._stoppable(work), terms, sleep=self.control.sleep)
-            if outcome.error is not None and self.control.stopping:
-                raise Stop(self.control.reason)
-            yield self._take_in(outcome, batch)
-            if outcome.account is not None:
-                self.control.sleep(self.settings.nice * outcome.account.seconds)
+        outcome = attempt(self.engine, batch.id, self._stoppable(work), terms, sleep=self.control.sleep)
+        if outcome.error is not None and self.control.stopping:
+            raise Stop(self.control.reason)
+        done = self._take_in(outcome, batch)
+        if outcome.account is not None:
+            self.control.sleep(self.settings.nice * outcome.account.seconds)
+        return done
 
     def _stoppable(self, work: Work) -> Work:
         """*work*, whose statements are cancelled when somebody is in a hurry: no timeout then, and no retry."""
@@ -395,16 +395,41 @@ class Driver:
         for job in self.jobs:
             self._planned(phase, job)
 
-        def work(batch: Batch, lease: uuid.UUID) -> Account:
-            job = self.plan.job(batch.table_name)
+        with Progress(phase, self._rows_left(phase), quiet=self.quiet) as progress:
+            while self._is_open(phase):
+                moved = False
+                for ready in resolve.ahead(self._picks(phase), self._prepare):
+                    progress.advance(self._do(ready.batch, self._entering(ready)))
+                    moved = True
+                if not moved:  # held by somebody who is gone: until the lease runs out
+                    self.control.sleep(0.5)
+        return self._written(phase)
+
+    def _picks(self, phase: str) -> Iterator[Batch]:
+        """One batch after the other, the next one before the last is done."""
+        last: frozenset[int] = frozenset()
+        while True:
+            self.control.checkpoint(self.run)
+            batch = self._pick(phase, last)
+            if batch is None or batch.id in last:
+                return
+            last = frozenset({batch.id})
+            yield batch
+
+    def _prepare(self, batch: Batch, in_flight: Set[str]) -> resolve.Ready:
+        job = self.plan.job(batch.table_name)
+        counting = batch.phase == RESOLVE  # before anything is linked: what the closing count starts from
+        return resolve.prepare(
+            self.engine, self.schema, job, self.resolver, batch, in_flight, self.limits, counting=counting
+        )
+
+    def _entering(self, ready: resolve.Ready) -> Work:
+        def work(_batch: Batch, lease: uuid.UUID) -> Account:
             return resolve.process(
-                self.engine, self.schema, self.plan.addresses, job, self.resolver, batch, lease, self.limits
+                self.engine, self.schema, self.plan.addresses, self.resolver, ready, lease, self.limits
             )
 
-        with Progress(phase, self._rows_left(phase), quiet=self.quiet) as progress:
-            for rows in self._here(phase, work):
-                progress.advance(rows)
-        return self._written(phase)
+        return work
 
     def _rows_left(self, phase: str) -> int:
         with self.engine.begin() as connection:
@@ -429,15 +454,22 @@ class Driver:
                     batches.reclaim(connection, self.run.id, failed=False)
                     runs.count_retry(connection, self.run.id, "worker-lost")
             except _Rewritten as moved:
-                self.tell(
-                    f"{moved} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
-                )
                 self._restarted(f"{moved} keeps being rewritten")
-                with self.engine.begin() as connection:
-                    batches.forget(connection, self.run.id, phase=phase, table_name=str(moved))
-                    heap = heap_of(connection, self.plan.job(str(moved)))
-                    runs.plan_table(connection, self.run.id, str(moved), heap)
-                    self._tables = runs.planned(connection, self.run.id)
+                self._plan_rewritten(phase)
+
+    def _plan_rewritten(self, phase: str) -> None:
+        """Plan the blocks of every table anew that has another file: a VACUUM FULL rarely comes alone."""
+        for job in self.jobs:
+            with self.engine.begin() as connection:
+                heap = heap_of(connection, job)
+                if heap.filenode == self._tables[job.name].filenode:
+                    continue
+                batches.forget(connection, self.run.id, phase=phase, table_name=job.name)
+                runs.plan_table(connection, self.run.id, job.name, heap)
+                self._tables = runs.planned(connection, self.run.id)
+            self.tell(
+                f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
+            )
 
     def _link_once(self, phase: str) -> None:
         """Until the phase is done, or somebody stops it; the caller asks which."""
@@ -506,8 +538,13 @@ class Driver:
                 self.engine, self.schema, self.plan.addresses, self.resolver, batch, lease, self.limits
             )
 
-        for _ in self._here(FILL, work):
-            pass
+        while self._is_open(FILL):
+            self.control.checkpoint(self.run)
+            batch = self._pick(FILL)
+            if batch is None:
+                self.control.sleep(0.5)
+            else:
+                self._do(batch, work)
         self.control.checkpoint(self.run)
         with self.engine.begin() as connection:
             fill.settle_odd_rows(connection, self.schema, self.plan.addresses, self.resolver, self.run.id)

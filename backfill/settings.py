@@ -115,7 +115,9 @@ class Settings(BaseSettings):
         None,
         description="executable for started, paused, failed, finished; status JSON on its standard input",
     )
-    log_format: LogFormat = Field(LogFormat.HUMAN, description="human or json, on standard error")
+    log_format: LogFormat | None = Field(
+        None, description="events on standard error: human or json; unset, only the command's own lines"
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="serve Prometheus metrics on this loopback port"
     )

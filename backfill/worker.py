@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from multiprocessing import connection as pipes
 from multiprocessing import parent_process
 
+import psycopg2
 from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import DBAPIError
 
 from backfill.attempt import Outcome, Terms, attempt, rester
 from backfill.database.engine import make_engine, target_url
+from backfill.database.statements import Statements
 from backfill.jobs import link
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Account, Batch, Stopped
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 
@@ -48,21 +51,48 @@ class _Bench:
 
     setup: Setup
     engine: Engine
+    statements: Statements
+
+    @classmethod
+    def make(cls, setup: Setup) -> "_Bench":
+        """Connects to nothing yet."""
+        engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
+        statements = Statements(engine)
+        statements.watch()
+        return cls(setup, engine, statements)
 
 
 _bench: _Bench | None = None  # a pool's initializer has no other way to leave something
+_told = threading.Event()  # to end at once: where the worker is a thread of the driver's
 _setting_up = threading.Lock()  # Dask runs tasks in threads
 
 
 def start(setup: Setup) -> None:
     """Begin a worker process of a pool on this machine."""
     global _bench
-    _bench = _Bench(setup, make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema))
+    _told.clear()
+    _bench = _Bench.make(setup)
     parent = parent_process()
     if parent is not None:
         # Ctrl-C reaches the whole process group; the driver alone decides how to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def end_at_once() -> None:
+    """For a worker that is a thread of the driver's, and cannot be killed: cancel what it does."""
+    _told.set()
+    if _bench is not None:
+        _bench.statements.cancel()
+
+
+def stop() -> None:
+    """Close what ``start`` opened in this process, where it was called."""
+    global _bench
+    _told.clear()
+    if _bench is not None:
+        _bench.engine.dispose()
+        _bench = None
 
 
 def _die_with(sentinel: int) -> None:
@@ -79,8 +109,7 @@ def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
             settings = Settings.load()
             plan = load_plan(settings.plan)
             url = target_url(settings)
-            setup = Setup(url.render_as_string(hide_password=False), schema, plan, terms)
-            _bench = _Bench(setup, make_engine(url, ledger_schema=schema))
+            _bench = _Bench.make(Setup(url.render_as_string(hide_password=False), schema, plan, terms))
         if _bench.setup.plan.fingerprint("") != fingerprint:
             raise WrongPlan("BACKFILL_PLAN of this worker is not the plan of the run")
         return _bench
@@ -107,9 +136,14 @@ def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
     job = setup.plan.job(ticket.table_name)
 
     def work(batch: Batch, lease: uuid.UUID) -> Account:
-        rest = rester(engine, batch, lease, terms.nice)
-        return link.process(
-            engine, setup.ledger_schema, job, batch, lease, ticket.filenode, terms.limits, rest
-        )
+        rest = rester(engine, batch, lease, terms.nice, _told.wait)
+        try:
+            return link.process(
+                engine, setup.ledger_schema, job, batch, lease, ticket.filenode, terms.limits, rest
+            )
+        except (DBAPIError, psycopg2.Error):
+            if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again
+                raise Stopped from None
+            raise
 
-    return attempt(engine, ticket.batch_id, work, terms)
+    return attempt(engine, ticket.batch_id, work, terms, sleep=_told.wait)

@@ -14,6 +14,8 @@ import pytest
 
 from backfill.database.embedded import EmbeddedServer
 from tests.databases import Databases
+from tests.demo_template import environment, fill_demo
+from tests.operator import Operator
 
 
 @contextmanager
@@ -75,3 +77,61 @@ def clone(databases: Databases) -> Iterator[Callable[[str], str]]:
     yield copy
     for url in made:
         databases.drop(url)
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A BACKFILL_HOME in which nothing is."""
+    with tempfile.TemporaryDirectory(prefix="backfill-home-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -> Callable[[str], Operator]:
+    """``operator_of(state)``: an operator whose demo database has come to that state.
+
+    demo: nothing was run. run: ``backfill run`` ended. settled: the quarantine is empty. proved:
+    ``backfill verify`` was green.
+    """
+
+    def at(url: str) -> Operator:
+        return Operator(url, environment(url, home))
+
+    def settle(url: str) -> None:
+        at(url).settles_everything()
+
+    def reach(state: str) -> Operator:
+        databases.template("small demo", fill_demo)
+        if state != "demo":
+            databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
+        if state in ("settled", "proved"):
+            databases.template("settled", settle, "run")
+        if state == "proved":
+            databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
+        return at(clone("small demo" if state == "demo" else state))
+
+    return reach
+
+
+@pytest.fixture
+def fresh_demo(operator_of: Callable[[str], Operator]) -> Operator:
+    """A demo database on which nothing was run."""
+    return operator_of("demo")
+
+
+@pytest.fixture
+def finished_run(operator_of: Callable[[str], Operator]) -> Operator:
+    """``backfill run`` has come to its end; texts that are no address wait in the quarantine."""
+    return operator_of("run")
+
+
+@pytest.fixture
+def settled_run(operator_of: Callable[[str], Operator]) -> Operator:
+    """Nothing waits in the quarantine any more; nothing was verified."""
+    return operator_of("settled")
+
+
+@pytest.fixture
+def proved_run(operator_of: Callable[[str], Operator]) -> Operator:
+    """The last verification was green."""
+    return operator_of("proved")

@@ -45,10 +45,13 @@ class Databases:
         """A fresh empty UTF-8 database; returns its URL."""
         return self.url(self._create("template0"))
 
-    def template(self, name: str, fill: Callable[[str], None]) -> str:
-        """The template called *name*, made by ``fill(url)`` the first time it is asked for."""
+    def template(self, name: str, fill: Callable[[str], None], origin: str | None = None) -> str:
+        """The template called *name*, made by ``fill(url)`` the first time it is asked for.
+
+        It begins empty, or as a copy of the template called *origin*.
+        """
         if name not in self._templates:
-            database = self._create("template0")
+            database = self._create(self._templates[origin] if origin else "template0")
             fill(self.url(database))
             self._templates[name] = database
         return name

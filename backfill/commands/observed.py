@@ -24,7 +24,7 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
         with engine.begin() as connection:
             return standing(connection, settings.ledger_schema)
 
-    log = Log(settings.log_format)
+    log = Log(settings.log_format) if settings.log_format else None
     hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None
     try:
         metrics = Metrics(look, settings.metrics_port, settings.metrics_file)
@@ -34,7 +34,8 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
         ) from error
 
     def observe(event: str, **fields: object) -> None:
-        log(event, **fields)
+        if log is not None:
+            log(event, **fields)
         if hook is not None:
             hook(event)
 

@@ -170,7 +170,7 @@ class TimeOfDay(click.ParamType[datetime]):
 @click.option(
     "--log-format",
     type=click.Choice(["human", "json"]),
-    help="Of the log on standard error.  [default: human]",
+    help="Log events on standard error.  [default: none]",
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
 @weak_salt_option

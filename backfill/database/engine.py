@@ -168,9 +168,9 @@ def copy_in(
     connection: Connection,
     into: sql.Composable,
     columns: Sequence[str],
-    records: Iterable[Sequence[str | bool | None]],
+    records: Iterable[Sequence[str | bytes | bool | None]],
 ) -> int:
-    """COPY *records* into the text and boolean *columns* of *into*; returns their number.
+    """COPY *records* into the text, jsonb (bytes) and boolean *columns* of *into*; returns their number.
 
     Binary: a text COPY that is cancelled, or whose session is terminated, writes the line that it
     was reading to the server log.
@@ -186,10 +186,12 @@ def copy_in(
     return stream.count
 
 
-def _field(value: str | bool | None) -> bytes:
+def _field(value: str | bytes | bool | None) -> bytes:
     if value is None:
         return wire.NULL
-    return wire.boolean(value) if isinstance(value, bool) else wire.text(value)
+    if isinstance(value, str):
+        return wire.text(value)
+    return wire.boolean(value) if isinstance(value, bool) else wire.jsonb(value)
 
 
 # What a server says in words that may hold a value of a row: data exceptions, violated constraints,

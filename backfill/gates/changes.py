@@ -51,7 +51,8 @@ def guard_links(name: str) -> None:
                     hint = 'The column is about to be dropped: deploy the application that no longer writes it.';
             end if;
             if tg_op = 'UPDATE'
-               and ({raw} is distinct from old.{ident(job.raw)} or {link} is distinct from old.{ident(job.link)})
+               and ({raw} is distinct from old.{ident(job.raw)}
+                    or ({link} is distinct from old.{ident(job.link)} and old.{ident(job.link)} is not null))
                and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
                 raise exception using errcode = 'check_violation',
                     message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
@@ -83,7 +84,7 @@ def validate_links(name: str) -> None:
     """Let PostgreSQL check every row; in a revision of its own, so that readers and writers go on."""
     gate = Gate.open()
     job = _job(gate, name)
-    require(gate, f"validate {job.name}", [conditions.guarded(job)])
+    require(gate, f"validate {job.name}", [conditions.guarded(job), conditions.covered(job)])
     _timeout(gate)
     emit(f"alter table {table(job)} validate constraint {ident(CONSTRAINT)}")
 
@@ -144,11 +145,16 @@ def make_address_optional() -> None:
 
 
 def restore_address_required() -> None:
-    """NOT NULL again; fails where the application has already written rows without an address."""
+    """NOT NULL again, unless there are rows without an address: then it stays optional, and says so."""
     gate = Gate.open()
     part = gate.plan.addresses
     _lock(gate, part)
-    emit(f"alter table {table(part)} alter column {ident(part.address)} set not null")
+    without = f"exists (select from {table(part)} where {ident(part.address)} is null)"
+    emit(
+        f"do $restore$ begin if not {without} then"
+        f" alter table {table(part)} alter column {ident(part.address)} set not null; end if; end $restore$"
+    )
+    tell(f"{part.name}.{part.address} is required again, unless there are rows without one")
 
 
 def propose_hash_required() -> None:

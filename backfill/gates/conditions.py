@@ -180,6 +180,17 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
     )
 
 
+def covered(job: Job) -> Condition:
+    """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
+    uncovered = f"(select count(*) from {table(job)} where {ident(job.raw)} is not null and {ident(job.link)} is null)"
+    return Condition(
+        f"rows of {job.name}",
+        f"{uncovered} = 0",
+        f"{uncovered} || ' rows hold an address and no link'",
+        "`backfill run`, then `backfill verify`",
+    )
+
+
 def guarded(part: Table) -> Condition:
     """The guard trigger is in place and enabled."""
     return Condition(

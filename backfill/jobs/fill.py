@@ -33,9 +33,12 @@ FILL_ODD = sql.SQL("""
     update {addresses} as known
        set {hash} = coalesce(known.{hash}, case when not exists (
                select from {addresses} as other where other.{hash} = odd.hash) then odd.hash end),
-           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), odd.geo::jsonb)
+           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), odd.geo -> 'geoip_info')
       from backfill_odd as odd
      where known.{key}::text = odd.key
+       and ((known.{hash} is null and not exists (
+               select from {addresses} as other where other.{hash} = odd.hash))
+            or (coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb and odd.geo is not null))  -- idempotent
 """)
 
 QUARANTINE = sql.SQL("""
@@ -104,7 +107,7 @@ def settle_odd_rows(
     }
     execute(
         connection,
-        sql.SQL("create temporary table backfill_odd (key text, hash text, geo text) on commit drop"),
+        sql.SQL("create temporary table backfill_odd (key text, hash text, geo jsonb) on commit drop"),
     )
     into = sql.Identifier("backfill_odd")
     lone = (

@@ -38,8 +38,11 @@ LOCK_ROWS = sql.SQL("""
 LINK = sql.SQL("update {table} set {link} = %s where {key} = any(%s::{key_type}[])")
 DISCARD = sql.SQL("update {table} set {raw} = null where {key} = any(%s::{key_type}[])")
 
+# Its hash may be another row's, the sentinel in another spelling: merging moves it later.
 SENTINEL = sql.SQL("""
-    insert into {addresses} ({address}, {hash}) values ({sentinel}::inet, {hashed})
+    insert into {addresses} ({address}, {hash})
+    select {sentinel}::inet, case when not exists (
+               select from {addresses} as other where other.{hash} = {hashed}) then {hashed} end
     on conflict do nothing
 """)
 
@@ -95,15 +98,19 @@ def settle(
                     **names
                 ),
             )
+            if sentinel is None:
+                raise SchemaUnfit(problem=f"{addresses.name} did not take the sentinel. Nothing was changed.")
         decision = decisions.record(connection, "settle", job.name, count, fate=fate.value)
     settled = 0
     keys = [entry.key for entry in entries]
     for start in range(0, len(keys), CHUNK):
-        settled += _settle_chunk(engine, job, keys[start : start + CHUNK], sentinel, decision)
+        settled += _settle_chunk(engine, job, keys[start : start + CHUNK], fate, sentinel, decision)
     return settled
 
 
-def _settle_chunk(engine: Engine, job: Job, keys: Sequence[str], sentinel: str | None, decision: int) -> int:
+def _settle_chunk(
+    engine: Engine, job: Job, keys: Sequence[str], fate: Fate, sentinel: str | None, decision: int
+) -> int:
     with engine.begin() as connection:
         names = {
             "table": table(job),
@@ -114,7 +121,7 @@ def _settle_chunk(engine: Engine, job: Job, keys: Sequence[str], sentinel: str |
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
         hopeless = [key for key, raw in locked if isinstance(canonicalise(raw), Reason)]
-        if sentinel is not None:
+        if fate is Fate.SENTINEL:
             execute(connection, LINK.format(**names), (sentinel, hopeless))
         else:
             execute(connection, DISCARD.format(**names), (hopeless,))

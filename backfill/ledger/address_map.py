@@ -14,9 +14,9 @@ It is dropped as soon as the run that uses it has succeeded.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.database import names
 from backfill.database.engine import execute, value
-from backfill.database.names import regclass
-from backfill.plan import Addresses
+from backfill.plan import Addresses, Table
 
 
 class MapIncomplete(Exception):
@@ -26,6 +26,11 @@ class MapIncomplete(Exception):
 def name(schema: str) -> sql.Identifier:
     """``raw text`` primary key, ``address_id`` (null: no address), ``geo`` (wrapped), ``reason``."""
     return sql.Identifier(schema, "address_map")
+
+
+def regclass(schema: str) -> sql.Composed:
+    """``'"schema"."address_map"'::regclass``, for the catalog's functions."""
+    return names.regclass(Table(table="address_map", schema=schema))
 
 
 def marker(schema: str) -> sql.Identifier:
@@ -41,7 +46,7 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
         sql.SQL("""
             select format_type(atttypid, atttypmod) from pg_attribute
              where attrelid = {} and attname = %s and not attisdropped
-        """).format(regclass(addresses)),
+        """).format(names.regclass(addresses)),
         (addresses.key,),
     )
     execute(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     update,
 )
 
@@ -129,7 +130,7 @@ def already_linked(connection: Connection, run_id: int, phase: str, table_name: 
     return int(counted)
 
 
-def reclaim(connection: Connection, run_id: int, *, failed: bool) -> None:
+def reclaim(connection: Connection, run_id: int, *, failed: bool = True) -> None:
     """Take back every batch that dead workers held, at its checkpoint; *failed*: those given up as well.
 
     Waits for a pass of theirs that is still under way; after that their lease is gone, and with it
@@ -274,11 +275,14 @@ def _free() -> ColumnElement[bool]:
     return _pending() | _expired()
 
 
-def claim(connection: Connection, batch_id: int, lease: uuid.UUID) -> Batch | None:
-    """Take the batch under *lease*; ``None`` where somebody else holds it or it is done.
+def claim(
+    connection: Connection, batch_id: int, lease: uuid.UUID | None = None
+) -> tuple[Batch, uuid.UUID] | None:
+    """Take the batch under a new lease, or under *lease*; ``None`` where somebody else holds it or it is done.
 
     Taking it twice under one lease is the same as once: the answer to the first may have been lost.
     """
+    lease = lease or uuid.uuid4()
     row = connection.execute(
         update(batches)
         .where(
@@ -296,7 +300,7 @@ def claim(connection: Connection, batch_id: int, lease: uuid.UUID) -> Batch | No
         )
         .returning(batches)
     ).one_or_none()
-    return Batch.of(row) if row else None
+    return (Batch.of(row), lease) if row else None
 
 
 def renew(connection: Connection, batch: Batch, lease: uuid.UUID, trouble: str | None = None) -> None:
@@ -333,6 +337,15 @@ def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     if row.status != RunStatus.RUNNING or row.held is not None:
         raise Stopped
     return int(row.passes_done)
+
+
+def commit_at_leisure(connection: Connection) -> None:
+    """Let this transaction's commit return before its WAL is on disk.
+
+    Rows and checkpoint are lost together or not at all. Only where the address map is at work: what
+    can lose a commit, a crash of the server, empties the map as well, and so the run notices.
+    """
+    connection.execute(text("set local synchronous_commit = off"))
 
 
 def account(connection: Connection, batch_id: int, account: Account, *, seconds: float) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill.addresses import Reason, canonical_text, canonicalise
+from tests.databases import connect
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "addresses.md"
 BATCH = 50  # texts an example
@@ -52,7 +53,7 @@ spellings = st.one_of(
 
 @pytest.fixture
 def connection(database: str) -> Iterator[psycopg2.extensions.connection]:
-    connection = psycopg2.connect(database)
+    connection = connect(database, autocommit=False)
     try:
         with connection.cursor() as cursor:
             cursor.execute(HOST_OR_NULL)

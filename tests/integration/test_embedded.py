@@ -126,7 +126,7 @@ def test_first_starts_at_the_same_moment_share_one_server(home, clients):
     assert starts(EmbeddedServer(home)) == 1
 
 
-@pytest.mark.parametrize("moment", ["data.*", "data.*/global/pg_control", "data/postmaster.pid"])
+@pytest.mark.parametrize("moment", ["data*", "data*/global/pg_control", "data/postmaster.pid"])
 def test_a_client_killed_while_it_creates_or_starts_is_made_good_by_the_next(home, moment):
     killed = client(home)
     wait_until(lambda: any((home / "postgres").glob(moment)))

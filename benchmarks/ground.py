@@ -1,0 +1,90 @@
+"""Ground: an embedded server of its own in a temporary folder, and the same demo database for everyone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backfill.database.embedded import EmbeddedServer
+from backfill.demo import DemoSummary, create_demo
+from backfill.geo import bundled_geo_path
+from backfill.hashing import Salt, make_salt_file
+from backfill.plan import Scheme
+from tests.conftest import temporary_home
+from tests.databases import Databases, query
+
+SEED = 1
+SHOWN = ("server_version", "shared_buffers", "max_wal_size", "wal_level", "fsync", "autovacuum")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One contender's copy of the database, and what the live application's operator would know."""
+
+    url: str
+    salt_file: Path
+    geo_path: Path
+
+    @property
+    def salt(self) -> Salt:
+        """The salt that the demo's live hashes were made with."""
+        return make_salt_file(self.salt_file)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A server with one template database; each contender gets a fresh copy."""
+
+    databases: Databases
+    template: str
+    salt_file: Path
+    geo_path: Path
+    made: DemoSummary
+
+    @contextmanager
+    def site(self) -> Iterator[Site]:
+        """A copy of the template, its pages written out, dropped at the end."""
+        url = self.databases.clone(self.template)
+        query(url, "checkpoint")
+        try:
+            yield Site(url, self.salt_file, self.geo_path)
+        finally:
+            self.databases.drop(url)
+
+    def postmaster(self) -> int:
+        """The process id of the server."""
+        folder = query(self.databases.server_url, "show data_directory")[0][0]
+        return int(Path(folder, "postmaster.pid").read_text().partition("\n")[0])
+
+    def settings(self) -> dict[str, str]:
+        """The server's settings that matter here."""
+        url = self.databases.server_url
+        return {name: str(query(url, f"show {name}")[0][0]) for name in SHOWN}
+
+
+@contextmanager
+def ground(events: int) -> Iterator[Ground]:
+    """Start the server and make the template with *events* events; all gone at the end."""
+    geo_path = bundled_geo_path()
+    if geo_path is None:
+        raise SystemExit("the demo's geo database is not installed: make bench installs it")
+    with temporary_home() as home:
+        databases = Databases(EmbeddedServer(home).ensure())
+        salt_file = home.parent / "salt"
+        hasher = make_salt_file(salt_file).hasher(Scheme.SHA256_SUFFIX)
+        made: list[DemoSummary] = []
+
+        def fill(url: str) -> None:
+            made.append(
+                create_demo(
+                    url,
+                    events=events,
+                    seed=SEED,
+                    hash_address=hasher,
+                    geo_path=geo_path,
+                    report=lambda line: None,
+                )
+            )
+
+        name = databases.template("demo", fill)
+        yield Ground(databases, name, salt_file, geo_path, made[0])

@@ -1,0 +1,166 @@
+"""What a link does to a row: every kind of ``additional``, and the live application's word above ours."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.databases import query
+from tests.demo_template import GeoByHand, live_hash
+from tests.operator import Operator
+
+LOCATED = "8.8.8.8"  # has a place in any City database
+NOWHERE = "198.51.100.7"  # a documentation address: no place, ever
+UNSET = object()
+
+
+@pytest.fixture(scope="module")
+def place() -> Any:
+    geo = GeoByHand()
+    found = geo(LOCATED)
+    geo.close()
+    return found
+
+
+def insert(
+    url: str, raw: str | None, extra: Any = UNSET, link: str | None = None, table: str = "user_events"
+) -> str:
+    """A row with that text; *extra* is JSON, or SQL NULL when it is not given. Returns its id."""
+    key = str(uuid.uuid4())
+    source = query(url, f"select source_id from {table} limit 1")[0][0]
+    query(
+        url,
+        f"""insert into {table} (id, source_id, tag, time, ip_address_string, additional, ip_address_id)
+            values (%s, %s, 'test', '2016-02-03', %s, %s, %s)""",
+        key, source, raw, None if extra is UNSET else json.dumps(extra), link,
+    )  # fmt: skip
+    return key
+
+
+def add_address(url: str, address: str, digest: str | None = None, geo: Any = None) -> str:
+    """A row that the live application made."""
+    return query(
+        url,
+        """insert into ip_addresses (ip_address, hashed_ip_address, geoip_info) values (%s, %s, %s)
+           returning id::text""",
+        address, digest, None if geo is None else json.dumps(geo),
+    )[0][0]  # fmt: skip
+
+
+def linked(url: str, key: str) -> tuple[str | None, Any, bool]:
+    """Address, ``additional``, and whether that is SQL NULL."""
+    return query(
+        url,
+        """select host(ip.ip_address), e.additional, e.additional is null
+             from user_events e left join ip_addresses ip on ip.id = e.ip_address_id where e.id = %s""",
+        key,
+    )[0]
+
+
+@pytest.mark.parametrize(
+    "before", [UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}]
+)
+def test_an_event_without_geo_gets_it_beside_what_it_had(
+    fresh_demo: Operator, place: Any, before: Any
+) -> None:
+    key = insert(fresh_demo.url, LOCATED, before)
+    fresh_demo.types("run", "user_events", "--quiet")
+    had = {} if before is UNSET or before is None else before
+    assert linked(fresh_demo.url, key) == (LOCATED, {**had, "geoip_info": place}, False)
+
+
+@pytest.mark.parametrize("before", [["a", 1], [], "text", 7, True, False, 0.5])
+def test_anything_else_is_no_place_for_geo_and_is_left_alone(fresh_demo: Operator, before: Any) -> None:
+    key = insert(fresh_demo.url, LOCATED, before)
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert linked(fresh_demo.url, key) == (LOCATED, before, False)
+
+
+@pytest.mark.parametrize("geo", [{"city": "Of the time"}, {}, "text", [1]])
+def test_a_geo_that_is_there_wins(fresh_demo: Operator, geo: Any) -> None:
+    key = insert(fresh_demo.url, LOCATED, {"geoip_info": geo, "b": 2})
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert linked(fresh_demo.url, key) == (LOCATED, {"geoip_info": geo, "b": 2}, False)
+
+
+@pytest.mark.parametrize("before", [UNSET, None, {"a": 1}, [1]])
+def test_an_address_without_a_place_changes_nothing_but_the_link(fresh_demo: Operator, before: Any) -> None:
+    key = insert(fresh_demo.url, NOWHERE, before)
+    fresh_demo.types("run", "user_events", "--quiet")
+    was = None if before is UNSET else before
+    assert linked(fresh_demo.url, key) == (NOWHERE, was, before is UNSET)
+
+
+def test_the_live_applications_link_wins_and_its_row_still_gets_geo(fresh_demo: Operator, place: Any) -> None:
+    url = fresh_demo.url
+    other = add_address(url, "203.0.113.99", live_hash("203.0.113.99"))
+    key = insert(url, LOCATED, {"a": 1}, link=other)
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert linked(url, key) == ("203.0.113.99", {"a": 1, "geoip_info": place}, False)
+
+
+def test_a_row_without_a_text_is_left_alone(fresh_demo: Operator) -> None:
+    known = add_address(fresh_demo.url, LOCATED, live_hash(LOCATED))
+    keys = [insert(fresh_demo.url, None, {"a": 1}), insert(fresh_demo.url, None, {"a": 1}, link=known)]
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert [linked(fresh_demo.url, key) for key in keys] == [
+        (None, {"a": 1}, False),
+        (LOCATED, {"a": 1}, False),
+    ]
+
+
+def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Operator) -> None:
+    url = fresh_demo.url
+    key = add_address(url, LOCATED, live_hash(LOCATED), {"city": "Of the edge"})
+    query(url, "update ip_addresses set is_banned = true, ban_reason = 'authentication-attempts', ban_date = '2023-01-02' where id = %s", key)  # fmt: skip
+    insert(url, f" {LOCATED} ")
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert query(
+        url,
+        "select hashed_ip_address, geoip_info, is_banned, ban_date::text from ip_addresses where id = %s",
+        key,
+    ) == [(live_hash(LOCATED), {"city": "Of the edge"}, True, "2023-01-02 00:00:00")]
+
+
+def test_what_the_live_application_left_empty_is_filled(fresh_demo: Operator, place: Any) -> None:
+    url = fresh_demo.url
+    linked_to, unused = add_address(url, LOCATED), add_address(url, "8.8.4.4")
+    query(url, "update ip_addresses set geoip_info = 'null' where id = %s", unused)
+    insert(url, LOCATED)
+    fresh_demo.types("run", "user_events", "--quiet")
+    state = "select hashed_ip_address, geoip_info from ip_addresses where id = %s"
+    assert query(url, state, linked_to) == [(live_hash(LOCATED), place)]
+    ((digest, geo),) = query(url, state, unused)
+    assert digest == live_hash("8.8.4.4")
+    assert geo["country_code"] == "US"
+
+
+def test_what_the_edge_knows_goes_into_the_event_where_our_database_knows_nothing(
+    fresh_demo: Operator,
+) -> None:
+    add_address(fresh_demo.url, NOWHERE, live_hash(NOWHERE), {"city": "Of the edge"})
+    key = insert(fresh_demo.url, NOWHERE, {"a": 1})
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert linked(fresh_demo.url, key)[1] == {"a": 1, "geoip_info": {"city": "Of the edge"}}
+
+
+@pytest.mark.parametrize("geo", [{"city": "X", "postal": "1"}, {}, [], "text"])
+def test_what_readers_would_choke_on_is_not_copied_from_the_edge(fresh_demo: Operator, geo: Any) -> None:
+    add_address(fresh_demo.url, NOWHERE, live_hash(NOWHERE), geo)
+    key = insert(fresh_demo.url, NOWHERE, {"a": 1})
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert linked(fresh_demo.url, key)[1] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("::FFFF:8.8.8.8", LOCATED), ("8.8.8.8:53", LOCATED), ("2001:0DB8:0::0001%eth0", "2001:db8::1"), ("8.8.8.8/32", LOCATED)],
+)  # fmt: skip
+def test_every_spelling_leads_to_the_one_row(fresh_demo: Operator, text: str, address: str) -> None:
+    keys = [insert(fresh_demo.url, spelling) for spelling in (text, address)]
+    fresh_demo.types("run", "user_events", "--quiet")
+    assert [linked(fresh_demo.url, key)[0] for key in keys] == [address, address]
+    assert query(
+        fresh_demo.url, "select hashed_ip_address from ip_addresses where host(ip_address) = %s", address
+    ) == [(live_hash(address),)]
