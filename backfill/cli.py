@@ -5,6 +5,7 @@ import sys
 import click
 
 from backfill import __version__
+from backfill.commands.control import cancel, pause, resume, status
 from backfill.commands.demo import demo
 from backfill.commands.disclosure import disclose_command
 from backfill.commands.erase import erase_command
@@ -12,7 +13,7 @@ from backfill.commands.gates import gates_command, repair_command, seal_command,
 from backfill.commands.proof import report, verify_command
 from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
-from backfill.commands.run import calibrate_command, plan, run, status
+from backfill.commands.run import calibrate_command, plan, run
 from backfill.commands.scan import scan_command
 from backfill.commands.server import server
 from backfill.database.engine import translated
@@ -43,6 +44,9 @@ for command in (
     calibrate_command,
     run,
     status,
+    pause,
+    resume,
+    cancel,
     quarantine,
     addresses,
     verify_command,

@@ -197,3 +197,28 @@ class NothingToScan(BackfillError):
 
 class AllowListInvalid(BackfillError):
     """Allow-list {path}: {problem}. Each entry has a where and a reason; docs/scan.md shows one."""
+
+
+class RunCancelled(BackfillError):
+    """Run {run} was cancelled, and its address map dropped. What it linked stays; `backfill run` begins anew."""
+
+    exit_code = 3
+
+
+class RunTakenOver(BackfillError):
+    """Run {run} is driven by another process now ({holder}), since our session was lost. Nothing of ours
+    was written after that; `backfill status` says how it goes."""
+
+    exit_code = 1
+
+
+class TransitionRefused(BackfillError):
+    """Run {run} is {standing}, and from there it cannot become {wanted}. `backfill status` says where it stands."""
+
+
+class NoDriver(BackfillError):
+    """Run {run} is {standing}, and no process drives it. Type `backfill run` to go on from its checkpoints."""
+
+
+class ExecutorUnusable(BackfillError):
+    """{executor}: {problem}"""

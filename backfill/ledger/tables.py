@@ -54,6 +54,12 @@ runs = Table(
     Column("holder", Text),  # who drives it: host and process
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("error", Text),
+    Column("reason", Text),  # why it stopped or was told to stop
+    Column("held", Text),  # what the run waits for, in words; null: for nothing
+    Column("pinned", Text),  # who holds the old snapshot that makes passes useless
+    Column("batch_blocks", BigInteger),  # size of the next batch
+    Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of trouble
+    _moment("held_since"),
     _moment("created", default=True),
     _moment("heartbeat", default=True),
     _moment("finished"),
@@ -89,6 +95,7 @@ batches = Table(
     Column("passes_done", Integer, nullable=False, server_default=text("0")),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("retries", Integer, nullable=False, server_default=text("0")),
     Column("rows", BigInteger, nullable=False, server_default=text("0")),  # rows or texts looked at
     Column("already_linked", BigInteger),  # before the run; null: not counted
     Column("written", BigInteger, nullable=False, server_default=text("0")),
@@ -99,6 +106,7 @@ batches = Table(
     Column("worker", Text),
     Column("lease", UUID(as_uuid=True)),  # whoever holds it may write; anybody else is too late
     _moment("lease_until"),
+    _moment("claimed"),
     _moment("finished"),
     UniqueConstraint("run_id", "phase", "table_name", "first_block"),
 )
