@@ -161,7 +161,7 @@ class MigrationsMissing(BackfillError):
 
 
 class RunPaused(BackfillError):
-    """Run {run} stopped at a checkpoint, as told. `backfill run` goes on from there."""
+    """Run {run} stopped at a checkpoint: {reason}. `backfill run` goes on from there."""
 
     exit_code = 3  # neither done nor failed: a script can tell
 

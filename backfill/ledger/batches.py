@@ -16,7 +16,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    text,
     update,
 )
 
