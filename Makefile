@@ -54,7 +54,7 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak

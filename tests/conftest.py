@@ -7,13 +7,13 @@ BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to cre
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from backfill.database.embedded import EmbeddedServer
-from tests.databases import Databases, query
+from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import Operator
 
@@ -46,7 +46,12 @@ def server_url() -> Iterator[str]:
         yield given
         return
     with temporary_home() as home:
-        yield EmbeddedServer(home).ensure()
+        url = EmbeddedServer(home).ensure()
+        with closing(connect(url)) as connection, connection.cursor() as cursor:
+            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+                cursor.execute(f"alter system set {name} = off")  # nobody kills this one
+            cursor.execute("select pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture(scope="session")
