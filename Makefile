@@ -44,7 +44,7 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadgroup
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
