@@ -15,7 +15,7 @@ from backfill.database.heap import Range
 from backfill.scan.columns import Column, Reading
 from backfill.scan.patterns import PREFILTER
 
-WHOLE = 1 << 20  # characters: the regex engine takes four bytes for each, and a gigabyte at most
+WHOLE = 4 << 20  # bytes: the regex engine takes four for each character, and a gigabyte at most
 PIECE = 1 << 18  # what a longer value is cut into, with an overlap
 OVERLAP = 64
 BYTES_BACK = 8 << 20  # characters that one range may send: documents of a megabyte do occur
@@ -91,7 +91,7 @@ def read(connection: Connection, column: Column, span: Range, budget: int) -> Re
         case _:
             value = sql.SQL("{}::text").format(ref)
             data = sql.SQL("convert_to({}::text, 'UTF8')").format(ref)
-            # The stored size is known without unpacking the value; a text of a megabyte takes more
+            # The stored size is known without unpacking the value; one of four megabytes takes more
             # than some kilobytes however well it is compressed.
             size = sql.SQL(
                 "(case when pg_column_size({0}) < 2000 then 0 else octet_length({0}::text) end)"

@@ -1,12 +1,15 @@
 """Prove: red before erase, green after, and red again for every single copy that is planted back."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
 from tests.databases import query
+from tests.demo_template import SALT
 from tests.operator import Operator
 
 pytestmark = pytest.mark.usefixtures("still_server")
@@ -258,3 +261,24 @@ def test_a_standby_that_is_none_or_does_not_answer_is_said_to_be_so(erased):
     )["residue"]
     states = [line["state"] for line in lines if line["name"].startswith("standby")]
     assert states == ["is not a standby: a server of its own, with data of its own", "could not be asked"]
+
+
+def test_scan_erase_and_prove_send_no_address_and_no_salt_to_the_server_log(proved_run):
+    log = Path(query(proved_run.url, "show data_directory")[0][0]).parent / "server.log"
+    if not log.exists():
+        pytest.skip("the server of BACKFILL_TEST_DATABASE_URL logs elsewhere")
+    known = {text for (text,) in query(proved_run.url, "select host(ip_address) from ip_addresses")}
+    name = query(proved_run.url, "select current_database()")[0][0]
+    query(proved_run.url, f"alter database {name} set log_statement = 'all'")
+    began = log.stat().st_size
+    proved_run.types("scan", "--full", expect=1)
+    proved_run.migrates()
+    proved_run.types("prove", expect=1)
+    proved_run.types("erase")
+    proved_run.types("prove")
+    written = log.read_bytes()[began:].decode()
+    assert "vacuum (full)" in written
+    assert SALT not in written
+    assert [
+        text for text in known if re.search(rf"(?<![0-9a-f.:]){re.escape(text)}(?![0-9a-f.:])", written)
+    ] == []

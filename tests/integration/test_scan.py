@@ -31,9 +31,9 @@ PLACES = {
     "t_bytea.v": ("bytea", rf"'\x0001ff'::bytea || '{V4}'::bytea || '\xfe00'::bytea"),
     "t_hstore.v": ("public.hstore", f"'client=>{V4}'"),
     "t_xml.v": ("text", f"'<ip>{V4}</ip>'"),
-    "t_long.v": ("text", f"repeat('lorem ', 500000) || '{V4}' || repeat(' ipsum', 100000)"),
-    "t_long_json.v": ("jsonb", f"jsonb_build_array(repeat('lorem ', 500000), '{V4}')"),
-    "t_long_bytea.v": ("bytea", rf"decode(repeat('00ff0a', 700000), 'hex') || '{V4}'::bytea"),
+    "t_long.v": ("text", f"repeat('lorem ', 800000) || '{V4}' || repeat(' ipsum', 100000)"),
+    "t_long_json.v": ("jsonb", f"jsonb_build_array(repeat('lorem ', 800000), '{V4}')"),
+    "t_long_bytea.v": ("bytea", rf"decode(repeat('00ff0a', 1500000), 'hex') || '{V4}'::bytea"),
     "other.t_elsewhere.v": ("text", f"'{V4}'"),
     't_odd.50% "of it"': ("text", f"'{V4}'"),
 }
