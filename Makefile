@@ -46,7 +46,7 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2 -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak
 	@$(BIN)/pytest -n 2 -m slow tests/faults
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row

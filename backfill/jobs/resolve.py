@@ -296,7 +296,6 @@ def process(
     with engine.begin() as connection:
         limits.apply(connection)
         batches.hold(connection, batch, lease)
-        batches.commit_at_leisure(connection)
         entered = 0
         if resolved:
             entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)

@@ -16,7 +16,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    text,
     update,
 )
 
@@ -337,15 +336,6 @@ def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     if row.status != RunStatus.RUNNING or row.held is not None:
         raise Stopped
     return int(row.passes_done)
-
-
-def commit_at_leisure(connection: Connection) -> None:
-    """Let this transaction's commit return before its WAL is on disk.
-
-    Rows and checkpoint are lost together or not at all. Only where the address map is at work: what
-    can lose a commit, a crash of the server, empties the map as well, and so the run notices.
-    """
-    connection.execute(text("set local synchronous_commit = off"))
 
 
 def account(connection: Connection, batch_id: int, account: Account, *, seconds: float) -> None:
