@@ -7,13 +7,13 @@ BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to cre
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from backfill.database.embedded import EmbeddedServer
-from tests.databases import Databases, query
+from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import Operator
 
@@ -46,7 +46,12 @@ def server_url() -> Iterator[str]:
         yield given
         return
     with temporary_home() as home:
-        yield EmbeddedServer(home).ensure()
+        url = EmbeddedServer(home).ensure()
+        with closing(connect(url)) as connection, connection.cursor() as cursor:
+            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+                cursor.execute(f"alter system set {name} = off")  # nobody kills this one
+            cursor.execute("select pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -100,16 +105,24 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     def settle(url: str) -> None:
         at(url).settles_everything()
 
+    def migrate(url: str) -> None:
+        at(url).types("verify")
+        at(url).migrates()
+
     def reach(state: str) -> Operator:
         databases.template("small demo", fill_demo)
         if state != "demo":
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
         if state not in ("demo", "run"):
             databases.template("settled", settle, "run")
-        if state not in ("demo", "run", "settled"):
-            databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
+        if (
+            state == "proved"
+        ):  # verified as a clone: a record is about one database and opens no other's gates
+            proved = at(clone("settled"))
+            proved.types("verify")
+            return proved
         if state in ("migrated", "erased"):
-            databases.template("migrated", lambda url: at(url).migrates() and None, "proved")
+            databases.template("migrated", migrate, "settled")
         if state == "erased":
             databases.template("erased", lambda url: at(url).types("erase", expect=None) and None, "migrated")
         return at(clone("small demo" if state == "demo" else state))

@@ -22,7 +22,7 @@ from backfill.gates.changes import (
     unvalidate_links,
     validate_links,
 )
-from backfill.gates.conditions import GateClosed
+from backfill.gates.gate import GateClosed
 
 __all__ = [
     "GateClosed",
