@@ -84,7 +84,7 @@ def prove_command(
             pgdata=pgdata,
             standbys=standbys,
             expires=_dates(session, expires),
-            tell=lambda line: None,
+            tell=tell,
         )
         with session.engine.begin() as connection:
             proofs.record(connection, plan_fingerprint=session.fingerprint, **_plain(proof))

@@ -69,7 +69,7 @@ def scan_command(
             percent=100.0 if full else percent or SAMPLE,
             rest=rest,
             ledger=session.settings.ledger_schema,
-            tell=lambda where: None,
+            tell=lambda line: click.echo(f"  {line}", err=True) if form == "text" else None,
         )
     )
     if form == "json":

@@ -12,6 +12,7 @@ from backfill.prove.search import Group, groups
 from backfill.prove.whereabouts import Place
 
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
+TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
 
 
@@ -30,7 +31,7 @@ def look(
     files: Files, places: Iterator[Place], recogniser: Recogniser, tell: Callable[[str], None]
 ) -> Iterator[Finding]:
     """A finding for each place that holds something, and the sum of the others."""
-    tally, clean = Tally(), True
+    tally, clean, told = Tally(), True, 0
     for place in places:
         ours, unknown = _count(files, place, recogniser, tally)
         # Without the salt we cannot tell ours from others: no public address is harmless then.
@@ -42,7 +43,9 @@ def look(
             yield Finding(Depth.BYTES, place.name, State.FOUND, f"{number} {what}", place.mend)
         elif unknown:
             tally.unknown[place.name] = unknown
-        tell(f"{place.name}: {tally.size / 2**20:,.0f} MiB read")
+        if tally.size - told >= TOLD_EVERY:
+            told = tally.size
+            tell(f"{place.name}: {tally.size / 2**20:,.0f} MiB read so far")
     how = f"{tally.files:,} files, {tally.size / 2**20:,.1f} MiB, {files.how}"
     yield Finding(Depth.BYTES, "all files searched", State.GONE if clean else State.NOTE, how)
     if tally.unknown:

@@ -13,6 +13,8 @@ from backfill.erasure.targets import raw_columns
 from backfill.plan import Plan, Table
 from backfill.prove.finding import Depth, Finding, State
 
+REPLACED = "_before_backfill"  # how a table is called whose shadow copy has taken its name
+
 # What hangs on the table itself. PostgreSQL drops what depends on a column with it; what is left is
 # text that it does not understand: function bodies.
 ON_TABLE = sql.SQL("""
@@ -66,6 +68,12 @@ def _table(connection: Connection, part: Table, column: str) -> Iterator[Finding
     if not rows(connection, sql.SQL("select 1 where to_regclass(%s) is not null"), (_quoted(part),)):
         yield Finding(Depth.CATALOG, where, State.NOTE, "there is no such table here")
         return
+    old = part.model_copy(update={"table": f"{part.table}{REPLACED}"})
+    if has_column(connection, old, column):
+        what = "the table that a shadow copy replaced is still there, with the column"
+        yield Finding(
+            Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, "finish the cutover: that drops it"
+        )
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`make migrate`")
         return

@@ -72,10 +72,12 @@ class Count:
     unlogged: int = 0
 
 
-def look(connection: Connection, plan: Plan, files: Files | None) -> Iterator[Finding]:
+def look(
+    connection: Connection, plan: Plan, files: Files | None, *, from_files: bool = False
+) -> Iterator[Finding]:
     """A finding for every table of the plan that has a dropped attribute. *connection* is in a transaction,
-    which the caller rolls back."""
-    inspect = _pageinspect(connection)
+    which the caller rolls back. *from_files*: the folder is not the server's own."""
+    inspect = None if from_files else _pageinspect(connection)
     for part, _column in raw_columns(plan):
         for target in relations(connection, part.schema_, part.table):
             if target.dropped == 0:
@@ -100,7 +102,11 @@ def _judge(connection: Connection, target: Target, inspect: str | None, files: F
         if inspect is not None:
             count = _through_server(connection, inspect, relation, own, since)
         elif files is not None:
-            count = _through_files(files, relation, own, since)
+            found = _through_files(files, relation, own, since)
+            if found is None:
+                what = f"the file of {relation.name} is not in this folder: it is of another time"
+                return Finding(Depth.PAGES, target.name, State.UNPROVED, what, "see what its bytes say")
+            count = found
         total = Count(
             total.carriers + count.carriers, total.older + count.older, total.unlogged + count.unlogged
         )
@@ -167,10 +173,13 @@ def _through_server(
     return count
 
 
-def _through_files(files: Files, relation: Relation, dropped: list[int], since: str | None) -> Count:
+def _through_files(files: Files, relation: Relation, dropped: list[int], since: str | None) -> Count | None:
+    """The count; ``None`` where the relation's file is not there."""
     count, start = Count(), page.number(since) if since else 0
     folder, _, node = relation.path.rpartition("/")
     segments = [name for name in files.names(folder) if name == node or name.startswith(f"{node}.")]
+    if not segments:
+        return None
     for name in segments:
         for piece, _first, _last in pieces(files, f"{folder}/{name}"):
             whole = piece[len(piece) % page.SIZE :]  # a later piece begins with the end of the one before

@@ -37,7 +37,7 @@ def prove(
         flushed = checkpoint(connection) if deep else True
         files = _files(connection, pgdata) if deep else None
         if deep >= 1:
-            findings += pages.look(connection, plan, files)
+            findings += pages.look(connection, plan, files, from_files=pgdata is not None)
         if deep >= 2:
             recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
             findings += _bytes(files, whereabouts_of(connection, files), recogniser, flushed, tell)

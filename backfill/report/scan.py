@@ -17,8 +17,12 @@ def verdict(found: Sequence[Found]) -> str:
     if not alarming:
         return "Nothing that looks like an address, except where it is allowed."
     unread = sum(bool(one.unread) for one in alarming)
-    places = f"Addresses in {len(alarming) - unread} places that nobody allowed"
-    return f"{places}; {unread} places could not be read." if unread else f"{places}."
+    places = f"Addresses that nobody allowed in {_counted(len(alarming) - unread)}"
+    return f"{places}; {_counted(unread)} could not be read." if unread else f"{places}."
+
+
+def _counted(number: int) -> str:
+    return "1 place" if number == 1 else f"{number:,} places"
 
 
 def as_text(found: Sequence[Found], allowed: AllowList) -> str:

@@ -52,7 +52,8 @@ def scan(
             found.planned = column.where in planned
             allowed.apply(found)
             yield found
-        tell(column.where)
+        if column.blocks > SMALL_BLOCKS:
+            tell(f"{column.where}: read")
     with _read_only(engine) as connection:
         for found in catalog.look(connection, schema, table):
             allowed.apply(found)

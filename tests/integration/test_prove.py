@@ -2,10 +2,13 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from backfill.database.embedded.binaries import Binaries
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
 from tests.databases import query
@@ -282,3 +285,44 @@ def test_scan_erase_and_prove_send_no_address_and_no_salt_to_the_server_log(prov
     assert [
         text for text in known if re.search(rf"(?<![0-9a-f.:]){re.escape(text)}(?![0-9a-f.:])", written)
     ] == []
+
+
+def test_the_table_that_a_shadow_copy_replaced_is_red_while_it_is_there(erased):
+    query(erased.url, "create table public.user_events_before_backfill (ip_address_string text)")
+    assert found(erased, "--depth", "catalog") == {
+        "user_events_before_backfill.ip_address_string": "finish the cutover: that drops it"
+    }
+
+
+def test_a_base_backup_of_before_still_holds_everything(migrated, tmp_path):
+    client = Binaries.find().folder / "pg_basebackup"
+    backup = tmp_path / "backup"
+    server = make_url(migrated.url)
+    made = subprocess.run(
+        [
+            client,
+            "-D",
+            backup,
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-U",
+            server.username,
+            "-h",
+            server.query["host"],
+            "-p",
+            server.query["port"],
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    migrated.types("erase")
+    assert found(migrated) == {}
+    result = proof(migrated, "--pgdata", str(backup))
+    states = {line["where"]: line["state"] for line in result["findings"]}
+    assert states["user_events"] == "unproved"  # the file that the table has now is not in the backup
+    assert states["files of no relation"] == "found"
+    assert result["verdict"] == "found"
