@@ -127,6 +127,8 @@ def _tour() -> int:
     _call("backfill", "verify")
     _say("migrate", "one gated revision after the other; nothing waits here, since nobody writes to a demo")
     _call("alembic", "upgrade", "head", BACKFILL_RESTORE_POINT=RESTORE_POINT)
+    _say("report", "all of it as a page for the privacy officer; open it in a browser")
+    _call("backfill", "report", "--output", str(Settings.load().home / "report.html"))
     _say("after", "what is left of the raw addresses, and what took their place")
     return _final()
 
