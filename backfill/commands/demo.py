@@ -139,10 +139,10 @@ def _tour() -> int:
         "prove", "catalog, pages and files are searched for what was erased; what is left elsewhere is named"
     )
     found = _call("backfill", "prove", expect=None)
-    _say("report", "all of it for the privacy officer, with what is left and who must act")
+    _say("report", "all of it as a page for the privacy officer, with what is left and who must act")
     home = Settings.load().home
     home.mkdir(parents=True, exist_ok=True)
-    _call("backfill", "report", "--format", "markdown", "--output", str(home / "report.md"))
+    _call("backfill", "report", "--output", str(home / "report.html"))
     _say("after", "what is left of the raw addresses, and what took their place")
     return _final(found)
 

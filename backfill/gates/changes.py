@@ -9,10 +9,10 @@ from typing import TypeVar
 from alembic import op
 from backfill.database.inspection import columns
 from backfill.database.sealing import seal_removal
-from backfill.errors import SchemaUnfit, UnknownJob
+from backfill.errors import UnknownJob
 from backfill.gates import conditions, requirements
 from backfill.gates.conditions import CONSTRAINT, GUARD, SEAL
-from backfill.gates.gate import Gate, require
+from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
 from backfill.gates.script import emit, ident, literal, offline, table, tell
 from backfill.plan import Discard, Job, Table
@@ -107,6 +107,33 @@ def drop_raw_column(name: str) -> None:
     )
     _drop_guard(gate, job)  # left behind, it would name a column that is gone and fail every INSERT
     _drop(gate, job, job.raw)
+
+
+def require_coverage(name: str) -> None:
+    """Refuse unless that table is covered and nothing writes its raw column; for a revision in any chain."""
+    gate = Gate.open()
+    job = _job(gate, name)
+    require(
+        gate, f"go on with {job.name}", [conditions.restore_point(gate), *requirements.coverage(gate, job)]
+    )
+
+
+def drop_column(name: str, column: str) -> None:
+    """The safe drop of a column that the plan names, behind the gate of its kind; for a revision in any chain.
+
+    That of an event table asks for ``guard_links`` and ``validate_links`` in revisions before it.
+    """
+    plan = Gate.open().plan
+    if any((job.name, job.raw) == (name, column) for job in plan.jobs):
+        drop_raw_column(name)
+    elif any((one.name, one.column) == (name, column) for one in plan.discard):
+        drop_discarded_column(name)
+    elif (plan.addresses.name, plan.addresses.address) == (name, column):
+        drop_address_column()
+    else:
+        raise ChainUnfit(
+            problem=f"Plan {plan.name} does not say that {name}.{column} is to go. Name it there, or drop it yourself."
+        )
 
 
 def restore_raw_column(name: str, sql_type: str) -> None:
@@ -211,7 +238,7 @@ def _job(gate: Gate, name: str) -> Job:
     try:
         return _existing(gate.plan.job(name))
     except UnknownJob:
-        raise SchemaUnfit(
+        raise ChainUnfit(
             problem=f"This chain changes {name}, which plan {gate.plan.name} does not have. Unset BACKFILL_PLAN, "
             "or write the revisions of your plan into your own chain (docs/migrate.md)."
         ) from None
@@ -221,7 +248,7 @@ def _discard(gate: Gate, name: str) -> Discard:
     for discard in gate.plan.discard:
         if discard.name == name:
             return _existing(discard)
-    raise SchemaUnfit(
+    raise ChainUnfit(
         problem=f"This chain discards a column of {name}, which plan {gate.plan.name} does not. Unset BACKFILL_PLAN, "
         "or write the revisions of your plan into your own chain (docs/migrate.md)."
     )
@@ -231,7 +258,7 @@ def _existing(part: Part) -> Part:
     if not offline():
         found = columns(op.get_bind(), part)
         if isinstance(found, str):
-            raise SchemaUnfit(problem=found)
+            raise ChainUnfit(problem=found)
     return part
 
 

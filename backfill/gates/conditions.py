@@ -153,7 +153,7 @@ def guarded(part: Table) -> Condition:
         f"guard of {part.name}",
         _has_trigger(part, GUARD),
         literal("the trigger that keeps rows covered is missing or disabled"),
-        "alembic downgrade to before its 0003a revision, then upgrade again",
+        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
         held="in place",
     )
 
@@ -165,7 +165,7 @@ def validated(part: Table) -> Condition:
         f"exists (select from pg_constraint where conrelid = {regclass(part)}"
         f" and conname = {literal(CONSTRAINT)} and convalidated)",
         literal(f"{CONSTRAINT} is missing or not validated"),
-        "alembic downgrade to before its 0003a revision, then upgrade again",
+        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
         held="validated",
     )
 

@@ -19,7 +19,7 @@ from alembic import context, op
 from backfill.database.demo_mark import is_demo
 from backfill.database.engine import rows
 from backfill.database.identity import IDENTITY, identity_expression
-from backfill.errors import BackfillError
+from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates.script import emit, ident, literal, offline
 from backfill.ledger.coverage import DIGEST
 from backfill.plan import Plan, load_plan
@@ -29,6 +29,10 @@ from backfill.settings import OBSERVE_SECONDS, Settings
 class GateClosed(BackfillError, CommandError):
     """Refused: {change}. What does not hold:
     {conditions}. Nothing of this revision was done."""
+
+
+class ChainUnfit(SchemaUnfit, CommandError):
+    """{problem}"""
 
 
 @dataclass(frozen=True)
