@@ -52,7 +52,9 @@ class Cluster:
 
     def init(self) -> "Cluster":
         done = self.user.run(
-            self.bin / "initdb", "-D", self.data, "-U", "backfill", "-A", "trust", "-E", "UTF8", "--locale=C"
+            self.bin / "initdb",
+            *("-D", self.data, "-U", "backfill", "-A", "trust", "-E", "UTF8", "--locale=C"),
+            "--wal-segsize=1",  # so that a limit on the size of files meets the heap before the WAL
         )
         assert done.returncode == 0, done.stderr
         return self

@@ -6,7 +6,7 @@ from tests.faults.stage import in_background
 
 
 def test_a_run_under_live_traffic_ends_and_overwrites_nothing(stage):
-    live = Live(stage)
+    live = Live(stage, rate=0.005)
     with in_background(live.work(1)), in_background(live.work(2)):
         said = stage.run(*SMALL, "--nice", "2")
         during = len(live.linked)

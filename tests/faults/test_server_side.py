@@ -1,5 +1,6 @@
 """What the server and its other users do meanwhile: locks, rewrites, clocks, full disks, old snapshots."""
 
+import re
 import threading
 import time
 from contextlib import closing, suppress
@@ -41,10 +42,10 @@ def test_a_row_that_stays_locked_is_left_alone_in_its_block_and_the_run_fails(st
         other.rollback()
     block = int(ctid.strip("()").split(",")[0])
     failed = stage.query(
-        "select first_block, last_block, error, status from backfill.batches where status = 'failed'"
+        "select distinct first_block, last_block, left(error, 4) from backfill.batches where status = 'failed'"
     )
     assert [(block, block + 1)] == [row[:2] for row in failed]
-    assert failed[0][2].startswith(("lock-timeout", "statement-timeout"))
+    assert failed[0][2] in ("lock", "stat")  # lock-timeout or statement-timeout, in the sweep as well
     assert "halved" in said
     assert f"team_events blocks {block} to {block + 1}" in said
     assert stage.value("select status from backfill.runs") == "failed"
@@ -114,9 +115,9 @@ def test_a_full_disk_ends_the_run_with_its_error_class_and_it_resumes_when_there
     """RLIMIT_FSIZE on the server: no file grows beyond a size that the heap has nearly reached."""
     size = int(stage.value("select pg_relation_size('user_events')"))
     primary.end()
-    primary.start(limit_bytes=size + 256 * 1024, max_wal_size="64MB", wal_recycle="off")
-    said = stage.call("run", "--quiet", *SMALL, "--nice", "1", expect=1, snapshot_seconds="0.001", passes="1")
-    assert "53" in said or "58" in said or "54" in said, said
+    primary.start(limit_bytes=max(size + 64 * 1024, 1100 * 1024))
+    said = stage.call("run", "--quiet", *SMALL, "--nice", "1", expect=1, passes="1")
+    assert re.search(r"53100|58030|XX000|54000", said), said  # too large a file has no code of its own
     assert stage.value("select status from backfill.runs") == "failed"
     primary.end()
     primary.start()
