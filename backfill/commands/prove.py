@@ -107,7 +107,7 @@ def _hasher(session: Session) -> Hasher | None:
 def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:
     """What the operator says now, over what the last proof has on record."""
     for text in given:
-        if "=" not in text:
+        if not text.partition("=")[2].strip()[:1].isdigit():
             raise click.UsageError(
                 f"--expires {text}: write NAME=DATE, with the name of a line below 'copy'."
             )
