@@ -82,7 +82,7 @@ def prove_command(
             hasher=_hasher(session),
             depth=Depth(depth),
             pgdata=pgdata,
-            standbys=standbys,
+            standbys=[*standbys, *_standby_urls(session)],
             expires=_dates(session, expires),
             tell=tell,
         )
@@ -107,20 +107,22 @@ def _hasher(session: Session) -> Hasher | None:
 def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:
     """What the operator says now, over what the last proof has on record."""
     for text in given:
-        if "=" not in text:
+        if not text.partition("=")[2].strip()[:1].isdigit():
             raise click.UsageError(
                 f"--expires {text}: write NAME=DATE, with the name of a line below 'copy'."
             )
     with session.engine.begin() as connection:
         last = proofs.latest(connection, session.fingerprint)
     stated = {name.strip(): date.strip() for name, _, date in (text.partition("=") for text in given)}
+    # Only what an operator has stated begins with a digit: a date.
     known = {line["name"]: line["until"] for line in last.residue} if last else {}
-    kept = {
-        name: until.removeprefix("until ")
-        for name, until in known.items()
-        if until[6:7].isdigit() and until.startswith("until ")
-    }
+    kept = {name: until for name, until in known.items() if until[:1].isdigit()}
     return kept | stated
+
+
+def _standby_urls(session: Session) -> list[str]:
+    given = session.settings.standby_urls
+    return given.get_secret_value().split() if given else []
 
 
 def _plain(proof: Proof) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """``backfill scan``: every place of the database where an address hides, whether a plan knows it or not."""
 
 import json
+import time
 from pathlib import Path
 
 import click
 
 from backfill.commands import session as sessions
+from backfill.commands.session import Session
 from backfill.report import scan as faces
 from backfill.scan.allowlist import AllowList
 from backfill.scan.scan import scan
+from backfill.throttle.chosen import sensors
+from backfill.throttle.watch import EVERY_SECONDS, decide
 
 SAMPLE = 10.0  # percent of the blocks of a large table
 
@@ -69,6 +73,7 @@ def scan_command(
             percent=100.0 if full else percent or SAMPLE,
             rest=rest,
             ledger=session.settings.ledger_schema,
+            hold=_Holder(session).wait,
             tell=lambda line: click.echo(f"  {line}", err=True) if form == "text" else None,
         )
     )
@@ -78,3 +83,24 @@ def scan_command(
         click.echo(faces.as_toml(found) if form == "toml" else faces.as_text(found, allowed))
     if any(one.alarming for one in found):
         context.exit(1)
+
+
+class _Holder:
+    """Asks the sensors of a run before a range is read, once a second at most; waits and says why."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._sensors, self._asked = session, sensors(session.settings), 0.0
+
+    def wait(self) -> None:
+        """Return when no sensor breaches."""
+        told = None
+        while time.monotonic() - self._asked >= EVERY_SECONDS:
+            with self._session.engine.connect() as connection:
+                breach = decide(self._sensors, connection)
+            if breach is None:
+                self._asked = time.monotonic()
+                return
+            if breach.reason != told:
+                told = breach.reason
+                click.echo(f"  Held: {told}", err=True)
+            time.sleep(EVERY_SECONDS)

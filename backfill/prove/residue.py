@@ -20,7 +20,7 @@ from backfill.ledger.tables import decisions
 from backfill.plan import Plan
 from backfill.prove.finding import Residue
 
-UNKNOWN = "not known; state it with --expires"
+UNKNOWN = "not known: state it with --expires"
 ADMIN, PRIVACY = "database administrator", "privacy officer"
 
 ARCHIVE = sql.SQL("""
@@ -29,7 +29,7 @@ ARCHIVE = sql.SQL("""
 """)
 STANDBYS = sql.SQL("""
     select coalesce(nullif(application_name, ''), 'a standby'), state, replay_lsn >= %s::pg_lsn
-      from pg_stat_replication where not exists (
+      from pg_stat_replication where state is distinct from 'backup' and not exists (
            select from pg_replication_slots where active_pid = pid and slot_type = 'logical') order by 1
 """)
 PUBLISHED = sql.SQL("""
@@ -46,7 +46,7 @@ def look(
     lines = [
         *_left_by_erase(connection),
         *_archive(connection),
-        *(Residue(f"slot {line.split()[2]}", line, ADMIN, "until it is read or dropped") for line in pins.look(connection).wal),
+        *(Residue(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.look(connection).wal),
         *_standbys(connection, since),
         *(_asked(url, since) for url in standbys),
         *_subscribers(connection, plan),
@@ -58,19 +58,19 @@ def look(
             "free blocks of the disk",
             "files that were removed stay readable there until they are overwritten",
             ADMIN,
-            "until overwritten or trimmed; not at all on an encrypted disk whose key is destroyed",
+            "overwritten or trimmed; on an encrypted disk, its key is destroyed",
         ),
         Residue(
-            "server logs", "statements and errors of the time may quote addresses", ADMIN, "their rotation; " + UNKNOWN
+            "server logs", "statements and errors of the time may quote addresses", ADMIN, "their rotation"
         ),
-        Residue("the salt", "who has it can try all IPv4 addresses against the hashes", PRIVACY, "until it is destroyed"),
+        Residue("the salt", "who has it can try all IPv4 addresses against the hashes", PRIVACY, "it is destroyed"),
     ]  # fmt: skip
     return tuple(
         Residue(
             line.name,
             line.state,
             line.who,
-            f"until {expires[line.name]}" if line.name in expires else line.until,
+            expires.get(line.name, line.until),
         )
         for line in lines
     )
@@ -88,13 +88,11 @@ def _left_by_erase(connection: Connection) -> Iterator[Residue]:
     ):
         row = erasures.latest(connection, kind, "pg_wal" if kind == WAL else "pg_statistic")
         if row is None:
-            yield Residue(name, what, ADMIN, "until `backfill erase`")
+            yield Residue(name, what, ADMIN, "`backfill erase`")
         elif row.status != erasures.DONE:
             why = row.detail.get("why", row.status)
             until = (
-                "until max_wal_size of new WAL has gone by, twice"
-                if kind == WAL
-                else "until a superuser does"
+                "max_wal_size of new WAL has gone by, twice" if kind == WAL else "a superuser rewrites them"
             )
             yield Residue(name, f"{what}: {why}", ADMIN, until)
 
@@ -102,14 +100,14 @@ def _left_by_erase(connection: Connection) -> Iterator[Residue]:
 def _archive(connection: Connection) -> Iterator[Residue]:
     ((mode, state),) = rows(connection, ARCHIVE)
     if mode != "off":
-        yield Residue("WAL archive", f"archive_mode is {mode}, {state}", ADMIN, f"its retention; {UNKNOWN}")
+        yield Residue("WAL archive", f"archive_mode is {mode}, {state}", ADMIN, "its retention has passed")
 
 
 def _standbys(connection: Connection, since: str) -> Iterator[Residue]:
     for name, state, replayed in rows(connection, STANDBYS, (since,)):
         what = {True: "it has replayed the rewrite: same pages", False: "it has NOT replayed the rewrite yet"}
         shown = what.get(replayed, f"{state or 'its state is hidden from this role'}")
-        until = "its own WAL: until its next restart points" if replayed else "until it has replayed"
+        until = "its next restart points, for its own WAL" if replayed else "it has replayed"
         yield Residue(f"standby {name}", shown, ADMIN, until)
 
 
@@ -129,13 +127,13 @@ def _asked(url: str, since: str) -> Residue:
                 (since,),
             )
     except (ArgumentError, DBAPIError, psycopg2.Error):
-        return Residue("standby by URL", "could not be asked", ADMIN, "until it has replayed; unproved")
+        return Residue("standby by URL", "could not be asked", ADMIN, "it has replayed (unproved)")
     name = f"standby {address.host or address.database}"
     if not standby:
         return Residue(name, "is not a standby: a server of its own, with data of its own", ADMIN, UNKNOWN)
     state = "it has replayed the rewrite: same pages" if replayed else "it has NOT replayed the rewrite yet"
     return Residue(
-        name, state, ADMIN, "its own WAL: until its next restart points" if replayed else "until it has"
+        name, state, ADMIN, "its next restart points, for its own WAL" if replayed else "it has replayed"
     )
 
 
@@ -151,7 +149,7 @@ def _subscribers(connection: Connection, plan: Plan) -> Iterator[Residue]:
             f"publication {publication}",
             what,
             "whoever runs the subscribers",
-            "until dropped and erased there",
+            "dropped and erased there",
         )
 
 

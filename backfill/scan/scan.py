@@ -39,16 +39,18 @@ def scan(
     percent: float,
     rest: float,
     ledger: str,
+    hold: Callable[[], None] = lambda: None,
     tell: Callable[[str], None],
 ) -> Iterator[Found]:
-    """Every place with something in it, or that could not be read. *rest*: seconds of pause a second of reading."""
+    """Every place with something in it, or that could not be read. *rest*: seconds of pause a second of reading.
+    *hold* returns when the server may be read on."""
     with _read_only(engine) as connection:
         everything = columns(connection, schema, table)
     planned = {f"{part.name}.{name}" for part, name in raw_columns(plan)}
     for column in everything:
         if column.schema == ledger and column.table != "address_map":
             continue  # the ledger's own words: reasons, versions; the map is raw text and is looked at
-        for found in _column(engine, column, percent, rest):
+        for found in _column(engine, column, percent, rest, hold):
             found.planned = column.where in planned
             allowed.apply(found)
             yield found
@@ -69,7 +71,9 @@ def _read_only(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _column(engine: Engine, column: Column, percent: float, rest: float) -> list[Found]:
+def _column(
+    engine: Engine, column: Column, percent: float, rest: float, hold: Callable[[], None]
+) -> list[Found]:
     whole = Found(column.where, column.type, rows=column.rows)
     places = {"": whole}
     if not column.readable:
@@ -78,6 +82,7 @@ def _column(engine: Engine, column: Column, percent: float, rest: float) -> list
     chosen = _spans(column, percent)
     try:
         for span in chosen:
+            hold()
             started = time.monotonic()
             budget = min(A_RANGE if len(chosen) > 1 else JUDGED, JUDGED - whole.judged)
             with _read_only(engine) as connection:

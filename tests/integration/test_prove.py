@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from backfill.database.embedded.binaries import Binaries
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
 from tests.databases import query
-from tests.demo_template import SALT
+from tests.demo_template import SALT, environment, fill_demo
+from tests.faults.cluster import Cluster
 from tests.operator import Operator
 
 pytestmark = pytest.mark.usefixtures("still_server")
@@ -247,10 +249,11 @@ def test_a_folder_alone_is_searched_by_its_bytes(tmp_path, fresh_demo):
 
 def test_the_proof_is_on_record_and_an_expiry_once_stated_is_remembered(erased):
     erased.types("erase")
+    assert "NAME=DATE" in erased.types("prove", "--expires", "dumps=never", expect=None).err
     assert "restore point" in {line["name"] for line in proof(erased)["residue"]}
     proof(erased, "--depth", "catalog", "--expires", "restore point=2031-01-31")
     lines = {line["name"]: line["until"] for line in proof(erased, "--depth", "catalog")["residue"]}
-    assert lines["restore point"] == "until 2031-01-31"
+    assert lines["restore point"] == "2031-01-31"
     assert lines["dumps"].startswith("not known")
     recorded = query(erased.url, "select verdict, depth from backfill.proofs order by id")
     assert recorded == [("gone", "bytes"), ("gone", "catalog"), ("gone", "catalog")]
@@ -326,3 +329,32 @@ def test_a_base_backup_of_before_still_holds_everything(migrated, tmp_path):
     assert states["user_events"] == "unproved"  # the file that the table has now is not in the backup
     assert states["files of no relation"] == "found"
     assert result["verdict"] == "found"
+
+
+def test_a_standby_is_asked_by_its_url_and_stated_once_it_has_replayed(migrated):
+    primary = Cluster("primary").init()
+    standby = Cluster("standby")
+    try:
+        primary.start()
+        query(primary.url(), "create database demo")
+        fill_demo(primary.url("demo"), 300)
+        operator = Operator(
+            primary.url("demo"), environment(primary.url("demo"), migrated.variables["BACKFILL_HOME"])
+        )
+        operator.types("run", "--quiet")
+        operator.settles_everything()
+        operator.types("verify")
+        operator.migrates()
+        standby.copy_of(primary).start()
+        operator.types("erase", "--keep-wal", expect=1)
+        deadline = time.monotonic() + 60
+        while True:
+            lines = proof(operator, "--depth", "catalog", "--standby", standby.url("demo"))["residue"]
+            states = {line["name"]: line["state"] for line in lines if line["name"].startswith("standby")}
+            if set(states.values()) == {"it has replayed the rewrite: same pages"}:
+                break
+            assert time.monotonic() < deadline, states
+        assert len(states) == 2  # as the primary sees it, and as it says itself
+    finally:
+        standby.remove()
+        primary.remove()

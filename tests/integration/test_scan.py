@@ -9,7 +9,7 @@ import pytest
 
 from tests.databases import connect, query
 from tests.demo_template import environment
-from tests.operator import Operator
+from tests.operator import Operator, ended
 from tests.unit.test_scan_patterns import addresses
 
 V4, V6 = "198.51.99.77", "2a03:2880:f10c:83::25de"
@@ -246,3 +246,15 @@ def test_a_sample_of_a_large_table_says_how_sure_it_is_and_comes_near_the_truth(
     assert place["margin"] > 0
     assert place["sure"] == pytest.approx(6_000, rel=0.2)
     assert "~" in operator.types("scan", "--sample", "40", "--table", "large", expect=1).out
+
+
+def test_a_sensor_holds_it_and_it_says_why(hidden):
+    query(hidden.url, "create table public.traffic (heavy boolean)")
+    query(hidden.url, "insert into public.traffic values (true)")
+    held = hidden.having(hold_query="select coalesce(bool_or(heavy), false) from public.traffic")
+    with ended(held.starts("scan", "--table", "t_text")) as process:
+        assert "Held:" in process.stderr.readline()
+        query(hidden.url, "update public.traffic set heavy = false")
+        out, _ = process.communicate(timeout=60)
+    assert "t_text.v" in out
+    assert process.returncode == 1
