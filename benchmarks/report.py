@@ -89,10 +89,11 @@ def parts(runs: Sequence[Measurement]) -> str:
 
 def same_rows(runs: Sequence[Measurement]) -> str:
     """Whether all complete contenders left the same rows."""
-    contents = {run.content for run in runs if run.content}
-    if len(contents) > 1:
-        return "THE ROWS DIFFER: what was compared is not the same work."
-    return "All complete contenders left the same rows." if contents else "No complete contender ran."
+    complete = [run for run in runs if run.content]
+    if len({run.content for run in complete}) > 1:
+        found = "\n".join(f"{run.contender}: {sorted(run.content)}" for run in complete)
+        return f"THE ROWS DIFFER: what was compared is not the same work.\n{found}"
+    return "All complete contenders left the same rows." if complete else "No complete contender ran."
 
 
 def memory(peak: Peak) -> str:

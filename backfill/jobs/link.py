@@ -155,7 +155,6 @@ def run_pass(
     number = batches.hold(connection, batch, lease)
     if number >= batch.passes:  # committed, and the answer was lost on its way to us
         return Account(), number
-    batches.commit_at_leisure(connection)
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
     choose_join(connection, schema, job, batch)

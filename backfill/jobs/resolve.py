@@ -288,7 +288,6 @@ def process(
     batch, resolved = ready.batch, ready.resolved
     with engine.begin() as connection:
         batches.hold(connection, batch, lease)
-        batches.commit_at_leisure(connection)
         entered = 0
         if resolved:
             entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, case, func, select, text, update
+from sqlalchemy import Connection, Row, case, func, select, update
 
 from backfill.database.heap import Range
 from backfill.ledger.runs import holder
@@ -166,15 +166,6 @@ def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     if row.status != RunStatus.RUNNING:
         raise Stopped
     return int(row.passes_done)
-
-
-def commit_at_leisure(connection: Connection) -> None:
-    """Let this transaction's commit return before its WAL is on disk.
-
-    Rows and checkpoint are lost together or not at all. Only where the address map is at work: what
-    can lose a commit, a crash of the server, empties the map as well, and so the run notices.
-    """
-    connection.execute(text("set local synchronous_commit = off"))
 
 
 def account(connection: Connection, batch_id: int, account: Account, *, seconds: float) -> None:
