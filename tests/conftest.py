@@ -106,7 +106,9 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
         if state in ("settled", "proved"):
             databases.template("settled", settle, "run")
-        if state == "proved":  # verified as a clone: a record is about one database and opens no other's gates
+        if (
+            state == "proved"
+        ):  # verified as a clone: a record is about one database and opens no other's gates
             proved = at(clone("settled"))
             proved.types("verify")
             return proved
