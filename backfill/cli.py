@@ -10,6 +10,7 @@ from backfill.commands.proof import report, verify_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run, status
 from backfill.commands.server import server
+from backfill.commands.shadow import cutover
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
 
@@ -37,6 +38,7 @@ for command in (
     calibrate_command,
     run,
     status,
+    cutover,
     quarantine,
     addresses,
     verify_command,

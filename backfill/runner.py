@@ -54,6 +54,7 @@ class Driver:
     strays: int = 0
     quiet: bool = False
     tell: Callable[[str], None] = print
+    strategy: str = "in-place"
     stop: threading.Event = field(default_factory=threading.Event)
     run: Run = field(init=False)
     _tables: dict[str, Row[Any]] = field(default_factory=dict, init=False)  # the run's tables as noted
@@ -91,6 +92,7 @@ class Driver:
             key_id=key_id,
             geo_type=self.resolver.geo.provenance.database_type,
             geo_build=self.resolver.geo.provenance.build,
+            strategy=self.strategy,
         )
         with self.engine.begin() as connection:
             earlier = runs.unfinished(connection, identity)
@@ -118,14 +120,18 @@ class Driver:
                     address_map.complete(connection, self.schema, self.run.id)
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
-                self._link(LINK, self.settings.passes, self.settings.batch_blocks)
-                self._fill()
-                self._sweep()
+                self._work()
             except _MapEmptied:
                 self.tell("The address map was emptied by a crash of the server: resolving again.")
             else:
                 return
         raise _Failed("the server keeps losing the address map")
+
+    def _work(self) -> None:
+        """What comes after the map; a run that copies does something else here."""
+        self._link(LINK, self.settings.passes, self.settings.batch_blocks)
+        self._fill()
+        self._sweep()
 
     def _check_map(self) -> None:
         """Start resolve again where the map is not what the logged count says."""
@@ -186,7 +192,7 @@ class Driver:
                     claimed = batches.claim(connection, ready.batch.id)
                 if claimed is None:
                     raise _Failed(f"another process holds batch {ready.batch.id} of {ready.batch.table_name}")
-                account = resolve.process(
+                account = resolve.finish(
                     self.engine, self.schema, self.plan.addresses, self.resolver, ready, claimed[1]
                 )
                 entered += account.written

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from tabulate import tabulate
 
 from backfill.commands import session as sessions
+from backfill.commands import shadow
 from backfill.commands.session import Session, weak_salt_option
 from backfill.database.engine import value
 from backfill.database.heap import heap_of
@@ -21,6 +22,8 @@ from backfill.plan import Job
 from backfill.report import closing
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
+from backfill.shadow.disk import require_disk
+from backfill.shadow.driver import ShadowDriver, require_copyable
 
 DISTINCT = sql.SQL("""
     select coalesce(max(case when n_distinct >= 0 then n_distinct else -n_distinct * %s end), 0)::bigint
@@ -127,6 +130,19 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
     help="Live hashes that nothing explains, by exact count.",
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["in-place", "shadow"]),
+    default="in-place",
+    show_default=True,
+    help="Update rows where they lie, or copy each table without its raw column and swap it in.",
+)
+@click.option(
+    "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
+)
+@click.option(
+    "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
+)
 @weak_salt_option
 @click.pass_context
 def run(
@@ -136,6 +152,9 @@ def run(
     batch_blocks: int | None,
     accept_strays: int,
     quiet: bool,
+    strategy: str,
+    hold_cutover: bool,
+    abandon: bool,
     allow_weak_salt: bool,
 ) -> None:
     """Hash, locate and link. A JOB bears its table's name; none means all.
@@ -147,8 +166,14 @@ def run(
     session.allow_weak_salt = allow_weak_salt
     session.settings = Settings.load(workers=workers, batch_blocks=batch_blocks)
     chosen = session.plan.choose(jobs)
+    if abandon:
+        shadow.abandon(session, chosen)
+        return
     with session.engine.connect() as connection:
         require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
+        if strategy == "shadow":
+            for job in chosen:
+                require_copyable(connection, job)
     geo, salt = session.geo, session.salt
     found = calibrate(session.engine, session.plan.addresses, salt)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
@@ -160,7 +185,9 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
-    driver = Driver(
+    if strategy == "shadow":
+        require_disk(session.engine, session.settings.ledger_schema, chosen)
+    driver = (ShadowDriver if strategy == "shadow" else Driver)(
         engine=session.engine,
         settings=session.settings,
         plan=session.plan,
@@ -172,6 +199,9 @@ def run(
     )
     counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts))
+    if isinstance(driver, ShadowDriver):
+        shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
+        return
     with session.engine.begin() as connection:
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:

@@ -222,6 +222,16 @@ def run(
     return written
 
 
+def enter_all(
+    connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, resolved: list[Resolved]
+) -> int:
+    """Enter new texts into addresses and map; returns how many entered the map."""
+    entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
+    if entered < len(resolved):
+        entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+    return entered
+
+
 @dataclass(frozen=True)
 class Ready:
     """A batch whose texts are read and computed, to be entered."""
@@ -279,6 +289,20 @@ def process(
     engine: Engine,
     schema: str,
     addresses: Addresses,
+    job: Job,
+    resolver: Resolver,
+    batch: Batch,
+    lease: uuid.UUID,
+) -> Account:
+    """Resolve one range, from reading to entering. Raises ``LeaseLost``."""
+    ready = prepare(engine, schema, job, resolver, batch, frozenset(), counting=True)
+    return finish(engine, schema, addresses, resolver, ready, lease)
+
+
+def finish(
+    engine: Engine,
+    schema: str,
+    addresses: Addresses,
     resolver: Resolver,
     ready: Ready,
     lease: uuid.UUID,
@@ -288,11 +312,7 @@ def process(
     batch, resolved = ready.batch, ready.resolved
     with engine.begin() as connection:
         batches.hold(connection, batch, lease)
-        entered = 0
-        if resolved:
-            entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
-        if entered < len(resolved):
-            entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+        entered = enter_all(connection, schema, addresses, resolver, resolved) if resolved else 0
         runs.add_map_rows(connection, batch.run_id, entered)
         account = Account(rows=ready.rows, already_linked=ready.already_linked, written=entered)
         batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
