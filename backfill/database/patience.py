@@ -31,7 +31,7 @@ def patiently(
     change: Callable[[Connection], Result],
     *,
     between: Callable[[RetryCallState], None] | None = None,
-    attempts: int = ATTEMPTS,
+    attempts: int | None = None,
 ) -> Result:
     """Run *change* in a transaction of its own, with that lock timeout, as often as it takes.
 
@@ -39,7 +39,7 @@ def patiently(
     """
     for attempt in Retrying(
         retry=retry_if_exception(lock_was_refused),
-        stop=stop_after_attempt(attempts),
+        stop=stop_after_attempt(attempts or ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=5),
         before_sleep=between,
         reraise=True,
