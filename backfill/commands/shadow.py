@@ -34,11 +34,13 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
     with run_lock(session.engine, session.settings.ledger_schema):
         work = _cutover(session)
         for job in chosen:
-            if finish:
-                work.finish(job)
+            if finish and work.finish(job):
                 click.echo(f"The old {job.name} is dropped, and its addresses with it. There is no way back.")
+            elif finish:
+                click.echo(f"There is no old {job.name} left to drop.")
+            elif work.serves(job):  # the same command again, after a kill between two tables
+                click.echo(f"{job.name} is the copy already. Next: `backfill cutover --finish {job.name}`.")
             else:
-                work.require(job)
                 work.run(job)
                 _say_swapped(job)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.engine import execute, value
-from backfill.database.inspection import key_type
+from backfill.database.inspection import has_column, key_type
 from backfill.database.names import quoted, table
 from backfill.database.patience import lock_was_refused, patiently
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
@@ -37,18 +37,13 @@ class Cutover:
     lock_timeout_ms: int
     tell: Callable[[str], None]
 
-    def require(self, job: Job) -> None:
-        """Raises ``NoShadow`` or ``ShadowExists`` unless that copy is there and not swapped."""
+    def serves(self, job: Job) -> bool:
+        """Whether the copy has taken the original's place. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job.name)
         if entry is None:
             raise NoShadow(table=job.name, state="")
-        if entry.stage == Stage.SWAPPED:
-            raise ShadowExists(
-                table=job.name,
-                state="the copy serves already",
-                mend=f"Next: `backfill cutover --finish {job.name}`.",
-            )
+        return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(self, job: Job, advance: Callable[[int], object] = lambda rows: None) -> compare.Counts:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
@@ -109,10 +104,13 @@ class Cutover:
             )
         self._after(job, blueprint)
 
-    def finish(self, job: Job) -> None:
-        """Drop the old table. Raises ``NoShadow``."""
+    def finish(self, job: Job) -> bool:
+        """Drop the old table; False where that was done before. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job.name)
+            gone = not has_column(connection, job, job.raw)
+        if entry is None and gone:
+            return False
         if entry is None or entry.stage != Stage.SWAPPED:
             raise NoShadow(table=job.name, state=" that serves")
 
@@ -121,14 +119,14 @@ class Cutover:
             shadows.forget(connection, job.name)
 
         patiently(self.engine, self.lock_timeout_ms, drop)
+        return True
 
     def _run(self, job: Job) -> int:
-        self.require(job)
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job.name)
-            if entry is None:
-                raise NoShadow(table=job.name, state="")
-            return int(entry.run_id)
+        if entry is None or entry.stage == Stage.SWAPPED:
+            raise NoShadow(table=job.name, state=" that waits")
+        return int(entry.run_id)
 
     def _catch_up(self, job: Job, blueprint: Blueprint, run_id: int) -> None:
         try:

@@ -106,6 +106,7 @@ def replay(
     statement = sql.SQL("delete from {} as copy using backfill_noted as noted where noted.key = copy.{}")
     execute(connection, statement.format(shadow, key))
     execute(connection, insert(schema, job, blueprint, which))
+    _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
     compare.drop_proof(connection)
@@ -113,6 +114,15 @@ def replay(
     if compare.faults(counts):
         raise ReplayDiffers(str(compare.faults(counts)))
     return taken
+
+
+def _release(connection: Connection, schema: str, job: Job) -> None:
+    """Nothing waits for a decision of a row that changed: what it holds now is judged anew."""
+    statement = sql.SQL("""
+        delete from {quarantine} as entry using backfill_noted as noted
+         where entry.table_name = %s and entry.decision_id is null and entry.row_key = noted.key::text
+    """)
+    execute(connection, statement.format(quarantine=sql.Identifier(schema, "quarantine")), (job.name,))
 
 
 def _resolve(
