@@ -6,7 +6,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench clean
+.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report migrate test lint bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
@@ -38,11 +38,13 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadgroup
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
 	@$(BIN)/python -m benchmarks
+bench-full: $(VENV)/.dev ## The same, and client memory at 2 million events; several minutes
+	@$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks --memory --events 2000000
 clean: ## Stop the embedded server; remove .venv, .backfill and caches
 	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 help: ## This list

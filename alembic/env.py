@@ -88,10 +88,37 @@ def online(settings):
             engine.dispose()
 
 
+def predecessor_first(migrations, schema):
+    """Let each revision's part of a script refuse, inside its transaction, unless the one before it is in place."""
+
+    def checked(step, change):
+        def run(**words):
+            for before in step.from_revisions_no_deps:
+                context.get_context().impl.static_output(
+                    f"do $at$ begin if not exists (select from \"{schema}\".alembic_version where version_num = '{before}')"
+                    f" then raise exception using message = 'backfill refuses: the database is not at {before}',"
+                    " hint = 'alembic current says where it is: write the script from there'; end if; end $at$;\n"
+                )
+            change(**words)
+
+        return run
+
+    def steps(heads, migration_context):
+        for step in migrations(heads, migration_context):
+            step.migration_fn = checked(step, step.migration_fn)
+            yield step
+
+    return steps
+
+
 def offline(settings):
     """Write the script: it carries its gates, and psql stops at the first refusal."""
     configure(settings, dialect_name="postgresql", literal_binds=True)
-    context.get_context().output_buffer.write("\\set ON_ERROR_STOP on\n\n")
+    script = context.get_context()
+    script._migrations_fn = predecessor_first(script._migrations_fn, settings.ledger_schema)
+    script.output_buffer.write("\\set ON_ERROR_STOP on\n\n")
+    if context.get_starting_revision_argument() is None:
+        script.output_buffer.write(f'create schema if not exists "{settings.ledger_schema}";\n\n')
     with context.begin_transaction():
         context.run_migrations()
 

@@ -13,6 +13,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 
 from backfill import worker
 from backfill.worker import Outcome, Setup
@@ -29,6 +30,14 @@ class Task:
     filenode: int
 
 
+def warm_up(workers: int) -> None:
+    """Start the fork server, so that it imports us while the driver still resolves."""
+    if workers > 1:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["backfill.worker"])
+        forkserver.ensure_running()
+
+
 @contextmanager
 def local(setup: Setup, workers: int) -> Iterator[Executor]:
     """An executor on this machine: one thread of ours, or *workers* processes."""
@@ -37,8 +46,8 @@ def local(setup: Setup, workers: int) -> Iterator[Executor]:
         executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
     else:
         # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
+        warm_up(workers)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["backfill.worker"])
         executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
     try:
         yield executor
@@ -66,4 +75,4 @@ def outcomes(
             yield future.result()
 
 
-__all__ = ["BrokenProcessPool", "Task", "local", "outcomes"]
+__all__ = ["BrokenProcessPool", "Task", "local", "outcomes", "warm_up"]

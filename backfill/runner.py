@@ -30,7 +30,7 @@ from backfill.ledger.batches import Batch
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.ledger.status import BatchStatus, RunStatus
 from backfill.plan import Job, Plan, Table
-from backfill.pool import BrokenProcessPool, Task, local, outcomes
+from backfill.pool import BrokenProcessPool, Task, local, outcomes, warm_up
 from backfill.progress import Progress
 from backfill.settings import Settings
 from backfill.worker import Setup
@@ -112,6 +112,7 @@ class Driver:
 
     def _phases(self) -> None:
         """All phases; those that are done cost a look. Begins again when the map was emptied."""
+        warm_up(self.settings.workers)
         for _ in range(RESTARTS):
             try:
                 self._check_map()
@@ -218,16 +219,23 @@ class Driver:
                 self.tell("A worker process was killed; its batch goes back to its checkpoint.")
                 with self.engine.begin() as connection:
                     batches.reclaim(connection, self.run.id)
-            except _Rewritten as moved:
-                self.tell(
-                    f"{moved} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
-                )
-                with self.engine.begin() as connection:
-                    batches.forget(connection, self.run.id, phase=phase, table_name=str(moved))
-                    heap = heap_of(connection, self.plan.job(str(moved)))
-                    runs.plan_table(connection, self.run.id, str(moved), heap)
-                    self._tables = runs.planned(connection, self.run.id)
+            except _Rewritten:
+                self._plan_rewritten(phase)
         raise _Failed("workers kept dying, or a table kept being rewritten")
+
+    def _plan_rewritten(self, phase: str) -> None:
+        """Plan the blocks of every table anew that has another file: a VACUUM FULL rarely comes alone."""
+        for job in self.jobs:
+            with self.engine.begin() as connection:
+                heap = heap_of(connection, job)
+                if heap.filenode == self._tables[job.name].filenode:
+                    continue
+                batches.forget(connection, self.run.id, phase=phase, table_name=job.name)
+                runs.plan_table(connection, self.run.id, job.name, heap)
+                self._tables = runs.planned(connection, self.run.id)
+            self.tell(
+                f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
+            )
 
     def _link_once(self, phase: str) -> int:
         waiting = {batch.id: batch for batch in self._open(phase)}

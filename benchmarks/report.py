@@ -18,7 +18,7 @@ HEADER = [
     "contender",
     "seconds, median (range)",
     "rows linked/s",
-    "ratio",
+    "ratio, median (range)",
     "CPU s",
     "WAL MB",
     "heap after / before",
@@ -38,13 +38,11 @@ def about(ground: Ground) -> str:
 
 
 def table(runs: Sequence[Measurement]) -> str:
-    """A line a contender. The ratio is the baseline's median time over this one's, by rows where sampled."""
+    """A line a contender. Ratios are taken within each round, since the machine changes meanwhile."""
     by_name: dict[str, list[Measurement]] = {}
     for run in runs:
         by_name.setdefault(run.contender, []).append(run)
-    baseline = (
-        median(run.rate for run in by_name[SingleUpdate().name]) if SingleUpdate().name in by_name else 0
-    )
+    baseline = [run.rate for run in by_name.get(SingleUpdate().name, [])]
     body = []
     for name, measured in by_name.items():
         body.append(_line(name, measured, [run.work.seconds for run in measured], baseline))
@@ -60,18 +58,19 @@ def _line(
     name: str,
     measured: Sequence[Measurement],
     seconds: Sequence[float],
-    baseline: float,
+    baseline: Sequence[float],
     *,
     partial: bool = False,
 ) -> list[str]:
-    rate = median(run.linked / spent for run, spent in zip(measured, seconds, strict=True))
+    rates = [run.linked / spent for run, spent in zip(measured, seconds, strict=True)]
+    ratios = [rate / other for rate, other in zip(rates, baseline, strict=False)]
     longest = [run.work.longest for run in measured if run.work.longest is not None]
     sampled = measured[0].work.sampled
     return [
         name,
         f"{median(seconds):.1f} ({min(seconds):.1f}–{max(seconds):.1f})",
-        f"{rate:,.0f}" + (" (extrapolated)" if sampled else ""),
-        f"{rate / baseline:.3g}" if baseline else "",
+        f"{median(rates):,.0f}" + (" (extrapolated)" if sampled else ""),
+        f"{median(ratios):.3g} ({min(ratios):.3g}–{max(ratios):.3g})" if ratios else "",
         "" if partial or sampled else f"{median(run.cpu_seconds for run in measured):.1f}",
         "" if sampled else f"{median(run.wal_bytes for run in measured) / MB:,.0f}",
         "" if sampled else f"{median(run.heap_after / run.heap_before for run in measured):.2f}",
@@ -90,8 +89,11 @@ def parts(runs: Sequence[Measurement]) -> str:
 
 def same_rows(runs: Sequence[Measurement]) -> str:
     """Whether all complete contenders left the same rows."""
-    contents = {run.content for run in runs if run.content}
-    return "All complete contenders left the same rows." if len(contents) == 1 else "THE ROWS DIFFER."
+    complete = [run for run in runs if run.content]
+    if len({run.content for run in complete}) > 1:
+        found = "\n".join(f"{run.contender}: {sorted(run.content)}" for run in complete)
+        return f"THE ROWS DIFFER: what was compared is not the same work.\n{found}"
+    return "All complete contenders left the same rows." if complete else "No complete contender ran."
 
 
 def memory(peak: Peak) -> str:

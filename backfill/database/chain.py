@@ -3,10 +3,8 @@
 import io
 from pathlib import Path
 
-from alembic.config import Config
 from sqlalchemy import Engine
 
-from alembic import command
 from backfill.errors import MigrationsMissing
 from backfill.settings import Settings
 
@@ -16,6 +14,11 @@ SCRIPTS = Path(__file__).resolve().parent.parent.parent / "alembic"
 
 def expand(settings: Settings, engine: Engine) -> None:
     """Create the ledger where it is not yet. Raises ``MigrationsMissing``."""
+    # Imported here: Alembic brings Mako and Pygments along, a fifth of every command's start.
+    from alembic.config import Config
+
+    from alembic import command
+
     if not (SCRIPTS / "env.py").exists():
         raise MigrationsMissing(path=SCRIPTS)
     config = Config(stdout=io.StringIO())

@@ -1,0 +1,112 @@
+"""Calibration: the stored pairs say which scheme is the live application's."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.databases import query
+from tests.demo_template import SALT
+from tests.operator import Operator
+
+FORMULAS: dict[str, Callable[[str], str]] = {
+    "sha256-suffix": lambda text: hashlib.sha256((text + SALT).encode()).hexdigest(),
+    "sha256-prefix": lambda text: hashlib.sha256((SALT + text).encode()).hexdigest(),
+    "sha256-unsalted": lambda text: hashlib.sha256(text.encode()).hexdigest(),
+    "hmac-sha256": lambda text: hmac.new(SALT.encode(), text.encode(), "sha256").hexdigest(),
+}
+PYPI_TOML = """name = "pypi"
+[hash]
+scheme = "{scheme}"
+[addresses]
+table = "ip_addresses"
+{jobs}
+[[discard]]
+table = "journals"
+column = "submitted_from"
+time = "submitted_date"
+"""
+JOBS = "".join(
+    f'[[jobs]]\ntable = "{table}_events"\n' for table in ("user", "project", "file", "organization", "team")
+)
+
+
+def rehash(url: str, formula: Callable[[str], str]) -> None:
+    """As if the live application had used *formula* from the first day."""
+    query(url, "update ip_addresses set hashed_ip_address = null")
+    for key, host in query(url, "select id::text, host(ip_address) from ip_addresses where id::text > '2'"):
+        query(url, "update ip_addresses set hashed_ip_address = %s where id = %s", formula(host), key)
+
+
+@pytest.mark.parametrize("scheme", FORMULAS)
+def test_the_scheme_that_explains_the_pairs_is_found(
+    fresh_demo: Operator, tmp_path: Path, scheme: str
+) -> None:
+    rehash(fresh_demo.url, FORMULAS[scheme])
+    other = "hmac-sha256" if scheme == "sha256-suffix" else "sha256-suffix"
+    plans = {}
+    for name in (scheme, other):
+        plans[name] = tmp_path / f"{name}.toml"
+        plans[name].write_text(PYPI_TOML.format(scheme=name, jobs=JOBS))
+    right, wrong = (fresh_demo.having(plan=str(plans[name])) for name in (scheme, other))
+    found = json.loads(right.types("calibrate", "--format", "json").out)
+    assert found["pairs"] > 10
+    assert {name: number for name, number in found["explained"].items() if number} == {scheme: found["pairs"]}
+    for words in (("calibrate",), ("run", "--quiet")):
+        said = wrong.types(*words, expect=2)
+        assert f"{scheme} explains {found['pairs']:,}: name it in the plan" in said.err
+    assert query(fresh_demo.url, "select to_regnamespace('backfill')") == [(None,)]
+    right.types("run", "--quiet")
+    hashes = query(fresh_demo.url, "select host(ip_address), hashed_ip_address from ip_addresses where hashed_ip_address is not null")  # fmt: skip
+    assert all(digest == FORMULAS[scheme](host) for host, digest in hashes if not host.startswith("::ffff"))
+
+
+def test_a_wrong_salt_explains_nothing_and_nothing_is_begun(fresh_demo: Operator) -> None:
+    wrong = fresh_demo.having(ip_salt="another salt, long enough too")
+    before = query(fresh_demo.url, "select count(hashed_ip_address) from ip_addresses")
+    for words in (("calibrate",), ("run", "--quiet")):
+        said = wrong.types(*words, expect=2)
+        assert "no scheme explains any: the salt is probably not the live application's" in said.err
+    assert query(fresh_demo.url, "select count(hashed_ip_address) from ip_addresses") == before
+    assert query(fresh_demo.url, "select to_regnamespace('backfill')") == [(None,)]
+
+
+def test_strays_are_accepted_by_their_exact_number_alone(fresh_demo: Operator) -> None:
+    url = fresh_demo.url
+    query(url, "update ip_addresses set hashed_ip_address = md5(id::text) where id in (select id from ip_addresses where hashed_ip_address is not null and masklen(ip_address) = 32 order by id limit 2)")  # fmt: skip
+    said = fresh_demo.types("run", "--quiet", expect=2)
+    assert "look into the 2 others, or accept them with --accept-strays 2" in said.err
+    for number in (1, 3):
+        fresh_demo.types("run", "--quiet", "--accept-strays", number, expect=2)
+    fresh_demo.types("run", "--quiet", "--accept-strays", 2)
+    assert query(url, "select strays from backfill.runs") == [(2,)]
+    assert query(url, "select count(*) from ip_addresses where length(hashed_ip_address) = 32") == [(2,)]
+
+
+def test_without_a_pair_it_says_that_nothing_could_be_checked(fresh_demo: Operator) -> None:
+    query(fresh_demo.url, "update ip_addresses set hashed_ip_address = null")
+    assert "nothing could be checked" in fresh_demo.types("calibrate").out
+    assert "the salt could not be checked" in fresh_demo.types("run", "--quiet").out
+
+
+def test_a_salt_that_differs_from_the_last_runs_is_told_by_its_key_id(finished_run: Operator) -> None:
+    query(finished_run.url, "update ip_addresses set hashed_ip_address = null")
+    wrong = finished_run.having(ip_salt="another salt, long enough too")
+    said = wrong.types("run", "--quiet", expect=2)
+    assert "The salt is not the one that key id default stood for in an earlier run" in said.err
+    assert query(finished_run.url, "select count(hashed_ip_address) from ip_addresses") == [(0,)]
+    for words in (("quarantine", "settle", "user_events", "--as", "sentinel", "--count", 1), ("addresses", "merge", "--count", 1)):  # fmt: skip
+        assert "key id default" in wrong.types(*words, expect=2).err
+    wrong.having(key_id="second").types("run", "--quiet")
+    assert query(finished_run.url, "select key_id from backfill.keys order by 1") == [
+        ("default",),
+        ("second",),
+    ]
+
+
+def test_the_ledger_holds_a_verifier_and_not_the_salt(finished_run: Operator) -> None:
+    ((nonce, verifier),) = query(finished_run.url, "select nonce, verifier from backfill.keys")
+    assert hashlib.scrypt(SALT.encode(), salt=bytes(nonce), n=2**14, r=8, p=1, dklen=32) == bytes(verifier)

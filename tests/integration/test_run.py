@@ -1,0 +1,386 @@
+"""A run that is disturbed: an emptied map, a rewritten table, a lost lease, an order from another shell."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from backfill.database.engine import make_engine
+from backfill.database.heap import heap_of
+from backfill.jobs import link
+from backfill.jobs.link import TableRewritten
+from backfill.ledger import batches, runs
+from backfill.ledger.address_map import MapIncomplete
+from backfill.ledger.batches import Account, Batch, LeaseLost, Stopped
+from backfill.ledger.status import RunStatus
+from backfill.plan import PYPI
+from backfill.runner import Driver
+from tests.databases import query
+from tests.demo_template import TABLES, canonical_dump
+from tests.operator import Operator
+
+SMALL = ("--quiet", "--batch-blocks", "4")
+
+
+@pytest.fixture(scope="session")
+def undisturbed() -> dict[str, Any]:
+    """Filled by the first test that asks: the state that every disturbed run has to come to."""
+    return {}
+
+
+@pytest.fixture
+def expected(undisturbed: dict[str, Any], operator_of: Callable[[str], Operator]) -> dict[str, Any]:
+    if not undisturbed:
+        undisturbed |= canonical_dump(operator_of("run").url)
+    return undisturbed
+
+
+class Interrupted(BaseException):
+    """As a kill would end the driver, without giving it a word."""
+
+
+@contextmanager
+def cut_off(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """The driver ends just before *method*."""
+
+    def cut(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, method, cut)
+        yield
+
+
+@pytest.fixture
+def half_done_run(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    """Everything is resolved, about half of the link batches are done, and the driver is gone."""
+    done = 0
+    process = link.process
+
+    def some(*words: Any) -> Account:
+        nonlocal done
+        done += 1
+        if done > 12:
+            raise Interrupted
+        return process(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "process", some)
+        with pytest.raises(Interrupted):
+            fresh_demo.types("run", *SMALL)
+    states = dict(
+        query(fresh_demo.url, "select status, count(*) from backfill.batches where phase = 'link' group by 1")
+    )
+    assert states["succeeded"] == 12
+    assert states["pending"] > 0
+    return fresh_demo
+
+
+def test_a_half_done_run_is_resumed_at_its_place(half_done_run: Operator, expected: dict[str, Any]) -> None:
+    done = query(half_done_run.url, "select id, finished from backfill.batches where status = 'succeeded'")
+    said = half_done_run.types("run", *SMALL)
+    assert "Resuming run 1, phase link, attempt 2." in said.out
+    assert canonical_dump(half_done_run.url) == expected
+    assert set(done) <= set(query(half_done_run.url, "select id, finished from backfill.batches"))
+    assert query(half_done_run.url, "select id, status, attempts from backfill.runs") == [(1, "succeeded", 2)]
+
+
+def test_status_says_where_a_half_done_run_stands(half_done_run: Operator) -> None:
+    said = half_done_run.types("status").out
+    assert "Run 1 is running, phase link, attempt 1" in said
+
+
+@pytest.mark.parametrize(
+    "emptied", ["backfill.address_map, backfill.address_map_complete", "backfill.address_map"]
+)
+def test_a_map_that_was_emptied_is_resolved_again(
+    half_done_run: Operator, expected: dict[str, Any], emptied: str
+) -> None:
+    query(half_done_run.url, f"truncate {emptied}")
+    half_done_run.types("run", *SMALL)
+    assert canonical_dump(half_done_run.url) == expected
+
+
+def test_a_map_that_is_emptied_under_the_workers_is_noticed(
+    fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a crash that the driver survives: its next look finds the marker gone."""
+    done = 0
+    process = link.process
+
+    def emptying(*words: Any) -> Account:
+        nonlocal done
+        done += 1
+        if done == 5:
+            query(fresh_demo.url, "truncate backfill.address_map, backfill.address_map_complete")
+        return process(*words)
+
+    monkeypatch.setattr(link, "process", emptying)
+    said = fresh_demo.types("run", *SMALL)
+    assert "The address map was emptied by a crash of the server: resolving again." in said.out
+    assert canonical_dump(fresh_demo.url) == expected
+
+
+def test_no_link_is_made_from_a_map_that_is_not_complete(half_done_run: Operator) -> None:
+    query(half_done_run.url, "truncate backfill.address_map_complete")
+    with batch_in_hand(half_done_run) as (engine, batch, lease):
+        job = PYPI.job(batch.table_name)
+        with engine.begin() as connection:
+            filenode = heap_of(connection, job).filenode
+        with pytest.raises(MapIncomplete):
+            link.process(engine, "backfill", job, batch, lease, filenode)
+
+
+@contextmanager
+def batch_in_hand(operator: Operator) -> Iterator[tuple[Any, Batch, uuid.UUID]]:
+    """A claimed link batch of the half-done run."""
+    engine = make_engine(make_url(operator.url), ledger_schema="backfill")
+    try:
+        with engine.begin() as connection:
+            batches.reclaim(connection, 1)
+            waiting = [row.id for row in batches.phase(connection, 1, "link") if row.status == "pending"]
+            claimed = batches.claim(connection, waiting[0])
+        assert claimed
+        yield engine, *claimed
+    finally:
+        engine.dispose()
+
+
+def test_the_map_is_unlogged_never_in_the_statistics_and_gone_at_the_end(half_done_run: Operator) -> None:
+    url = half_done_run.url
+    query(url, "analyze")
+    assert query(url, "select relpersistence::text from pg_class where oid = 'backfill.address_map'::regclass") == [("u",)]  # fmt: skip
+    statistics = """select attname from pg_statistic join pg_attribute on attrelid = starelid and attnum = staattnum
+                     where starelid = 'backfill.address_map'::regclass"""
+    assert query(url, statistics) in ([], [("reason",)])
+    assert query(
+        url, "select reltuples > 100 from pg_class where oid = 'backfill.address_map'::regclass"
+    ) == [(True,)]
+    assert query(url, "select max(length(raw)) <= 64 from backfill.address_map") == [(True,)]
+    half_done_run.types("run", *SMALL)
+    assert query(
+        url, "select to_regclass('backfill.address_map'), to_regclass('backfill.address_map_complete')"
+    ) == [(None, None)]
+
+
+def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: Operator) -> None:
+    url = half_done_run.url
+    with batch_in_hand(half_done_run) as (engine, batch, old_lease):
+        job = PYPI.job(batch.table_name)
+        with engine.begin() as connection:
+            filenode = heap_of(connection, job).filenode
+            assert batches.claim(connection, batch.id) is None  # held, and not run out
+        query(url, "update backfill.batches set lease_until = now() - interval '1 s' where id = %s", batch.id)
+        with engine.begin() as connection:
+            taken_over = batches.claim(connection, batch.id)
+        assert taken_over
+        before = query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}")
+        with pytest.raises(LeaseLost):
+            link.process(engine, "backfill", job, batch, old_lease, filenode)
+        with engine.begin() as connection:
+            batches.fail(connection, batch.id, old_lease, "too late")
+            batches.release(connection, batch.id, old_lease)
+        assert query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}") == before
+        assert query(
+            url, "select status, passes_done, lease from backfill.batches where id = %s", batch.id
+        ) == [("running", 0, str(taken_over[1]))]
+
+
+def test_a_worker_stops_between_two_passes_when_the_run_is_told_to(half_done_run: Operator) -> None:
+    with batch_in_hand(half_done_run) as (engine, batch, lease):
+        job = PYPI.job(batch.table_name)
+        with engine.begin() as connection:
+            filenode = heap_of(connection, job).filenode
+            link.run_pass(connection, "backfill", job, batch, lease, filenode)
+        with engine.begin() as connection:
+            runs.move(connection, 1, RunStatus.PAUSING)
+        with pytest.raises(Stopped), engine.begin() as connection:
+            link.run_pass(connection, "backfill", job, batch, lease, filenode)
+    assert query(half_done_run.url, "select passes_done from backfill.batches where id = %s", batch.id) == [
+        (1,)
+    ]
+
+
+def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> None:
+    url = half_done_run.url
+    with batch_in_hand(half_done_run) as (engine, batch, lease):
+        job = PYPI.job(batch.table_name)
+        linked = f"select count(ip_address_id) from {batch.table_name}"
+        before = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
+        with engine.connect() as connection:
+            filenode = heap_of(connection, job).filenode
+            account, done = link.run_pass(connection, "backfill", job, batch, lease, filenode)
+            assert account.written
+            assert done == 1
+            connection.rollback()
+        after = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
+        assert after == before
+
+
+def test_a_batch_of_a_table_with_another_file_is_not_touched(half_done_run: Operator) -> None:
+    with batch_in_hand(half_done_run) as (engine, batch, lease):
+        job = PYPI.job(batch.table_name)
+        with engine.begin() as connection:
+            filenode = heap_of(connection, job).filenode
+        query(half_done_run.url, f"vacuum full {batch.table_name}")
+        with pytest.raises(TableRewritten):
+            link.process(engine, "backfill", job, batch, lease, filenode)
+
+
+@pytest.mark.parametrize("rewritten", [("user_events",), TABLES])
+def test_tables_rewritten_between_two_batches_are_planned_again(
+    half_done_run: Operator, expected: dict[str, Any], rewritten: tuple[str, ...]
+) -> None:
+    for table in rewritten:
+        query(half_done_run.url, f"vacuum full {table}")
+    said = half_done_run.types("run", *SMALL)
+    assert "was rewritten meanwhile" in said.out
+    assert canonical_dump(half_done_run.url) == expected
+
+
+def test_rows_that_move_or_come_behind_the_last_block_are_swept(
+    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh_demo.url
+    resolve_and_link = Driver._fill
+
+    def busy(driver: Driver) -> None:
+        query(
+            url,
+            """insert into user_events (source_id, tag, ip_address_string)
+               select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
+        )
+        resolve_and_link(driver)
+
+    monkeypatch.setattr(Driver, "_fill", busy)
+    fresh_demo.types("run", *SMALL)
+    late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"
+    assert query(url, late) == [(50, 50)]
+
+
+def test_a_run_ends_under_constant_inserts_and_says_what_it_left(
+    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh_demo.url
+    sweep = Driver._link
+
+    def busy(driver: Driver, phase: str, passes: int, size: int) -> int:
+        done = sweep(driver, phase, passes, size)
+        query(
+            url,
+            """insert into user_events (source_id, tag, ip_address_string)
+               select source_id, 'late', '203.0.113.' || (select count(*) from user_events where tag = 'late')
+                 from user_events limit 1""",
+        )
+        return done
+
+    monkeypatch.setattr(Driver, "_link", busy)
+    fresh_demo.types("run", *SMALL)
+    assert query(url, "select left_to_live from backfill.run_tables where table_name = 'user_events'") == [
+        (1,)
+    ]
+    assert query(url, "select count(*), count(ip_address_id) from user_events where tag = 'late'") == [(4, 3)]
+
+
+def test_an_address_that_the_live_application_inserts_meanwhile_is_used(
+    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh_demo.url
+    query(url, "insert into user_events (source_id, tag, ip_address_string) select source_id, 'race', '203.0.113.50' from user_events limit 1")  # fmt: skip
+    resolve = Driver._resolve
+
+    def busy(driver: Driver, phase: str, size: int) -> int:
+        query(
+            url,
+            """insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.50', 'live')
+               on conflict do nothing""",
+        )
+        return resolve(driver, phase, size)
+
+    monkeypatch.setattr(Driver, "_resolve", busy)
+    fresh_demo.types("run", *SMALL)
+    assert query(
+        url,
+        """select hashed_ip_address from ip_addresses ip join user_events e on e.ip_address_id = ip.id
+            where e.tag = 'race'""",
+    ) == [("live",)]
+
+
+def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    process = link.process
+
+    def paused(*words: Any) -> Account:
+        query(half_done_run.url, "update backfill.runs set status = 'pausing' where status = 'running'")
+        return process(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "process", paused)
+        said = half_done_run.types("run", *SMALL, expect=3)
+    assert "`backfill run` goes on from there" in said.err
+    assert query(half_done_run.url, "select status from backfill.runs") == [("paused",)]
+    half_done_run.types("run", *SMALL)
+    assert canonical_dump(half_done_run.url) == expected
+
+
+def test_a_batch_that_fails_for_good_fails_the_run_and_the_next_attempt_mends_it(
+    fresh_demo: Operator, expected: dict[str, Any]
+) -> None:
+    url = fresh_demo.url
+    query(
+        url,
+        """create function refuse() returns trigger language plpgsql as
+           $$ begin raise exception 'no, not %', new.ip_address_string; end $$;
+           create trigger refuse before update on team_events for each row execute function refuse()""",
+    )
+    said = fresh_demo.types("run", *SMALL, expect=1)
+    assert "Run 1 failed: batches of team_events failed" in said.err
+    assert "P0001" in said.err
+    raws = {raw for (raw,) in query(url, "select distinct ip_address_string from team_events where length(ip_address_string) > 6")}  # fmt: skip
+    assert not [raw for raw in raws if raw in said.out + said.err]
+    assert query(url, "select status from backfill.runs") == [("failed",)]
+    assert fresh_demo.types("status").out.count("failed") == 2
+    query(url, "drop trigger refuse on team_events")
+    fresh_demo.types("run", *SMALL)
+    assert canonical_dump(url) == expected
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_any_number_of_workers_comes_to_the_same(
+    fresh_demo: Operator, expected: dict[str, Any], workers: str
+) -> None:
+    fresh_demo.having(workers=workers, passes="4").types("run", "--quiet", "--batch-blocks", "3")
+    assert canonical_dump(fresh_demo.url) == expected
+
+
+def test_two_runs_of_other_jobs_do_not_take_each_others_map_for_theirs(
+    fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cut_off(monkeypatch, "_link"), pytest.raises(Interrupted):
+        fresh_demo.types("run", "user_events", *SMALL)
+    with cut_off(monkeypatch, "_link"), pytest.raises(Interrupted):
+        fresh_demo.types("run", "project_events", *SMALL)
+    fresh_demo.types("run", "user_events", *SMALL)
+    fresh_demo.types("run", "project_events", *SMALL)
+    fresh_demo.types("run", *SMALL)
+    assert canonical_dump(fresh_demo.url) == expected
+
+
+def test_an_empty_table_is_no_trouble(fresh_demo: Operator) -> None:
+    query(fresh_demo.url, "truncate team_events")
+    fresh_demo.types("run", *SMALL)
+    assert "team_events" in fresh_demo.types("status").out
+
+
+def test_a_ledger_may_bear_another_name(fresh_demo: Operator) -> None:
+    elsewhere = fresh_demo.having(schema="our_ledger")
+    elsewhere.types("run", *SMALL)
+    assert query(fresh_demo.url, "select to_regnamespace('backfill')") == [(None,)]
+    elsewhere.settles_everything()
+    elsewhere.types("verify")
+    elsewhere.migrates()
+    assert query(fresh_demo.url, "select version_num from our_ledger.alembic_version") == [
+        ("0005d_drop_ip_address",)
+    ]
