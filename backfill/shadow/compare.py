@@ -148,6 +148,26 @@ def check(
     return dict(zip(labels, found, strict=True))
 
 
+UNLINKED = sql.SQL("""
+    select count(*), count(copy.{link}), count(*) filter (where event.{raw} is not null and copy.{link} is null)
+      from {table} as event join {shadow} as copy on copy.{key} = event.{key}
+     where {unnoted}
+""")
+
+
+def unlinked(connection: Connection, schema: str, job: Job) -> Counts:
+    """Rows, links, and rows that would lose a text, as they are now: one join, where a comparison is many."""
+    statement = UNLINKED.format(
+        link=sql.Identifier(job.link),
+        raw=sql.Identifier(job.raw),
+        key=sql.Identifier(job.key),
+        table=table(job),
+        shadow=table(names.shadow(job)),
+        unnoted=_unnoted(schema, job, "event"),
+    )
+    return dict(zip(("rows", "linked", "rejected"), rows(connection, statement)[0], strict=True))
+
+
 def drop_proof(connection: Connection) -> None:
     """Take the texts out of a session that goes on."""
     execute(connection, sql.SQL("drop table if exists {}").format(PROOF))

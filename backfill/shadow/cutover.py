@@ -69,10 +69,10 @@ class Cutover:
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
             blueprint = catalog.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
-        if counts is None or compare.flaws(counts):  # what was wrong then may have been settled meanwhile
+        if counts is None or set(compare.flaws(counts)) - {REJECTED}:  # it may have been mended meanwhile
             counts = self.prepare(job)
         self._catch_up(job, blueprint, run_id)
-        self._require_settled(job, counts)
+        counts = self._settled(job, counts)
         again: list[str] = []
         for _ in range(LAST_TRIES):
             try:
@@ -136,10 +136,15 @@ class Cutover:
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.name, faults=str(difference)) from None
 
-    def _require_settled(self, job: Job, counts: compare.Counts) -> None:
+    def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
+        """The counts as they are after settlement: those rows changed, so the replay compared them.
+
+        Raises ``CutoverHeld``.
+        """
         with self.engine.begin() as connection:
             quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
             waiting = len(quarantine.entries(connection, job.name))
+            now = compare.unlinked(connection, self.schema, job)
         again = f"then `backfill cutover {job.name}`."
         if waiting:
             raise CutoverHeld(
@@ -147,13 +152,14 @@ class Cutover:
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
                 mend=f"`backfill quarantine settle {job.name} --as sentinel|discard --count {waiting}`, {again}",
             )
-        flaws = compare.flaws(counts)
+        flaws = compare.flaws(counts | now)
         if flaws:
             raise CutoverHeld(
                 table=job.name,
                 reason=f"the proof of its links is not complete ({_words(flaws)})",
                 mend=f"Run `backfill addresses merge`, or mend the rows that `backfill verify` names, {again}",
             )
+        return counts | now
 
     def _swap(
         self, connection: Connection, job: Job, blueprint: Blueprint, run_id: int, counts: compare.Counts
@@ -225,6 +231,7 @@ class _Behind(Exception):
 
 
 LAST_TRIES = 5
+REJECTED = "rejected"  # the one flaw that settling mends, and that can be counted without comparing again
 
 
 def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
