@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import key_type
+from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.patience import patiently
 from backfill.jobs import link
@@ -63,7 +64,14 @@ def _revoke_defaults(connection: Connection, job: Job) -> None:
 
 
 def load(
-    engine: Engine, schema: str, job: Job, blueprint: Blueprint, batch: Batch, lease: uuid.UUID, filenode: int
+    engine: Engine,
+    schema: str,
+    job: Job,
+    blueprint: Blueprint,
+    batch: Batch,
+    lease: uuid.UUID,
+    filenode: int,
+    limits: Limits,
 ) -> Account:
     """Copy one range, and put what cannot be linked on record.
 
@@ -71,7 +79,7 @@ def load(
     """
     started = time.monotonic()
     with engine.begin() as connection:
-        execute(connection, link.ASYNCHRONOUS)
+        limits.apply(connection)
         if batches.hold(connection, batch, lease) >= batch.passes:
             return Account()
         address_map.require_complete(connection, schema, batch.run_id)
@@ -80,8 +88,8 @@ def load(
         with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
             written = cursor.rowcount
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
-        account = Account(written=written, quarantined=quarantined)
-        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+        account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
+        batches.account(connection, batch.id, account, seconds=account.seconds)
     return account
 
 

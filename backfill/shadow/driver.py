@@ -1,7 +1,6 @@
 """Driver of a copying run: resolve and fill as in place, then each table built, replayed and compared."""
 
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -9,28 +8,27 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 from tenacity import RetryCallState
 
+from backfill.attempt import Outcome, Terms, attempt
 from backfill.database.engine import execute
-from backfill.database.heap import Range, heap_of, ranges
+from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.errors import CannotBeCopied, ShadowDiffers, ShadowExists
-from backfill.jobs.link import TableRewritten
 from backfill.ledger import batches, quarantine, runs, shadows
-from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Batch, Stopped
+from backfill.ledger.batches import Account, Batch
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
 from backfill.ledger.status import RunStatus
 from backfill.plan import Job
 from backfill.progress import Progress
-from backfill.runner import RESOLVE, Driver, _Failed, _MapEmptied, _Paused
+from backfill.runner import RESOLVE, Driver, _Failed, _MapEmptied
 from backfill.shadow import build, catalog, names
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.cutover import Cutover, leftovers
 
 COPY, INDEX, REPLAY, COMPARE, CLOSE = "copy", "index", "replay", "compare", "close"
-RELOADS = 3  # of a table that somebody keeps rewriting
+POLL_SECONDS = 0.2
 
 
 def require_copyable(connection: Connection, job: Job) -> None:
@@ -78,8 +76,16 @@ class ShadowDriver(Driver):
             build.add_foreign_keys(self.engine, job, blueprint, self.settings.lock_timeout_ms)
             with self.engine.begin() as connection:
                 execute(connection, sql.SQL("analyze {}").format(table(names.shadow(job))))
-            self._halt_if_told()
+            self._require_loaded()
             self._compare(job)
+
+    def _require_loaded(self) -> None:
+        """A range that was given up would be a hole in the copy."""
+        self.control.checkpoint(self.run)
+        with self.engine.begin() as connection:
+            given_up = batches.failures(connection, self.run.id)
+        if given_up:
+            raise _Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
 
     def _begun(self, job: Job) -> Blueprint:
         """The copy that this run has begun, or now begins."""
@@ -110,74 +116,67 @@ class ShadowDriver(Driver):
 
     def _load(self, job: Job, blueprint: Blueprint) -> None:
         self._enter(COPY)
-        for _ in range(RELOADS):
+        while True:
             filenode = self._planned_copy(job)
-            waiting = [batch for batch in self._open(COPY) if batch.table_name == job.name]
-            try:
-                self._load_once(job, blueprint, waiting, filenode)
-            except TableRewritten:
+            if not self._is_open(COPY):
+                return
+            if self._load_once(job, blueprint, filenode):
+                self._restarted(f"{job.name} keeps being rewritten")
                 self.tell(f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
                 with self.engine.begin() as connection:
                     execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
                     batches.forget(connection, self.run.id, phase=COPY, table_name=job.name)
-            except MapIncomplete:
-                raise _MapEmptied from None
-            else:
-                return
-        raise _Failed(f"{job.name} keeps being rewritten")
 
     def _planned_copy(self, job: Job) -> int:
-        """Plan the copy's batches, once the capture is on; returns the file that they are about."""
+        """Plan the copy's one range, once the capture is on; returns the file that it is about."""
         with self.engine.begin() as connection:
             known = {row.table_name for row in batches.phase(connection, self.run.id, COPY)}
             if job.name not in known:
                 heap = heap_of(connection, job)
                 runs.plan_table(connection, self.run.id, job.name, heap)
-                spans = list(ranges(heap.blocks, self.settings.batch_blocks)) or [Range(0, 0)]
-                batches.plan(connection, self.run.id, COPY, job.name, spans, 1)
+                batches.plan(connection, self.run.id, COPY, job.name, [Range(0, heap.blocks)], 1)
             self._tables = runs.planned(connection, self.run.id)
         return int(self._tables[job.name].filenode)
 
-    def _load_once(self, job: Job, blueprint: Blueprint, waiting: list[Batch], filenode: int) -> None:
-        """Threads: the server does the work, and a thread that waits for it holds nobody up."""
+    def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
+        """Until the phase is done; whether the table was rewritten instead.
+
+        Threads: the server does the work, and a thread that waits for it holds nobody up.
+        """
+        terms = Terms(self.limits, patience=0, nice=self.settings.nice)
+        running: dict[Future[Outcome], Batch] = {}
+
+        def work(batch: Batch, lease: uuid.UUID) -> Account:
+            return build.load(self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits)
+
+        def try_one(batch: Batch) -> Outcome:
+            done = attempt(self.engine, batch.id, self._stoppable(work), terms, sleep=self.control.sleep)
+            if done.account is not None:
+                self.control.sleep(self.settings.nice * done.account.seconds)
+            return done
+
         with (
-            Progress(f"{COPY} {job.name}", sum(map(self._rows, waiting)), quiet=self.quiet) as progress,
+            Progress(f"{COPY} {job.name}", self._rows_left(COPY), quiet=self.quiet) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
-            running: dict[Future[None], Batch] = {}
-            for batch in self._unless_told(waiting):
-                running[pool.submit(self._load_batch, job, blueprint, batch, filenode)] = batch
-                if len(running) > self.settings.workers:
-                    self._reap(running, progress)
-            while running:
-                self._reap(running, progress)
-
-    def _unless_told(self, waiting: list[Batch]) -> Iterator[Batch]:
-        for batch in waiting:
-            self._halt_if_told()
-            yield batch
-
-    def _reap(self, running: "dict[Future[None], Batch]", progress: Progress) -> None:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            batch = running.pop(future)
-            future.result()
-            progress.advance(self._rows(batch))
-
-    def _load_batch(self, job: Job, blueprint: Blueprint, batch: Batch, filenode: int) -> None:
-        with self.engine.begin() as connection:
-            claimed = batches.claim(connection, batch.id)
-        if claimed is None:
-            raise _Failed(f"another process holds batch {batch.id} of {batch.table_name}")
-        lease: uuid.UUID = claimed[1]
-        try:
-            build.load(self.engine, self.schema, job, blueprint, claimed[0], lease, filenode)
-        except (TableRewritten, MapIncomplete, Stopped) as reason:
-            with self.engine.begin() as connection:
-                batches.release(connection, batch.id, lease)
-            if isinstance(reason, Stopped):
-                raise _Paused from None
-            raise
+            while self._is_open(COPY):
+                if len(running) < self.settings.workers:
+                    self.control.checkpoint(self.run)
+                    batch = self._pick(COPY, frozenset(one.id for one in running.values()))
+                    if batch is not None:
+                        running[pool.submit(try_one, batch)] = batch
+                        continue
+                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    batch, outcome = running.pop(future), future.result()
+                    if outcome.rewritten:
+                        return True
+                    if outcome.map_incomplete:
+                        raise _MapEmptied
+                    progress.advance(self._take_in(outcome, batch))
+                if not running:
+                    self.control.sleep(POLL_SECONDS)
+        return False
 
     def _compare(self, job: Job) -> None:
         self._enter(COMPARE)
@@ -202,7 +201,9 @@ class ShadowDriver(Driver):
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
         with self.engine.begin() as connection:
-            runs.move(connection, self.run.id, RunStatus.SUCCEEDED)
+            runs.move(connection, self.run.id, RunStatus.SUCCEEDED, held=None, held_since=None)
+        self.control.ending = True
+        self.observe("finished", run=self.run.id)
         return counts
 
 
