@@ -16,6 +16,7 @@ from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run
 from backfill.commands.scan import scan_command
 from backfill.commands.server import server
+from backfill.commands.shadow import cutover
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
 
@@ -44,6 +45,7 @@ for command in (
     calibrate_command,
     run,
     status,
+    cutover,
     pause,
     resume,
     cancel,

@@ -222,3 +222,34 @@ class NoDriver(BackfillError):
 
 class ExecutorUnusable(BackfillError):
     """{executor}: {problem}"""
+
+
+class CannotBeCopied(BackfillError):
+    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table}`), or take
+    that away first. Nothing was changed."""
+
+
+class ShadowExists(BackfillError):
+    """{table}: {state}. {mend}"""
+
+
+class NoShadow(BackfillError):
+    """There is no shadow copy of {table}{state}. `backfill run --strategy shadow {table}` makes one."""
+
+
+class ShadowDiffers(BackfillError):
+    """The copy of {table} is not what its rows call for ({faults}). It was not swapped in, and the original
+    serves as before. `backfill run --abandon {table}` removes the copy; please report this."""
+
+    exit_code = 1
+
+
+class CutoverHeld(BackfillError):
+    """{table} was not cut over: {reason}. The copy is kept and kept up to date. {mend}"""
+
+    exit_code = 1
+
+
+class DiskTooFull(BackfillError):
+    """A shadow copy of {table} takes about {needed} MB (table, indexes, WAL), and {free} MB are free. Make room,
+    or link it in place."""

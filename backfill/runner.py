@@ -81,6 +81,7 @@ class Driver:
     deadline: Deadline = field(default_factory=Deadline)
     observe: Callable[..., None] = lambda event, **fields: None  # started, phase, paused, held, failed, …
     pool: Callable[[Setup, int, Callable[[float], None]], AbstractContextManager[Pool]] = local
+    strategy: str = "in-place"
     run: Run = field(init=False)
     control: Control = field(init=False)
     _lock: RunLock = field(init=False)
@@ -241,6 +242,7 @@ class Driver:
             key_id=key_id,
             geo_type=self.resolver.geo.provenance.database_type,
             geo_build=self.resolver.geo.provenance.build,
+            strategy=self.strategy,
         )
         with self.engine.begin() as connection:
             earlier = runs.unfinished(connection, identity)
@@ -269,13 +271,17 @@ class Driver:
                     address_map.complete(connection, self.schema, self.run.id)
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
-                self._link(LINK, self.settings.passes)
-                self._fill()
-                self._sweep()
+                self._work()
             except _MapEmptied:
                 self._restarted("the server keeps losing the address map")
             else:
                 return
+
+    def _work(self) -> None:
+        """What comes after the map; a run that copies does something else here."""
+        self._link(LINK, self.settings.passes)
+        self._fill()
+        self._sweep()
 
     def _check_map(self) -> None:
         """Start resolve again where the map is not what the logged count says."""

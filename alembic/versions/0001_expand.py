@@ -67,6 +67,7 @@ def upgrade() -> None:
         "runs",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("jobs", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("strategy", sa.Text(), server_default=sa.text("'in-place'"), nullable=False),
         sa.Column("plan_name", sa.Text(), nullable=False),
         sa.Column("plan_fingerprint", sa.Text(), nullable=False),
         sa.Column("scheme", sa.Text(), nullable=False),
@@ -149,6 +150,19 @@ def upgrade() -> None:
         sa.Column("left_to_live", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
         sa.PrimaryKeyConstraint("run_id", "table_name"),
+        schema=schema,
+    )
+    op.create_table(
+        "shadows",
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("begun", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("swapped", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
+        sa.PrimaryKeyConstraint("table_name"),
         schema=schema,
     )
     op.create_table(
@@ -236,6 +250,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     schema = op.get_context().version_table_schema
+    op.drop_table("shadows", schema=schema)
     op.drop_table("seals", schema=schema)
     op.drop_table("verification_addresses", schema=schema)
     op.drop_table("verification_ranges", schema=schema)

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from backfill import control, dask_pool
 from backfill.commands import session as sessions
+from backfill.commands import shadow
 from backfill.commands.observed import observed
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
@@ -25,6 +26,8 @@ from backfill.pool import local
 from backfill.report import closing
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
+from backfill.shadow.disk import require_disk
+from backfill.shadow.driver import ShadowDriver, require_copyable
 
 DISTINCT = sql.SQL("""
     select coalesce(max(case when n_distinct >= 0 then n_distinct else -n_distinct * %s end), 0)::bigint
@@ -173,6 +176,19 @@ class TimeOfDay(click.ParamType[datetime]):
     help="Log events on standard error.  [default: none]",
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["in-place", "shadow"]),
+    default="in-place",
+    show_default=True,
+    help="Update rows where they lie, or copy each table without its raw column and swap it in.",
+)
+@click.option(
+    "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
+)
+@click.option(
+    "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
+)
 @weak_salt_option
 @click.pass_context
 def run(
@@ -188,6 +204,9 @@ def run(
     metrics_port: int | None,
     log_format: str | None,
     quiet: bool,
+    strategy: str,
+    hold_cutover: bool,
+    abandon: bool,
     allow_weak_salt: bool,
 ) -> None:
     """Hash, locate and link. A JOB bears its table's name; none means all.
@@ -207,8 +226,14 @@ def run(
         log_format=log_format,
     )
     chosen = session.plan.choose(jobs)
+    if abandon:
+        shadow.abandon(session, chosen)
+        return
     with session.engine.connect() as connection:
         require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
+        if strategy == "shadow":
+            for job in chosen:
+                require_copyable(connection, job)
     geo, salt = session.geo, session.salt
     found = calibrate(session.engine, session.plan.addresses, salt)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
@@ -220,8 +245,10 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
+    if strategy == "shadow":
+        require_disk(session.engine, session.settings.ledger_schema, chosen)
     with observed(session) as observe:
-        driver = Driver(
+        driver = (ShadowDriver if strategy == "shadow" else Driver)(
             engine=session.engine,
             settings=session.settings,
             plan=session.plan,
@@ -237,6 +264,9 @@ def run(
         counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts))
     click.echo(f"Run {driver.run.id} stopped because it is done.")
+    if isinstance(driver, ShadowDriver):
+        shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
+        return
     with session.engine.begin() as connection:
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:

@@ -137,8 +137,8 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, numbe
         return cursor.rowcount
 
 
-def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch) -> int:
-    """Put the range's rows that cannot be linked on record; returns their number."""
+def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
+    """Put those rows (``event``) that cannot be linked on record; returns their number."""
     statement = QUARANTINE.format(
         quarantine=sql.Identifier(schema, "quarantine"),
         name=sql.Literal(job.name),
@@ -146,10 +146,10 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch)
         raw=sql.Identifier(job.raw),
         table=table(job),
         map=address_map.name(schema),
-        run=sql.Literal(batch.run_id),
+        run=sql.Literal(run_id),
         too_long=sql.Literal(TOO_LONG),
         max_length=sql.Literal(MAX_LENGTH),
-        in_range=batch.range.holds("event"),
+        in_range=which,
         unlinked=unlinked(job),
     )
     with execute(connection, statement) as cursor:
@@ -181,7 +181,9 @@ def run_pass(
     choose_join(connection, schema, job, batch)
     written = link_rows(connection, schema, job, batch, number)
     last = number == batch.passes - 1
-    quarantined = quarantine_rows(connection, schema, job, batch) if last else 0
+    quarantined = (
+        quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event")) if last else 0
+    )
     account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
     batches.account(connection, batch.id, account, seconds=account.seconds)
     return account, number + 1

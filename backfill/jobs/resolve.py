@@ -223,6 +223,16 @@ def run(
     return written
 
 
+def enter_all(
+    connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, resolved: list[Resolved]
+) -> int:
+    """Enter new texts into addresses and map; returns how many entered the map."""
+    entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
+    if entered < len(resolved):
+        entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+    return entered
+
+
 @dataclass(frozen=True)
 class Ready:
     """A batch whose texts are read and computed, to be entered."""
@@ -296,11 +306,7 @@ def process(
     with engine.begin() as connection:
         limits.apply(connection)
         batches.hold(connection, batch, lease)
-        entered = 0
-        if resolved:
-            entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
-        if entered < len(resolved):
-            entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+        entered = enter_all(connection, schema, addresses, resolver, resolved) if resolved else 0
         runs.add_map_rows(connection, batch.run_id, entered)
         seconds = max(ready.seconds, time.monotonic() - started)
         account = Account(

@@ -26,6 +26,7 @@ class Identity:
     key_id: str
     geo_type: str
     geo_build: datetime
+    strategy: str = "in-place"
 
 
 @dataclass(frozen=True)

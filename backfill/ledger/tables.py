@@ -39,6 +39,7 @@ runs = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("jobs", ARRAY(Text), nullable=False),
+    Column("strategy", Text, nullable=False, server_default=text("'in-place'")),
     Column("plan_name", Text, nullable=False),
     Column("plan_fingerprint", Text, nullable=False),
     Column("scheme", Text, nullable=False),
@@ -144,6 +145,19 @@ geo_lookups = Table(
     Column("build", DateTime(timezone=True), nullable=False),
     Column("found", Boolean, nullable=False),
     PrimaryKeyConstraint("address_key", "build"),
+)
+
+# Shadow copies: from the moment that changes are captured until the old table is dropped.
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
+    Column("stage", Text, nullable=False),  # copying, compared, swapped
+    Column("fingerprint", Text, nullable=False),  # of the table's definition when the copy was begun
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'")),  # of the comparison
+    _moment("begun", default=True),
+    _moment("swapped"),
 )
 
 keys = Table(
