@@ -6,13 +6,15 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status watch pause resume cancel quarantine verify report migrate test test-faults soak test-matrix lint bench bench-full clean
+.PHONY: help demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix lint bench bench-full clean
 
 ##@ See it work
-demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
+demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
 	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
 
 ##@ Before the window
+scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
+	@$(BIN)/backfill scan
 plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
@@ -39,14 +41,22 @@ verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when ever
 	@$(BIN)/backfill verify
 report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
+gates: $(VENV)/.demo ## Every revision's conditions with their evidence; changes nothing
+	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
+erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
+	@$(BIN)/backfill erase
+prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach
+	@$(BIN)/backfill prove
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
+test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
+	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak
 	@$(BIN)/pytest -n 2 -m slow tests/faults
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row

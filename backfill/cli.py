@@ -7,9 +7,14 @@ import click
 from backfill import __version__
 from backfill.commands.control import cancel, pause, resume, status
 from backfill.commands.demo import demo
+from backfill.commands.disclosure import disclose_command
+from backfill.commands.erase import erase_command
+from backfill.commands.gates import gates_command, repair_command, seal_command, unseal_command
 from backfill.commands.proof import report, verify_command
+from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
 from backfill.commands.run import calibrate_command, plan, run
+from backfill.commands.scan import scan_command
 from backfill.commands.server import server
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
@@ -34,6 +39,7 @@ def cli() -> None:
 
 for command in (
     demo,
+    scan_command,
     plan,
     calibrate_command,
     run,
@@ -44,7 +50,14 @@ for command in (
     quarantine,
     addresses,
     verify_command,
+    repair_command,
+    gates_command,
+    seal_command,
+    unseal_command,
     report,
+    erase_command,
+    prove_command,
+    disclose_command,
     server,
 ):
     cli.add_command(command)

@@ -121,6 +121,31 @@ class RunFailed(BackfillError):
     exit_code = 1
 
 
+class VerifyInProgress(BackfillError):
+    """Another command is verifying this database. Wait for it, then repeat."""
+
+
+class TableMoved(BackfillError):
+    """{table} was rewritten (VACUUM FULL, CLUSTER) while it was being verified, and rows may have been missed.
+    Run `backfill verify` again."""
+
+    exit_code = 1
+
+
+class UnknownUser(BackfillError):
+    """No user is called {username} in this database: a data request about them returns nothing."""
+
+    exit_code = 1
+
+
+class DisclosureUnreadable(BackfillError):
+    """{path} is no disclosure. Make one with `backfill disclose USERNAME --output FILE`."""
+
+
+class NotSealed(BackfillError):
+    """{table} is not sealed. Nothing was changed."""
+
+
 class NoRun(BackfillError):
     """This database has no {what} yet. Start with `{command}`."""
 
@@ -139,6 +164,39 @@ class RunPaused(BackfillError):
     """Run {run} stopped at a checkpoint: {reason}. `backfill run` goes on from there."""
 
     exit_code = 3  # neither done nor failed: a script can tell
+
+
+class NotErasable(BackfillError):
+    """{table} cannot be rewritten: {problem}."""
+
+
+class DiskTooSmall(BackfillError):
+    """Rewriting {table} needs about {needed} MiB beside the old copy, and {free} MiB are free. Nothing
+    was begun. Make room, or name smaller tables first."""
+
+
+class TableBusy(BackfillError):
+    """{table} could not be locked: {holders}. What was rewritten before stays. End that session or wait
+    for it, then run `backfill erase` again; it goes on from there."""
+
+    exit_code = 1
+
+
+class NotRewritten(BackfillError):
+    """{table} was not rewritten by {method}, although it was told to: that takes its owner, or a superuser.
+    What was rewritten before stays; `backfill erase` as such a role goes on from there."""
+
+
+class FolderUnfit(BackfillError):
+    """{path}: {problem}."""
+
+
+class NothingToScan(BackfillError):
+    """There is nothing to scan: {what} has no table of that name, or none with a column."""
+
+
+class AllowListInvalid(BackfillError):
+    """Allow-list {path}: {problem}. Each entry has a where and a reason; docs/scan.md shows one."""
 
 
 class RunCancelled(BackfillError):

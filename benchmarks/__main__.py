@@ -2,7 +2,7 @@
 
 import click
 
-from benchmarks import report
+from benchmarks import report, verify
 from benchmarks.contenders import all_contenders
 from benchmarks.ground import ground
 from benchmarks.measure import Measurement, measure
@@ -14,10 +14,14 @@ from benchmarks.memory import peak
 @click.option("--repeat", default=3, show_default=True, help="Rounds; each contender once a round.")
 @click.option("--only", multiple=True, help="Contenders whose name holds this text.")
 @click.option("--memory", is_flag=True, help="Client memory instead of speed.")
-def main(events: int, repeat: int, only: tuple[str, ...], memory: bool) -> None:
+@click.option("--verify", "proof", is_flag=True, help="Verify and a bare full join instead.")
+def main(events: int, repeat: int, only: tuple[str, ...], memory: bool, proof: bool) -> None:
     """Compare ways to link events; every one gets a fresh copy of the same database."""
     with ground(events) as field:
         click.echo(report.about(field) + "\n")
+        if proof:
+            click.echo(verify.table(verify.measure(field, repeat)))
+            return
         if memory:
             click.echo(report.memory(peak(field)))
             return

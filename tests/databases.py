@@ -60,6 +60,10 @@ class Databases:
         """A copy of a template made before; returns its URL. Nobody may be connected to the template."""
         return self.url(self._create(self._templates[template]))
 
+    def copy(self, url: str) -> str:
+        """A copy of the database of *url*, to which nobody may be connected; returns its URL."""
+        return self.url(self._create(str(make_url(url).database)))
+
     def drop(self, url: str) -> None:
         """Drop the database of *url*, ending the sessions that a test left in it."""
         name = make_url(url).database

@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("database", sa.Text(), nullable=True),
+        sa.Column("digest", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
@@ -149,10 +151,98 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "table_name"),
         schema=schema,
     )
+    op.create_table(
+        "canaries",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "hash"),
+        schema=schema,
+    )
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("lsn", sa.Text(), nullable=False),
+        sa.Column("filenode_before", sa.BigInteger(), nullable=True),
+        sa.Column("filenode", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_before", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_after", sa.BigInteger(), nullable=True),
+        sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("erased_by", sa.Text(), nullable=False),
+        sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "proofs",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("depth", sa.Text(), nullable=False),
+        sa.Column("findings", postgresql.JSONB(), nullable=False),
+        sa.Column("residue", postgresql.JSONB(), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "verifications",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("ground", postgresql.JSONB(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("first_transaction", sa.Text(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "verification_ranges",
+        sa.Column("verification_id", sa.BigInteger(), nullable=False),
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("first_block", sa.BigInteger(), nullable=False),
+        sa.Column("last_block", sa.BigInteger(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), nullable=True),
+        sa.ForeignKeyConstraint(["verification_id"], [f"{schema}.verifications.id"]),
+        sa.PrimaryKeyConstraint("verification_id", "table_name", "first_block"),
+        schema=schema,
+    )
+    op.create_table(
+        "verification_addresses",
+        sa.Column("verification_id", sa.BigInteger(), nullable=False),
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("odd", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["verification_id"], [f"{schema}.verifications.id"]),
+        sa.PrimaryKeyConstraint("verification_id", "address_key"),
+        schema=schema,
+    )
+    op.create_table(
+        "seals",
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("column_name", sa.Text(), nullable=False),
+        sa.Column("decision_id", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["decision_id"], [f"{schema}.decisions.id"]),
+        sa.PrimaryKeyConstraint("table_name"),
+        schema=schema,
+    )
 
 
 def downgrade() -> None:
     schema = op.get_context().version_table_schema
+    op.drop_table("seals", schema=schema)
+    op.drop_table("verification_addresses", schema=schema)
+    op.drop_table("verification_ranges", schema=schema)
+    op.drop_table("verifications", schema=schema)
+    op.drop_table("proofs", schema=schema)
+    op.drop_table("erasures", schema=schema)
+    op.drop_table("canaries", schema=schema)
     op.drop_table("run_tables", schema=schema)
     op.drop_table("quarantine", schema=schema)
     op.drop_table("batches", schema=schema)

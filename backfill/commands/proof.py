@@ -1,28 +1,45 @@
 """``backfill verify`` and ``backfill report``."""
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
-from backfill.coverage.record import Kind, Record
-from backfill.coverage.verify import verify
+from backfill.coverage import canaries
+from backfill.coverage.record import Record
+from backfill.coverage.verify import Verifier, verify_lock
 from backfill.database.inspection import require_fit_to_verify
-from backfill.errors import NoRun
-from backfill.ledger import coverage, keys
+from backfill.gates.gate import Gate
+from backfill.ledger import keys
+from backfill.report import faces
+from backfill.report.collect import collect
 from backfill.report.coverage import as_json, as_text
+from backfill.report.document import Document
+from backfill.report.html import as_html
+from backfill.settings import Settings
 
 
 @click.command("verify")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--sample",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    help="Read this percentage of the event tables' blocks and say what that proves. Opens no gate.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Connections that read at once.  [default: 2]")
 @weak_salt_option
 @click.pass_context
-def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> None:
-    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered."""
+def verify_command(
+    context: click.Context, form: str, percent: float | None, workers: int | None, allow_weak_salt: bool
+) -> None:
+    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered.
+
+    Interrupted, the same command goes on where it stopped, unless something that matters has changed.
+    """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     with session.engine.connect() as connection:
@@ -31,19 +48,24 @@ def verify_command(context: click.Context, form: str, allow_weak_salt: bool) -> 
     session.expand()
     with session.engine.begin() as connection:
         keys.check(connection, session.settings.key_id, salt)
-    records = verify(
-        session.engine,
-        session.settings.ledger_schema,
-        session.plan,
-        session.fingerprint,
-        salt.hasher(session.plan.hash.scheme),
-        geo,
-        (lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+    verifier = Verifier(
+        engine=session.engine,
+        schema=session.settings.ledger_schema,
+        plan=session.plan,
+        fingerprint=session.fingerprint,
+        hasher=salt.hasher(session.plan.hash.scheme),
+        geo=geo,
+        tell=(lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+        workers=Settings.load(workers=workers).workers,
+        percent=percent,
     )
+    with verify_lock(session.engine, session.settings.ledger_schema):
+        records = verifier.verify()
+    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)
-    if form == "text":
+    if form == "text" and percent is None:
         click.echo("Next: `make migrate` (alembic upgrade head).")
 
 
@@ -54,46 +76,35 @@ def _show(records: Sequence[Record], form: str) -> None:
         click.echo(as_text(records, markdown=form == "markdown"))
 
 
+FACES: dict[str, Callable[[Document], str]] = {
+    "text": faces.as_text,
+    "json": lambda document: json.dumps(faces.as_json(document), indent=2),
+    "markdown": lambda document: faces.as_text(document, markdown=True),
+    "html": as_html,
+}
+SUFFIXES = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html", ".txt": "text"}
+
+
 @click.command()
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(list(FACES)),
+    help="text, json (docs/report.schema.json), markdown or html.  [default: by the suffix of --output, or text]",
 )
 @click.option(
     "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write to this file."
 )
 @click.pass_context
-def report(context: click.Context, form: str, output: Path | None) -> None:
-    """The last proof on record, as a document; looks at nothing but the ledger."""
+def report(context: click.Context, form: str | None, output: Path | None) -> None:
+    """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
     session = sessions.of(context)
     session.require_ledger("backfill verify")
-    parts = [*session.plan.jobs, session.plan.addresses, *session.plan.discard]
-    records = []
-    with session.engine.begin() as connection:
-        for part in parts:
-            row = coverage.latest(connection, part.name, session.fingerprint)
-            if row is None:
-                raise NoRun(what=f"proof of {part.name}", command="backfill verify")
-            counts = dict(row.counts)
-            proved = row.detail.get("proved")
-            records.append(
-                Record(
-                    table=row.table_name,
-                    kind=Kind(row.kind),
-                    covered=row.covered,
-                    quarantined=counts.pop("quarantined by reason", {}),
-                    counts=counts,
-                    reasons=tuple(row.reasons),
-                    raw_rows=row.raw_rows,
-                    newest_raw=row.newest_raw,
-                    wrong_keys=tuple(row.detail.get("wrong keys", ())),
-                    proved=datetime.fromisoformat(proved) if proved else None,
-                )
-            )
-    text = (
-        json.dumps(as_json(records), indent=2)
-        if form == "json"
-        else as_text(records, markdown=form == "markdown")
-    )
+    with session.engine.connect() as connection:
+        require_fit_to_verify(connection, session.plan, session.settings.ledger_schema)
+        connection.rollback()
+        document = collect(connection, Gate.of(session.settings, session.plan, connection))
+    text = FACES[form or SUFFIXES.get(output.suffix if output else "", "text")](document)
     if output is None:
         click.echo(text)
     else:

@@ -1,76 +1,72 @@
 """Addresses: is every stored hash what the formula makes of its address?
 
-All of them are recomputed here, in the client. The result stays in a temporary table, against
-which the event tables are checked.
+All of them are recomputed here, in the client. On record go the keys of rows that are not plainly
+right, and no address: the event tables are checked against the address table itself.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import dataclass
+from typing import Any
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.addresses import canonicalise
+from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.coverage.record import Kind, Record, shortfall
-from backfill.database.engine import copy_in, execute, rows
-from backfill.database.heap import heap_of, ranges
+from backfill.database.engine import copy_in, execute, rows, value
+from backfill.database.heap import Range
 from backfill.database.inspection import has_column, key_type
 from backfill.database.names import table
 from backfill.plan import Addresses
 
-TABLE = sql.Identifier("backfill_proof_addresses")
-STAGE = sql.Identifier("backfill_proof_stage")
-BLOCKS = 5_000
-
-CREATE = sql.SQL("""
-    create temporary table {proof} (
-        key {key_type} primary key, address text, canonical boolean, sentinel boolean, hash text, geo boolean);
-    alter table {proof} alter address set statistics 0;
-    create temporary table {stage} (
-        key text, address text, canonical boolean, sentinel boolean, hash text, geo boolean
-    ) on commit delete rows
-""")
-
-KEEP = sql.SQL(
-    "insert into {proof} select key::{key_type}, address, canonical, sentinel, hash, geo from {stage}"
-)
+BLOCKS = 2_000  # 16 MB: about 50,000 addresses, a tenth of a second of the client's time
+KEYS_SHOWN = 20
 
 ROWS = sql.SQL("""
-    select known.{key}::text, host(known.{address}), masklen(known.{address}), known.{hash},
-           coalesce(known.{geo}, 'null'::jsonb) <> 'null'::jsonb
+    select known.{key}::text, host(known.{address}), masklen(known.{address}), known.{hash}
       from {addresses} as known
      where {in_range}
 """)
 
-# Of one address in several rows, one carries the hash. Those merged on record are settled.
-COUNT = sql.SQL("""
-    with twin as (
-        select key, hash, row_number() over (partition by address order by canonical desc, key) > 1 as other
-          from {proof} where address is not null
-    ), merged as (
-        select row_key from {quarantine}
-         where table_name = {name} and decision_id is not null
-    )
-    select count(*),
-           count(*) filter (where not waiting and proof.hash = 'right'),
-           count(*) filter (where not waiting and proof.hash = 'wrong'),
-           count(*) filter (where not waiting and proof.hash = 'missing'),
-           count(*) filter (where waiting),
-           count(*) filter (where twin.other and not waiting),
-           count(*) filter (where proof.geo),
-           count(proof.address)
-      from {proof} as proof
-      left join twin using (key)
-      cross join lateral (select coalesce(twin.other, false)
-            and proof.key::text not in (select row_key from merged) as waiting) as state
+# A row the application made or changed after its range was read has a newer transaction number.
+SINCE = sql.SQL("age(known.xmin) <= age(%s::xid)")
+
+ODD = sql.SQL("""
+    select odd.address_key, host(known.{address}), odd.hash
+      from {odd} as odd join {addresses} as known on known.{key} = odd.address_key::{key_type}
+     where odd.odd and odd.verification_id = {number}
+     order by known.{key}
+""")
+CANONICAL = sql.SQL("""
+    select spelling.address
+      from backfill_proof_spellings as spelling
+      join {addresses} as known on known.{address} = spelling.address::inet
+""")
+MERGED = sql.SQL("select row_key from {quarantine} where table_name = %s and decision_id is not null")
+
+TOTALS = sql.SQL("""
+    select count(*), count({address}), count(*) filter (where coalesce({geo}, 'null'::jsonb) <> 'null'::jsonb)
+      from {addresses}
+""")
+AMISS = sql.SQL("""
+    select count(*) filter (where hash = 'wrong' and not odd),
+           count(*) filter (where hash = 'missing' and not odd), count(*) filter (where odd)
+      from {odd} where verification_id = {number}
 """)
 
 GEO = sql.SQL("""
-    select count(*) filter (where exists (
-               select from {lookups} as lookup where lookup.address_key = proof.key::text and not lookup.found)),
-           count(*) filter (where not exists (
-               select from {lookups} as lookup where lookup.address_key = proof.key::text))
-      from {proof} as proof where not proof.geo
+    select count(*) filter (where not seen.found), count(*) filter (where seen.found is null),
+           count(*) filter (where seen.found)
+      from {addresses} as known
+      left join (select address_key, bool_or(found) as found from {lookups} group by address_key) as seen
+        on seen.address_key = known.{key}::text
+     where coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb
+""")
+BUILDS = sql.SQL("""
+    select to_char(build at time zone 'UTC', 'YYYY-MM-DD'),
+           count(*) filter (where found), count(*) filter (where not found)
+      from {lookups} group by build order by build
 """)
 
 # Once the address is gone, the form of the hash is all that is left to check.
@@ -84,124 +80,181 @@ HASHES_ONLY = sql.SQL("""
 """)
 
 
-def _judged(
-    found: list[tuple[str, str | None, int, str | None, bool]], sentinel: str, hasher: Callable[[str], str]
-) -> Iterator[list[str | bool | None]]:
-    for key, host, masklen, live, geo in found:
-        if host is None:  # a row that the application made after the address column became optional
-            yield [key, None, True, False, "right" if live else "missing", geo]
-            continue
-        address = canonicalise(host)
-        if not isinstance(address, IPv4Address | IPv6Address):
-            raise TypeError("host() gave no address")  # inet holds nothing else
-        full = masklen == (128 if ":" in host else 32)
-        canonical = full and address.version == (6 if ":" in host else 4)
-        rightful = {hasher(str(address))}
-        if not canonical:  # the edge may have seen, and hashed, this very spelling
-            rightful.add(hasher(host if full else f"{host}/{masklen}"))
-        state = "missing" if live is None else "right" if live in rightful else "wrong"
-        yield [
-            key,
-            str(address),
-            canonical,
-            str(address) == sentinel,
-            state,
-            geo,
-        ]
+@dataclass(frozen=True)
+class AddressProof:
+    """What the passes over the address table need."""
 
+    schema: str
+    addresses: Addresses
+    hasher: Callable[[str], str]
+    number: int  # of the verification
 
-def read(connection: Connection, addresses: Addresses, hasher: Callable[[str], str]) -> None:
-    """Fill the temporary table: key, canonical address, what the hash is worth."""
-    names = {"proof": TABLE, "stage": STAGE, "key_type": sql.SQL(key_type(connection, addresses))}
-    execute(connection, CREATE.format(**names))
-    if not has_column(connection, addresses, addresses.address):
-        return
-    for span in ranges(heap_of(connection, addresses).blocks, BLOCKS):
-        statement = ROWS.format(
-            key=sql.Identifier(addresses.key),
-            address=sql.Identifier(addresses.address),
-            hash=sql.Identifier(addresses.hash),
-            geo=sql.Identifier(addresses.geo),
-            addresses=table(addresses),
-            in_range=span.holds("known"),
+    @property
+    def names(self) -> dict[str, sql.Composable]:
+        """For the statements of this file."""
+        part = self.addresses
+        return {
+            "key": sql.Identifier(part.key),
+            "address": sql.Identifier(part.address),
+            "hash": sql.Identifier(part.hash),
+            "geo": sql.Identifier(part.geo),
+            "addresses": table(part),
+            "odd": sql.Identifier(self.schema, "verification_addresses"),
+            "lookups": sql.Identifier(self.schema, "geo_lookups"),
+            "quarantine": sql.Identifier(self.schema, "quarantine"),
+            "number": sql.Literal(self.number),
+        }
+
+    def read(self, connection: Connection, span: Range) -> dict[str, Any]:
+        """Judge one range, and put what is not plainly right on record; returns the rows read."""
+        found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.names))
+        self._record(connection, [row for row in self._judged(found) if row[1] != HASH_RIGHT or row[2]])
+        return {"rows": len(found), "newest": None, "keys": []}
+
+    def read_again(self, connection: Connection, transaction: str) -> None:
+        """Judge what came or changed since that transaction."""
+        found = rows(connection, ROWS.format(in_range=SINCE, **self.names), (transaction,))
+        self._record(connection, list(self._judged(found)))
+
+    def _judged(self, found: list[tuple[Any, ...]]) -> Iterator[tuple[str, str, bool]]:
+        for key, host, masklen, live in found:
+            if host is None:  # made by the application after the address column became optional
+                yield key, HASH_MISSING if live is None else HASH_RIGHT, False
+                continue
+            state, canonical, _ = hash_state(host, masklen, live, self.hasher)
+            yield key, state, not canonical
+
+    def _record(self, connection: Connection, judged: list[tuple[str, str, bool]]) -> None:
+        if not judged:
+            return
+        execute(
+            connection,
+            sql.SQL(
+                "create temporary table backfill_proof_stage (key text, hash text, odd boolean) on commit drop"
+            ),
         )
-        judged = _judged(rows(connection, statement), addresses.sentinel, hasher)
-        copy_in(connection, STAGE, ["key", "address", "canonical", "sentinel", "hash", "geo"], judged)
-        execute(connection, KEEP.format(**names))
+        copy_in(connection, sql.Identifier("backfill_proof_stage"), ["key", "hash", "odd"], judged)
+        execute(
+            connection,
+            sql.SQL("""
+                delete from {odd} as odd using backfill_proof_stage as stage
+                 where odd.verification_id = {number} and odd.address_key = stage.key;
+                insert into {odd} (verification_id, address_key, hash, odd)
+                select {number}, key, hash, odd from backfill_proof_stage where hash <> 'right' or odd
+            """).format(**self.names),
+        )
+
+    def _odd_counts(self, connection: Connection) -> Counter[str]:
+        """Odd spellings: of one address in several rows one carries the hash; those merged are settled."""
+        kind = sql.SQL(key_type(connection, self.addresses))
+        found = rows(connection, ODD.format(key_type=kind, **self.names))
+        counts: Counter[str] = Counter()
+        if not found:
+            return counts
+        merged = {key for (key,) in rows(connection, MERGED.format(**self.names), (self.addresses.name,))}
+        spelled = {key: hash_state(host, 0, None, self.hasher)[2] for key, host, _ in found}
+        execute(
+            connection,
+            sql.SQL("create temporary table backfill_proof_spellings (address text) on commit drop"),
+        )
+        spellings = sql.Identifier("backfill_proof_spellings")
+        copy_in(connection, spellings, ["address"], ([text] for text in dict.fromkeys(spelled.values())))
+        carried = {text for (text,) in rows(connection, CANONICAL.format(**self.names))}
+        for key, _, state in found:
+            other = spelled[key] in carried
+            carried.add(spelled[key])
+            if other and key not in merged:
+                counts["duplicates"] += 1
+                continue
+            counts["merged"] += other
+            counts[state] += 1
+        return counts
+
+    def verdict(self, connection: Connection, transaction: str) -> Record:
+        """The table's record. In one snapshot, so that no row is counted that was not judged."""
+        part = self.addresses
+        if not has_column(connection, part, part.address):
+            return self._hashes_only(connection)
         connection.commit()
-    execute(connection, sql.SQL("analyze {}").format(TABLE))
-
-
-def verify(connection: Connection, schema: str, addresses: Addresses) -> Record:
-    """The address table's record; needs ``read`` before."""
-    names = {
-        "proof": TABLE,
-        "quarantine": sql.Identifier(schema, "quarantine"),
-        "lookups": sql.Identifier(schema, "geo_lookups"),
-        "name": sql.Literal(addresses.name),
-        "hash": sql.Identifier(addresses.hash),
-        "geo": sql.Identifier(addresses.geo),
-        "addresses": table(addresses),
-    }
-    if not has_column(connection, addresses, addresses.address):
-        ((total, right, wrong, missing, geo),) = rows(connection, HASHES_ONLY.format(**names))
+        execute(connection, sql.SQL("set transaction isolation level repeatable read"))
+        self.read_again(connection, transaction)
+        ((total, raw, geo),) = rows(connection, TOTALS.format(**self.names))
+        ((wrong, missing, odd),) = rows(connection, AMISS.format(**self.names))
+        ((absent, never, lost),) = rows(connection, GEO.format(**self.names))
+        spelled = self._odd_counts(connection)
         counts = {
             "rows": total,
-            "hash right": right,
-            "hash wrong": wrong,
-            "hash missing": missing,
+            "hash right": total - wrong - missing - odd + spelled[HASH_RIGHT],
+            "hash wrong": wrong + spelled[HASH_WRONG],
+            "hash missing": missing + spelled[HASH_MISSING],
+            "duplicates": spelled["duplicates"],
+            "merged": spelled["merged"],
             "geo": geo,
+            "geo looked up, absent": absent,
+            "geo never looked up": never,
+            "geo removed again": lost,  # a live request that the edge did not see set it to NULL
         }
+        waiting, wrong = counts["duplicates"], counts["hash wrong"]
+        reasons = (
+            shortfall(
+                waiting,
+                "rows are the same address as another row",
+                f"`backfill addresses merge --count {waiting}`",
+            )
+            + shortfall(counts["hash missing"], "rows have no hash", "`backfill run`")
+            + shortfall(
+                wrong,
+                "hashes are not what salt and scheme make of the address",
+                "`backfill calibrate` tells whether the salt is right; if it is, "
+                f"`backfill repair {part.name} --kind hash --count {wrong}`",
+            )
+        )
         return Record(
-            table=addresses.name,
+            table=part.name,
             kind=Kind.ADDRESSES,
-            covered=wrong == missing == 0,
+            covered=not reasons,
             counts=counts,
-            reasons=tuple(
-                shortfall(
-                    wrong, "hashes are not 64 lower-case hex digits", "look at the application's writes"
-                )
-                + shortfall(missing, "rows have no hash", "look at the application's writes")
-            ),
+            reasons=tuple(reasons),
+            raw_rows=raw,
+            wrong_keys=self._wrong_keys(connection) if wrong else (),
+            builds={
+                build: {"found": found, "absent": absent}
+                for build, found, absent in rows(connection, BUILDS.format(**self.names))
+            },
+        )
+
+    def _wrong_keys(self, connection: Connection) -> tuple[str, ...]:
+        statement = sql.SQL("""
+            select address_key from {odd} where verification_id = {number} and hash = 'wrong' order by 1 limit %s
+        """).format(**self.names)
+        return tuple(key for (key,) in rows(connection, statement, (KEYS_SHOWN,)))
+
+    def _hashes_only(self, connection: Connection) -> Record:
+        found = rows(connection, HASHES_ONLY.format(**self.names))
+        ((total, right, wrong, missing, geo),) = found
+        look = "look at the application's writes"
+        reasons = shortfall(wrong, "hashes are not 64 lower-case hex digits", look)
+        reasons += shortfall(missing, "rows have no hash", look)
+        return Record(
+            table=self.addresses.name,
+            kind=Kind.ADDRESSES,
+            covered=not reasons,
+            counts={
+                "rows": total,
+                "hash right": right,
+                "hash wrong": wrong,
+                "hash missing": missing,
+                "geo": geo,
+            },
+            reasons=tuple(reasons),
             raw_rows=0,
         )
-    ((total, right, wrong, missing, waiting, merged, geo, raw),) = rows(connection, COUNT.format(**names))
-    ((absent, never),) = rows(connection, GEO.format(**names))
-    counts = {
-        "rows": total,
-        "hash right": right,
-        "hash wrong": wrong,
-        "hash missing": missing,
-        "duplicates": waiting,
-        "merged": merged,
-        "geo": geo,
-        "geo looked up, absent": absent,
-        "geo never looked up": never,
-    }
-    reasons = (
-        shortfall(
-            waiting,
-            "rows are the same address as another row",
-            f"`backfill addresses merge --count {waiting}`",
-        )
-        + shortfall(missing, "rows have no hash", "`backfill run`")
-        + shortfall(
-            wrong,
-            "hashes are not what salt and scheme make of the address",
-            "`backfill calibrate` tells whether the salt is right",
-        )
-    )
-    return Record(
-        table=addresses.name,
-        kind=Kind.ADDRESSES,
-        covered=not reasons,
-        counts=counts,
-        reasons=tuple(reasons),
-        raw_rows=raw,
-    )
 
 
-def wrong_keys(connection: Connection, limit: int) -> tuple[str, ...]:
-    """Keys of some rows whose hash is wrong."""
-    statement = sql.SQL("select key::text from {} where hash = 'wrong' order by 1 limit %s").format(TABLE)
-    return tuple(key for (key,) in rows(connection, statement, (limit,)))
+def current_transaction(connection: Connection) -> str:
+    """The oldest transaction still under way: whatever is committed later has this number or a newer one."""
+    return str(
+        value(
+            connection, sql.SQL("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint % 4294967296")
+        )
+    )

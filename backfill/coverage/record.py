@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+FULL, SAMPLE = "full", "sample"
 
 
 class Kind(StrEnum):
@@ -28,6 +31,12 @@ class Record:
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
     wrong_keys: tuple[str, ...] = ()  # row keys of some wrong links, never their values
     proved: datetime | None = None  # set when the raw column is gone: the day of the last full proof
+    method: str = FULL
+    notes: tuple[str, ...] = ()  # what does not uncover the table, and its owner should know
+    since_run: int | None = None  # raw values written since the last run of this table ended
+    builds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # geo lookups by database build
+    finished: datetime | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)  # provenance, as the ledger keeps it
 
 
 def shortfall(number: int, what: str, mend: str) -> list[str]:

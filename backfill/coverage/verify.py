@@ -1,80 +1,245 @@
 """Verify: recompute coverage from the data and put it on record.
 
 1. Every address row: hash recomputed in the client.
-2. Every event table: each distinct text read anew, each row joined with what it should be.
-3. Columns to be discarded: what is still written there.
-4. The records go into the ledger; the gates read them there.
+2. Every event table: each row joined with the address row it is linked to, suspects judged.
+3. Address rows that came or changed meanwhile, once more; blocks that were added meanwhile.
+4. Columns to be discarded: what is still written there.
+5. The records go into the ledger; the gates read them there.
+
+By block range, several at once, each with its counts as its checkpoint. An interrupted verification
+goes on from there as long as nothing that matters has changed: plan, key id, scheme, method, geo
+database, place of the tables on disk, tool, and nothing that Backfill itself did to the data since.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
+from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.coverage import addresses as address_proof
-from backfill.coverage import discards, events, texts
-from backfill.coverage.record import Kind, Record
+from backfill import __version__
+from backfill.coverage import addresses, discards, events, sample
+from backfill.coverage.addresses import AddressProof
+from backfill.coverage.events import EventProof
+from backfill.coverage.record import FULL, SAMPLE, Kind, Record
+from backfill.database.engine import execute, value
+from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.inspection import has_column
-from backfill.errors import NoRun
+from backfill.errors import NoRun, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
-from backfill.ledger import coverage
-from backfill.plan import Job, Plan
+from backfill.ledger import coverage, runs, verifications
+from backfill.ledger.verifications import Part
+from backfill.plan import Job, Plan, Table
+
+WORK_MEM = "64MB"  # the hash of a million addresses; at the usual 4 MB the join spills at 100,000
+TAILS = 2  # looks for blocks added meanwhile; under constant inserts there is always one more
+
+LOCK_CLASS = 0x6261636C  # a number of its own: one verifies while a run is under way, if one wants to
 
 
-def verify(
-    engine: Engine,
-    schema: str,
-    plan: Plan,
-    fingerprint: str,
-    hasher: Callable[[str], str],
-    geo: GeoDatabase,
-    tell: Callable[[str], None],
-) -> list[Record]:
-    """The records of all tables of the plan, in its order, entered in the ledger."""
-    records = []
+@contextmanager
+def verify_lock(engine: Engine, schema: str) -> Iterator[None]:
+    """One verification at a time; the server frees the lock when we are gone. Raises ``VerifyInProgress``."""
     with engine.connect() as connection:
-        address_proof.read(connection, plan.addresses, hasher)
-        texts.create(connection)
+        lock = (LOCK_CLASS, schema)
+        if not value(connection, sql.SQL("select pg_try_advisory_lock(%s, hashtext(%s))"), lock):
+            raise VerifyInProgress
         connection.commit()
-        tell(f"{plan.addresses.name}: hashes recomputed")
-        addresses = address_proof.verify(connection, schema, plan.addresses)
-        if addresses.counts["hash wrong"]:
-            addresses = replace(addresses, wrong_keys=address_proof.wrong_keys(connection, events.KEYS_SHOWN))
-        for job in plan.jobs:
-            records.append(_verify_job(connection, plan, fingerprint, job, geo))
+        try:
+            yield
+        finally:
+            value(connection, sql.SQL("select pg_advisory_unlock(%s, hashtext(%s))"), lock)
             connection.commit()
-            tell(f"{job.name}: {records[-1].counts['rows']:,} rows read")
-        records.append(addresses)
-        records += [discards.observe(connection, discard) for discard in plan.discard]
+
+
+@dataclass
+class Verifier:
+    """One verification; used once. ``verify`` is the whole of it."""
+
+    engine: Engine
+    schema: str
+    plan: Plan
+    fingerprint: str
+    hasher: Callable[[str], str]
+    geo: GeoDatabase
+    tell: Callable[[str], None]
+    workers: int = 2
+    percent: float | None = None  # of the event tables' blocks; None: all of them
+    blocks: int = events.BLOCKS
+
+    @property
+    def method(self) -> str:
+        """``full`` or ``sample``; only the first opens a gate."""
+        return FULL if self.percent is None else SAMPLE
+
+    def verify(self) -> list[Record]:
+        """The records of all tables of the plan, in its order, entered in the ledger."""
+        with self.engine.connect() as connection:
+            self._begin(connection)
+            self._plan(connection, self.plan.addresses, addresses.BLOCKS, whole=True)
+            connection.commit()
+            self._read_all(connection)
+            self.tell(f"{self.plan.addresses.name}: hashes recomputed")
+            for job in self.plan.jobs:
+                self._plan(connection, job, self.blocks, whole=False)
+            connection.commit()
+            self._read_all(connection)
+            for _ in range(TAILS if self.method == FULL else 0):
+                self._plan_tails(connection)
+                self._read_all(connection)
+            records = [self._event_record(connection, job) for job in self.plan.jobs]
+            connection.commit()
+            records.append(self._address.verdict(connection, self._transaction))
+            connection.commit()
+            records += [discards.observe(connection, discard) for discard in self.plan.discard]
+            self._check_files(connection)
+            records = [replace(record, method=self.method) for record in records]
+            self._enter(connection, records)
+            connection.commit()
+        return records
+
+    def _begin(self, connection: Connection) -> None:
+        self._files = {part.name: heap_of(connection, part).filenode for part in self._tables}
+        self._raw = {job.name: has_column(connection, job, job.raw) for job in self.plan.jobs}
+        ground = {
+            "plan": self.fingerprint,
+            "method": self.method,
+            "percent": self.percent,
+            "blocks": self.blocks,
+            "geo": [self.geo.provenance.database_type, self.geo.provenance.build.isoformat()],
+            "version": __version__,
+            "files": self._files,
+            "raw": self._raw,
+            **verifications.changes(connection),
+        }
+        transaction = addresses.current_transaction(connection)
+        self._number, self._transaction, resumed = verifications.begin(connection, ground, transaction)
+        if resumed:
+            left = len(verifications.unread(connection, self._number))
+            self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
+        self._address = AddressProof(self.schema, self.plan.addresses, self.hasher, self._number)
+        self._events = {
+            job.name: EventProof(
+                self.schema,
+                self.plan.addresses,
+                job,
+                self.geo,
+                self._number,
+                runs.last_success(connection, job.name),
+            )
+            for job in self.plan.jobs
+        }
         connection.commit()
+
+    def _check_files(self, connection: Connection) -> None:
+        for part in self._tables:
+            if heap_of(connection, part).filenode != self._files[part.name]:
+                raise TableMoved(table=part.name)
+
+    @property
+    def _tables(self) -> tuple[Table, ...]:
+        return (self.plan.addresses, *self.plan.jobs)
+
+    def _plan(self, connection: Connection, part: Table, size: int, *, whole: bool) -> None:
+        """Enter the table's ranges, unless they are there."""
+        if verifications.planned_to(connection, self._number, part.name) is not None:
+            return
+        heap = heap_of(connection, part)
+        spans: Iterable[Range] = ranges(heap.blocks, size)
+        if self.percent is not None and not whole:
+            spans = sample.chunks(heap.blocks, self.percent, self._number)
+        verifications.plan(connection, self._number, part.name, spans)
+
+    def _plan_tails(self, connection: Connection) -> None:
+        for job in self.plan.jobs:
+            read_to = verifications.planned_to(connection, self._number, job.name) or 0
+            now = heap_of(connection, job).blocks
+            verifications.plan(connection, self._number, job.name, ranges(now, self.blocks, first=read_to))
+        connection.commit()
+
+    def _read_all(self, connection: Connection) -> None:
+        """Read what is unread, several ranges at once; the server does the work, so threads suffice."""
+        waiting = verifications.unread(connection, self._number)
+        connection.commit()
+        with ThreadPoolExecutor(self.workers) as executor:
+            tasks = [executor.submit(self._read, part) for part in waiting]
+            try:
+                done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+            except BaseException:  # Ctrl-C too: what is being read is finished and recorded, no more
+                executor.shutdown(cancel_futures=True)
+                raise
+
+    def _read(self, part: Part) -> None:
+        with self.engine.begin() as connection:
+            execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
+            counts: dict[str, Any]
+            if part.table_name == self.plan.addresses.name:
+                if not has_column(connection, self.plan.addresses, self.plan.addresses.address):
+                    counts = {"rows": 0, "newest": None, "keys": []}
+                else:
+                    counts = self._address.read(connection, part.range)
+            elif self._raw[part.table_name]:
+                counts = self._events[part.table_name].read(connection, part.range)
+            else:
+                counts = self._events[part.table_name].reread(connection, part.range)
+            verifications.read(connection, self._number, part, counts)
+
+    def _event_record(self, connection: Connection, job: Job) -> Record:
+        held = verifications.held(connection, self._number, job.name)
+        proof = self._events[job.name]
+        if self._raw[job.name]:
+            record = proof.verdict(connection, held)
+        else:
+            last = coverage.latest(connection, job.name, self.fingerprint, with_raw=True)
+            if last is None:
+                raise NoRun(what=f"proof of {job.name}, whose {job.raw} is gone,", command="backfill verify")
+            record = proof.recheck(
+                held, Record(job.name, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
+            )
+        self.tell(f"{job.name}: {record.counts['rows']:,} rows read")
+        return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
+
+    def _bound(self, held: list[dict[str, Any]]) -> tuple[str, ...]:
+        """What a sample says about the rest."""
+        bad = sum(any(one.get(name) for name in events.UNCOVERING) for one in held)
+        share = sample.upper_bound(bad, len(held)) if held else 1.0
+        return (
+            f"a sample: {bad:,} of {len(held):,} chunks of {sample.CHUNK_BLOCKS} blocks hold a row that is not covered; "
+            f"with {sample.CONFIDENCE:.0%} confidence at most {share:.2%} of all chunks do",
+        )
+
+    def _enter(self, connection: Connection, records: list[Record]) -> None:
         for record in records:
             coverage.record(
                 connection,
                 table_name=record.table,
                 kind=record.kind,
-                plan_fingerprint=fingerprint,
+                plan_fingerprint=self.fingerprint,
+                method=record.method,
                 covered=record.covered,
                 counts={**record.counts, "quarantined by reason": dict(record.quarantined)},
                 reasons=record.reasons,
                 raw_rows=record.raw_rows,
                 newest_raw=record.newest_raw,
                 detail={
-                    "geo type": geo.provenance.database_type,
-                    "geo build": geo.provenance.build.isoformat(),
+                    **record.detail,
+                    "geo type": self.geo.provenance.database_type,
+                    "geo build": self.geo.provenance.build.isoformat(),
                     "wrong keys": list(record.wrong_keys),
                     "proved": record.proved.isoformat() if record.proved else None,
+                    "notes": list(record.notes),
+                    "since run": record.since_run,
+                    "builds": {build: dict(found) for build, found in record.builds.items()},
+                    "version": __version__,
+                    "verification": self._number,
+                    "percent": self.percent,
                 },
             )
-        connection.commit()
-        connection.invalidate()  # the temporary tables hold addresses: they go with their session, now
-    return records
-
-
-def _verify_job(connection: Connection, plan: Plan, fingerprint: str, job: Job, geo: GeoDatabase) -> Record:
-    if has_column(connection, job, job.raw):
-        return events.verify(connection, job, geo)
-    last = coverage.latest(connection, job.name, fingerprint, with_raw=True)
-    if last is None:
-        raise NoRun(what=f"proof of {job.name}, whose {job.raw} is gone,", command="backfill verify")
-    proved = Record(job.name, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
-    return events.recheck(connection, plan.addresses, job, proved)
+        verifications.finish(
+            connection, self._number, sum(record.counts.get("rows", 0) for record in records)
+        )

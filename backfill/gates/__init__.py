@@ -6,12 +6,14 @@ evidence, and refuses with the command that mends what does not hold. There is n
 
 from backfill.gates.changes import (
     drop_address_column,
+    drop_column,
     drop_discarded_column,
     drop_raw_column,
     guard_links,
     make_address_optional,
     make_hash_required,
     propose_hash_required,
+    require_coverage,
     restore_address_column,
     restore_address_required,
     restore_column,
@@ -22,17 +24,19 @@ from backfill.gates.changes import (
     unvalidate_links,
     validate_links,
 )
-from backfill.gates.conditions import GateClosed
+from backfill.gates.gate import GateClosed
 
 __all__ = [
     "GateClosed",
     "drop_address_column",
+    "drop_column",
     "drop_discarded_column",
     "drop_raw_column",
     "guard_links",
     "make_address_optional",
     "make_hash_required",
     "propose_hash_required",
+    "require_coverage",
     "restore_address_column",
     "restore_address_required",
     "restore_column",

@@ -8,9 +8,12 @@ from typing import TypeVar
 
 from alembic import op
 from backfill.database.inspection import columns
-from backfill.errors import SchemaUnfit, UnknownJob
-from backfill.gates import conditions
-from backfill.gates.conditions import CONSTRAINT, GUARD, Gate, require
+from backfill.database.sealing import seal_removal
+from backfill.errors import UnknownJob
+from backfill.gates import conditions, requirements
+from backfill.gates.conditions import CONSTRAINT, GUARD, SEAL
+from backfill.gates.gate import ChainUnfit, Gate, require
+from backfill.gates.lock import lock, timeout
 from backfill.gates.script import emit, ident, literal, offline, table, tell
 from backfill.plan import Discard, Job, Table
 
@@ -24,12 +27,8 @@ def drop_discarded_column(name: str) -> None:
     gate = Gate.open()
     discard = _discard(gate, name)
     change = f"drop {discard.name}.{discard.column}"
-    require(
-        gate,
-        change,
-        [conditions.restore_point(gate), conditions.unwritten(gate, discard, discard.column, discard.time)],
-    )
-    _lock(gate, discard)
+    require(gate, change, requirements.discard(gate, discard))
+    lock(gate, discard)
     _drop(gate, discard, discard.column)
 
 
@@ -37,8 +36,8 @@ def guard_links(name: str) -> None:
     """Let the database refuse what would uncover a row of that table: a trigger, and a CHECK not yet valid."""
     gate = Gate.open()
     job = _job(gate, name)
-    require(gate, f"guard {job.name}", _coverage(gate, job))
-    _lock(gate, job)
+    require(gate, f"guard {job.name}", requirements.coverage(gate, job))
+    lock(gate, job)
     raw, link = f"new.{ident(job.raw)}", f"new.{ident(job.link)}"
     # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
     # speaks first, and says nothing of the row.
@@ -75,7 +74,7 @@ def unguard_links(name: str) -> None:
     """Remove guard and CHECK."""
     gate = Gate.open()
     job = _job(gate, name)
-    _lock(gate, job)
+    lock(gate, job)
     emit(f"alter table {table(job)} drop constraint if exists {ident(CONSTRAINT)}")
     _drop_guard(gate, job)
 
@@ -84,8 +83,8 @@ def validate_links(name: str) -> None:
     """Let PostgreSQL check every row; in a revision of its own, so that readers and writers go on."""
     gate = Gate.open()
     job = _job(gate, name)
-    require(gate, f"validate {job.name}", [conditions.guarded(job), conditions.covered(job)])
-    _timeout(gate)
+    require(gate, f"validate {job.name}", requirements.validation(gate, job))
+    timeout(gate)
     emit(f"alter table {table(job)} validate constraint {ident(CONSTRAINT)}")
 
 
@@ -99,16 +98,42 @@ def drop_raw_column(name: str) -> None:
     gate = Gate.open()
     job = _job(gate, name)
     change = f"drop {job.name}.{job.raw}"
-    standing = [conditions.guarded(job), conditions.validated(job)]
-    require(gate, change, [conditions.restore_point(gate), *_coverage(gate, job), *standing])
-    _lock(gate, job)
+    require(gate, change, requirements.drop(gate, job))
+    lock(gate, job)
     require(
         gate,
         change,
-        [conditions.proved(gate, job), conditions.settled(gate, job), *standing],
+        requirements.under_lock(gate, job),
     )
     _drop_guard(gate, job)  # left behind, it would name a column that is gone and fail every INSERT
     _drop(gate, job, job.raw)
+
+
+def require_coverage(name: str) -> None:
+    """Refuse unless that table is covered and nothing writes its raw column; for a revision in any chain."""
+    gate = Gate.open()
+    job = _job(gate, name)
+    require(
+        gate, f"go on with {job.name}", [conditions.restore_point(gate), *requirements.coverage(gate, job)]
+    )
+
+
+def drop_column(name: str, column: str) -> None:
+    """The safe drop of a column that the plan names, behind the gate of its kind; for a revision in any chain.
+
+    That of an event table asks for ``guard_links`` and ``validate_links`` in revisions before it.
+    """
+    plan = Gate.open().plan
+    if any((job.name, job.raw) == (name, column) for job in plan.jobs):
+        drop_raw_column(name)
+    elif any((one.name, one.column) == (name, column) for one in plan.discard):
+        drop_discarded_column(name)
+    elif (plan.addresses.name, plan.addresses.address) == (name, column):
+        drop_address_column()
+    else:
+        raise ChainUnfit(
+            problem=f"Plan {plan.name} does not say that {name}.{column} is to go. Name it there, or drop it yourself."
+        )
 
 
 def restore_raw_column(name: str, sql_type: str) -> None:
@@ -130,17 +155,8 @@ def make_address_optional() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     change = f"make {part.name}.{part.address} optional"
-    require(
-        gate,
-        change,
-        [
-            conditions.restore_point(gate),
-            conditions.raw_columns_gone(gate),
-            conditions.proved(gate, part),
-            conditions.settled(gate, part),
-        ],
-    )
-    _lock(gate, part)
+    require(gate, change, requirements.address_optional(gate))
+    lock(gate, part)
     emit(f"alter table {table(part)} alter column {ident(part.address)} drop not null")
 
 
@@ -148,7 +164,7 @@ def restore_address_required() -> None:
     """NOT NULL again, unless there are rows without an address: then it stays optional, and says so."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _lock(gate, part)
+    lock(gate, part)
     without = f"exists (select from {table(part)} where {ident(part.address)} is null)"
     emit(
         f"do $restore$ begin if not {without} then"
@@ -162,7 +178,7 @@ def propose_hash_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     require(gate, f"require {part.name}.{part.hash}", [conditions.proved(gate, part)])
-    _lock(gate, part)
+    lock(gate, part)
     emit(
         f"alter table {table(part)} add constraint {ident(HASH_CHECK)}"
         f" check ({ident(part.hash)} is not null) not valid"
@@ -173,7 +189,7 @@ def unpropose_hash_required() -> None:
     """Remove the CHECK."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _lock(gate, part)
+    lock(gate, part)
     emit(f"alter table {table(part)} drop constraint if exists {ident(HASH_CHECK)}")
 
 
@@ -181,7 +197,7 @@ def make_hash_required() -> None:
     """NOT NULL through the validated CHECK: the scan holds no lock that a writer would meet."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _timeout(gate)
+    timeout(gate)
     emit(f"alter table {table(part)} validate constraint {ident(HASH_CHECK)}")
     emit(f"alter table {table(part)} alter column {ident(part.hash)} set not null")
     emit(f"alter table {table(part)} drop constraint {ident(HASH_CHECK)}")
@@ -191,7 +207,7 @@ def restore_hash_optional() -> None:
     """NOT NULL off; the CHECK of the revision before comes back."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _lock(gate, part)
+    lock(gate, part)
     emit(f"alter table {table(part)} alter column {ident(part.hash)} drop not null")
     emit(
         f"alter table {table(part)} add constraint {ident(HASH_CHECK)}"
@@ -204,18 +220,8 @@ def drop_address_column() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     change = f"drop {part.name}.{part.address}"
-    require(
-        gate,
-        change,
-        [
-            conditions.restore_point(gate),
-            conditions.raw_columns_gone(gate),
-            conditions.proved(gate, part),
-            conditions.settled(gate, part),
-            conditions.unwritten(gate, part, part.address, None),
-        ],
-    )
-    _lock(gate, part)
+    require(gate, change, requirements.address_drop(gate))
+    lock(gate, part)
     require(gate, change, [conditions.proved(gate, part), conditions.settled(gate, part)])
     _drop(gate, part, part.address)
 
@@ -228,20 +234,11 @@ def restore_address_column(sql_type: str) -> None:
     emit(f"alter table {table(part)} add unique ({ident(part.address)})")
 
 
-def _coverage(gate: Gate, job: Job) -> list[conditions.Condition]:
-    return [
-        conditions.proved(gate, job),
-        conditions.settled(gate, job),
-        conditions.settled(gate, gate.plan.addresses),
-        conditions.unwritten(gate, job, job.raw, job.time),
-    ]
-
-
 def _job(gate: Gate, name: str) -> Job:
     try:
         return _existing(gate.plan.job(name))
     except UnknownJob:
-        raise SchemaUnfit(
+        raise ChainUnfit(
             problem=f"This chain changes {name}, which plan {gate.plan.name} does not have. Unset BACKFILL_PLAN, "
             "or write the revisions of your plan into your own chain (docs/migrate.md)."
         ) from None
@@ -251,7 +248,7 @@ def _discard(gate: Gate, name: str) -> Discard:
     for discard in gate.plan.discard:
         if discard.name == name:
             return _existing(discard)
-    raise SchemaUnfit(
+    raise ChainUnfit(
         problem=f"This chain discards a column of {name}, which plan {gate.plan.name} does not. Unset BACKFILL_PLAN, "
         "or write the revisions of your plan into your own chain (docs/migrate.md)."
     )
@@ -261,7 +258,7 @@ def _existing(part: Part) -> Part:
     if not offline():
         found = columns(op.get_bind(), part)
         if isinstance(found, str):
-            raise SchemaUnfit(problem=found)
+            raise ChainUnfit(problem=found)
     return part
 
 
@@ -274,17 +271,8 @@ def _drop_guard(gate: Gate, job: Job) -> None:
     emit(f"drop function if exists {_guard_function(gate, job)}()")
 
 
-def _timeout(gate: Gate) -> None:
-    # SET LOCAL: a plain SET would leak into the revisions that follow.
-    emit(f"set local lock_timeout = '{gate.lock_timeout_ms}ms'")
-
-
-def _lock(gate: Gate, part: Table) -> None:
-    _timeout(gate)
-    emit(f"lock table {table(part)} in access exclusive mode")
-
-
 def _drop(gate: Gate, part: Table, column: str) -> None:
+    _drop_seal(gate, part)
     emit(f"alter table {table(part)} drop column {ident(column)}")
     emit(
         f"insert into {gate.ledger('decisions')} (kind, table_name, count, detail, decided_by)"
@@ -294,7 +282,15 @@ def _drop(gate: Gate, part: Table, column: str) -> None:
     tell(f"{part.name}.{column} is dropped; restore point {gate.restore_point}")
 
 
+def _drop_seal(gate: Gate, part: Table) -> None:
+    # Whether there is one or not: a script cannot look.
+    emit(f"delete from {gate.ledger('seals')} where table_name = {literal(part.name)}")
+    emit(f"drop trigger if exists {ident(SEAL)} on {table(part)}")
+    for statement in seal_removal(gate.schema, part):
+        emit(statement)
+
+
 def _restore(gate: Gate, part: Table, column: str, sql_type: str) -> None:
-    _lock(gate, part)
+    lock(gate, part)
     emit(f"alter table {table(part)} add column {ident(column)} {sql_type}")
     tell(f"{part.name}.{column} is back, and empty: its data is gone. Only the restore point still has it")

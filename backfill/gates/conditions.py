@@ -1,103 +1,14 @@
-"""Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it.
+"""Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
-As SQL because the same text serves twice: asked online before a change, and carried by an offline
-script as a ``DO`` block that raises, so that pasting it into psql is no way round.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
-
-from alembic.util import CommandError
-
-from alembic import context, op
-from backfill.database.demo_mark import is_demo
-from backfill.errors import BackfillError
-from backfill.gates.script import ask, emit, ident, literal, offline, regclass, table
-from backfill.plan import Discard, Job, Plan, Table, load_plan
-from backfill.settings import OBSERVE_SECONDS, Settings
+from backfill.gates.gate import Condition, Gate
+from backfill.gates.script import ident, literal, regclass, table
+from backfill.plan import Discard, Job, Table
 
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
 
 CONSTRAINT = "backfill_covered"
 GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
-
-
-class GateClosed(BackfillError, CommandError):
-    """Refused: {change}. What does not hold:
-    {conditions}. Nothing of this revision was done."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Holds or not, and why. ``holds`` and ``evidence`` are SQL expressions, boolean and text."""
-
-    name: str
-    holds: str
-    evidence: str
-    mend: str
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What conditions need to know: plan, ledger, and what the operator named."""
-
-    plan: Plan
-    fingerprint: str
-    schema: str
-    restore_point: str | None
-    observe: float
-    lock_timeout_ms: int
-
-    @classmethod
-    def open(cls) -> Self:
-        """From the environment and alembic's ``-x restore_point=NAME``, in whatever chain we are."""
-        named = context.get_x_argument(as_dictionary=True)
-        settings = Settings.load(restore_point=named.get("restore_point"))
-        plan = load_plan(settings.plan)
-        gate = cls(
-            plan=plan,
-            fingerprint=plan.fingerprint(settings.key_id),
-            schema=settings.ledger_schema,
-            restore_point=settings.restore_point,
-            observe=OBSERVE_SECONDS if settings.observe is None else settings.observe,
-            lock_timeout_ms=settings.lock_timeout_ms,
-        )
-        if settings.observe is None and not offline() and is_demo(op.get_bind()):
-            return cls(**{**vars(gate), "observe": 0.0})
-        return gate
-
-    def ledger(self, name: str) -> str:
-        """A table of the ledger."""
-        return ident(self.schema, name)
-
-    def latest(self, name: str, columns: str) -> str:
-        """A sub-select of *columns* from the newest full record of that table under this plan."""
-        return (
-            f"(select {columns} from {self.ledger('coverage')} as proof"
-            f" where proof.table_name = {literal(name)} and proof.method = 'full'"
-            f" and proof.plan_fingerprint = {literal(self.fingerprint)} order by proof.id desc limit 1)"
-        )
-
-
-def require(gate: Gate, change: str, conditions: Sequence[Condition]) -> None:
-    """Refuse *change* unless all hold. Raises ``GateClosed``; offline, the script does."""
-    if offline():
-        for condition in conditions:
-            text = f"backfill refuses: {change}: {condition.name}"
-            emit(
-                f"do $gate$ begin if not ({condition.holds}) then raise exception using"
-                f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)};"
-                f" end if; end $gate$"
-            )
-        return
-    failing = []
-    for condition in conditions:
-        ((holds, evidence),) = ask(f"select {condition.holds}, {condition.evidence}")
-        if not holds:
-            failing.append(f"{condition.name}: {evidence}; mend: {condition.mend}")
-    if failing:
-        raise GateClosed(change=change, conditions=" · ".join(failing))
+SEAL = "zy_backfill_seal"  # before the guard: what it takes away need not be linked
 
 
 def restore_point(gate: Gate) -> Condition:
@@ -112,20 +23,49 @@ def restore_point(gate: Gate) -> Condition:
 
 
 def proved(gate: Gate, part: Table) -> Condition:
-    """A full verification of this table under this plan passed, and no run ended after it."""
+    """A full verification of this table of this database under this plan passed, and no run ended after it."""
     later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > proof.finished)"
+    sound = f"proof.covered and not {gate.altered} and not {gate.foreign} and not {later}"
     return Condition(
         f"proof of {part.name}",
-        f"coalesce({gate.latest(part.name, f'proof.covered and not {later}')}, false)",
+        f"coalesce({gate.latest(part.name, sound)}, false)",
         "coalesce("
         + gate.latest(
             part.name,
-            f"case when {later} then 'a run is newer than the last verification'"
+            f"case when {gate.foreign} then 'the record is about another database'"
+            f" when {gate.altered} then 'the record was changed after it was entered'"
+            f" when {later} then 'a run is newer than the last verification'"
             " when proof.covered then 'covered'"
             " else 'the last verification says: ' || coalesce(proof.reasons ->> 0, 'not covered') end",
         )
         + ", 'no full verification of it is on record for this plan')",
         "`backfill run`, then `backfill verify`",
+    )
+
+
+def links(gate: Gate, job: Job) -> Condition:
+    """Every row's text is, letter for letter, the address that it is linked to; or was verified, and is the same.
+
+    The second kind are other spellings of an address and what an operator settled: their number, and
+    a checksum of their keys and links, stand in the record. So a link that was changed after the
+    verification is found, and rows may go meanwhile.
+    """
+    part = gate.plan.addresses
+    others = (
+        "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
+        f"row(event.{ident(job.key)}, event.{ident(job.link)}), 0)), 0)"
+        f" from {table(job)} as event left join {table(part)} as known"
+        f" on known.{ident(part.key)} = event.{ident(job.link)}"
+        f" where event.{ident(job.raw)} is not null"
+        f" and event.{ident(job.raw)} is distinct from host(known.{ident(part.address)})"
+    )
+    verified = gate.latest(job.name, "proof.detail ->> 'other spellings'")
+    return Condition(
+        f"links of {job.name}",
+        f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
+        literal("a row with an address came, or a link was changed, after the last verification"),
+        "`backfill run`, then `backfill verify`",
+        held="each row's text is its linked address, or was verified with this link",
     )
 
 
@@ -147,13 +87,16 @@ def settled(gate: Gate, part: Table) -> Condition:
 def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Condition:
     """Nothing fills the column any more: a NULL newest row proves nothing where those are normal."""
     name, raw = table(part), ident(column)
-    ways = ["true"] if gate.observe == 0 and isinstance(part, Discard) else []
+    ways = [is_sealed(part)]
+    if gate.observe == 0 and isinstance(part, Discard):
+        ways.append("true")
     newest = f"max({ident(time)}) filter (where {raw} is not null)" if time else "null"
     ways.append(
         "coalesce("
         + gate.latest(
             part.name,
-            f"clock_timestamp() - proof.finished >= make_interval(secs => {gate.observe})"
+            f"not {gate.altered} and not {gate.foreign}"
+            f" and clock_timestamp() - proof.finished >= make_interval(secs => {gate.observe})"
             f" and (select count({raw}) = proof.raw_rows"
             f" and ({newest})::text is not distinct from proof.newest_raw from {name})",
         )
@@ -167,7 +110,7 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
     return Condition(
         f"writes to {part.name}.{column}",
         "(" + " or ".join(ways) + ")",
-        "coalesce("
+        f"case when {is_sealed(part)} then 'sealed' else coalesce("
         + gate.latest(
             part.name,
             f"case when (select count({raw}) from {name}) = proof.raw_rows"
@@ -175,8 +118,21 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
             " else 'it changed since the last verification' end",
         )
         + ", 'nobody has looked yet')"
-        + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')}",
-        f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)",
+        + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
+        f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
+        + ("" if part == gate.plan.addresses else f"; or `backfill seal {part.name}`"),
+    )
+
+
+def is_sealed(part: Table) -> str:
+    """Whether a trigger of ours discards what is written to the raw column."""
+    return _has_trigger(part, SEAL)
+
+
+def _has_trigger(part: Table, name: str) -> str:
+    return (
+        f"exists (select from pg_trigger where tgrelid = {regclass(part)} and tgname = {literal(name)}"
+        " and tgenabled in ('O', 'A'))"
     )
 
 
@@ -195,10 +151,10 @@ def guarded(part: Table) -> Condition:
     """The guard trigger is in place and enabled."""
     return Condition(
         f"guard of {part.name}",
-        f"exists (select from pg_trigger where tgrelid = {regclass(part)} and tgname = {literal(GUARD)}"
-        " and tgenabled in ('O', 'A'))",
+        _has_trigger(part, GUARD),
         literal("the trigger that keeps rows covered is missing or disabled"),
-        "alembic downgrade to before its 0003a revision, then upgrade again",
+        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
+        held="in place",
     )
 
 
@@ -209,7 +165,8 @@ def validated(part: Table) -> Condition:
         f"exists (select from pg_constraint where conrelid = {regclass(part)}"
         f" and conname = {literal(CONSTRAINT)} and convalidated)",
         literal(f"{CONSTRAINT} is missing or not validated"),
-        "alembic downgrade to before its 0003a revision, then upgrade again",
+        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
+        held="validated",
     )
 
 

@@ -3,9 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, literal_column, select, update
 
+from backfill.database.identity import database_identity
 from backfill.ledger.tables import coverage
+
+# Over everything that a gate reads of a record. No key is in it (a gate has none, and a DBA's psql
+# has less), so it tells a record that was touched from one that was not, and nobody who means to forge.
+DIGEST = """encode(sha256(convert_to(concat_ws('|', {0}id, {0}table_name, {0}kind, {0}plan_fingerprint,
+    {0}method, {0}covered, {0}counts, {0}reasons, coalesce({0}raw_rows, -1), coalesce({0}newest_raw, ''),
+    {0}detail, extract(epoch from {0}finished), coalesce({0}database, '')), 'UTF8')), 'hex')"""
 
 
 def record(
@@ -23,8 +30,9 @@ def record(
     method: str = "full",
 ) -> None:
     """Enter one table's proof."""
-    connection.execute(
-        coverage.insert().values(
+    number = connection.execute(
+        coverage.insert()
+        .values(
             table_name=table_name,
             kind=kind,
             plan_fingerprint=plan_fingerprint,
@@ -36,8 +44,23 @@ def record(
             newest_raw=newest_raw,
             detail=dict(detail),
             finished=func.clock_timestamp(),
+            database=database_identity(connection),
         )
+        .returning(coverage.c.id)
+    ).scalar_one()
+    connection.execute(
+        update(coverage).where(coverage.c.id == number).values(digest=literal_column(DIGEST.format("")))
     )
+
+
+def is_genuine(connection: Connection, number: int) -> bool:
+    """Whether the record is as it was entered, and about this database."""
+    row = connection.execute(
+        select(coverage.c.digest == literal_column(DIGEST.format("")), coverage.c.database).where(
+            coverage.c.id == number
+        )
+    ).one()
+    return bool(row[0]) and row.database == database_identity(connection)
 
 
 def latest(

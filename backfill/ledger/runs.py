@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import BigInteger, Connection, Row, func, select, update
+from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, literal, select, update
 
 from backfill.database.heap import Heap
 from backfill.errors import NoRun, TransitionRefused
@@ -75,6 +75,15 @@ def latest(connection: Connection) -> Run:
     if row is None:
         raise NoRun(what="run", command="backfill run")
     return Run.of(row)
+
+
+def last_success(connection: Connection, table_name: str) -> str | None:
+    """When the last successful run of that table's job ended, as the server writes it."""
+    return connection.execute(
+        select(cast(func.max(runs.c.finished), Text)).where(
+            runs.c.status == RunStatus.SUCCEEDED, literal(table_name) == any_(runs.c.jobs)
+        )
+    ).scalar()
 
 
 def get(connection: Connection, run_id: int) -> Run:

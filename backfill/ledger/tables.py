@@ -171,4 +171,96 @@ coverage = Table(
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),  # provenance
     _moment("started", default=True),
     _moment("finished", default=True),
+    Column("database", Text),  # which database was looked at: a dump restored elsewhere opens no gate
+    Column(
+        "digest", Text
+    ),  # over the fields that a gate reads: see docs/threat-model.md for what it is worth
+)
+
+# A verification that was interrupted goes on from its ranges, as long as its ground has not moved.
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("ground", JSONB, nullable=False),  # what must be the same for its counts to be of use
+    Column("status", Text, nullable=False),  # running, done, abandoned
+    Column("first_transaction", Text, nullable=False),  # address rows changed since are read once more
+    Column("rows", BigInteger, nullable=False, server_default=text("0")),
+    _moment("started", default=True),
+    _moment("finished"),
+)
+
+verification_ranges = Table(
+    "verification_ranges",
+    metadata,
+    Column("verification_id", BigInteger, ForeignKey(verifications.c.id), nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("first_block", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    Column("counts", JSONB),  # null: not read yet
+    PrimaryKeyConstraint("verification_id", "table_name", "first_block"),
+)
+
+# Address rows that are not plainly right, by key; what else is said of an address is in its row.
+verification_addresses = Table(
+    "verification_addresses",
+    metadata,
+    Column("verification_id", BigInteger, ForeignKey(verifications.c.id), nullable=False),
+    Column("address_key", Text, nullable=False),
+    Column("hash", Text, nullable=False),  # right, wrong, missing
+    Column("odd", Boolean, nullable=False),  # not the canonical spelling of its address
+    PrimaryKeyConstraint("verification_id", "address_key"),
+)
+
+# One row a sealed column; what its trigger discards is counted by a sequence, which makes nobody wait.
+seals = Table(
+    "seals",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("column_name", Text, nullable=False),
+    Column("decision_id", BigInteger, ForeignKey(decisions.c.id), nullable=False),
+    _moment("since", default=True),
+)
+
+# What `erase` did, a row a step: written before it begins, so that a killed one is found.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),  # table, statistics, scratch, wal
+    Column("target", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("status", Text, nullable=False),  # running, done, left, failed
+    Column("lsn", Text, nullable=False),  # where the WAL stood: no page of the new file is older
+    Column("filenode_before", BigInteger),
+    Column("filenode", BigInteger),
+    Column("bytes_before", BigInteger),
+    Column("bytes_after", BigInteger),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("erased_by", Text, nullable=False),
+    _moment("started", default=True),
+    _moment("finished"),
+)
+
+# What `prove` found, and what is left outside its reach; the reports read the newest.
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("plan_fingerprint", Text, nullable=False),
+    Column("verdict", Text, nullable=False),  # gone, found, unproved
+    Column("depth", Text, nullable=False),  # the deepest that was reached
+    Column("findings", JSONB, nullable=False),
+    Column("residue", JSONB, nullable=False),
+    _moment("finished", default=True),
+)
+
+# Salted hashes of addresses that the address table never had (a discarded column's), taken before
+# the drop: bytes found later are recognised by them. The others are recognised by the address table.
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("key_id", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key_id", "hash"),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from backfill.coverage.record import Kind, Record
+from backfill.coverage.record import FULL, Kind, Record
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
@@ -26,9 +26,11 @@ EVENT_COLUMNS = {
 def verdict(records: Sequence[Record]) -> str:
     """The one sentence on top."""
     open_tables = [record.table for record in records if not record.covered]
-    if not open_tables:
-        return "Covered: every row with a raw address is linked to the right one, and every hash is right."
-    return f"Not covered: {', '.join(open_tables)}."
+    if open_tables:
+        return f"Not covered: {', '.join(open_tables)}."
+    if any(record.method != FULL for record in records):
+        return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
+    return "Covered: every row with a raw address is linked to the right one, and every hash is right."
 
 
 def _events_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
@@ -53,22 +55,35 @@ def _rest_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
     return ["table", "found", ""], body
 
 
-def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
-    """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
-    style = "github" if markdown else "simple"
-    parts = [f"# Coverage\n\n**{verdict(records)}**" if markdown else ""]
-    for header, body in (_events_table(records), _rest_table(records)):
-        parts.append(tabulate(body, header, tablefmt=style, intfmt=","))
+def tables_as_text(records: Sequence[Record], style: str) -> str:
+    """The counts, and the quarantine by reason."""
+    parts = [
+        tabulate(body, header, tablefmt=style, intfmt=",")
+        for header, body in (_events_table(records), _rest_table(records))
+    ]
     reasons = [
         [record.table, reason, number] for record in records for reason, number in record.quarantined.items()
     ]
     if reasons:
         parts.append(tabulate(reasons, ["quarantine", "reason", "rows"], tablefmt=style, intfmt=","))
+    return "\n\n".join(parts)
+
+
+def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
+    """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
+    style = "github" if markdown else "simple"
+    parts = [f"# Coverage\n\n**{verdict(records)}**" if markdown else ""]
+    parts.append(tables_as_text(records, style))
     todo = [f"{record.table}: {reason}" for record in records for reason in record.reasons]
     if todo:
         parts.append(
             ("## What remains\n\n" if markdown else "What remains:\n")
             + "\n".join(f"- {line}" for line in todo)
+        )
+    notes = [f"{record.table}: {note}" for record in records for note in record.notes]
+    if notes:
+        parts.append(
+            ("## Notes\n\n" if markdown else "To know:\n") + "\n".join(f"- {line}" for line in notes)
         )
     if not markdown:
         parts.append(verdict(records))
@@ -93,6 +108,10 @@ def as_json(records: Sequence[Record]) -> dict[str, Any]:
                 "newest_raw": record.newest_raw,
                 "wrong_keys": list(record.wrong_keys),
                 "proved": record.proved.isoformat() if record.proved else None,
+                "method": record.method,
+                "notes": list(record.notes),
+                "since_run": record.since_run,
+                "geo_builds": {build: dict(found) for build, found in record.builds.items()},
             }
             for record in records
         ],

@@ -19,8 +19,6 @@ from tests.databases import Databases, connect, query
 from tests.demo_template import canonical_dump, environment, fill_demo
 from tests.operator import Operator, ended
 
-pytestmark = pytest.mark.xdist_group("kills")  # one large template is enough
-
 EVENTS = 12_000
 RUN = ("run", "--quiet", "--workers", "2", "--batch-blocks", "8")
 PATIENCE = 120.0

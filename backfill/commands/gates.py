@@ -1,0 +1,159 @@
+"""``backfill gates``, ``repair``, ``seal`` and ``unseal``: what keeps a gate shut, and what opens it."""
+
+import json
+
+import click
+from tabulate import tabulate
+
+from backfill.commands import session as sessions
+from backfill.commands.session import Session, weak_salt_option
+from backfill.coverage.addresses import AddressProof
+from backfill.coverage.events import EventProof
+from backfill.coverage.repair import HashRepair, LinkRepair, Repair
+from backfill.database.inspection import require_fit_to_verify
+from backfill.errors import SettingInvalid, UnknownJob
+from backfill.gates.gate import Gate
+from backfill.gates.survey import Stage, checklist, survey
+from backfill.jobs import seal as seals
+from backfill.ledger import keys
+from backfill.runner import run_lock
+
+MARKS = {"done": "done", "open": "open", "shut": "SHUT"}
+
+
+@click.command("gates")
+@click.option(
+    "--checklist", "steps", is_flag=True, help="What to deploy before which revision, for this plan."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--restore-point", help="As BACKFILL_RESTORE_POINT.")
+@click.pass_context
+def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> None:
+    """Every revision's conditions, with their evidence; touches nothing. Exit 1 when one is shut."""
+    session = sessions.of(context)
+    settings = session.settings
+    if restore_point:
+        settings = settings.model_copy(update={"restore_point": restore_point})
+    if steps:
+        _show_checklist(Gate.of(settings, session.plan, None), form)
+        return
+    session.require_ledger("backfill verify")
+    with session.engine.connect() as connection:
+        require_fit_to_verify(connection, session.plan, settings.ledger_schema)
+        connection.rollback()
+        stages = survey(connection, Gate.of(settings, session.plan, connection))
+    if form == "json":
+        click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))
+    else:
+        click.echo(as_text(stages))
+    if any(stage.state == "shut" for stage in stages):
+        context.exit(1)
+
+
+def _as_json(stage: Stage) -> dict[str, object]:
+    return {
+        "change": stage.change,
+        "revision": stage.revision,
+        "state": stage.state,
+        "conditions": [vars(answer) for answer in stage.answers],
+    }
+
+
+def as_text(stages: list[Stage]) -> str:
+    """A line a change, below it what does not hold; the mends once, at the end."""
+    lines, mends = [], list[str]()
+    for stage in stages:
+        named = f"  ({stage.revision})" if stage.revision else ""
+        lines.append(f"{MARKS[stage.state]:<5} {stage.change}{named}")
+        for answer in stage.answers:
+            lines.append(f"        {'+' if answer.holds else '-'} {answer.name}: {answer.evidence}")
+            if not answer.holds and answer.mend not in mends:
+                mends.append(answer.mend)
+    if mends:
+        lines += ["", "What opens them:", *(f"- {mend}" for mend in mends)]
+    return "\n".join(lines)
+
+
+def _show_checklist(gate: Gate, form: str) -> None:
+    steps = checklist(gate)
+    if form == "json":
+        click.echo(json.dumps([{"who": who, "what": what} for who, what in steps], indent=2))
+    else:
+        body = [[number, who, what] for number, (who, what) in enumerate(steps, 1)]
+        click.echo(tabulate(body, ["", "who", "what"], tablefmt="simple"))
+
+
+@click.command("repair")
+@click.argument("table")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Repair]),
+    required=True,
+    help="link: rows linked to another address; sentinel: addresses linked to the one that stands for none; "
+    "hash: stored hashes that are not the formula's (of the address table).",
+)
+@click.option(
+    "--count", type=click.IntRange(0), required=True, help="How many you mean; the exact count confirms."
+)
+@weak_salt_option
+@click.pass_context
+def repair_command(context: click.Context, table: str, kind: str, count: int, allow_weak_salt: bool) -> None:
+    """Mend what verify counted wrong, on record, by exact count."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger("backfill verify")
+    addresses = session.plan.addresses
+    if (table == addresses.name) != (kind == Repair.HASH):
+        raise SettingInvalid(
+            setting="--kind", problem=f"hash is for {addresses.name}, link and sentinel are for event tables"
+        )
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, session.salt)
+    hasher = session.salt.hasher(session.plan.hash.scheme)
+    schema = session.settings.ledger_schema
+    mender: HashRepair | LinkRepair
+    if kind == Repair.HASH:
+        mender = HashRepair(session.engine, AddressProof(schema, addresses, hasher, 0))
+    else:
+        proof = EventProof(schema, addresses, session.plan.job(table), session.geo, 0, None)
+        mender = LinkRepair(session.engine, proof, Repair(kind), hasher)
+    with run_lock(session.engine, schema):
+        mended = mender.repair(count)
+    click.echo(f"{mended:,} rows of {table} mended ({kind}). Next: `backfill verify`.")
+
+
+@click.command("seal")
+@click.argument("table")
+@click.pass_context
+def seal_command(context: click.Context, table: str) -> None:
+    """Discard raw values in new rows of TABLE from now on. They are never linked: a decision, on record."""
+    session = _with_table(context, table)
+    if seals.seal(session.engine, session.settings.ledger_schema, session.plan, table, click.echo):
+        click.echo(
+            f"{table} is sealed: raw values in new rows are discarded and counted. `backfill unseal {table}`"
+        )
+    else:
+        click.echo(f"{table} was sealed already.")
+
+
+@click.command("unseal")
+@click.argument("table")
+@click.pass_context
+def unseal_command(context: click.Context, table: str) -> None:
+    """Remove the seal of TABLE."""
+    session = _with_table(context, table)
+    number = seals.unseal(session.engine, session.settings.ledger_schema, session.plan, table, click.echo)
+    click.echo(f"{table} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
+
+
+def _with_table(context: click.Context, table: str) -> Session:
+    session = sessions.of(context)
+    part, column = seals.sealed_column(session.plan, table)
+    session.expand()
+    with session.engine.connect() as connection:
+        if not seals.can_be_sealed(connection, part, column):
+            raise UnknownJob(
+                job=f"{table} with a column {column} that could be sealed",
+                known=", ".join(job.name for job in session.plan.jobs),
+            )
+    return session

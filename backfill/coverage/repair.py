@@ -1,0 +1,220 @@
+"""Repair: what live traffic left wrong is mended on record, by exact count.
+
+The judge is the verifier: exactly what it counts is changed, and the count given must be the one
+found. The decision is on record before the first row changes; a repeat finds the rest.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.addresses import Reason, canonicalise
+from backfill.coverage.addresses import ROWS, AddressProof
+from backfill.coverage.events import EventProof
+from backfill.coverage.judgement import HASH_RIGHT, HASH_WRONG, MISFILED, WRONG, hash_state
+from backfill.database.engine import copy_in, execute, rows
+from backfill.database.heap import Range, heap_of, ranges
+from backfill.database.inspection import has_column, key_type
+from backfill.database.names import table
+from backfill.errors import SchemaUnfit, WrongCount
+from backfill.ledger import decisions
+from backfill.plan import Addresses, Job
+
+BLOCKS = 5_000
+MEND = sql.Identifier("backfill_mend")
+
+
+class Repair(StrEnum):
+    """What is to be mended."""
+
+    LINK = "link"  # a row linked to another address than its text spells
+    SENTINEL = "sentinel"  # a row whose text is an address, linked to the one that stands for none
+    HASH = "hash"  # a stored hash that is not the formula's
+
+
+STATE = {Repair.LINK: WRONG, Repair.SENTINEL: MISFILED}
+
+# The right address row may not be there yet. Geo is left to the next run.
+ADD = sql.SQL("""
+    insert into {addresses} ({address}, {hash})
+    select distinct mend.address::inet, mend.hash from {mend} as mend
+     where not exists (select from {addresses} as known
+                        where known.{address} = mend.address::inet or known.{hash} = mend.hash)
+     order by 1                                           -- sorted: opposite orders deadlock
+    on conflict do nothing
+""")
+# Where only an odd spelling of the address has a row, that one carries the hash.
+RELINK = sql.SQL("""
+    update {table} as event
+       set {link} = coalesce(
+               (select known.{address_key} from {addresses} as known where known.{address} = mend.address::inet),
+               (select known.{address_key} from {addresses} as known where known.{hash} = mend.hash))
+      from {mend} as mend
+     where event.{key} = mend.key::{key_type}
+       and event.{raw} = mend.raw                         -- not one that changed since it was judged
+""")
+
+# First away from all, since two rows may have each other's hash and the column is unique.
+CLEAR_HASH = sql.SQL("""
+    update {addresses} as known set {hash} = null from {mend} as mend
+     where known.{key} = mend.key::{key_type} and known.{hash} = mend.raw
+""")
+SET_HASH = sql.SQL("""
+    update {addresses} as known set {hash} = mend.hash from {mend} as mend
+     where known.{key} = mend.key::{key_type} and known.{hash} is null
+       and not exists (select from {addresses} as other where other.{hash} = mend.hash)
+""")
+
+
+@dataclass(frozen=True)
+class LinkRepair:
+    """Mends the links of one event table."""
+
+    engine: Engine
+    proof: EventProof
+    kind: Repair
+    hasher: Callable[[str], str]
+
+    @property
+    def job(self) -> Job:
+        """The table."""
+        return self.proof.job
+
+    def repair(self, count: int) -> int:
+        """Mend all such rows; returns how many. Raises ``WrongCount``."""
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.job, self.job.raw):
+                raise SchemaUnfit(
+                    problem=f"{self.job.name}.{self.job.raw} is gone: nothing says what is right."
+                )
+            spans = list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
+        found = sum(len(self._amiss(span)) for span in spans)
+        _require_count(self.job.name, self.kind, count, found)
+        if not found:
+            return 0
+        with self.engine.begin() as connection:
+            decisions.record(connection, "repair", self.job.name, count, what=self.kind.value)
+        return sum(self._repair(span) for span in spans)
+
+    def _amiss(self, span: Range) -> list[tuple[str, str]]:
+        with self.engine.begin() as connection:
+            return [
+                (key, raw)
+                for key, raw, state in self.proof.amiss(connection, span)
+                if state == STATE[self.kind]
+            ]
+
+    def _repair(self, span: Range) -> int:
+        amiss = self._amiss(span)
+        if not amiss:
+            return 0
+        part = self.proof.addresses
+        with self.engine.begin() as connection:
+            names = {
+                "mend": MEND,
+                "table": table(self.job),
+                "key": sql.Identifier(self.job.key),
+                "raw": sql.Identifier(self.job.raw),
+                "link": sql.Identifier(self.job.link),
+                "key_type": sql.SQL(key_type(connection, self.job)),
+                "addresses": table(part),
+                "address": sql.Identifier(part.address),
+                "address_key": sql.Identifier(part.key),
+                "hash": sql.Identifier(part.hash),
+            }
+            _stage(connection, ((key, raw, *self._right(raw)) for key, raw in amiss))
+            execute(connection, ADD.format(**names))
+            # A guarded table lets only this through.
+            execute(connection, sql.SQL("set local backfill.mending = 'on'"))
+            with execute(connection, RELINK.format(**names)) as cursor:
+                return cursor.rowcount
+
+    def _right(self, raw: str) -> tuple[str, str]:
+        address = canonicalise(raw)
+        if isinstance(address, Reason):
+            raise TypeError("only texts that are addresses are linked amiss")
+        return str(address), self.hasher(str(address))
+
+
+@dataclass(frozen=True)
+class HashRepair:
+    """Mends hashes in the address table."""
+
+    engine: Engine
+    proof: AddressProof
+
+    @property
+    def part(self) -> Addresses:
+        """The table."""
+        return self.proof.addresses
+
+    def repair(self, count: int) -> int:
+        """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.part, self.part.address):
+                raise SchemaUnfit(
+                    problem=f"{self.part.name}.{self.part.address} is gone: nothing says what is right."
+                )
+            spans = list(ranges(heap_of(connection, self.part).blocks, BLOCKS))
+        wrong = right = 0
+        for span in spans:
+            for _, state, *_ in self._judged(span):
+                wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
+        _require_count(self.part.name, Repair.HASH, count, wrong)
+        if wrong > right:  # then it is the salt, or the scheme, that is wrong
+            raise SchemaUnfit(
+                problem=f"{wrong:,} hashes of {self.part.name} are wrong and {right:,} right: that is not damage, "
+                "but another salt or scheme. `backfill calibrate` tells which."
+            )
+        if not wrong:
+            return 0
+        with self.engine.begin() as connection:
+            decisions.record(connection, "repair", self.part.name, count, what=Repair.HASH.value)
+        # All first, then all: the hash that is right for one row may stand in another range.
+        with self.engine.begin() as connection:
+            names = {
+                "mend": MEND,
+                "addresses": table(self.part),
+                "key": sql.Identifier(self.part.key),
+                "hash": sql.Identifier(self.part.hash),
+                "key_type": sql.SQL(key_type(connection, self.part)),
+            }
+            wrong_rows = (
+                (key, live, None, hashed)
+                for span in spans
+                for key, state, live, hashed in self._judged(span)
+                if state == HASH_WRONG
+            )
+            _stage(connection, wrong_rows)
+            execute(connection, CLEAR_HASH.format(**names))
+            with execute(connection, SET_HASH.format(**names)) as cursor:
+                return cursor.rowcount
+
+    def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
+        """Key, state, stored and rightful hash."""
+        with self.engine.begin() as connection:
+            found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.proof.names))
+        for key, host, masklen, live in found:
+            if host is not None:
+                state, _, address = hash_state(host, masklen, live, self.proof.hasher)
+                yield key, state, live, self.proof.hasher(address)
+
+
+def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str]]) -> None:
+    execute(
+        connection,
+        sql.SQL(
+            "create temporary table {} (key text, raw text, address text, hash text) on commit drop"
+        ).format(MEND),
+    )
+    copy_in(connection, MEND, ["key", "raw", "address", "hash"], records)
+
+
+def _require_count(name: str, kind: Repair, given: int, found: int) -> None:
+    if given != found:
+        raise WrongCount(
+            subject=f"Repair of {name} ({kind.value})", given=given, found=found, look="backfill verify"
+        )

@@ -1,0 +1,271 @@
+"""Disclosure: what a data request about one person would return from the database as it stands.
+
+Nine items, as the subpoenas that PyPI answered in 2023 put them. The questions are about PyPI's
+schema; what a table or column is called today, and whether it is still there, is looked up, so the
+same command answers before, between and after the migrations.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import rows
+from backfill.database.inspection import columns
+from backfill.database.names import table
+from backfill.errors import UnknownUser
+from backfill.plan import Plan, Table
+
+RAW, HASHED, GEO = "raw address", "hashed address", "geo"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows of one table that belong to an item; *of* is their condition, on ``row``."""
+
+    table: str
+    of: str
+    columns: tuple[str, ...] = ()  # none: all of them
+    via: str = ""  # how they are reached, where not by the person directly
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of the request."""
+
+    number: str
+    title: str
+    questions: tuple[Question, ...] = ()
+    remark: str = ""
+
+
+_USER = "row.id = %(user)s"
+_EVENTS = "row.source_id = %(user)s"
+_JOURNALS = "row.submitted_by = %(username)s"
+_LINKED = "row.{key} in (select event.{link} from {events} as event where event.source_id = %(user)s)"
+_CONNECTIONS = (
+    Question("user_events", _EVENTS, ("time", "ip_address_string", "additional", "ip_address_id")),
+    Question("journals", _JOURNALS, ("submitted_date", "submitted_from")),
+    Question("ip_addresses", _LINKED, via="user_events.ip_address_id"),
+)
+
+ITEMS = (
+    Item("1", "names", (Question("users", _USER, ("username", "name")),)),
+    Item(
+        "2",
+        "addresses, postal and email",
+        (Question("user_emails", "row.user_id = %(user)s", ("email",)),),
+        "no table holds postal addresses",
+    ),
+    Item("3a", "connection records: journal entries", (Question("journals", _JOURNALS),)),
+    Item("3b", "connection records: user events", (Question("user_events", _EVENTS),)),
+    Item("4", "session times and the network addresses used", _CONNECTIONS),
+    Item(
+        "5",
+        "length of service and type of services",
+        (Question("users", _USER, ("date_joined", "last_login")),),
+    ),
+    Item(
+        "6",
+        "telephone or instrument numbers, registration address included",
+        _CONNECTIONS,
+        "no table holds telephone numbers; the rest is a synopsis of the addresses in item 4",
+    ),
+    Item("7", "means of payment", (), "no table holds any"),
+    Item(
+        "8",
+        "packages uploaded, past and current",
+        (
+            Question("journals", _JOURNALS, ("name", "version", "action")),
+            Question(
+                "projects",
+                "row.name in (select name from {journals} where submitted_by = %(username)s)",
+                ("name",),
+                via="journals.name",
+            ),
+        ),
+    ),
+    Item("9", "download logs of those packages, with addresses", (), "none with addresses are kept"),
+)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one table holds for one item: rows, and rows with a value by column."""
+
+    table: str
+    rows: int
+    columns: dict[str, int]
+    holds: dict[str, str]  # column → raw address, hashed address, geo
+    via: str = ""
+    data: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One item, answered."""
+
+    number: str
+    title: str
+    remark: str
+    holdings: tuple[Holding, ...]
+
+
+def disclose(connection: Connection, plan: Plan, username: str, *, with_data: bool = False) -> list[Answered]:
+    """The nine items for that person. Raises ``UnknownUser``."""
+    people = Table(table="users")
+    if isinstance(columns(connection, people), str):
+        raise UnknownUser(username=username)
+    found = rows(
+        connection,
+        sql.SQL("select id, username::text from {} where username = %s").format(table(people)),
+        (username,),
+    )
+    if not found:
+        raise UnknownUser(username=username)
+    ((user, exact),) = found
+    who = {"user": user, "username": exact}
+    return [
+        Answered(
+            item.number,
+            item.title,
+            item.remark,
+            tuple(_holdings(connection, plan, item.questions, who, with_data=with_data)),
+        )
+        for item in ITEMS
+    ]
+
+
+def _holdings(
+    connection: Connection, plan: Plan, questions: Sequence[Question], who: dict[str, Any], *, with_data: bool
+) -> Iterator[Holding]:
+    for question in questions:
+        part = _part(plan, question.table)
+        known = columns(connection, part)
+        if isinstance(known, str):
+            continue
+        asked = [name for name in known if not question.columns or name in question.columns]
+        counted = [sql.SQL("count(row.{})").format(sql.Identifier(name)) for name in asked]
+        holds = _kinds(plan, question.table)
+        extra = next((job.extra for job in plan.jobs if job.name == question.table), None)
+        if extra in asked:  # geo inside the event's own JSON: a column of its own in the answer
+            counted.append(sql.SQL("count(row.{} -> 'geoip_info')").format(sql.Identifier(str(extra))))
+            asked.append(f"{extra}.geoip_info")
+            holds = holds | {f"{extra}.geoip_info": GEO}
+        where = _where(plan, question)
+        statement = sql.SQL("select count(*), {counts} from {table} as row where {where}").format(
+            counts=sql.SQL(", ").join(counted), table=table(part), where=where
+        )
+        ((number, *values),) = rows(connection, statement, who)
+        yield Holding(
+            table=question.table,
+            rows=number,
+            columns=dict(zip(asked, values, strict=True)),
+            holds={name: kind for name, kind in holds.items() if name in asked},
+            via=question.via,
+            data=_data(connection, part, asked, where, who) if with_data else [],
+        )
+
+
+def _data(
+    connection: Connection, part: Table, asked: Sequence[str], where: sql.Composable, who: dict[str, Any]
+) -> list[dict[str, Any]]:
+    names = [name for name in asked if "." not in name]
+    statement = sql.SQL("select {columns} from {table} as row where {where} order by 1").format(
+        columns=sql.SQL(", ").join(sql.SQL("row.{}").format(sql.Identifier(name)) for name in names),
+        table=table(part),
+        where=where,
+    )
+    return [dict(zip(names, row, strict=True)) for row in rows(connection, statement, who)]
+
+
+def _part(plan: Plan, name: str) -> Table:
+    """The plan's own table of that name, or one of the application's."""
+    return next(
+        (part for part in (*plan.jobs, plan.addresses, *plan.discard) if part.name == name), Table(table=name)
+    )
+
+
+def _where(plan: Plan, question: Question) -> sql.Composed:
+    events = next((job for job in plan.jobs if job.name == "user_events"), None)
+    return sql.SQL(question.of).format(
+        key=sql.Identifier(plan.addresses.key),
+        link=sql.Identifier(events.link if events else "ip_address_id"),
+        events=table(events or Table(table="user_events")),
+        journals=table(Table(table="journals")),
+    )
+
+
+def _kinds(plan: Plan, name: str) -> dict[str, str]:
+    """Which columns of that table hold an address, in which form."""
+    if name == plan.addresses.name:
+        part = plan.addresses
+        return {part.address: RAW, part.hash: HASHED, part.geo: GEO}
+    return {job.raw: RAW for job in plan.jobs if job.name == name} | {
+        discard.column: RAW for discard in plan.discard if discard.name == name
+    }
+
+
+def as_json(username: str, answers: Sequence[Answered], *, with_data: bool = False) -> dict[str, Any]:
+    """Plain data; counts and column names, and the rows themselves only *with_data*."""
+    return {
+        "version": 1,
+        "username": username,
+        "items": [
+            {
+                "item": one.number,
+                "title": one.title,
+                "remark": one.remark,
+                "holdings": [
+                    {
+                        "table": held.table,
+                        "via": held.via,
+                        "rows": held.rows,
+                        "columns": held.columns,
+                        "holds": held.holds,
+                        **({"data": held.data} if with_data else {}),
+                    }
+                    for held in one.holdings
+                ],
+            }
+            for one in answers
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column whose answer changed between two disclosures."""
+
+    item: str
+    column: str
+    kind: str  # raw address, hashed address, geo, or empty
+    before: int | None  # none: the column was not there
+    after: int | None
+
+
+def compare(before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+    """What the second request returns otherwise than the first, by item and column."""
+    first, second = _flat(before), _flat(after)
+    return [
+        Difference(
+            item,
+            column,
+            (first.get((item, column)) or second[item, column])[1],
+            first[item, column][0] if (item, column) in first else None,
+            second[item, column][0] if (item, column) in second else None,
+        )
+        for item, column in dict.fromkeys([*first, *second])
+        if first.get((item, column)) != second.get((item, column))
+    ]
+
+
+def _flat(disclosed: dict[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
+    return {
+        (item["item"], f"{held['table']}.{column}"): (number, held["holds"].get(column, ""))
+        for item in disclosed["items"]
+        for held in item["holdings"]
+        for column, number in held["columns"].items()
+    }

@@ -1,0 +1,168 @@
+"""Gate: what a condition is, what it needs to know, and how a change is refused.
+
+Conditions are SQL because the same text serves three times: asked before a change, asked by
+``backfill gates``, and carried by an offline script as a ``DO`` block that raises, so that pasting
+it into psql is no way round.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any, Self
+
+from alembic.util import CommandError
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from alembic import context, op
+from backfill.database.demo_mark import is_demo
+from backfill.database.engine import rows
+from backfill.database.identity import IDENTITY, identity_expression
+from backfill.errors import BackfillError, SchemaUnfit
+from backfill.gates.script import emit, ident, literal, offline
+from backfill.ledger.coverage import DIGEST
+from backfill.plan import Plan, load_plan
+from backfill.settings import OBSERVE_SECONDS, Settings
+
+
+class GateClosed(BackfillError, CommandError):
+    """Refused: {change}. What does not hold:
+    {conditions}. Nothing of this revision was done."""
+
+
+class ChainUnfit(SchemaUnfit, CommandError):
+    """{problem}"""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds or not, and why. ``holds`` and ``evidence`` are SQL expressions, boolean and text."""
+
+    name: str
+    holds: str
+    evidence: str
+    mend: str
+    held: str = ""  # said instead of the evidence where it holds
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What conditions need to know: plan, ledger, and what the operator named."""
+
+    plan: Plan
+    fingerprint: str
+    schema: str
+    restore_point: str | None
+    observe: float
+    lock_timeout_ms: int
+    identity: str = IDENTITY  # as an SQL expression
+
+    @classmethod
+    def of(cls, settings: Settings, plan: Plan, connection: Connection | None) -> Self:
+        """From settings; *connection* is ``None`` where a script is being written."""
+        gate = cls(
+            plan=plan,
+            fingerprint=plan.fingerprint(settings.key_id),
+            schema=settings.ledger_schema,
+            restore_point=settings.restore_point,
+            observe=OBSERVE_SECONDS if settings.observe is None else settings.observe,
+            lock_timeout_ms=settings.lock_timeout_ms,
+        )
+        if connection is None:
+            return gate
+        if settings.observe is None and is_demo(connection):
+            gate = replace(gate, observe=0.0)
+        return replace(gate, identity=identity_expression(connection))
+
+    @classmethod
+    def open(cls) -> Self:
+        """From the environment and alembic's ``-x restore_point=NAME``, in whatever chain we are."""
+        named = context.get_x_argument(as_dictionary=True)
+        settings = Settings.load(restore_point=named.get("restore_point"))
+        gate = cls.of(settings, load_plan(settings.plan), None if offline() else op.get_bind())
+        if offline() and op.get_context().version_table_schema != settings.ledger_schema:
+            _require_predecessor()  # in our own chain env.py sees to it
+        return gate
+
+    def ledger(self, name: str) -> str:
+        """A table of the ledger."""
+        return ident(self.schema, name)
+
+    def latest(self, name: str, columns: str) -> str:
+        """A sub-select of *columns* from the newest full record of that table under this plan."""
+        return (
+            f"(select {columns} from {self.ledger('coverage')} as proof"
+            f" where proof.table_name = {literal(name)} and proof.method = 'full'"
+            f" and proof.plan_fingerprint = {literal(self.fingerprint)} order by proof.id desc limit 1)"
+        )
+
+    @property
+    def altered(self) -> str:
+        """Whether a record is not as it was entered."""
+        return f"(proof.digest is distinct from {DIGEST.format('proof.')})"
+
+    @property
+    def foreign(self) -> str:
+        """Whether a record is about another database."""
+        return f"(proof.database is distinct from {self.identity})"
+
+
+def ask(connection: Connection, condition: Condition) -> tuple[bool, str]:
+    """Whether it holds, and its evidence."""
+    statement = sql.SQL(f"select {condition.holds}, {condition.evidence}".replace("%", "%%"))
+    ((holds, evidence),) = rows(connection, statement, ())
+    return bool(holds), condition.held if holds and condition.held else str(evidence)
+
+
+def require(gate: Gate, change: str, conditions: Sequence[Condition]) -> None:
+    """Refuse *change* unless all hold. Raises ``GateClosed``; offline, the script does."""
+    if offline():
+        for condition in conditions:
+            text = f"backfill refuses: {change}: {condition.name}"
+            emit(
+                f"do $gate$ begin if not ({condition.holds}) then raise exception using"
+                f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)};"
+                f" end if; end $gate$"
+            )
+        return
+    failing = []
+    for condition in conditions:
+        holds, evidence = ask(op.get_bind(), condition)
+        if not holds:
+            failing.append(f"{condition.name}: {evidence}; mend: {condition.mend}")
+    if failing:
+        raise GateClosed(change=change, conditions=" · ".join(failing))
+
+
+def _require_predecessor() -> None:
+    """In a script: the version table stands where this revision begins.
+
+    Alembic looks when it runs a chain; a script is pasted by somebody, twice perhaps, or in parts.
+    """
+    found = _revision(sys._getframe())
+    if found is None:
+        return
+    begins_at, ours = found
+    where = op.get_context()
+    names = [name for name in (where.version_table_schema, where.version_table) if name]
+    emit(
+        f"do $gate$ begin if not exists (select from {ident(*names)} where version_num = {literal(begins_at)}) then"
+        f" raise exception using message = {literal(f'backfill refuses: revision {ours} begins at {begins_at}, and the database stands elsewhere')},"
+        f" hint = 'Run the script once, in its order, on the database that it was written for.'; end if; end $gate$"
+    )
+
+
+def _revision(frame: FrameType | None) -> tuple[str, str] | None:
+    """Where the revision that called us begins, and its own id; found in its module, in any chain."""
+    while frame is not None:
+        known: dict[str, Any] = frame.f_globals
+        ours, before = known.get("revision"), known.get("down_revision")
+        if (
+            isinstance(ours, str)
+            and isinstance(before, str)
+            and frame.f_code.co_name in {"upgrade", "downgrade"}
+        ):
+            return (before, ours) if frame.f_code.co_name == "upgrade" else (ours, ours)
+        frame = frame.f_back
+    return None

@@ -1,0 +1,75 @@
+"""Lock: a strong lock asked for a fraction of a second at a time, and who stands in its way.
+
+A waiting ACCESS EXCLUSIVE lock queues every reader and writer behind it. So: wait at most
+``BACKFILL_LOCK_TIMEOUT_MS``, give way, try again a jittered moment later. A savepoint gives back
+what was waited for, whatever chain we are in; ``env.py`` begins the revision again after that.
+"""
+
+import random
+import time
+
+import psycopg2
+from psycopg2 import errorcodes, sql
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from alembic import op
+from backfill.database.engine import execute, rows, sqlstate_of
+from backfill.gates.gate import Gate
+from backfill.gates.script import emit, offline, regclass, table, tell
+from backfill.plan import Table
+
+ATTEMPTS = 20
+LONGEST_PAUSE = 5.0  # seconds; the pauses of all attempts come to about a minute
+
+IN_THE_WAY = """
+    select distinct activity.pid, coalesce(activity.application_name, ''), coalesce(activity.usename, ''),
+           coalesce(activity.state, ''), extract(epoch from clock_timestamp() - activity.xact_start)::bigint
+      from pg_locks as held join pg_stat_activity as activity using (pid)
+     where held.relation = {table} and held.granted and held.pid <> pg_backend_pid()
+     order by 5 desc nulls last limit 3
+"""
+
+
+def timeout(gate: Gate) -> None:
+    """Wait no longer than this for locks, in this revision. A plain SET would leak into the next."""
+    emit(f"set local lock_timeout = '{gate.lock_timeout_ms}ms'")
+
+
+def lock(gate: Gate, part: Table) -> None:
+    """Take ACCESS EXCLUSIVE on that table, patiently. Raises what the driver raises for 55P03."""
+    timeout(gate)
+    statement = f"lock table {table(part)} in access exclusive mode"
+    if offline():
+        emit(statement)
+        return
+    connection = op.get_bind()
+    for attempt in range(1, ATTEMPTS + 1):
+        execute(connection, sql.SQL("savepoint backfill_lock"))
+        try:
+            execute(connection, sql.SQL(statement))
+        except (DBAPIError, psycopg2.Error) as error:
+            if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE:
+                raise
+            execute(connection, sql.SQL("rollback to savepoint backfill_lock"))
+            tell(
+                f"{part.name} is busy; trying again ({attempt} of {ATTEMPTS}). In the way: "
+                f"{in_the_way(connection, part)}. Nothing is held meanwhile."
+            )
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0.1, min(LONGEST_PAUSE, 0.2 * 1.4**attempt)))  # noqa: S311 (no secret)
+        else:
+            execute(connection, sql.SQL("release savepoint backfill_lock"))
+            return
+
+
+def in_the_way(connection: Connection, part: Table) -> str:
+    """The sessions that hold a lock on that table, oldest transaction first; never what they run."""
+    statement = IN_THE_WAY.format(table=regclass(part))
+    found = [
+        f"session {pid} ({name or 'unnamed'}, {user}, {state or 'state hidden'}"
+        + (f", in its transaction for {seconds} s)" if seconds is not None else ")")
+        for pid, name, user, state, seconds in rows(connection, sql.SQL(statement))
+    ]
+    return "; ".join(found) or "it has just gone"

@@ -1,0 +1,63 @@
+"""Requirements: which conditions each change of the chain asks; the changes and ``backfill gates`` share them."""
+
+from backfill.gates import conditions
+from backfill.gates.gate import Condition, Gate
+from backfill.plan import Discard, Job
+
+
+def discard(gate: Gate, part: Discard) -> list[Condition]:
+    """Before a column goes that is kept in no form."""
+    return [conditions.restore_point(gate), conditions.unwritten(gate, part, part.column, part.time)]
+
+
+def coverage(gate: Gate, job: Job) -> list[Condition]:
+    """Before the database itself is to keep a table covered, and again before the drop."""
+    return [
+        conditions.proved(gate, job),
+        conditions.settled(gate, job),
+        conditions.settled(gate, gate.plan.addresses),
+        conditions.unwritten(gate, job, job.raw, job.time),
+        conditions.links(gate, job),
+    ]
+
+
+def validation(gate: Gate, job: Job) -> list[Condition]:
+    """Before PostgreSQL checks every row."""
+    return [conditions.guarded(job), conditions.covered(job)]
+
+
+def drop(gate: Gate, job: Job) -> list[Condition]:
+    """Before a raw column goes."""
+    return [
+        conditions.restore_point(gate),
+        *coverage(gate, job),
+        conditions.guarded(job),
+        conditions.validated(job),
+    ]
+
+
+def under_lock(gate: Gate, job: Job) -> list[Condition]:
+    """What is asked again under the lock: a look at the catalog and the ledger, no scan."""
+    return [
+        conditions.proved(gate, job),
+        conditions.settled(gate, job),
+        conditions.guarded(job),
+        conditions.validated(job),
+    ]
+
+
+def address_optional(gate: Gate) -> list[Condition]:
+    """Before addresses may be written by their hash alone."""
+    part = gate.plan.addresses
+    return [
+        conditions.restore_point(gate),
+        conditions.raw_columns_gone(gate),
+        conditions.proved(gate, part),
+        conditions.settled(gate, part),
+    ]
+
+
+def address_drop(gate: Gate) -> list[Condition]:
+    """Before the address itself goes."""
+    part = gate.plan.addresses
+    return [*address_optional(gate), conditions.unwritten(gate, part, part.address, None)]

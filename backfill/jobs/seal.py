@@ -1,0 +1,149 @@
+"""Seal: from now on, raw values in new rows are discarded, when the application's deploy is late.
+
+A recorded decision: those addresses are never linked. What is discarded is counted by a sequence,
+since a counter in a table would make every writer wait for the one before (and one that is rolled
+back counts too: the number is an upper bound). On a table with triggers of its own nothing else
+fires: ours is a BEFORE trigger and changes nothing but the row that is being written.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+import psycopg2
+from psycopg2 import errorcodes, sql
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import DBAPIError
+
+from backfill.database.engine import execute, sqlstate_of, value
+from backfill.database.inspection import has_column
+from backfill.database.names import regclass, table
+from backfill.database.sealing import quoted, seal_name, seal_removal
+from backfill.errors import NotSealed
+from backfill.ledger import decisions
+from backfill.ledger.tables import seals
+from backfill.plan import Discard, Job, Plan
+
+TRIGGER = "zy_backfill_seal"  # triggers fire in the order of their names: before our guard
+ATTEMPTS = 20
+LOCK_TIMEOUT = "300ms"  # CREATE TRIGGER waits for writers, and writers queue behind it
+
+CREATE = sql.SQL("""
+    create sequence {name};
+    -- As its owner: the application has no rights in our schema, and must not need any.
+    create function {name}() returns trigger language plpgsql security definer
+        set search_path = pg_catalog, pg_temp as $seal$
+    begin
+        if tg_op = 'INSERT' or new.{column} is distinct from old.{column} then
+            new.{column} := null;
+            perform nextval({sequence}::regclass);
+        end if;
+        return new;
+    end $seal$;
+    create trigger {trigger} before insert or update on {table}
+        for each row when (new.{column} is not null) execute function {name}()
+""")
+
+
+def sealed_column(plan: Plan, name: str) -> tuple[Job | Discard, str]:
+    """The table of that name and its raw column. Raises ``UnknownJob``."""
+    for discard in plan.discard:
+        if discard.name == name:
+            return discard, discard.column
+    job = plan.job(name)
+    return job, job.raw
+
+
+def can_be_sealed(connection: Connection, part: Job | Discard, column: str) -> bool:
+    """Whether the column is still there."""
+    return has_column(connection, part, column)
+
+
+def is_sealed(connection: Connection, part: Job | Discard) -> bool:
+    """Whether our trigger is there."""
+    statement = sql.SQL("select exists (select from pg_trigger where tgrelid = {} and tgname = %s)")
+    return bool(value(connection, statement.format(regclass(part)), (TRIGGER,)))
+
+
+def seal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str], None]) -> bool:
+    """Install the trigger; whether it was not there before."""
+    part, column = sealed_column(plan, name)
+    own = sql.Identifier(schema, seal_name(part))
+    statement = CREATE.format(
+        name=own,
+        sequence=sql.Literal(quoted(schema, seal_name(part))),
+        column=sql.Identifier(column),
+        table=table(part),
+        trigger=sql.Identifier(TRIGGER),
+    )
+
+    def install(connection: Connection) -> bool:
+        if is_sealed(connection, part):
+            return False
+        for leftover in seal_removal(schema, part):
+            execute(connection, sql.SQL(leftover))
+        connection.execute(seals.delete().where(seals.c.table_name == name))
+        execute(connection, statement)
+        decision = decisions.record(connection, "seal", name, 0, column=column)
+        connection.execute(seals.insert().values(table_name=name, column_name=column, decision_id=decision))
+        return True
+
+    return bool(_patiently(engine, name, install, tell))
+
+
+def unseal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str], None]) -> int:
+    """Remove the trigger; returns what it discarded. Raises ``NotSealed``."""
+    part, column = sealed_column(plan, name)
+
+    def remove(connection: Connection) -> int:
+        if not is_sealed(connection, part):
+            raise NotSealed(table=name)
+        number = discarded(connection, schema, part)
+        execute(connection, sql.SQL("drop trigger {} on {}").format(sql.Identifier(TRIGGER), table(part)))
+        for statement in seal_removal(schema, part):
+            execute(connection, sql.SQL(statement))
+        decisions.record(connection, "unseal", name, number, column=column)
+        connection.execute(seals.delete().where(seals.c.table_name == name))
+        return number
+
+    return _patiently(engine, name, remove, tell)
+
+
+def discarded(connection: Connection, schema: str, part: Job | Discard) -> int:
+    """Raw values that the seal of that table has discarded, rolled-back writes included."""
+    own = sql.Identifier(schema, seal_name(part))
+    exists = value(
+        connection, sql.SQL("select to_regclass(%s) is not null"), (quoted(schema, seal_name(part)),)
+    )
+    if not exists:
+        return 0
+    return int(
+        value(
+            connection, sql.SQL("select case when is_called then last_value else 0 end from {}").format(own)
+        )
+    )
+
+
+def counts(connection: Connection, schema: str, plan: Plan) -> dict[str, int]:
+    """Discarded values by sealed table."""
+    found = {}
+    for (name,) in connection.execute(select(seals.c.table_name).order_by(func.lower(seals.c.table_name))):
+        found[name] = discarded(connection, schema, sealed_column(plan, name)[0])
+    return found
+
+
+def _patiently(
+    engine: Engine, name: str, change: Callable[[Connection], int], tell: Callable[[str], None]
+) -> int:
+    """Run *change* in a transaction that waits for its lock a fraction of a second at a time."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with engine.begin() as connection:
+                execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+                return change(connection)
+        except (DBAPIError, psycopg2.Error) as error:
+            if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE or attempt == ATTEMPTS:
+                raise
+            tell(f"{name} is busy; trying again ({attempt} of {ATTEMPTS}). Nothing is held meanwhile.")
+            time.sleep(random.uniform(0.1, min(5.0, 0.2 * 1.4**attempt)))  # noqa: S311 (no secret)
+    raise AssertionError("the last attempt raises")

@@ -1,0 +1,129 @@
+"""Verifications: ranges read and what they held, so that an interrupted one goes on at its place."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from backfill.database.heap import Range
+from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications
+
+RESUME_HOURS = 24  # what was counted before that is too old to be part of a proof of today
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of one table that has not been read."""
+
+    table_name: str
+    range: Range
+
+
+def changes(connection: Connection) -> dict[str, Any]:
+    """What Backfill itself did last: after any of it, earlier counts say nothing."""
+    run = connection.execute(
+        select(func.max(runs.c.id), func.max(func.greatest(runs.c.heartbeat, runs.c.finished)))
+    ).one()
+    decision = connection.execute(select(func.max(decisions.c.id))).scalar()
+    return {"run": run[0], "run seen": run[1].isoformat() if run[1] else None, "decision": decision}
+
+
+def begin(connection: Connection, ground: Mapping[str, Any], transaction: str) -> tuple[int, str, bool]:
+    """Number and first transaction of a verification on that ground, and whether it is resumed."""
+    fresh = func.clock_timestamp() - verifications.c.started < func.make_interval(0, 0, 0, 0, RESUME_HOURS)
+    found = connection.execute(
+        select(verifications.c.id, verifications.c.first_transaction)
+        .where(verifications.c.status == "running", verifications.c.ground == dict(ground), fresh)
+        .order_by(verifications.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if found is not None:
+        return int(found.id), str(found.first_transaction), True
+    connection.execute(
+        update(verifications).where(verifications.c.status == "running").values(status="abandoned")
+    )
+    clear(connection)
+    number = connection.execute(
+        verifications.insert()
+        .values(ground=dict(ground), status="running", first_transaction=transaction)
+        .returning(verifications.c.id)
+    ).scalar_one()
+    return int(number), transaction, False
+
+
+def plan(connection: Connection, number: int, table_name: str, ranges: Iterable[Range]) -> None:
+    """Enter ranges to be read."""
+    found = [
+        {
+            "verification_id": number,
+            "table_name": table_name,
+            "first_block": span.first,
+            "last_block": span.last,
+        }
+        for span in ranges
+    ]
+    if found:
+        connection.execute(verification_ranges.insert(), found)
+
+
+def planned_to(connection: Connection, number: int, table_name: str) -> int | None:
+    """The block up to which that table's ranges reach; none where it has none."""
+    where = verification_ranges.c
+    return connection.execute(
+        select(func.max(where.last_block)).where(
+            where.verification_id == number, where.table_name == table_name
+        )
+    ).scalar()
+
+
+def unread(connection: Connection, number: int) -> list[Part]:
+    """Ranges that are still to be read, as they lie."""
+    where = verification_ranges.c
+    statement = (
+        select(where.table_name, where.first_block, where.last_block)
+        .where(where.verification_id == number, where.counts.is_(None))
+        .order_by(where.table_name, where.first_block)
+    )
+    return [Part(name, Range(first, last)) for name, first, last in connection.execute(statement)]
+
+
+def read(connection: Connection, number: int, part: Part, counts: Mapping[str, Any]) -> None:
+    """Record what a range held."""
+    where = verification_ranges.c
+    connection.execute(
+        update(verification_ranges)
+        .where(
+            where.verification_id == number,
+            where.table_name == part.table_name,
+            where.first_block == part.range.first,
+        )
+        .values(counts=dict(counts))
+    )
+
+
+def held(connection: Connection, number: int, table_name: str) -> list[dict[str, Any]]:
+    """What the ranges of that table held, in their order."""
+    where = verification_ranges.c
+    statement = (
+        select(where.counts)
+        .where(where.verification_id == number, where.table_name == table_name, where.counts.is_not(None))
+        .order_by(where.first_block)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def finish(connection: Connection, number: int, rows: int) -> None:
+    """It came to its end; its ranges and address keys are not needed any more."""
+    connection.execute(
+        update(verifications)
+        .where(verifications.c.id == number)
+        .values(status="done", finished=func.clock_timestamp(), rows=rows)
+    )
+    clear(connection)
+
+
+def clear(connection: Connection) -> None:
+    """Forget all ranges and address keys. One verification works at a time."""
+    connection.execute(verification_ranges.delete())
+    connection.execute(verification_addresses.delete())

@@ -1,0 +1,248 @@
+"""Collect: the document, from the ledger and a look at the tables."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Row, select
+
+from backfill import __version__
+from backfill.coverage.record import Kind, Record
+from backfill.database.engine import rows, value
+from backfill.database.heap import heap_of
+from backfill.database.identity import database_identity
+from backfill.database.names import table
+from backfill.errors import NoRun
+from backfill.gates.gate import Gate
+from backfill.gates.survey import survey
+from backfill.ledger import coverage, runs
+from backfill.ledger.tables import batches, decisions
+from backfill.plan import Plan, Table
+from backfill.report.coverage import verdict
+from backfill.report.document import Decision, Document, Geography, Phase, Place, RunStory
+from backfill.report.left import Scene, left
+
+CELL = 5  # degrees; 550 km at the equator
+FEWEST = 5  # events a cell or country needs to be shown
+LOOKED_AT = 1_000_000  # events read for the picture; more are sampled by block
+GONE = "Gone: every raw column was dropped, after a proof that its rows are linked to the right address and every hash is right."
+SLICES = 60  # points of the pace
+
+PLACES = sql.SQL("""
+    select floor((place.geo ->> 'latitude')::float / {cell})::int * {cell},
+           floor((place.geo ->> 'longitude')::float / {cell})::int * {cell},
+           place.geo ->> 'country_name', count(*), count(place.geo)
+      from (select case when jsonb_typeof(event.{extra} -> 'geoip_info') = 'object'
+                        then event.{extra} -> 'geoip_info' end as geo
+              from {table} as event {sample}) as place
+     group by 1, 2, 3
+""")
+
+
+def collect(connection: Connection, gate: Gate) -> Document:
+    """The report as of now. Raises ``NoRun`` where nothing was verified."""
+    plan = gate.plan
+    records = [_record(connection, gate, part) for part in (*plan.jobs, plan.addresses, *plan.discard)]
+    stages = survey(connection, gate)
+    story = _story(connection)
+    proved = all(record.covered for record in records)
+    scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
+    return Document(
+        made=datetime.now(UTC),
+        verdict=GONE if proved and not scene.stands() else verdict(records),
+        covered=proved,
+        records=records,
+        run=story,
+        geography=_geography(connection, plan),
+        left=left(scene),
+        stages=stages,
+        decisions=_decisions(connection),
+        provenance=_provenance(connection, gate, records),
+    )
+
+
+def _record(connection: Connection, gate: Gate, part: Table) -> Record:
+    row = coverage.latest(connection, part.name, gate.fingerprint)
+    if row is None:
+        raise NoRun(what=f"proof of {part.name}", command="backfill verify")
+    counts, detail = dict(row.counts), row.detail
+    proved = detail.get("proved")
+    notes = list(detail.get("notes", ()))
+    if not coverage.is_genuine(connection, row.id):
+        notes.append(
+            "the record was changed after it was entered, or is about another database: it opens no gate"
+        )
+    return Record(
+        table=row.table_name,
+        kind=Kind(row.kind),
+        covered=row.covered,
+        quarantined=counts.pop("quarantined by reason", {}),
+        counts={name: counts[name] for name in sorted(counts, key=_place)},
+        reasons=tuple(row.reasons),
+        raw_rows=row.raw_rows,
+        newest_raw=row.newest_raw,
+        wrong_keys=tuple(detail.get("wrong keys", ())),
+        proved=datetime.fromisoformat(proved) if proved else None,
+        method=row.method,
+        notes=tuple(notes),
+        since_run=detail.get("since run"),
+        builds=detail.get("builds", {}),
+        finished=row.finished,
+        detail=detail,
+    )
+
+
+def _place(name: str) -> tuple[int, str]:
+    """jsonb forgets the order; rows first, then what became of them."""
+    order = (
+        "rows",
+        "raw",
+        "right",
+        "hash right",
+        "hash wrong",
+        "hash missing",
+        "duplicates",
+        "merged",
+        "geo",
+    )
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _story(connection: Connection) -> RunStory | None:
+    try:
+        run = runs.latest(connection)
+    except NoRun:
+        return None
+    found = connection.execute(
+        select(batches)
+        .where(batches.c.run_id == run.id, batches.c.finished.is_not(None))
+        .order_by(batches.c.finished)
+    ).all()
+    spans = [(row, row.finished.timestamp() - row.seconds, row.finished.timestamp()) for row in found]
+    begin = min((start for _, start, _ in spans), default=run.created.timestamp())
+    end = max((stop for _, _, stop in spans), default=begin)
+    names = dict.fromkeys(_group(row) for row in found)
+    return RunStory(
+        number=run.id,
+        status=run.status.value,
+        began=run.created,
+        ended=run.finished,
+        jobs=run.identity.jobs,
+        phases=tuple(
+            Phase(
+                name,
+                min(start for row, start, _ in spans if _group(row) == name) - begin,
+                max(stop for row, _, stop in spans if _group(row) == name) - begin,
+                sum(row.written for row in found if _group(row) == name),
+            )
+            for name in names
+        ),
+        pace=_pace(spans, begin, end),
+        seconds=end - begin,
+        written=sum(row.written for row in found if "link" in row.phase),
+    )
+
+
+def _group(row: Row[tuple[object, ...]]) -> str:
+    phase = str(row.phase)
+    return "sweep" if phase.startswith("sweep") else phase
+
+
+def _pace(
+    spans: list[tuple[Row[tuple[object, ...]], float, float]], begin: float, end: float
+) -> tuple[tuple[float, int], ...]:
+    """Rows linked in each slice; a batch's rows are spread evenly over its time."""
+    if end <= begin:
+        return ()
+    width = (end - begin) / SLICES
+    edges = [begin + number * width for number in range(SLICES + 1)]
+    pace = []
+    for low, high in pairwise(edges):
+        rows_here = sum(
+            row.written * max(0.0, min(high, stop) - max(low, start)) / max(stop - start, 1e-6)
+            for row, start, stop in spans
+            if "link" in row.phase
+        )
+        pace.append((low - begin, round(rows_here)))
+    return tuple(pace)
+
+
+def _geography(connection: Connection, plan: Plan) -> Geography:
+    jobs = [job for job in plan.jobs if job.extra is not None]
+    estimate = sum(heap_of(connection, job).rows for job in jobs)
+    sample: sql.Composable = sql.SQL("")
+    if estimate > LOOKED_AT:
+        sample = sql.SQL("tablesample system ({})").format(sql.Literal(100 * LOOKED_AT / estimate))
+    places: dict[tuple[int, int], int] = {}
+    countries: dict[str, int] = {}
+    located = looked_at = 0
+    for job in jobs:
+        statement = PLACES.format(
+            extra=sql.Identifier(str(job.extra)), table=table(job), sample=sample, cell=sql.Literal(CELL)
+        )
+        for latitude, longitude, country, number, with_geo in rows(connection, statement):
+            looked_at, located = looked_at + number, located + with_geo
+            if latitude is not None and longitude is not None:
+                places[latitude, longitude] = places.get((latitude, longitude), 0) + number
+            if country is not None:
+                countries[country] = countries.get(country, 0) + number
+        connection.rollback()
+    return Geography(
+        places=tuple(Place(*cell, number) for cell, number in sorted(places.items()) if number >= FEWEST),
+        countries=tuple(
+            sorted(
+                ((name, number) for name, number in countries.items() if number >= FEWEST),
+                key=lambda one: -one[1],
+            )
+        ),
+        located=located,
+        looked_at=looked_at,
+        sampled=estimate > LOOKED_AT,
+    )
+
+
+def _decisions(connection: Connection) -> list[Decision]:
+    statement = select(decisions).order_by(decisions.c.id)
+    return [
+        Decision(row.kind, row.table_name, int(row._mapping["count"]), row.decided_by, row.decided)
+        for row in connection.execute(statement)
+    ]
+
+
+def _provenance(connection: Connection, gate: Gate, records: list[Record]) -> dict[str, str]:
+    proof = records[0]
+    key_id = next((run.identity.key_id for run in _latest(connection)), "none")
+    restore = gate.restore_point or _restore_point(connection)
+    return {
+        "plan": f"{gate.plan.name}, fingerprint {gate.fingerprint}",
+        "hash scheme": gate.plan.hash.scheme.value,
+        "key id": key_id,
+        "geo database": f"{proof.detail.get('geo type', 'unknown')}, built {str(proof.detail.get('geo build', ''))[:10]}"
+        " (events of all years get the geography of this build)",
+        "verified": f"{proof.method}, ended {proof.finished:%Y-%m-%d %H:%M:%S %Z}"
+        if proof.finished
+        else "never",
+        "tool": f"backfill {proof.detail.get('version', __version__)} verified, {__version__} wrote this report",
+        "server": f"PostgreSQL {value(connection, sql.SQL('show server_version'))}",
+        "database": f"{value(connection, sql.SQL('select current_database()'))} ({database_identity(connection)})",
+        "restore point": f"{restore} (on the operator's word: it cannot be checked from here)"
+        if restore
+        else "none named",
+    }
+
+
+def _latest(connection: Connection) -> list[runs.Run]:
+    try:
+        return [runs.latest(connection)]
+    except NoRun:
+        return []
+
+
+def _restore_point(connection: Connection) -> str | None:
+    statement = (
+        select(decisions.c.detail["restore point"].astext)
+        .where(decisions.c.kind == "drop")
+        .order_by(decisions.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).scalar()

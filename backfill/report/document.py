@@ -1,0 +1,88 @@
+"""Document: everything that a report says, as plain data; its faces only choose how."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from backfill.coverage.record import Record
+from backfill.gates.survey import Stage
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that remains to be done, and by whom."""
+
+    who: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of the last run, in seconds since its first batch began."""
+
+    name: str
+    start: float
+    end: float
+    rows: int  # written
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """The last run: when, how long, how much, and how fast at each time."""
+
+    number: int
+    status: str
+    began: datetime
+    ended: datetime | None
+    jobs: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    pace: tuple[tuple[float, int], ...]  # seconds since the beginning, rows written in that slice
+    seconds: float  # from the first batch to the last
+    written: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell of five by five degrees, by its south-west corner."""
+
+    latitude: int
+    longitude: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Geography:
+    """Where the events come from, coarse enough to point at nobody."""
+
+    places: tuple[Place, ...]
+    countries: tuple[tuple[str, int], ...]
+    located: int  # events with geo among those looked at
+    looked_at: int
+    sampled: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What somebody decided, on record."""
+
+    kind: str
+    table: str
+    count: int
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Document:
+    """One report."""
+
+    made: datetime
+    verdict: str
+    covered: bool
+    records: Sequence[Record]
+    run: RunStory | None
+    geography: Geography
+    left: Sequence[Left]
+    stages: Sequence[Stage]
+    decisions: Sequence[Decision]
+    provenance: Mapping[str, str]

@@ -1,0 +1,130 @@
+"""Faces of a document for a terminal, for Markdown and for machines; the fourth is ``html.py``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from backfill.gates.survey import Stage
+from backfill.report import coverage
+from backfill.report.document import Document
+
+SHOWN_COUNTRIES = 10
+
+
+def as_text(document: Document, *, markdown: bool = False) -> str:
+    """The document as Markdown, or for a terminal."""
+    style = "github" if markdown else "simple"
+
+    def section(title: str, body: str) -> str:
+        return f"## {title}\n\n{body}" if markdown else f"{title}\n{'-' * len(title)}\n{body}"
+
+    parts = [
+        f"# Raw addresses: report of {document.made:%Y-%m-%d %H:%M} UTC\n\n**{document.verdict}**"
+        if markdown
+        else document.verdict,
+        section("Coverage", coverage.tables_as_text(document.records, style)),
+        section("What is left, and who must act", _list([f"{one.who}: {one.what}" for one in document.left])),
+        section(
+            "Gates",
+            tabulate(_stages(document.stages), ["change", "state", "what does not hold"], tablefmt=style),
+        ),
+    ]
+    if document.run:
+        run = document.run
+        pace = f", {run.written / run.seconds:,.0f} rows a second" if run.seconds else ""
+        body = [
+            [phase.name, f"{phase.start:.1f}", f"{phase.end - phase.start:.1f}", phase.rows]
+            for phase in run.phases
+        ]
+        parts.append(
+            section(
+                f"Run {run.number}",
+                f"{run.status}, begun {run.began:%Y-%m-%d %H:%M:%S}, {run.seconds:,.1f} s of work, "
+                f"{run.written:,} rows linked or located{pace}\n\n"
+                + tabulate(
+                    body, ["phase", "began after (s)", "took (s)", "rows written"], tablefmt=style, intfmt=","
+                ),
+            )
+        )
+    geography = document.geography
+    if geography.countries:
+        body = [[name, number] for name, number in geography.countries[:SHOWN_COUNTRIES]]
+        looked = f"{geography.located:,} of {geography.looked_at:,} events looked at have geo"
+        looked += " (a sample)" if geography.sampled else ""
+        parts.append(
+            section(
+                "Where the events come from",
+                looked + "\n\n" + tabulate(body, ["country", "events"], tablefmt=style, intfmt=","),
+            )
+        )
+    if document.decisions:
+        body = [
+            [f"{one.at:%Y-%m-%d %H:%M}", one.kind, one.table, one.count, one.by] for one in document.decisions
+        ]
+        parts.append(
+            section(
+                "Decisions on record",
+                tabulate(body, ["when", "what", "table", "count", "by"], tablefmt=style, intfmt=","),
+            )
+        )
+    parts.append(
+        section("Provenance", _list([f"{name}: {what}" for name, what in document.provenance.items()]))
+    )
+    return "\n\n".join(parts)
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _stages(stages: Sequence[Stage]) -> list[list[str]]:
+    return [
+        [stage.change, stage.state, ", ".join(answer.name for answer in stage.answers if not answer.holds)]
+        for stage in stages
+    ]
+
+
+def as_json(document: Document) -> dict[str, Any]:
+    """The document as plain data; ``docs/report.schema.json`` describes it."""
+    run = document.run
+    return {
+        **coverage.as_json(document.records),
+        "made": document.made.isoformat(),
+        "left": [vars(one) for one in document.left],
+        "gates": [
+            {
+                "change": stage.change,
+                "revision": stage.revision,
+                "state": stage.state,
+                "conditions": [vars(answer) for answer in stage.answers],
+            }
+            for stage in document.stages
+        ],
+        "run": None
+        if run is None
+        else {
+            "number": run.number,
+            "status": run.status,
+            "began": run.began.isoformat(),
+            "ended": run.ended.isoformat() if run.ended else None,
+            "jobs": list(run.jobs),
+            "seconds": run.seconds,
+            "written": run.written,
+            "phases": [vars(phase) for phase in run.phases],
+        },
+        "geography": {
+            "looked_at": document.geography.looked_at,
+            "located": document.geography.located,
+            "sampled": document.geography.sampled,
+            "countries": [
+                {"country": name, "events": number} for name, number in document.geography.countries
+            ],
+            "places": [vars(place) for place in document.geography.places],
+        },
+        "decisions": [
+            {"kind": one.kind, "table": one.table, "count": one.count, "by": one.by, "at": one.at.isoformat()}
+            for one in document.decisions
+        ],
+        "provenance": dict(document.provenance),
+    }

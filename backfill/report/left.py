@@ -1,0 +1,137 @@
+"""What is left, and who must act. A new kind of remainder is one function and one line in ``SOURCES``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from backfill.coverage.record import Record
+from backfill.database.inspection import has_column
+from backfill.gates.survey import Stage
+from backfill.jobs import seal
+from backfill.ledger import proofs
+from backfill.plan import Plan, Table
+from backfill.report import residue
+from backfill.report.document import Left
+
+OPERATOR, APPLICATION, DBA, OFFICER = "operator", "application", "database administrator", "privacy officer"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a source may look at."""
+
+    connection: Connection
+    schema: str
+    plan: Plan
+    records: list[Record]
+    stages: list[Stage]
+    fingerprint: str
+
+    def stands(self) -> list[str]:
+        """Raw columns that are still there."""
+        plan = self.plan
+        columns: list[tuple[Table, str]] = [(job, job.raw) for job in plan.jobs] + [
+            (one, one.column) for one in plan.discard
+        ]
+        columns.append((plan.addresses, plan.addresses.address))
+        return [f"{part.name}.{name}" for part, name in columns if has_column(self.connection, part, name)]
+
+
+def uncovered(scene: Scene) -> list[Left]:
+    """What keeps a table from being covered."""
+    return [
+        Left(OPERATOR, f"{record.table}: {reason}") for record in scene.records for reason in record.reasons
+    ]
+
+
+def notes(scene: Scene) -> list[Left]:
+    """What the verification wants known."""
+    return [Left(APPLICATION, f"{record.table}: {note}") for record in scene.records for note in record.notes]
+
+
+def sealed(scene: Scene) -> list[Left]:
+    """Seals that still discard."""
+    return [
+        Left(
+            APPLICATION,
+            f"{name} is sealed ({number:,} raw values discarded so far): deploy the change that stops writing them",
+        )
+        for name, number in seal.counts(scene.connection, scene.schema, scene.plan).items()
+    ]
+
+
+def raw_columns(scene: Scene) -> list[Left]:
+    """Columns that still hold addresses."""
+    standing = scene.stands()
+    return (
+        [Left(OPERATOR, f"drop {', '.join(standing)}: `backfill gates`, then `make migrate`")]
+        if standing
+        else []
+    )
+
+
+def on_disk(scene: Scene) -> list[Left]:
+    """DROP COLUMN erases no byte; copies elsewhere erase nothing either. ``erased`` knows more, once it looked."""
+    if (
+        proofs.latest(scene.connection, scene.fingerprint) is not None
+        or len(scene.stands()) == len(scene.plan.jobs) + len(scene.plan.discard) + 1
+    ):
+        return []
+    return [
+        Left(
+            DBA,
+            "dropped columns keep their bytes in the table's file: `backfill erase`, then `backfill prove`",
+        ),
+        Left(
+            DBA,
+            "WAL, WAL archives, base backups, dumps and standbys keep theirs until they expire or replay the rewrite",
+        ),
+    ]
+
+
+def erased(scene: Scene) -> list[Left]:
+    """What the newest proof of erasure found, and what lies outside the reach of any command."""
+    proof = proofs.latest(scene.connection, scene.fingerprint)
+    if proof is None:
+        return []
+    found = [
+        Left(
+            OFFICER, f"{residue.VERDICTS[proof.verdict]} Depth {proof.depth}, {proof.finished:%Y-%m-%d %H:%M}"
+        )
+    ]
+    found += [
+        Left(DBA, f"{one['where']}: {one['what']} ({one['act']})")
+        for one in proof.findings
+        if one["state"] != "gone"
+    ]
+    return found + [
+        Left(one["who"], f"{one['name']}: {one['state']}; until {one['until']}") for one in proof.residue
+    ]
+
+
+def pseudonyms(scene: Scene) -> list[Left]:
+    """Said plainly, whatever the state."""
+    return [
+        Left(
+            OFFICER,
+            "a salted hash is a pseudonym: whoever has the salt can enumerate all IPv4 addresses in minutes. Destroying "
+            "the salt makes the hashes irreversible, and costs the correlation with new traffic, bans included",
+        )
+    ]
+
+
+SOURCES: tuple[Callable[[Scene], list[Left]], ...] = (
+    uncovered,
+    notes,
+    sealed,
+    raw_columns,
+    on_disk,
+    erased,
+    pseudonyms,
+)
+
+
+def left(scene: Scene) -> list[Left]:
+    """All of it, in the order of the sources."""
+    return [one for source in SOURCES for one in source(scene)]

@@ -1,0 +1,131 @@
+"""Pure: the numbers behind the report's pictures; the template only draws them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backfill.coverage.record import Kind, Record
+from backfill.report.document import Geography, RunStory
+
+MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
+NORTH = 80
+BAR = 100.0
+LEAST = 0.7  # percent of a bar: one wrong row of a million has to be seen
+PACE_WIDTH, PACE_HEIGHT = 720, 90
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a coverage bar."""
+
+    kind: str  # a class of the style sheet
+    label: str
+    number: int
+    start: float  # percent
+    width: float
+
+
+GOOD = {"right": "right", "settled": "settled", "unjudged": "unjudged"}
+BAD = {
+    "unlinked": "unlinked",
+    "wrong": "linked to another address",
+    "misfiled": "linked to the sentinel",
+    "rejected": "in the quarantine",
+}
+
+
+def coverage_bar(record: Record) -> list[Slice]:
+    """What becomes of a table's rows, as parts of 100 %."""
+    counts = record.counts
+    parts = [("none", "no address", counts.get("no address", 0))]
+    if record.kind is Kind.ADDRESSES:
+        parts = [
+            ("right", "hash right", counts.get("hash right", 0)),
+            ("settled", "merged", 0),
+            ("wrong", "hash wrong", counts.get("hash wrong", 0)),
+            ("unlinked", "hash missing", counts.get("hash missing", 0)),
+            ("rejected", "duplicates", counts.get("duplicates", 0)),
+        ]
+    else:
+        parts = [(name, label, counts.get(name, 0)) for name, label in (GOOD | BAD).items()] + parts
+    parts = [part for part in parts if part[2]]
+    total = sum(number for _, _, number in parts)
+    widths = [max(LEAST, BAR * number / total) for _, _, number in parts]
+    slices, start = [], 0.0
+    for (kind, label, number), width in zip(parts, widths, strict=True):
+        slices.append(Slice(kind, label, number, start, width * BAR / sum(widths)))
+        start += slices[-1].width
+    return slices
+
+
+def reasons(records: Sequence[Record]) -> list[str]:
+    """Reasons of all quarantines, the most frequent first."""
+    found = {reason for record in records for reason in record.quarantined}
+    return sorted(found, key=lambda reason: (-total(records, reason), reason))
+
+
+def total(records: Sequence[Record], reason: str) -> int:
+    """Rows in all quarantines for that reason."""
+    return sum(record.quarantined.get(reason, 0) for record in records)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A cell on the map."""
+
+    x: float
+    y: float
+    radius: float
+    events: int
+
+
+def dots(geography: Geography) -> list[Dot]:
+    """Circles whose area grows with the logarithm of the events: the busiest cell has thousands of times the least."""
+    most = max((place.events for place in geography.places), default=1)
+    found = []
+    for place in geography.places:
+        share = math.log1p(place.events) / math.log1p(most)
+        found.append(
+            Dot(
+                x=(place.longitude + 2.5 + 180) * MAP_WIDTH / 360,
+                y=(NORTH - place.latitude - 2.5) * MAP_WIDTH / 360,
+                radius=round(1.2 + 4.3 * share, 2),
+                events=place.events,
+            )
+        )
+    return found
+
+
+def country_bars(geography: Geography, shown: int = 12) -> list[tuple[str, int, float]]:
+    """Name, events and percent of the longest bar; the last one stands for all others."""
+    first = list(geography.countries[:shown])
+    rest = sum(number for _, number in geography.countries[shown:])
+    if rest:
+        first.append((f"{len(geography.countries) - shown} others", rest))
+    most = max((number for _, number in first), default=1)
+    return [(name, number, BAR * number / most) for name, number in first]
+
+
+def pace_line(story: RunStory) -> str:
+    """The ``points`` of an area under the rows written a slice."""
+    return _area([number for _, number in story.pace])
+
+
+def _area(values: Sequence[int]) -> str:
+    if len(values) < 2:
+        return ""
+    most = max(values) or 1
+    step = PACE_WIDTH / (len(values) - 1)
+    points = [
+        f"{number * step:.1f},{PACE_HEIGHT - PACE_HEIGHT * value / most:.1f}"
+        for number, value in enumerate(values)
+    ]
+    return " ".join([f"0,{PACE_HEIGHT}", *points, f"{PACE_WIDTH},{PACE_HEIGHT}"])
+
+
+def fastest(story: RunStory) -> float:
+    """Rows a second in the fastest slice."""
+    if len(story.pace) < 2:
+        return 0.0
+    width = story.pace[1][0] - story.pace[0][0]
+    return max(number for _, number in story.pace) / width if width else 0.0

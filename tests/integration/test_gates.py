@@ -1,0 +1,319 @@
+"""Gates under attack: what must not open one, what shows them, and what stands in their way."""
+
+import json
+import subprocess
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backfill.database.embedded.binaries import Binaries
+from tests.databases import Databases, connect, dsn, query
+from tests.demo_template import environment
+from tests.integration.test_damage import PLAIN, link_elsewhere, some, unlink, verified
+from tests.operator import Operator
+
+RAW = "ip_address_string"
+
+
+# Records
+
+
+def test_a_record_about_another_database_opens_nothing(
+    proved_run: Operator, databases: Databases, home: Path
+) -> None:
+    copy = databases.copy(proved_run.url)
+    try:
+        there = Operator(copy, environment(copy, home))
+        assert "proof of user_events: the record is about another database" in there.is_refused(
+            "0003a_user_events"
+        )
+        there.types("verify")
+        there.migrates("0003a_user_events")
+    finally:
+        databases.drop(copy)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "covered = true, reasons = '[]'",
+        "covered = true, reasons = '[]', raw_rows = raw_rows - 1",
+        'covered = true, detail = detail || \'{"other spellings": "0/0"}\'',
+    ],
+)
+def test_a_record_that_was_edited_by_hand_opens_nothing(proved_run: Operator, edit: str) -> None:
+    unlink(proved_run, some(proved_run, 1))
+    verified(proved_run)
+    query(proved_run.url, f"update backfill.coverage set {edit}")
+    refusal = proved_run.is_refused("0003a_user_events")
+    assert "proof of user_events: the record was changed after it was entered" in refusal
+
+
+def test_a_record_with_an_earlier_date_is_noticed(proved_run: Operator) -> None:
+    query(proved_run.url, "update backfill.coverage set finished = finished - interval '1 day'")
+    patient = proved_run.having(observe="3600")
+    asked = [c for stage in gates(patient) for c in stage["conditions"]]
+    proofs = [c for c in asked if c["name"].startswith("proof of")]
+    assert proofs
+    assert all("was changed after it was entered" in c["evidence"] for c in proofs)
+    assert not any(c["holds"] for c in asked if c["name"].startswith(("proof of", "writes to")))
+
+
+def test_a_sample_opens_nothing(settled_run: Operator) -> None:
+    said = settled_run.types("verify", "--sample", "50")
+    assert "with 95% confidence at most" in said.out
+    assert "no full verification" in settled_run.is_refused("0003a_user_events")
+
+
+# What changed after the verification
+
+
+def test_a_link_changed_after_the_verification_keeps_the_gate_shut(proved_run: Operator) -> None:
+    link_elsewhere(proved_run, some(proved_run, 1))
+    assert "links of user_events: a row with an address came" in proved_run.is_refused("0003a_user_events")
+
+
+def test_a_link_of_an_odd_spelling_changed_after_the_verification_is_noticed_too(
+    proved_run: Operator,
+) -> None:
+    url = proved_run.url
+    ((key,),) = query(
+        url,
+        f"""select e.id::text from user_events e join ip_addresses i on i.id = e.ip_address_id
+             where e.{RAW} <> host(i.ip_address) and e.{RAW} like '%%/32' limit 1""",
+    )
+    link_elsewhere(proved_run, [key])
+    assert "links of user_events" in proved_run.is_refused("0003a_user_events")
+
+
+def test_rows_that_go_after_the_verification_are_in_nobodys_way(proved_run: Operator) -> None:
+    proved_run.migrates("0003b_team_events")
+    url = proved_run.url
+    query(url, f"delete from user_events where id in {PLAIN.replace('%s', '5')}")
+    query(
+        url,
+        f"insert into user_events (source_id, tag) select source_id, 'new' from user_events, generate_series(1, 1100) limit 1100; update user_events set time = now() where tag = 'new' and {RAW} is null",
+    )
+    proved_run.migrates("0004_user_events")
+
+
+def test_a_row_inserted_under_the_guard_keeps_the_drop_from_happening(proved_run: Operator) -> None:
+    proved_run.migrates("0003b_team_events")
+    url = proved_run.url
+    query(
+        url,
+        f"""insert into user_events (source_id, tag, {RAW}, ip_address_id)
+            select source_id, 'late', {RAW}, ip_address_id from user_events where id in {PLAIN.replace("%s", "1")}""",
+    )
+    assert "writes to user_events.ip_address_string: it changed" in proved_run.is_refused()
+    assert query(url, f"select count({RAW}) > 0 from user_events") == [(True,)]
+
+
+# Tables that are not what the plan says
+
+
+def test_a_renamed_table_is_named(proved_run: Operator) -> None:
+    query(proved_run.url, "alter table user_events rename to renamed")
+    assert "Table user_events does not exist" in proved_run.is_refused("0003a_user_events")
+    said = proved_run.types("verify", expect=2)
+    assert "Table user_events does not exist" in said.err
+    assert "Table user_events does not exist" in proved_run.types("gates", expect=2).err
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ("create view public.odd as select * from user_events", "a view"),
+        ("create materialized view public.odd as select * from user_events", "a materialized view"),
+        (
+            "create table public.odd (like user_events) partition by hash (id)",
+            "a partitioned table",
+        ),
+        (
+            "create foreign data wrapper w; create server s foreign data wrapper w;"
+            " create foreign table public.odd (id uuid, ip_address_string text) server s",
+            "a foreign table",
+        ),
+    ],
+)
+def test_a_plan_that_names_something_else_than_a_table_is_told_so(
+    proved_run: Operator, tmp_path: Path, made: str, what: str
+) -> None:
+    query(proved_run.url, made)
+    plan = tmp_path / "plan.toml"
+    plan.write_text('name = "odd"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "odd"\n')
+    for words in (["run"], ["verify"], ["gates"]):
+        said = proved_run.having(plan=str(plan)).types(*words, expect=2)
+        assert f"odd is {what}, which is not supported" in said.err
+
+
+# Offline
+
+
+def psql(operator: Operator, script: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [Binaries.find().folder / "psql", "--no-psqlrc", "--quiet", dsn(operator.url)],
+        input=script,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+def script_of(operator: Operator, span: str) -> str:
+    said = operator.having(restore_point="before", observe="0").really_types(
+        "upgrade", span, "--sql", tool="alembic"
+    )
+    assert said.code == 0, said.err
+    return said.out
+
+
+def test_a_pasted_script_carries_its_gates_and_stops_at_the_first_refusal(proved_run: Operator) -> None:
+    url = proved_run.url
+    proved_run.migrates("0002_journals")
+    script = script_of(proved_run, "0002_journals:0004_team_events")
+    link_elsewhere(proved_run, some(proved_run, 1))
+    done = psql(proved_run, script)
+    assert done.returncode == 3
+    assert "backfill refuses: guard user_events: links of user_events" in done.stderr
+    assert query(url, "select version_num from backfill.alembic_version") == [("0002_journals",)]
+    assert query(url, f"select count({RAW}) > 0 from team_events") == [(True,)]
+    proved_run.types("repair", "user_events", "--kind", "link", "--count", 1)
+    proved_run.types("verify")
+    done = psql(proved_run, script)
+    assert done.returncode == 0, done.stderr
+    assert query(url, "select version_num from backfill.alembic_version") == [("0004_team_events",)]
+
+
+# Patience
+
+
+def test_a_busy_table_is_waited_for_and_the_session_in_the_way_is_named(proved_run: Operator) -> None:
+    proved_run.migrates("0001_expand")
+    busy, found = threading.Event(), threading.Event()
+    pids: list[int] = []
+
+    def hold() -> None:
+        with closing(connect(proved_run.url, autocommit=False)) as connection, connection.cursor() as cursor:
+            cursor.execute("set application_name = 'a slow report'")
+            cursor.execute("select pg_backend_pid(), count(*) from journals group by 1")
+            pids.append(cursor.fetchone()[0])
+            busy.set()
+            found.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    busy.wait(60)
+    impatient = proved_run.having(lock_timeout_ms="50", restore_point="before")
+    upgrade = impatient.starts("upgrade", "0002_journals", tool="alembic")
+    assert upgrade.stdout
+    line = upgrade.stdout.readline()
+    assert f"journals is busy; trying again (1 of 20). In the way: session {pids[0]} (a slow report" in line
+    assert "idle in transaction" in line
+    found.set()
+    holder.join()
+    out, err = upgrade.communicate(timeout=120)
+    assert upgrade.returncode == 0, out + err
+
+
+# The seal
+
+
+def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: Operator) -> None:
+    url = proved_run.url
+    serials = query(url, "select id, last_serial, xmin::text from projects order by id")
+    proved_run.types("seal", "journals")
+    assert query(url, "select id, last_serial, xmin::text from projects order by id") == serials
+    query(
+        url,
+        "create role app; grant insert, select on journals to app; grant select, update on projects to app; grant usage on sequence journals_id_seq to app",
+    )
+    try:
+        query(
+            url,
+            "set role app; insert into journals (name, action, submitted_from) select null, 'new', '198.51.100.9' from generate_series(1, 3); reset role",
+        )
+    finally:
+        query(url, "drop owned by app; drop role app")
+    assert query(url, "select count(submitted_from), count(*) from journals where action = 'new'") == [(0, 3)]
+    assert "At most 3 raw values" in proved_run.types("unseal", "journals").out
+    assert query(url, "select kind, count from backfill.decisions where table_name = 'journals' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
+    assert "is not sealed" in proved_run.types("unseal", "journals", expect=2).err
+
+
+def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Operator) -> None:
+    url = proved_run.url
+    kept = query(url, f"select count({RAW}) from user_events")
+    proved_run.types("seal", "user_events")
+    assert "was sealed already" in proved_run.types("seal", "user_events").out
+    query(url, "update user_events set tag = tag || '!'")
+    assert query(url, f"select count({RAW}) from user_events") == kept
+    sealed = [c for stage in gates(proved_run) for c in stage["conditions"] if "user_events" in c["name"]]
+    assert any(c["evidence"] == "sealed" and c["holds"] for c in sealed)
+    proved_run.types("seal", "journals")
+    proved_run.having(observe="3600").migrates("0002_journals")
+    proved_run.migrates("0004_user_events")
+    assert query(url, "select count(*) from pg_trigger where tgname = 'zy_backfill_seal'") == [(0,)]
+    assert query(url, "select count(*) from pg_proc where pronamespace = 'backfill'::regnamespace and proname like 'seal%'") == [(0,)]  # fmt: skip
+    query(url, "insert into user_events (source_id, tag) select source_id, 'after' from user_events limit 1")
+    query(url, "insert into journals (name, action) values (null, 'after')")
+
+
+def test_what_cannot_be_sealed_is_said(proved_run: Operator) -> None:
+    assert "No job is called nothing" in proved_run.types("seal", "nothing", expect=2).err
+
+
+# What shows them
+
+
+def gates(operator: Operator) -> list[dict]:
+    return json.loads(operator.types("gates", "--format", "json", expect=None).out)
+
+
+def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> None:
+    before = query(proved_run.url, "select count(*), max(id) from backfill.coverage")
+    stages = gates(proved_run)
+    assert len(stages) == 1 + 5 + 5 + 5 + 3
+    by_change = {stage["change"]: stage for stage in stages}
+    assert by_change["guard user_events"]["state"] == "open"
+    drop = by_change["drop user_events.ip_address_string"]
+    assert (drop["state"], drop["revision"]) == ("shut", "0004_user_events")
+    holding = {c["name"]: c["holds"] for c in drop["conditions"]}
+    assert holding["proof of user_events"]
+    assert holding["links of user_events"]
+    assert not holding["guard of user_events"]
+    assert not holding["restore point"]
+    text = proved_run.types("gates", "--restore-point", "nightly", expect=1).out
+    assert "+ restore point: named nightly" in text
+    assert "What opens them:" in text
+    assert query(proved_run.url, "select count(*), max(id) from backfill.coverage") == before
+    assert query(proved_run.url, "select version_num from backfill.alembic_version") == [("0001_expand",)]
+
+
+def test_gates_says_what_is_done_and_ends_with_0_when_nothing_is_shut(proved_run: Operator) -> None:
+    proved_run.migrates()
+    assert {stage["state"] for stage in gates(proved_run)} == {"done"}
+    proved_run.types("gates", expect=0)
+
+
+def test_the_checklist_puts_each_deploy_before_its_revision(proved_run: Operator) -> None:
+    steps = json.loads(proved_run.types("gates", "--checklist", "--format", "json").out)
+    said = [step["what"] for step in steps]
+    places = [
+        next(place for place, what in enumerate(said) if text in what)
+        for text in (
+            "nothing reads or writes journals.submitted_from",
+            "upgrade 0002_journals",
+            "nothing writes user_events.ip_address_string",
+            "upgrade 0003a_team_events",
+            "the models have no ip_address_string",
+            "upgrade 0004_team_events",
+            "upgrade 0005a_ip_address_optional",
+            "is upserted by hashed_ip_address",
+            "upgrade head",
+        )
+    ]
+    assert places == sorted(places)
+    assert {step["who"] for step in steps} == {"application", "operator"}

@@ -1,0 +1,140 @@
+"""Judgement, samples and pictures: the pure half of verify and of the report."""
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill.addresses import canonicalise
+from backfill.coverage.judgement import STATES, Suspect, hash_state, judge, state, tally
+from backfill.coverage.record import Kind, Record
+from backfill.coverage.sample import CHUNK_BLOCKS, chunks, upper_bound
+from backfill.report import pictures
+from backfill.report.document import Geography, Place, RunStory
+
+SENTINEL = "192.0.2.69"
+
+
+@pytest.mark.parametrize(
+    ("raw", "linked", "expected"),
+    [
+        ("198.51.100.7", "198.51.100.7", "right"),
+        (" 198.51.100.7:80 ", "198.51.100.7", "right"),
+        ("::ffff:198.51.100.7", "198.51.100.7", "right"),
+        ("198.51.100.7", "::ffff:198.51.100.7", "right"),
+        ("2001:DB8:0::1", "2001:db8::1", "right"),
+        ("198.51.100.7", "198.51.100.8", "wrong"),
+        ("198.51.100.7", SENTINEL, "misfiled"),
+        (SENTINEL, SENTINEL, "right"),
+        ("198.51.100.7", None, "unlinked"),
+        ("unknown", None, "rejected"),
+        ("unknown", SENTINEL, "settled"),
+        ("unknown", "198.51.100.7", "unjudged"),
+        ("x" * 65, None, "rejected"),
+        ("x" * 65, SENTINEL, "settled"),
+    ],
+)
+def test_what_text_and_link_make_of_a_row(raw: str, linked: str | None, expected: str) -> None:
+    assert state(canonicalise(raw), linked, SENTINEL) == expected
+
+
+@given(st.text(max_size=70), st.sampled_from([None, SENTINEL, "198.51.100.7", "2001:db8::1"]))
+def test_every_row_is_in_exactly_one_state(raw: str, linked: str | None) -> None:
+    found = judge(Suspect(raw, linked, "right", False, False), SENTINEL, lambda _: True)
+    assert sum(name in STATES for name in found) == 1
+
+
+def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -> None:
+    lacking = Suspect("198.51.100.7", "198.51.100.7", "right", True, False)
+    listed = Suspect("198.51.100.7", "198.51.100.7", "right", False, True)
+    assert judge(lacking, SENTINEL, lambda _: True) == ["right", "geo missing"]
+    assert judge(lacking, SENTINEL, lambda _: False) == ["right"]
+    assert judge(listed, SENTINEL, lambda _: True) == ["right", "geo has no place"]
+    hopeless = Suspect("unknown", SENTINEL, "right", True, False)
+    assert judge(hopeless, SENTINEL, lambda _: True) == ["settled"]
+
+
+def test_a_tally_counts_rows_and_not_groups() -> None:
+    suspects = [
+        (Suspect("198.51.100.7", "198.51.100.8", "wrong", False, False), 3),
+        (Suspect("unknown", None, "right", True, False), 2),
+    ]
+    assert tally(suspects, SENTINEL, lambda _: True) == {
+        "wrong": 3,
+        "hash wrong": 3,
+        "rejected": 2,
+        "reason unknown": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "masklen", "live", "expected"),
+    [
+        ("198.51.100.7", 32, "h(198.51.100.7)", ("right", True, "198.51.100.7")),
+        ("198.51.100.7", 32, "H(198.51.100.7)", ("wrong", True, "198.51.100.7")),
+        ("198.51.100.7", 32, None, ("missing", True, "198.51.100.7")),
+        ("198.51.100.7", 24, "h(198.51.100.7/24)", ("right", False, "198.51.100.7")),
+        ("198.51.100.7", 24, "h(198.51.100.7)", ("right", False, "198.51.100.7")),
+        ("::ffff:198.51.100.7", 128, "h(::ffff:198.51.100.7)", ("right", False, "198.51.100.7")),
+        ("2001:db8::1", 128, "h(198.51.100.7)", ("wrong", True, "2001:db8::1")),
+    ],
+)
+def test_what_a_stored_hash_is_worth(
+    host: str, masklen: int, live: str | None, expected: tuple[str, bool, str]
+) -> None:
+    assert hash_state(host, masklen, live, lambda text: f"h({text})") == expected
+
+
+@given(st.integers(0, 5_000), st.floats(0.01, 100), st.integers())
+def test_a_sample_is_the_same_again_and_stays_within_the_table(
+    blocks: int, percent: float, seed: int
+) -> None:
+    found = list(chunks(blocks, percent, seed))
+    assert found == list(chunks(blocks, percent, seed))
+    assert bool(found) == bool(blocks)
+    assert all(0 <= one.first < one.last <= blocks for one in found)
+    assert len({one.first for one in found}) == len(found)
+    if percent == 100:
+        assert sum(one.last - one.first for one in found) == blocks
+    assert len(found) <= math.ceil(blocks / CHUNK_BLOCKS)
+
+
+def test_the_bound_is_that_of_clopper_and_pearson() -> None:
+    assert upper_bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100), abs=1e-9)
+    assert upper_bound(0, 59) < 0.05 < upper_bound(0, 58)  # the textbook's "59 without a fault"
+    assert upper_bound(1, 100) == pytest.approx(0.046557, abs=1e-5)
+    assert upper_bound(5, 10) == pytest.approx(0.777559, abs=1e-5)
+    assert upper_bound(10, 10) == 1.0
+
+
+def test_one_wrong_row_of_a_million_is_seen_in_the_bar() -> None:
+    record = Record("t", Kind.EVENTS, False, {"right": 999_999, "wrong": 1}, ())
+    right, wrong = pictures.coverage_bar(record)
+    assert wrong.width > 0.5
+    assert right.width + wrong.width == pytest.approx(100)
+    assert (wrong.kind, wrong.number) == ("wrong", 1)
+    assert pictures.coverage_bar(Record("t", Kind.EVENTS, True, {"rows": 0}, ())) == []
+
+
+def test_dots_lie_on_the_map_and_grow_with_the_events() -> None:
+    places = (Place(-70, -180, 5), Place(75, 175, 50_000))
+    few, many = pictures.dots(Geography(places, (), 2, 2, False))
+    assert few.radius < many.radius
+    for dot in (few, many):
+        assert 0 <= dot.x <= pictures.MAP_WIDTH
+        assert 0 <= dot.y <= pictures.MAP_HEIGHT
+
+
+def test_countries_beyond_the_first_are_summed_up() -> None:
+    countries = tuple((f"land {number}", 100 - number) for number in range(15))
+    bars = pictures.country_bars(Geography((), countries, 1, 1, False))
+    assert len(bars) == 13
+    assert bars[-1][:2] == ("3 others", 88 + 87 + 86)
+
+
+def test_the_pace_of_a_run_of_no_time_is_no_line() -> None:
+    story = RunStory(1, "succeeded", datetime.now(UTC), None, (), (), (), 0.0, 0)
+    assert pictures.pace_line(story) == ""
+    assert pictures.fastest(story) == 0.0
