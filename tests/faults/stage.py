@@ -50,6 +50,11 @@ CLOSING = """
 """
 
 
+def promised(seconds: float = 2.0) -> float:
+    """*seconds*, and what a machine adds that does more than it has processors for."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) + 1
+
+
 def fill(url: str, events: int) -> None:
     """The demo, as ``backfill demo`` makes it."""
     geo = bundled_geo_path()

@@ -14,11 +14,11 @@ from backfill.database.engine import make_engine
 from backfill.database.limits import Limits
 from backfill.jobs import link
 from backfill.ledger import batches
-from backfill.ledger.batches import LeaseLost
+from backfill.ledger.batches import LeaseLost, Stopped
 from backfill.plan import PYPI
 from tests.databases import query
 from tests.faults.conftest import SMALL
-from tests.faults.stage import kill_group
+from tests.faults.stage import kill_group, promised
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_sigterm_while_the_server_is_away_ends_within_two_seconds(stage, primary
     began = time.monotonic()
     command.signal(signal.SIGTERM)
     assert command.end() == 3, command.said
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < promised()
     primary.start()
     stage.run(*SMALL)
     same_as_undisturbed(stage)
@@ -194,6 +194,11 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     before = stage.value(f"select count(ip_address_id) from {table}")
     with pytest.raises(LeaseLost):
         link.process(engine, "backfill", job, batch, zombie, filenode, Limits(), lambda seconds: None)
+    assert stage.value(f"select count(ip_address_id) from {table}") == before
+    stage.query("update backfill.runs set held = 'a sensor'")  # holds a worker in the middle of its batch
+    with pytest.raises(Stopped):
+        link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
+    stage.query("update backfill.runs set held = null")
     assert stage.value(f"select count(ip_address_id) from {table}") == before
     account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
     assert account.written > 0
