@@ -33,7 +33,7 @@ class Sizer:
         """Take in the longest transaction of a batch of *blocks*; returns the size of the next one."""
         if blocks <= 0 or seconds <= 0:
             return self.blocks
-        each = seconds / blocks
+        each = max(seconds / blocks, 1e-9)  # a clock has a smallest step
         self._average = each if self._average is None else WEIGHT * each + (1 - WEIGHT) * self._average
         if seconds > self.target:  # at once, and by what it was, not by what it used to be
             self._average = max(self._average, each)
