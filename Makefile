@@ -6,13 +6,15 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop plan calibrate backfill status quarantine verify report gates migrate test test-browser lint bench bench-full clean
+.PHONY: help demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix lint bench bench-full clean
 
 ##@ See it work
-demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate
+demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
 	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
 
 ##@ Before the window
+scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
+	@$(BIN)/backfill scan
 plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
@@ -23,6 +25,14 @@ backfill: $(VENV)/.demo ## Hash, locate and link; stop and repeat at will, it re
 	@$(BIN)/backfill run
 status: $(VENV)/.demo ## Where the run stands
 	@$(BIN)/backfill status
+watch: $(VENV)/.demo ## The same, again and again until the run is over
+	@$(BIN)/backfill status --watch
+pause: $(VENV)/.demo ## Let the run wait at its next checkpoint
+	@$(BIN)/backfill pause
+resume: $(VENV)/.demo ## Let a paused run go on
+	@$(BIN)/backfill resume
+cancel: $(VENV)/.demo ## End the run for good and drop its address map
+	@$(BIN)/backfill cancel
 quarantine: $(VENV)/.demo ## Rows whose text is no address, and why
 	@$(BIN)/backfill quarantine list
 
@@ -35,14 +45,24 @@ gates: $(VENV)/.demo ## Every revision's conditions with their evidence; changes
 	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head
+erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
+	@$(BIN)/backfill erase
+prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach
+	@$(BIN)/backfill prove
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 
 ##@ Development
 test: $(VENV)/.dev ## All tests, on a real PostgreSQL
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
+test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak
+	@$(BIN)/pytest -n 2 -m slow tests/faults
+soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
+	@SOAK_SECONDS=600 $(BIN)/pytest -m slow -s tests/faults/test_soak.py
+test-matrix: $(VENV)/.dev ## Integration and fault tests on PostgreSQL 14 to 18, as far as binaries are found
+	@$(BIN)/python -m tests.matrix
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run

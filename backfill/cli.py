@@ -5,13 +5,18 @@ import sys
 import click
 
 from backfill import __version__
+from backfill.commands.control import cancel, pause, resume, status
 from backfill.commands.demo import demo
 from backfill.commands.disclosure import disclose_command
+from backfill.commands.erase import erase_command
 from backfill.commands.gates import gates_command, repair_command, seal_command, unseal_command
 from backfill.commands.proof import report, verify_command
+from backfill.commands.prove import prove_command
 from backfill.commands.quarantine import addresses, quarantine
-from backfill.commands.run import calibrate_command, plan, run, status
+from backfill.commands.run import calibrate_command, plan, run
+from backfill.commands.scan import scan_command
 from backfill.commands.server import server
+from backfill.commands.shadow import cutover
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
 
@@ -35,10 +40,15 @@ def cli() -> None:
 
 for command in (
     demo,
+    scan_command,
     plan,
     calibrate_command,
     run,
     status,
+    cutover,
+    pause,
+    resume,
+    cancel,
     quarantine,
     addresses,
     verify_command,
@@ -47,6 +57,8 @@ for command in (
     seal_command,
     unseal_command,
     report,
+    erase_command,
+    prove_command,
     disclose_command,
     server,
 ):

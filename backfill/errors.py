@@ -161,6 +161,95 @@ class MigrationsMissing(BackfillError):
 
 
 class RunPaused(BackfillError):
-    """Run {run} stopped at a checkpoint, as told. `backfill run` goes on from there."""
+    """Run {run} stopped at a checkpoint: {reason}. `backfill run` goes on from there."""
 
     exit_code = 3  # neither done nor failed: a script can tell
+
+
+class NotErasable(BackfillError):
+    """{table} cannot be rewritten: {problem}."""
+
+
+class DiskTooSmall(BackfillError):
+    """Rewriting {table} needs about {needed} MiB beside the old copy, and {free} MiB are free. Nothing
+    was begun. Make room, or name smaller tables first."""
+
+
+class TableBusy(BackfillError):
+    """{table} could not be locked: {holders}. What was rewritten before stays. End that session or wait
+    for it, then run `backfill erase` again; it goes on from there."""
+
+    exit_code = 1
+
+
+class NotRewritten(BackfillError):
+    """{table} was not rewritten by {method}, although it was told to: that takes its owner, or a superuser.
+    What was rewritten before stays; `backfill erase` as such a role goes on from there."""
+
+
+class FolderUnfit(BackfillError):
+    """{path}: {problem}."""
+
+
+class NothingToScan(BackfillError):
+    """There is nothing to scan: {what} has no table of that name, or none with a column."""
+
+
+class AllowListInvalid(BackfillError):
+    """Allow-list {path}: {problem}. Each entry has a where and a reason; docs/scan.md shows one."""
+
+
+class RunCancelled(BackfillError):
+    """Run {run} was cancelled, and its address map dropped. What it linked stays; `backfill run` begins anew."""
+
+    exit_code = 3
+
+
+class RunTakenOver(BackfillError):
+    """Run {run} is driven by another process now ({holder}), since our session was lost. Nothing of ours
+    was written after that; `backfill status` says how it goes."""
+
+    exit_code = 1
+
+
+class TransitionRefused(BackfillError):
+    """Run {run} is {standing}, and from there it cannot become {wanted}. `backfill status` says where it stands."""
+
+
+class NoDriver(BackfillError):
+    """Run {run} is {standing}, and no process drives it. Type `backfill run` to go on from its checkpoints."""
+
+
+class ExecutorUnusable(BackfillError):
+    """{executor}: {problem}"""
+
+
+class CannotBeCopied(BackfillError):
+    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table}`), or take
+    that away first. Nothing was changed."""
+
+
+class ShadowExists(BackfillError):
+    """{table}: {state}. {mend}"""
+
+
+class NoShadow(BackfillError):
+    """There is no shadow copy of {table}{state}. `backfill run --strategy shadow {table}` makes one."""
+
+
+class ShadowDiffers(BackfillError):
+    """The copy of {table} is not what its rows call for ({faults}). It was not swapped in, and the original
+    serves as before. `backfill run --abandon {table}` removes the copy; please report this."""
+
+    exit_code = 1
+
+
+class CutoverHeld(BackfillError):
+    """{table} was not cut over: {reason}. The copy is kept and kept up to date. {mend}"""
+
+    exit_code = 1
+
+
+class DiskTooFull(BackfillError):
+    """A shadow copy of {table} takes about {needed} MB (table, indexes, WAL), and {free} MB are free. Make room,
+    or link it in place."""

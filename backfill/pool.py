@@ -1,33 +1,40 @@
-"""Pool: batches through an executor, and what to do with each outcome."""
+"""Pool: batches through an executor, and what to do when it breaks."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import forkserver
+from typing import Protocol
 
 from backfill import worker
-from backfill.worker import Outcome, Setup
+from backfill.attempt import Outcome
+from backfill.worker import Setup, Ticket
 
-POLL_SECONDS = 0.2  # how soon a signal is noticed
+POLL_SECONDS = 0.1  # how soon a signal is noticed
+GRACE_SECONDS = 0.6  # for workers to come to their checkpoint; killing them later is safe, only ruder
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a worker needs to be told about a batch."""
+class PoolBroken(Exception):
+    """A worker died, or the scheduler did; whatever was in hand is at its checkpoint."""
 
-    batch_id: int
-    table_name: str
-    filenode: int
+
+class Pool(Protocol):
+    """Workers, wherever they are: an executor and how many tasks to keep it busy with."""
+
+    def slots(self) -> int:
+        """Tasks to keep in flight."""
+        ...
+
+    def submit(self, ticket: Ticket) -> Future[Outcome]:
+        """Raises ``PoolBroken``."""
+        ...
+
+    def kill(self) -> None:
+        """End the workers at once; what they had in hand is rolled back."""
+        ...
 
 
 def warm_up(workers: int) -> None:
@@ -38,41 +45,103 @@ def warm_up(workers: int) -> None:
         forkserver.ensure_running()
 
 
-@contextmanager
-def local(setup: Setup, workers: int) -> Iterator[Executor]:
-    """An executor on this machine: one thread of ours, or *workers* processes."""
-    executor: Executor
-    if workers == 1:
-        executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
-    else:
+class LocalPool:
+    """*workers* processes on this machine; a single one is a thread of ours, which costs no start."""
+
+    def __init__(self, setup: Setup, workers: int) -> None:
+        self.workers = workers
+        self.executor: ThreadPoolExecutor | ProcessPoolExecutor
+        if workers == 1:
+            self.executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
+            return
         # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
         warm_up(workers)
         context = multiprocessing.get_context("forkserver")
-        executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-        if workers == 1:
+        self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
+
+    def slots(self) -> int:
+        """One more than there are workers, so that none waits for us."""
+        return self.workers + 1
+
+    def submit(self, ticket: Ticket) -> Future[Outcome]:
+        """To whichever worker is free first."""
+        try:
+            return self.executor.submit(worker.link_batch, ticket)
+        except (BrokenProcessPool, RuntimeError) as error:
+            raise PoolBroken(str(error)) from error
+
+    def kill(self) -> None:
+        """SIGKILL: the server rolls back, the ledger has the checkpoint. A thread's statement is cancelled."""
+        if isinstance(self.executor, ThreadPoolExecutor):
+            worker.end_at_once()
+            return
+        for process in list((self.executor._processes or {}).values()):
+            process.kill()
+
+    def close(self) -> None:
+        """Wait for what is in hand, and leave nothing open."""
+        self.executor.shutdown(cancel_futures=True)
+        if isinstance(self.executor, ThreadPoolExecutor):
             worker.stop()  # submitted, it would be cancelled with the rest, and leave its sessions open
 
 
+@contextmanager
+def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterator[Pool]:
+    """A pool on this machine; its processes are gone at the end."""
+    pool = LocalPool(setup, workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.kill()
+        raise
+    finally:
+        pool.close()
+
+
 def outcomes(
-    executor: Executor, tasks: Sequence[Task], workers: int, stopping: Callable[[], bool]
+    pool: Pool,
+    following: Callable[[frozenset[int]], Ticket | None],
+    stopping: Callable[[], bool],
 ) -> Iterator[Outcome]:
-    """Run *tasks*, a few ahead of the workers, and yield what became of each.
+    """Run what *following* hands out, a few ahead of the workers, and yield what became of each.
 
-    Submits nothing more once *stopping*. Raises ``BrokenProcessPool`` when a worker process died.
+    *following* is told which batches are in flight, and returns None when there is nothing for now;
+    it ends the loop by being *stopping*, or by raising. Raises ``PoolBroken`` when a worker died.
     """
-    waiting = list(reversed(tasks))
-    running: set[Future[Outcome]] = set()
-    while running or (waiting and not stopping()):
-        while waiting and len(running) < workers + 1 and not stopping():
-            task = waiting.pop()
-            running.add(executor.submit(worker.link_batch, task.batch_id, task.table_name, task.filenode))
-        done, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+    running: dict[Future[Outcome], int] = {}
+    while True:
+        while not stopping() and len(running) < pool.slots():
+            ticket = following(frozenset(running.values()))
+            if ticket is None:
+                break
+            running[pool.submit(ticket)] = ticket.batch_id
+        if not running:
+            if stopping():
+                return
+            time.sleep(POLL_SECONDS)
+            continue
+        if stopping():
+            _drain(pool, running)
+        done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
-            yield future.result()
+            batch_id = running.pop(future)
+            yield _outcome(future, batch_id)
 
 
-__all__ = ["BrokenProcessPool", "Task", "local", "outcomes", "warm_up"]
+def _drain(pool: Pool, running: dict[Future[Outcome], int]) -> None:
+    """Let workers come to their checkpoints; kill those that take longer than we may."""
+    for future in list(running):
+        if future.cancel():
+            del running[future]
+    _, late = wait(running, timeout=GRACE_SECONDS)
+    if late:
+        pool.kill()
+        for future in late:
+            del running[future]
+
+
+def _outcome(future: Future[Outcome], batch_id: int) -> Outcome:
+    try:
+        return future.result()
+    except (BrokenProcessPool, PoolBroken) as error:
+        raise PoolBroken(f"batch {batch_id}") from error

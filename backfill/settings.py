@@ -4,6 +4,7 @@ Every field is read from ``BACKFILL_<NAME>``; an empty variable counts as unset.
 ``SecretStr`` and are never printed, nor is a rejected value.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,21 @@ OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it m
 BATCH_BLOCKS = 2_000  # 16 MB of heap: 8 passes of it stayed under 0.5 s each at 2 million events
 PASSES = 8  # a pass an eighth of the rows: 40-70 % heap-only updates instead of none
 DDL_LOCK_TIMEOUT_MS = 300  # a waiting ACCESS EXCLUSIVE lock queues every writer behind it
+
+
+class Vacuum(StrEnum):
+    """Whether we vacuum the tables that we are changing."""
+
+    AUTO = "auto"  # where autovacuum is switched off, or does not come
+    ON = "on"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """Who reads the log."""
+
+    HUMAN = "human"
+    JSON = "json"
 
 
 class Settings(BaseSettings):
@@ -58,6 +74,57 @@ class Settings(BaseSettings):
     batch_blocks: int = Field(BATCH_BLOCKS, ge=1, le=1_000_000, description="heap blocks (8 kB) a batch")
     passes: int = Field(PASSES, ge=1, le=64, description="passes over each batch; a power of two")
     workers: int = Field(2, ge=1, le=64, description="worker processes for the link phase")
+    target_seconds: float = Field(
+        1.0, gt=0, le=30, description="how long a transaction of ours may last; the batch size follows"
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=55,
+        description="when a statement is given up; a batch that meets it three times is halved",
+    )
+    patience: float = Field(
+        600.0, ge=0, description="seconds to wait for a lost server, a fail-over, or a locked table"
+    )
+    nice: float = Field(0.0, ge=0, le=100, description="rest after each transaction, in times its duration")
+    max_lag: float = Field(10.0, ge=0, description="hold while a standby lags more seconds; 0 looks away")
+    standby_urls: SecretStr | None = Field(
+        None, description="standbys to ask themselves, URLs with spaces between"
+    )
+    max_lock_waiters: int | None = Field(
+        5, ge=0, description="hold while more sessions wait for locks of ours"
+    )
+    max_archive_backlog: int | None = Field(
+        None, ge=0, description="hold while more WAL files wait for the archiver"
+    )
+    max_wal_rate: float | None = Field(
+        None, gt=0, description="hold while the server writes more MB of WAL a second"
+    )
+    max_active_sessions: int | None = Field(
+        None, ge=0, description="hold while more sessions of others are active"
+    )
+    hold_query: str | None = Field(None, description="a query that returns true to hold")
+    snapshot_seconds: float = Field(
+        60.0, ge=0, description="a snapshot this old makes passes useless: one a batch; 0 never looks"
+    )
+    vacuum: Vacuum = Field(
+        Vacuum.AUTO,
+        description="vacuum tables while linking: on, off, or auto, where autovacuum is off or behind",
+    )
+    hook: Path | None = Field(
+        None,
+        description="executable for started, paused, failed, finished; status JSON on its standard input",
+    )
+    log_format: LogFormat | None = Field(
+        None, description="events on standard error: human or json; unset, only the command's own lines"
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="serve Prometheus metrics on this loopback port"
+    )
+    metrics_file: Path | None = Field(None, description="write Prometheus metrics to this file")
+    dask: str | None = Field(
+        None, description="a Dask scheduler, such as tcp://host:8786, for the link phase"
+    )
     lock_timeout_ms: int = Field(
         DDL_LOCK_TIMEOUT_MS, ge=1, description="longest wait of a schema change for its lock, in milliseconds"
     )

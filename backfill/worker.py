@@ -1,69 +1,77 @@
 """Worker: one batch at a time in a process of its own, through any ``concurrent.futures.Executor``.
 
 A worker is told numbers and nothing else. Where the database is, it was told when its process
-began (a pool on this machine, through a private pipe) or takes from its own environment.
+began (a pool on this machine, through a private pipe) or takes from its own environment (another
+machine: no URL, salt or address ever passes a scheduler).
 """
 
 import os
 import signal
 import threading
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from multiprocessing import connection as pipes
 from multiprocessing import parent_process
 
 import psycopg2
-from psycopg2 import errorcodes
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from backfill.database.engine import make_engine, problem_of, sqlstate_of
+from backfill.attempt import Outcome, Terms, attempt, rester
+from backfill.database.engine import make_engine, target_url
+from backfill.database.statements import Statements
 from backfill.jobs import link
-from backfill.jobs.link import TableRewritten
-from backfill.ledger import batches
-from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Account, LeaseLost, Stopped
-from backfill.plan import Plan
-
-ATTEMPTS = 5  # then the batch is recorded as failed, and the run goes on
-TRANSIENT = {
-    errorcodes.SERIALIZATION_FAILURE,
-    errorcodes.DEADLOCK_DETECTED,
-    errorcodes.LOCK_NOT_AVAILABLE,
-}
+from backfill.ledger.batches import Account, Batch, Stopped
+from backfill.plan import Plan, load_plan
+from backfill.settings import Settings
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where a worker works: URL with password, ledger schema, plan."""
+    """Where a worker works: URL with password, ledger schema, plan; and its terms."""
 
     url: str
     ledger_schema: str
     plan: Plan
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a batch; exactly one field beside the number is set."""
+class Ticket:
+    """What a worker is told about a batch; passes a scheduler, so nothing in it is secret."""
 
     batch_id: int
-    account: Account | None = None
-    error: str | None = None  # recorded in the ledger
-    stopped: bool = False  # the run was told to pause; the batch is at its checkpoint
-    lost: bool = False  # somebody else has it
-    rewritten: bool = False  # plan the table anew
-    map_incomplete: bool = False  # resolve anew
+    table_name: str
+    filenode: int
 
 
-_engine: Engine
-_setup: Setup
+@dataclass(frozen=True)
+class _Bench:
+    """What a worker process has before it."""
+
+    setup: Setup
+    engine: Engine
+    statements: Statements
+
+    @classmethod
+    def make(cls, setup: Setup) -> "_Bench":
+        """Connects to nothing yet."""
+        engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
+        statements = Statements(engine)
+        statements.watch()
+        return cls(setup, engine, statements)
+
+
+_bench: _Bench | None = None  # a pool's initializer has no other way to leave something
+_told = threading.Event()  # to end at once: where the worker is a thread of the driver's
+_setting_up = threading.Lock()  # Dask runs tasks in threads
 
 
 def start(setup: Setup) -> None:
-    """Begin a worker process (or the one thread of a run with a single worker)."""
-    global _engine, _setup  # a pool's initializer has no other way to leave something
-    _setup = setup
-    _engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
+    """Begin a worker process of a pool on this machine."""
+    global _bench
+    _told.clear()
+    _bench = _Bench.make(setup)
     parent = parent_process()
     if parent is not None:
         # Ctrl-C reaches the whole process group; the driver alone decides how to stop.
@@ -71,10 +79,20 @@ def start(setup: Setup) -> None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
 
 
+def end_at_once() -> None:
+    """For a worker that is a thread of the driver's, and cannot be killed: cancel what it does."""
+    _told.set()
+    if _bench is not None:
+        _bench.statements.cancel()
+
+
 def stop() -> None:
-    """Close the connections of ``start``, where it was called."""
-    if "_engine" in globals():
-        _engine.dispose()
+    """Close what ``start`` opened in this process, where it was called."""
+    global _bench
+    _told.clear()
+    if _bench is not None:
+        _bench.engine.dispose()
+        _bench = None
 
 
 def _die_with(sentinel: int) -> None:
@@ -83,45 +101,49 @@ def _die_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may well succeed a moment later."""
-    return isinstance(error, (DBAPIError, psycopg2.Error)) and sqlstate_of(error) in TRANSIENT
+def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
+    """From this machine's environment. Raises ``WrongPlan`` where it names another plan than the run's."""
+    global _bench
+    with _setting_up:
+        if _bench is None:
+            settings = Settings.load()
+            plan = load_plan(settings.plan)
+            url = target_url(settings)
+            _bench = _Bench.make(Setup(url.render_as_string(hide_password=False), schema, plan, terms))
+        if _bench.setup.plan.fingerprint("") != fingerprint:
+            raise WrongPlan("BACKFILL_PLAN of this worker is not the plan of the run")
+        return _bench
 
 
-def link_batch(batch_id: int, table_name: str, filenode: int) -> Outcome:
-    """Claim and link one batch, retrying what is transient; never raises for what the database says."""
-    job = _setup.plan.job(table_name)
-    with _engine.begin() as connection:
-        claimed = batches.claim(connection, batch_id)
-    if claimed is None:
-        return Outcome(batch_id, lost=True)
-    batch, lease = claimed
-    try:
-        for attempt in Retrying(
-            retry=retry_if_exception(is_transient),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=0.1, max=5),
-            reraise=True,
-        ):
-            with attempt:
-                account = link.process(_engine, _setup.ledger_schema, job, batch, lease, filenode)
-        return Outcome(batch_id, account)
-    except LeaseLost:
-        return Outcome(batch_id, lost=True)
-    except (Stopped, TableRewritten, MapIncomplete) as reason:
-        with _engine.begin() as connection:
-            batches.release(connection, batch_id, lease)
-        return Outcome(
-            batch_id,
-            stopped=isinstance(reason, Stopped),
-            rewritten=isinstance(reason, TableRewritten),
-            map_incomplete=isinstance(reason, MapIncomplete),
-        )
-    except (DBAPIError, psycopg2.Error) as error:
-        text = f"{sqlstate_of(error) or 'connection lost'}: {problem_of(error)}"
+class WrongPlan(Exception):
+    """The worker's environment and the run disagree about the plan."""
+
+
+def link_batch(ticket: Ticket) -> Outcome:
+    """Claim and link one batch, in a process that ``start`` set up."""
+    if _bench is None:
+        raise RuntimeError("start() comes first")
+    return _link(_bench, ticket, _bench.setup.terms)
+
+
+def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: Terms) -> Outcome:
+    """Claim and link one batch, in a process that somebody else set up."""
+    return _link(_bench_of_our_own(schema, fingerprint, terms), ticket, terms)
+
+
+def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
+    setup, engine = bench.setup, bench.engine
+    job = setup.plan.job(ticket.table_name)
+
+    def work(batch: Batch, lease: uuid.UUID) -> Account:
+        rest = rester(engine, batch, lease, terms.nice, _told.wait)
         try:
-            with _engine.begin() as connection:
-                batches.fail(connection, batch_id, lease, text)
+            return link.process(
+                engine, setup.ledger_schema, job, batch, lease, ticket.filenode, terms.limits, rest
+            )
         except (DBAPIError, psycopg2.Error):
-            pass  # the server is gone; the lease runs out by itself
-        return Outcome(batch_id, error=text)
+            if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again
+                raise Stopped from None
+            raise
+
+    return attempt(engine, ticket.batch_id, work, terms, sleep=_told.wait)

@@ -33,6 +33,8 @@ def all_contenders() -> list[Contender]:
     """The list, in the order of the report."""
     from benchmarks.orm_loop import OrmLoop
     from benchmarks.our_run import OurRun
+    from benchmarks.our_shadow import OurShadow
+    from benchmarks.rewrite import Rewrite
     from benchmarks.single_update import SingleUpdate
 
-    return [SingleUpdate(), OurRun(), OrmLoop()]
+    return [SingleUpdate(), OurRun(), OurShadow(), Rewrite(), OrmLoop()]

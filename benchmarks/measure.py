@@ -71,7 +71,8 @@ def measure(ground: Ground, contender: Contender) -> Measurement:
             wal_bytes=wal,
             heap_before=heap,
             heap_after=look(HEAP),
-            content=tuple(query(site.url, CONTENT)) if contender.complete else (),
+            # Sorted: the server may append the tables in parallel, in whatever order they end.
+            content=tuple(sorted(query(site.url, CONTENT))) if contender.complete else (),
         )
 
 

@@ -91,7 +91,7 @@ def same_rows(runs: Sequence[Measurement]) -> str:
     """Whether all complete contenders left the same rows."""
     complete = [run for run in runs if run.content]
     if len({run.content for run in complete}) > 1:
-        found = "\n".join(f"{run.contender}: {sorted(run.content)}" for run in complete)
+        found = "\n".join(f"{run.contender}: {run.content}" for run in complete)
         return f"THE ROWS DIFFER: what was compared is not the same work.\n{found}"
     return "All complete contenders left the same rows." if complete else "No complete contender ran."
 

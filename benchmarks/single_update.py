@@ -15,7 +15,7 @@ from backfill.addresses import MAX_LENGTH
 from backfill.database import chain
 from backfill.database.engine import execute, make_engine, rows
 from backfill.geo import open_geo
-from backfill.jobs.resolve import NEW_TEXTS, Resolver, enter
+from backfill.jobs.resolve import Resolver, enter_all
 from backfill.ledger import address_map
 from backfill.plan import EVENT_TABLES, PYPI
 from backfill.settings import Settings
@@ -82,5 +82,5 @@ class SingleUpdate:
             resolver = Resolver(site.salt.hasher(PYPI.hash.scheme), geo)
             address_map.create(connection, SCHEMA, PYPI.addresses)
             resolved = list(resolver.resolve(text for (text,) in rows(connection, TEXTS)))
-            enter(connection, SCHEMA, PYPI.addresses, resolver, resolved, NEW_TEXTS)
+            enter_all(connection, SCHEMA, PYPI.addresses, resolver, resolved)
             execute(connection, sql.SQL("analyze {}").format(address_map.name(SCHEMA)))

@@ -7,13 +7,13 @@ BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to cre
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from backfill.database.embedded import EmbeddedServer
-from tests.databases import Databases
+from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import Operator
 
@@ -46,7 +46,12 @@ def server_url() -> Iterator[str]:
         yield given
         return
     with temporary_home() as home:
-        yield EmbeddedServer(home).ensure()
+        url = EmbeddedServer(home).ensure()
+        with closing(connect(url)) as connection, connection.cursor() as cursor:
+            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+                cursor.execute(f"alter system set {name} = off")  # nobody kills this one
+            cursor.execute("select pg_reload_conf()")
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +96,7 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     """``operator_of(state)``: an operator whose demo database has come to that state.
 
     demo: nothing was run. run: ``backfill run`` ended. settled: the quarantine is empty. proved:
-    ``backfill verify`` was green.
+    ``backfill verify`` was green. migrated: the raw columns are dropped. erased: and rewritten away.
     """
 
     def at(url: str) -> Operator:
@@ -100,11 +105,15 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     def settle(url: str) -> None:
         at(url).settles_everything()
 
+    def migrate(url: str) -> None:
+        at(url).types("verify")
+        at(url).migrates()
+
     def reach(state: str) -> Operator:
         databases.template("small demo", fill_demo)
         if state != "demo":
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
-        if state in ("settled", "proved"):
+        if state not in ("demo", "run"):
             databases.template("settled", settle, "run")
         if (
             state == "proved"
@@ -112,6 +121,10 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
             proved = at(clone("settled"))
             proved.types("verify")
             return proved
+        if state in ("migrated", "erased"):
+            databases.template("migrated", migrate, "settled")
+        if state == "erased":
+            databases.template("erased", lambda url: at(url).types("erase", expect=None) and None, "migrated")
         return at(clone("small demo" if state == "demo" else state))
 
     return reach
@@ -139,3 +152,25 @@ def settled_run(operator_of: Callable[[str], Operator]) -> Operator:
 def proved_run(operator_of: Callable[[str], Operator]) -> Operator:
     """The last verification was green."""
     return operator_of("proved")
+
+
+@pytest.fixture
+def migrated(operator_of: Callable[[str], Operator]) -> Operator:
+    """The raw columns are dropped; their bytes are all still there."""
+    return operator_of("migrated")
+
+
+@pytest.fixture
+def erased(operator_of: Callable[[str], Operator]) -> Operator:
+    """``backfill erase`` has rewritten everything; the WAL is the server's, so it may have filled up again."""
+    return operator_of("erased")
+
+
+@pytest.fixture
+def still_server(server_url: str) -> Iterator[None]:
+    """No autovacuum: in another test's database it would write that one's addresses to the common WAL."""
+    query(server_url, "alter system set autovacuum = off")
+    query(server_url, "select pg_reload_conf()")
+    yield
+    query(server_url, "alter system reset autovacuum")
+    query(server_url, "select pg_reload_conf()")

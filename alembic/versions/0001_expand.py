@@ -67,6 +67,7 @@ def upgrade() -> None:
         "runs",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("jobs", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("strategy", sa.Text(), server_default=sa.text("'in-place'"), nullable=False),
         sa.Column("plan_name", sa.Text(), nullable=False),
         sa.Column("plan_fingerprint", sa.Text(), nullable=False),
         sa.Column("scheme", sa.Text(), nullable=False),
@@ -80,6 +81,12 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("held", sa.Text(), nullable=True),
+        sa.Column("pinned", sa.Text(), nullable=True),
+        sa.Column("batch_blocks", sa.BigInteger(), nullable=True),
+        sa.Column("retries", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("held_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("heartbeat", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
@@ -98,6 +105,7 @@ def upgrade() -> None:
         sa.Column("passes_done", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("status", sa.Text(), server_default=sa.text("'pending'"), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("retries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("already_linked", sa.BigInteger(), nullable=True),
         sa.Column("written", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -108,6 +116,7 @@ def upgrade() -> None:
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("lease", sa.UUID(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("claimed", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
         sa.PrimaryKeyConstraint("id"),
@@ -141,6 +150,57 @@ def upgrade() -> None:
         sa.Column("left_to_live", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
         sa.PrimaryKeyConstraint("run_id", "table_name"),
+        schema=schema,
+    )
+    op.create_table(
+        "shadows",
+        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("begun", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("swapped", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
+        sa.PrimaryKeyConstraint("table_name"),
+        schema=schema,
+    )
+    op.create_table(
+        "canaries",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "hash"),
+        schema=schema,
+    )
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("lsn", sa.Text(), nullable=False),
+        sa.Column("filenode_before", sa.BigInteger(), nullable=True),
+        sa.Column("filenode", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_before", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_after", sa.BigInteger(), nullable=True),
+        sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("erased_by", sa.Text(), nullable=False),
+        sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
+        "proofs",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("depth", sa.Text(), nullable=False),
+        sa.Column("findings", postgresql.JSONB(), nullable=False),
+        sa.Column("residue", postgresql.JSONB(), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
     op.create_table(
@@ -190,10 +250,14 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     schema = op.get_context().version_table_schema
+    op.drop_table("shadows", schema=schema)
     op.drop_table("seals", schema=schema)
     op.drop_table("verification_addresses", schema=schema)
     op.drop_table("verification_ranges", schema=schema)
     op.drop_table("verifications", schema=schema)
+    op.drop_table("proofs", schema=schema)
+    op.drop_table("erasures", schema=schema)
+    op.drop_table("canaries", schema=schema)
     op.drop_table("run_tables", schema=schema)
     op.drop_table("quarantine", schema=schema)
     op.drop_table("batches", schema=schema)

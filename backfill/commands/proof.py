@@ -8,6 +8,7 @@ import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
+from backfill.coverage import canaries
 from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier, verify_lock
 from backfill.database.inspection import require_fit_to_verify
@@ -60,6 +61,7 @@ def verify_command(
     )
     with verify_lock(session.engine, session.settings.ledger_schema):
         records = verifier.verify()
+    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)

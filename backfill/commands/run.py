@@ -1,26 +1,33 @@
-"""``backfill plan``, ``calibrate``, ``run`` and ``status``."""
+"""``backfill plan``, ``calibrate`` and ``run``."""
 
 import json
-from collections.abc import Sequence
+from datetime import datetime
 
 import click
 from psycopg2 import sql
 from sqlalchemy import Connection
 from tabulate import tabulate
 
+from backfill import control, dask_pool
 from backfill.commands import session as sessions
+from backfill.commands import shadow
+from backfill.commands.observed import observed
 from backfill.commands.session import Session, weak_salt_option
+from backfill.control import Deadline
 from backfill.database.engine import value
 from backfill.database.heap import heap_of
 from backfill.database.inspection import has_column, inspect, require_fit
 from backfill.errors import BackfillError
 from backfill.jobs.calibrate import Calibration, calibrate, require
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import batches, keys, quarantine, runs
+from backfill.ledger import keys, quarantine
 from backfill.plan import Job
+from backfill.pool import local
 from backfill.report import closing
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
+from backfill.shadow.disk import require_disk
+from backfill.shadow.driver import ShadowDriver, require_copyable
 
 DISTINCT = sql.SQL("""
     select coalesce(max(case when n_distinct >= 0 then n_distinct else -n_distinct * %s end), 0)::bigint
@@ -112,13 +119,41 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
     click.echo(tabulate(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
 
 
+class Duration(click.ParamType[float]):
+    """``4h``, ``30m``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """In seconds."""
+        try:
+            return control.seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TimeOfDay(click.ParamType[datetime]):
+    """``06:00``, the next one."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """As a moment."""
+        try:
+            return control.until(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time of day such as 06:00", param, ctx)
+
+
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Worker processes of the link phase.  [default: 2]"
 )
 @click.option(
-    "--batch-blocks", type=click.IntRange(1, 1_000_000), help="Heap blocks (8 kB) a batch.  [default: 2000]"
+    "--batch-blocks",
+    type=click.IntRange(1, 1_000_000),
+    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 2000]",
 )
 @click.option(
     "--accept-strays",
@@ -126,7 +161,34 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
     default=0,
     help="Live hashes that nothing explains, by exact count.",
 )
+@click.option("--max-runtime", type=Duration(), help="Stop at a checkpoint after this long: 90s, 30m, 4h.")
+@click.option("--until", type=TimeOfDay(), help="Stop at a checkpoint at this time of day: 06:00.")
+@click.option(
+    "--nice", type=click.FloatRange(0, 100), help="Rest after each transaction, in times its duration."
+)
+@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tcp://host:8786.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this loopback port."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["human", "json"]),
+    help="Log events on standard error.  [default: none]",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["in-place", "shadow"]),
+    default="in-place",
+    show_default=True,
+    help="Update rows where they lie, or copy each table without its raw column and swap it in.",
+)
+@click.option(
+    "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
+)
+@click.option(
+    "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
+)
 @weak_salt_option
 @click.pass_context
 def run(
@@ -135,20 +197,43 @@ def run(
     workers: int | None,
     batch_blocks: int | None,
     accept_strays: int,
+    max_runtime: float | None,
+    until: datetime | None,
+    nice: float | None,
+    dask: str | None,
+    metrics_port: int | None,
+    log_format: str | None,
     quiet: bool,
+    strategy: str,
+    hold_cutover: bool,
+    abandon: bool,
     allow_weak_salt: bool,
 ) -> None:
     """Hash, locate and link. A JOB bears its table's name; none means all.
 
-    Stop it with Ctrl-C; the same command goes on where it stopped, also after a crash. Exit 0 when
-    everything that can be linked is, 1 when the run failed, 2 when it could not begin, 3 when stopped.
+    Stop it with Ctrl-C; the same command goes on where it stopped, also after a crash. From another
+    shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked
+    is, 1 when the run failed, 2 when it could not begin, 3 when stopped.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    session.settings = Settings.load(workers=workers, batch_blocks=batch_blocks)
+    session.settings = Settings.load(
+        workers=workers,
+        batch_blocks=batch_blocks,
+        nice=nice,
+        dask=dask,
+        metrics_port=metrics_port,
+        log_format=log_format,
+    )
     chosen = session.plan.choose(jobs)
+    if abandon:
+        shadow.abandon(session, chosen)
+        return
     with session.engine.connect() as connection:
         require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
+        if strategy == "shadow":
+            for job in chosen:
+                require_copyable(connection, job)
     geo, salt = session.geo, session.salt
     found = calibrate(session.engine, session.plan.addresses, salt)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
@@ -160,18 +245,28 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
-    driver = Driver(
-        engine=session.engine,
-        settings=session.settings,
-        plan=session.plan,
-        jobs=chosen,
-        resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
-        strays=strays,
-        quiet=quiet,
-        tell=click.echo,
-    )
-    counts = driver.drive(session.settings.key_id)
+    if strategy == "shadow":
+        require_disk(session.engine, session.settings.ledger_schema, chosen)
+    with observed(session) as observe:
+        driver = (ShadowDriver if strategy == "shadow" else Driver)(
+            engine=session.engine,
+            settings=session.settings,
+            plan=session.plan,
+            jobs=chosen,
+            resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
+            strays=strays,
+            quiet=quiet,
+            tell=click.echo,
+            deadline=Deadline(max_runtime, until),
+            observe=observe,
+            pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
+        )
+        counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts))
+    click.echo(f"Run {driver.run.id} stopped because it is done.")
+    if isinstance(driver, ShadowDriver):
+        shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
+        return
     with session.engine.begin() as connection:
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:
@@ -180,49 +275,3 @@ def run(
         )
     else:
         click.echo("Next: `backfill verify`.")
-
-
-@click.command()
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.pass_context
-def status(context: click.Context, form: str) -> None:
-    """Where the newest run stands."""
-    session = sessions.of(context)
-    session.require_ledger()
-    with session.engine.begin() as connection:
-        newest = runs.latest(connection)
-        done = batches.progress(connection, newest.id)
-        waiting = quarantine.counts(connection)
-    if form == "json":
-        click.echo(json.dumps(_status(newest, done, waiting), default=str))
-        return
-    click.echo(
-        f"Run {newest.id} is {newest.status}, phase {newest.phase}, attempt {newest.attempts}, by {newest.holder}."
-    )
-    click.echo(f"Begun {newest.created:%Y-%m-%d %H:%M:%S}, last seen {newest.heartbeat:%Y-%m-%d %H:%M:%S}.")
-    if newest.error:
-        click.echo(f"Last error: {newest.error}")
-    if done:
-        click.echo(
-            tabulate(
-                done,
-                ["phase", "table", "batches done", "of", "rows written", "longest transaction (s)"],
-                floatfmt=".2f",
-                intfmt=",",
-            )
-        )
-    if waiting:
-        click.echo(f"In the quarantine: {sum(sum(reasons.values()) for reasons in waiting.values()):,} rows.")
-
-
-def _status(
-    run: runs.Run, done: Sequence[tuple[object, ...]], waiting: dict[str, dict[str, int]]
-) -> dict[str, object]:
-    fields = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "identity"}
-    names = ("phase", "table", "done", "batches", "written", "longest_seconds")
-    return {
-        **fields,
-        "jobs": list(run.identity.jobs),
-        "batches": [dict(zip(names, row, strict=True)) for row in done],
-        "quarantine": waiting,
-    }

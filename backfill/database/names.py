@@ -10,10 +10,14 @@ def table(part: Table) -> sql.Identifier:
     return sql.Identifier(part.schema_, part.table)
 
 
+def quoted(part: Table) -> str:
+    """``"schema"."table"`` as text, for functions that take a name."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))
+
+
 def regclass(part: Table) -> sql.Composed:
     """``'"schema"."table"'::regclass``, for the catalog's functions."""
-    quoted = ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))
-    return sql.SQL("{}::regclass").format(sql.Literal(quoted))
+    return sql.SQL("{}::regclass").format(sql.Literal(quoted(part)))
 
 
 def column(alias: str, name: str) -> sql.Identifier:

@@ -147,6 +147,19 @@ def covered(job: Job) -> Condition:
     )
 
 
+def no_copy_left(gate: Gate, part: Table) -> Condition:
+    """No shadow copy of the table is in the making, and no old table waits to be dropped: it holds every address."""
+    entry = f"from {gate.ledger('shadows')} as shadow where shadow.table_name = {literal(part.name)}"
+    return Condition(
+        f"shadow copy of {part.name}",
+        f"not exists (select {entry})",
+        "coalesce((select case when shadow.stage = 'swapped' then 'the table from before the cut-over is still there,"
+        f" with every address in it' else 'a copy is in the making' end {entry}), 'none')",
+        f"`backfill cutover {part.name}`, then `backfill cutover --finish {part.name}`"
+        f" (or `backfill run --abandon {part.name}` before the cut-over)",
+    )
+
+
 def guarded(part: Table) -> Condition:
     """The guard trigger is in place and enabled."""
     return Condition(

@@ -13,11 +13,21 @@ def discard(gate: Gate, part: Discard) -> list[Condition]:
 def coverage(gate: Gate, job: Job) -> list[Condition]:
     """Before the database itself is to keep a table covered, and again before the drop."""
     return [
+        conditions.no_copy_left(gate, job),
         conditions.proved(gate, job),
         conditions.settled(gate, job),
         conditions.settled(gate, gate.plan.addresses),
         conditions.unwritten(gate, job, job.raw, job.time),
         conditions.links(gate, job),
+    ]
+
+
+def replaced(gate: Gate, job: Job) -> list[Condition]:
+    """Where a shadow copy took the table's place, and the raw column with it: the same proof."""
+    return [
+        conditions.no_copy_left(gate, job),
+        conditions.proved(gate, job),
+        conditions.settled(gate, job),
     ]
 
 

@@ -11,6 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.engine import copy_in, execute, rows
+from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.jobs import duplicates, resolve
 from backfill.jobs.resolve import Resolver
@@ -60,8 +61,9 @@ def process(
     resolver: Resolver,
     batch: Batch,
     lease: uuid.UUID,
+    limits: Limits,
 ) -> Account:
-    """Fill one range of the address table; live values stay. Raises ``LeaseLost``."""
+    """Fill one range of the address table; live values stay. Raises ``LeaseLost`` and ``Stopped``."""
     statement = UNFILLED.format(
         address=sql.Identifier(addresses.address),
         hash=sql.Identifier(addresses.hash),
@@ -70,18 +72,20 @@ def process(
         in_range=batch.range.holds("known"),
     )
     with engine.begin() as connection:
+        limits.apply(connection)
         texts = [text for (text,) in rows(connection, statement)]
     resolved = list(resolver.resolve(texts))
     started = time.monotonic()
     with engine.begin() as connection:
+        limits.apply(connection)
         batches.hold(connection, batch, lease)
         written = 0
         if resolved:
             written = resolve.enter(
                 connection, schema, addresses, resolver, resolved, resolve.KNOWN_ADDRESSES
             )
-        account = Account(rows=len(texts), written=written)
-        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+        account = Account(rows=len(texts), written=written, seconds=time.monotonic() - started)
+        batches.account(connection, batch.id, account, seconds=account.seconds)
     return account
 
 

@@ -7,18 +7,24 @@ left: 40-70 % heap-only updates instead of none, a quarter to a third less WAL a
 
 import time
 import uuid
+from collections.abc import Callable
 
+import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
+from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
+from backfill.database.trouble import TableLocked
 from backfill.jobs.conditions import lacks_geo, unlinked
 from backfill.ledger import address_map, batches
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
 from backfill.plan import Job
+
+LIMITS = Limits()
 
 
 class TableRewritten(Exception):
@@ -81,8 +87,15 @@ QUARANTINE = sql.SQL("""
 
 
 def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
-    """Raises ``TableRewritten`` when blocks lie elsewhere; the lock keeps them in place until commit."""
-    execute(connection, sql.SQL("lock table {} in row exclusive mode").format(table(job)))
+    """Raises ``TableRewritten`` when blocks lie elsewhere; the lock keeps them in place until commit.
+
+    ``TableLocked`` where somebody holds the whole table: told apart from a locked row, which a
+    smaller batch can avoid.
+    """
+    try:
+        execute(connection, sql.SQL("lock table {} in row exclusive mode").format(table(job)))
+    except psycopg2.errors.LockNotAvailable:
+        raise TableLocked(f"{job.name} is locked as a whole") from None
     now = value(connection, sql.SQL("select pg_relation_filenode({})").format(regclass(job)))
     if now != filenode:
         raise TableRewritten
@@ -124,8 +137,8 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, numbe
         return cursor.rowcount
 
 
-def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch) -> int:
-    """Put the range's rows that cannot be linked on record; returns their number."""
+def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
+    """Put those rows (``event``) that cannot be linked on record; returns their number."""
     statement = QUARANTINE.format(
         quarantine=sql.Identifier(schema, "quarantine"),
         name=sql.Literal(job.name),
@@ -133,10 +146,10 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch)
         raw=sql.Identifier(job.raw),
         table=table(job),
         map=address_map.name(schema),
-        run=sql.Literal(batch.run_id),
+        run=sql.Literal(run_id),
         too_long=sql.Literal(TOO_LONG),
         max_length=sql.Literal(MAX_LENGTH),
-        in_range=batch.range.holds("event"),
+        in_range=which,
         unlinked=unlinked(job),
     )
     with execute(connection, statement) as cursor:
@@ -144,13 +157,21 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, batch: Batch)
 
 
 def run_pass(
-    connection: Connection, schema: str, job: Job, batch: Batch, lease: uuid.UUID, filenode: int
+    connection: Connection,
+    schema: str,
+    job: Job,
+    batch: Batch,
+    lease: uuid.UUID,
+    filenode: int,
+    limits: Limits = LIMITS,
 ) -> tuple[Account, int]:
     """The batch's next pass, in *connection*'s transaction; returns its account and the passes done.
 
-    Raises ``LeaseLost``, ``MapIncomplete``, ``TableRewritten``; nothing is written then.
+    Raises ``LeaseLost``, ``Stopped``, ``MapIncomplete``, ``TableRewritten``, ``TableLocked``; nothing
+    is written then.
     """
     started = time.monotonic()
+    limits.apply(connection)
     execute(connection, ASYNCHRONOUS)
     number = batches.hold(connection, batch, lease)
     if number >= batch.passes:  # committed, and the answer was lost on its way to us
@@ -160,19 +181,32 @@ def run_pass(
     choose_join(connection, schema, job, batch)
     written = link_rows(connection, schema, job, batch, number)
     last = number == batch.passes - 1
-    quarantined = quarantine_rows(connection, schema, job, batch) if last else 0
-    account = Account(written=written, quarantined=quarantined)
-    batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+    quarantined = (
+        quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event")) if last else 0
+    )
+    account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
+    batches.account(connection, batch.id, account, seconds=account.seconds)
     return account, number + 1
 
 
-def process(engine: Engine, schema: str, job: Job, batch: Batch, lease: uuid.UUID, filenode: int) -> Account:
-    """All passes that are left of one range, a transaction each."""
-    written = quarantined = 0
+def process(
+    engine: Engine,
+    schema: str,
+    job: Job,
+    batch: Batch,
+    lease: uuid.UUID,
+    filenode: int,
+    limits: Limits = LIMITS,
+    rest: Callable[[float], object] = lambda worked: None,
+) -> Account:
+    """All passes that are left of one range, a transaction each, and a rest after each."""
+    written, quarantined, longest = 0, 0, 0.0
     done = batch.passes_done
     while done < batch.passes:
         with engine.begin() as connection:
-            account, done = run_pass(connection, schema, job, batch, lease, filenode)
+            account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
         written += account.written
         quarantined += account.quarantined
-    return Account(written=written, quarantined=quarantined)
+        longest = max(longest, account.seconds)
+        rest(account.seconds)
+    return Account(written=written, quarantined=quarantined, seconds=longest)

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH, Reason, canonicalise
 from backfill.database.engine import copy_in, execute, rows
+from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs.conditions import lacks_geo
@@ -222,6 +223,16 @@ def run(
     return written
 
 
+def enter_all(
+    connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, resolved: list[Resolved]
+) -> int:
+    """Enter new texts into addresses and map; returns how many entered the map."""
+    entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
+    if entered < len(resolved):
+        entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+    return entered
+
+
 @dataclass(frozen=True)
 class Ready:
     """A batch whose texts are read and computed, to be entered."""
@@ -230,6 +241,7 @@ class Ready:
     rows: int
     already_linked: int | None
     resolved: list[Resolved]
+    seconds: float  # that reading took
 
 
 def prepare(
@@ -239,12 +251,15 @@ def prepare(
     resolver: Resolver,
     batch: Batch,
     in_flight: Set[str],
+    limits: Limits,
     *,
     counting: bool,
 ) -> Ready:
     """Read and compute one range; texts *in_flight* are entered before it by somebody else."""
     total, already = 0, None
+    began = time.monotonic()
     with engine.begin() as connection:
+        limits.apply(connection)
         if counting:
             count = COUNT.format(
                 raw=sql.Identifier(job.raw),
@@ -254,8 +269,9 @@ def prepare(
             )
             ((total, already),) = rows(connection, count)
         texts = new_texts(connection, schema, job, batch)
+    read = time.monotonic() - began
     resolved = list(resolver.resolve(text for text in texts if text not in in_flight))
-    return Ready(batch, total, already, resolved)
+    return Ready(batch, total, already, resolved, read)
 
 
 def ahead(batches: Iterable[Batch], prepare: Callable[[Batch, Set[str]], Ready]) -> Iterator[Ready]:
@@ -282,18 +298,19 @@ def process(
     resolver: Resolver,
     ready: Ready,
     lease: uuid.UUID,
+    limits: Limits,
 ) -> Account:
-    """Enter one range. Raises ``LeaseLost``."""
+    """Enter one range. Raises ``LeaseLost``, and ``Stopped`` when the run is to wait or to end."""
     started = time.monotonic()
     batch, resolved = ready.batch, ready.resolved
     with engine.begin() as connection:
+        limits.apply(connection)
         batches.hold(connection, batch, lease)
-        entered = 0
-        if resolved:
-            entered = enter(connection, schema, addresses, resolver, resolved, NEW_TEXTS)
-        if entered < len(resolved):
-            entered += run(connection, schema, addresses, resolver, LEFT_OVER)
+        entered = enter_all(connection, schema, addresses, resolver, resolved) if resolved else 0
         runs.add_map_rows(connection, batch.run_id, entered)
-        account = Account(rows=ready.rows, already_linked=ready.already_linked, written=entered)
-        batches.account(connection, batch.id, account, seconds=time.monotonic() - started)
+        seconds = max(ready.seconds, time.monotonic() - started)
+        account = Account(
+            rows=ready.rows, already_linked=ready.already_linked, written=entered, seconds=seconds
+        )
+        batches.account(connection, batch.id, account, seconds=seconds)
     return account

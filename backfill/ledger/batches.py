@@ -1,13 +1,26 @@
 """Batches: the checkpoints. Each is written in the transaction that changes the rows it counts."""
 
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, case, func, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from backfill.database.heap import Range
+from backfill.ledger import runs as runs_ledger
 from backfill.ledger.runs import holder
 from backfill.ledger.status import BatchStatus, RunStatus
 from backfill.ledger.tables import batches, runs
@@ -57,6 +70,17 @@ class Account:
     already_linked: int | None = None  # before the run touched the range; the first count stands
     written: int = 0
     quarantined: int = 0
+    seconds: float = 0.0  # the longest transaction
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A batch given up, for good in this attempt of the run."""
+
+    phase: str
+    table: str
+    range: Range
+    error: str
 
 
 def plan(
@@ -105,15 +129,16 @@ def already_linked(connection: Connection, run_id: int, phase: str, table_name: 
     return int(counted)
 
 
-def reclaim(connection: Connection, run_id: int) -> None:
-    """Take back every batch that a dead driver's workers held or gave up, at its checkpoint.
+def reclaim(connection: Connection, run_id: int, *, failed: bool = True) -> None:
+    """Take back every batch that dead workers held, at its checkpoint; *failed*: those given up as well.
 
     Waits for a pass of theirs that is still under way; after that their lease is gone, and with it
     their right to write.
     """
+    statuses = (BatchStatus.RUNNING, BatchStatus.FAILED) if failed else (BatchStatus.RUNNING,)
     connection.execute(
         update(batches)
-        .where(batches.c.run_id == run_id, batches.c.status.in_((BatchStatus.RUNNING, BatchStatus.FAILED)))
+        .where(batches.c.run_id == run_id, batches.c.status.in_(statuses))
         .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
     )
 
@@ -126,20 +151,148 @@ def phase(connection: Connection, run_id: int, phase: str) -> list[Row[Any]]:
     return list(connection.execute(statement).all())
 
 
-def claim(connection: Connection, batch_id: int) -> tuple[Batch, uuid.UUID] | None:
-    """Take the lease of a batch nobody holds; ``None`` where it is held or done."""
-    lease = uuid.uuid4()
+def pick(
+    connection: Connection,
+    run_id: int,
+    phase: str,
+    *,
+    tables: Sequence[str],
+    blocks: int,
+    one_pass: bool = False,
+    besides: Collection[int] = (),
+) -> Batch | None:
+    """The next batch that nobody holds, in the order of *tables* and as they lie on disk; not claimed yet.
+
+    *besides* those of ours that no worker has claimed yet; a lease that ran out is always free. A range
+    of more than *blocks* is split here, so that the size is decided as late as it can be: a
+    phase is planned as one range a table. *one_pass* for batches that are still untouched.
+    """
+    row = connection.execute(
+        select(batches)
+        .where(
+            batches.c.run_id == run_id,
+            batches.c.phase == phase,
+            (_pending() & batches.c.id.not_in(list(besides))) | _expired(),
+        )
+        .order_by(
+            func.array_position(cast(list(tables), ARRAY(Text)), batches.c.table_name), batches.c.first_block
+        )
+        .limit(1)
+        .with_for_update(skip_locked=True)  # an expired lease whose transaction still lasts is not free
+    ).one_or_none()
+    if row is None:
+        return None
+    batch = Batch.of(row)
+    if batch.range.last - batch.range.first > blocks:
+        _split(connection, batch, batch.range.first + blocks)
+        batch = replace(batch, range=Range(batch.range.first, batch.range.first + blocks))
+    if one_pass and batch.passes_done == 0 and batch.passes > 1:
+        connection.execute(update(batches).where(batches.c.id == batch.id).values(passes=1))
+        batch = replace(batch, passes=1)
+    return batch
+
+
+def _split(connection: Connection, batch: Batch, at: int) -> None:
+    """End *batch* at block *at*; the rest becomes a batch at the same pass. Counts stay with the head."""
+    tail = select(
+        batches.c.run_id,
+        batches.c.phase,
+        batches.c.table_name,
+        literal(at).label("first_block"),
+        batches.c.last_block,
+        batches.c.passes,
+        batches.c.passes_done,
+        # What was counted in the whole range must not be counted in its tail again.
+        case((batches.c.already_linked.is_not(None), 0)).label("already_linked"),
+    ).where(batches.c.id == batch.id)
+    connection.execute(batches.insert().from_select([column.name for column in tail.selected_columns], tail))
+    connection.execute(update(batches).where(batches.c.id == batch.id).values(last_block=at))
+
+
+def halve(connection: Connection, batch: Batch, lease: uuid.UUID) -> bool:
+    """Hand the batch back as two; False, and nothing done, where it is one block or ours no longer."""
+    row = connection.execute(
+        select(batches).where(batches.c.id == batch.id, batches.c.lease == lease).with_for_update()
+    ).one_or_none()
+    if row is None or row.last_block - row.first_block < 2:
+        return False
+    _split(connection, Batch.of(row), (row.first_block + row.last_block) // 2)
+    release(connection, batch.id, lease)
+    return True
+
+
+def open_batches(connection: Connection, run_id: int, phase: str) -> int:
+    """Batches of the phase that are neither done nor given up."""
+    statement = select(func.count()).where(
+        batches.c.run_id == run_id,
+        batches.c.phase == phase,
+        batches.c.status.in_((BatchStatus.PENDING, BatchStatus.RUNNING)),
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def written(connection: Connection, run_id: int, phase: str) -> int:
+    """Rows or texts that the phase has written, earlier attempts included."""
+    statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
+        batches.c.run_id == run_id, batches.c.phase == phase
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def failures(connection: Connection, run_id: int) -> list[Failure]:
+    """What was given up, in order."""
+    statement = (
+        select(batches)
+        .where(batches.c.run_id == run_id, batches.c.status == BatchStatus.FAILED)
+        .order_by(batches.c.id)
+    )
+    return [
+        Failure(row.phase, row.table_name, Range(row.first_block, row.last_block), row.error)
+        for row in connection.execute(statement)
+    ]
+
+
+def holdings(connection: Connection, run_id: int) -> list[Row[Any]]:
+    """What each worker holds: worker, phase, table, range, passes, since, lease_until, retries, error."""
+    statement = (
+        select(batches)
+        .where(batches.c.run_id == run_id, batches.c.status == BatchStatus.RUNNING)
+        .order_by(batches.c.claimed)
+    )
+    return list(connection.execute(statement).all())
+
+
+def _pending() -> ColumnElement[bool]:
+    return batches.c.status == BatchStatus.PENDING
+
+
+def _expired() -> ColumnElement[bool]:
+    return (batches.c.status == BatchStatus.RUNNING) & (batches.c.lease_until < func.clock_timestamp())
+
+
+def _free() -> ColumnElement[bool]:
+    return _pending() | _expired()
+
+
+def claim(
+    connection: Connection, batch_id: int, lease: uuid.UUID | None = None
+) -> tuple[Batch, uuid.UUID] | None:
+    """Take the batch under a new lease, or under *lease*; ``None`` where somebody else holds it or it is done.
+
+    Taking it twice under one lease is the same as once: the answer to the first may have been lost.
+    """
+    lease = lease or uuid.uuid4()
     row = connection.execute(
         update(batches)
         .where(
             batches.c.id == batch_id,
-            (batches.c.status == BatchStatus.PENDING)
-            | ((batches.c.status == BatchStatus.RUNNING) & (batches.c.lease_until < func.clock_timestamp())),
+            _free() | ((batches.c.lease == lease) & (batches.c.status == BatchStatus.RUNNING)),
         )
         .values(
             status=BatchStatus.RUNNING,
             lease=lease,
             lease_until=_term(),
+            claimed=func.clock_timestamp(),
             worker=holder(),
             attempts=batches.c.attempts + 1,
             error=None,
@@ -149,21 +302,38 @@ def claim(connection: Connection, batch_id: int) -> tuple[Batch, uuid.UUID] | No
     return (Batch.of(row), lease) if row else None
 
 
+def renew(connection: Connection, batch: Batch, lease: uuid.UUID, trouble: str | None = None) -> None:
+    """The worker's heartbeat where no pass gives one: while it waits. Counts a retry, where it is one.
+
+    Raises ``LeaseLost``.
+    """
+    values: dict[str, Any] = {"lease_until": _term()}
+    if trouble is not None:
+        values |= {"retries": batches.c.retries + 1, "error": trouble}
+        runs_ledger.count_retry(connection, batch.run_id, trouble)
+    kept = connection.execute(
+        update(batches).where(batches.c.id == batch.id, batches.c.lease == lease).values(**values)
+    )
+    if kept.rowcount == 0:
+        raise LeaseLost
+
+
 def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     """Lock the batch for this transaction and return its passes done.
 
     The fence: asked in the same transaction as the data, so that a worker that was given up and
-    comes back cannot write. Raises ``LeaseLost``, and ``Stopped`` when the run is no longer to go on.
+    comes back cannot write. Raises ``LeaseLost``, and ``Stopped`` when the run is no longer to go on
+    or waits for something.
     """
     row = connection.execute(
-        select(batches.c.passes_done, runs.c.status)
+        select(batches.c.passes_done, runs.c.status, runs.c.held)
         .join(runs, runs.c.id == batches.c.run_id)
         .where(batches.c.id == batch.id, batches.c.lease == lease)
         .with_for_update(of=batches)
     ).one_or_none()
     if row is None:
         raise LeaseLost
-    if row.status != RunStatus.RUNNING:
+    if row.status != RunStatus.RUNNING or row.held is not None:
         raise Stopped
     return int(row.passes_done)
 
@@ -185,6 +355,7 @@ def account(connection: Connection, batch_id: int, account: Account, *, seconds:
             lease_until=_term(),
             status=case((last, BatchStatus.SUCCEEDED), else_=BatchStatus.RUNNING),
             finished=case((last, func.clock_timestamp())),
+            error=None,  # what was retried is over; the count of retries stays
         )
     )
 
@@ -211,23 +382,8 @@ def _term() -> Any:
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS)
 
 
-def progress(connection: Connection, run_id: int) -> list[tuple[Any, ...]]:
-    """By phase and table: batches done, batches, rows written, longest transaction in seconds."""
-    done = func.count().filter(batches.c.status == BatchStatus.SUCCEEDED)
-    statement = (
-        select(
-            batches.c.phase,
-            batches.c.table_name,
-            done,
-            func.count(),
-            func.sum(batches.c.written),
-            func.max(batches.c.longest),
-        )
-        .where(batches.c.run_id == run_id)
-        .group_by(batches.c.phase, batches.c.table_name)
-        .order_by(func.min(batches.c.id))
+def all_of(connection: Connection, run_id: int) -> list[Row[Any]]:
+    """Every batch of the run, in the order in which their tables and phases began."""
+    return list(
+        connection.execute(select(batches).where(batches.c.run_id == run_id).order_by(batches.c.id)).all()
     )
-    return [
-        (phase, table, *(int(n) for n in numbers), float(longest))
-        for phase, table, *numbers, longest in connection.execute(statement)
-    ]

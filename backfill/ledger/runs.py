@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, Text, any_, cast, func, literal, select, update
+from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, literal, select, update
 
 from backfill.database.heap import Heap
-from backfill.errors import NoRun
+from backfill.errors import NoRun, TransitionRefused
 from backfill.ledger.status import TRANSITIONS, UNFINISHED, RunStatus
 from backfill.ledger.tables import run_tables, runs
 
@@ -26,6 +26,7 @@ class Identity:
     key_id: str
     geo_type: str
     geo_build: datetime
+    strategy: str = "in-place"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Run:
     attempts: int
     holder: str | None
     error: str | None
+    reason: str | None
+    held: str | None
+    held_since: datetime | None
+    pinned: str | None
+    batch_blocks: int | None
+    retries: Mapping[str, int]
     created: datetime
     heartbeat: datetime
     finished: datetime | None
@@ -95,7 +102,9 @@ def unfinished(connection: Connection, identity: Identity) -> Run | None:
     ).all()
     same = None
     for run in map(Run.of, rows):
-        if same is None and run.identity == identity:
+        if run.status is RunStatus.CANCELLING:  # its driver died before it could
+            move(connection, run.id, RunStatus.CANCELLED)
+        elif same is None and run.identity == identity:
             same = run
         elif set(run.identity.jobs) & set(identity.jobs):
             move(connection, run.id, RunStatus.CANCELLED, error="superseded by a later run")
@@ -124,7 +133,7 @@ def move(connection: Connection, run_id: int, status: RunStatus, **values: Any) 
     )
     if changed.rowcount == 0:
         standing = connection.execute(select(runs.c.status).where(runs.c.id == run_id)).scalar()
-        raise ValueError(f"run {run_id} cannot go from {standing} to {status}")
+        raise TransitionRefused(run=run_id, standing=standing, wanted=status)
 
 
 def resume(connection: Connection, run: Run) -> Run:
@@ -136,9 +145,38 @@ def resume(connection: Connection, run: Run) -> Run:
         holder=holder(),
         attempts=run.attempts + 1,
         error=None,
+        reason=None,
+        held=None,
+        held_since=None,
         finished=None,
     )
     return get(connection, run.id)
+
+
+def beat(connection: Connection, run_id: int) -> None:
+    """The driver lives."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(heartbeat=func.clock_timestamp()))
+
+
+def hold(connection: Connection, run_id: int, reason: str | None) -> None:
+    """Note what the run waits for; None: for nothing any more. Workers stop between two transactions."""
+    since = None if reason is None else func.coalesce(runs.c.held_since, func.clock_timestamp())
+    connection.execute(update(runs).where(runs.c.id == run_id).values(held=reason, held_since=since))
+
+
+def note(connection: Connection, run_id: int, **values: Any) -> None:
+    """Note what status shows and nothing stands on: batch size, who pins snapshots."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+
+
+def count_retry(connection: Connection, run_id: int, kind: str) -> None:
+    """One more retry of that kind."""
+    so_far = func.coalesce(runs.c.retries[kind].astext.cast(BigInteger), 0)
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(retries=runs.c.retries.op("||")(func.jsonb_build_object(kind, so_far + 1)))
+    )
 
 
 def enter(connection: Connection, run_id: int, phase: str) -> None:

@@ -23,18 +23,32 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
         {
             RunStatus.RUNNING,  # taken over: the driver before was killed and could not say so
             RunStatus.PAUSING,
-            RunStatus.PAUSED,  # the driver itself was told to stop and finished its batch
+            RunStatus.PAUSED,  # no driver is left to finish a batch first
             RunStatus.SUCCEEDED,
             RunStatus.FAILED,
             RunStatus.CANCELLING,
-            RunStatus.CANCELLED,  # no driver is left to finish a batch first
+            RunStatus.CANCELLED,  # no driver is left
         }
     ),
-    RunStatus.PAUSING: frozenset(
-        {RunStatus.PAUSED, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED}
+    RunStatus.PAUSING: frozenset(  # the workers finish their transaction first
+        {
+            RunStatus.PAUSED,
+            RunStatus.RUNNING,  # resumed before it had come to rest, or taken over
+            RunStatus.FAILED,
+            RunStatus.CANCELLING,
+            RunStatus.CANCELLED,
+        }
     ),
-    RunStatus.PAUSED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),
-    RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.PAUSED: frozenset(
+        {
+            RunStatus.RUNNING,
+            RunStatus.PAUSING,  # the driver that waited here is told to leave
+            RunStatus.FAILED,
+            RunStatus.CANCELLING,  # the driver that waits here clears up
+            RunStatus.CANCELLED,
+        }
+    ),
+    RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED, RunStatus.FAILED}),  # there is no way back
     RunStatus.FAILED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),  # resumed at its place
     RunStatus.SUCCEEDED: frozenset(),
     RunStatus.CANCELLED: frozenset(),

@@ -39,6 +39,7 @@ runs = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("jobs", ARRAY(Text), nullable=False),
+    Column("strategy", Text, nullable=False, server_default=text("'in-place'")),
     Column("plan_name", Text, nullable=False),
     Column("plan_fingerprint", Text, nullable=False),
     Column("scheme", Text, nullable=False),
@@ -54,6 +55,12 @@ runs = Table(
     Column("holder", Text),  # who drives it: host and process
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("error", Text),
+    Column("reason", Text),  # why it stopped or was told to stop
+    Column("held", Text),  # what the run waits for, in words; null: for nothing
+    Column("pinned", Text),  # who holds the old snapshot that makes passes useless
+    Column("batch_blocks", BigInteger),  # size of the next batch
+    Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of trouble
+    _moment("held_since"),
     _moment("created", default=True),
     _moment("heartbeat", default=True),
     _moment("finished"),
@@ -89,6 +96,7 @@ batches = Table(
     Column("passes_done", Integer, nullable=False, server_default=text("0")),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("retries", Integer, nullable=False, server_default=text("0")),
     Column("rows", BigInteger, nullable=False, server_default=text("0")),  # rows or texts looked at
     Column("already_linked", BigInteger),  # before the run; null: not counted
     Column("written", BigInteger, nullable=False, server_default=text("0")),
@@ -99,6 +107,7 @@ batches = Table(
     Column("worker", Text),
     Column("lease", UUID(as_uuid=True)),  # whoever holds it may write; anybody else is too late
     _moment("lease_until"),
+    _moment("claimed"),
     _moment("finished"),
     UniqueConstraint("run_id", "phase", "table_name", "first_block"),
 )
@@ -136,6 +145,19 @@ geo_lookups = Table(
     Column("build", DateTime(timezone=True), nullable=False),
     Column("found", Boolean, nullable=False),
     PrimaryKeyConstraint("address_key", "build"),
+)
+
+# Shadow copies: from the moment that changes are captured until the old table is dropped.
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
+    Column("stage", Text, nullable=False),  # copying, compared, swapped
+    Column("fingerprint", Text, nullable=False),  # of the table's definition when the copy was begun
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'")),  # of the comparison
+    _moment("begun", default=True),
+    _moment("swapped"),
 )
 
 keys = Table(
@@ -212,4 +234,47 @@ seals = Table(
     Column("column_name", Text, nullable=False),
     Column("decision_id", BigInteger, ForeignKey(decisions.c.id), nullable=False),
     _moment("since", default=True),
+)
+
+# What `erase` did, a row a step: written before it begins, so that a killed one is found.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),  # table, statistics, scratch, wal
+    Column("target", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("status", Text, nullable=False),  # running, done, left, failed
+    Column("lsn", Text, nullable=False),  # where the WAL stood: no page of the new file is older
+    Column("filenode_before", BigInteger),
+    Column("filenode", BigInteger),
+    Column("bytes_before", BigInteger),
+    Column("bytes_after", BigInteger),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("erased_by", Text, nullable=False),
+    _moment("started", default=True),
+    _moment("finished"),
+)
+
+# What `prove` found, and what is left outside its reach; the reports read the newest.
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("plan_fingerprint", Text, nullable=False),
+    Column("verdict", Text, nullable=False),  # gone, found, unproved
+    Column("depth", Text, nullable=False),  # the deepest that was reached
+    Column("findings", JSONB, nullable=False),
+    Column("residue", JSONB, nullable=False),
+    _moment("finished", default=True),
+)
+
+# Salted hashes of addresses that the address table never had (a discarded column's), taken before
+# the drop: bytes found later are recognised by them. The others are recognised by the address table.
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("key_id", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key_id", "hash"),
 )

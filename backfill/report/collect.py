@@ -46,7 +46,7 @@ def collect(connection: Connection, gate: Gate) -> Document:
     stages = survey(connection, gate)
     story = _story(connection)
     proved = all(record.covered for record in records)
-    scene = Scene(connection, gate.schema, plan, records, stages)
+    scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
     return Document(
         made=datetime.now(UTC),
         verdict=GONE if proved and not scene.stands() else verdict(records),

@@ -9,7 +9,9 @@ from backfill.coverage.record import Record
 from backfill.database.inspection import has_column
 from backfill.gates.survey import Stage
 from backfill.jobs import seal
+from backfill.ledger import proofs
 from backfill.plan import Plan, Table
+from backfill.report import residue
 from backfill.report.document import Left
 
 OPERATOR, APPLICATION, DBA, OFFICER = "operator", "application", "database administrator", "privacy officer"
@@ -24,6 +26,7 @@ class Scene:
     plan: Plan
     records: list[Record]
     stages: list[Stage]
+    fingerprint: str
 
     def stands(self) -> list[str]:
         """Raw columns that are still there."""
@@ -69,18 +72,41 @@ def raw_columns(scene: Scene) -> list[Left]:
 
 
 def on_disk(scene: Scene) -> list[Left]:
-    """DROP COLUMN erases no byte; copies elsewhere erase nothing either."""
-    if len(scene.stands()) == len(scene.plan.jobs) + len(scene.plan.discard) + 1:
+    """DROP COLUMN erases no byte; copies elsewhere erase nothing either. ``erased`` knows more, once it looked."""
+    if (
+        proofs.latest(scene.connection, scene.fingerprint) is not None
+        or len(scene.stands()) == len(scene.plan.jobs) + len(scene.plan.discard) + 1
+    ):
         return []
     return [
         Left(
             DBA,
-            "dropped columns keep their bytes in the table's file until it is rewritten (VACUUM FULL, pg_repack)",
+            "dropped columns keep their bytes in the table's file: `backfill erase`, then `backfill prove`",
         ),
         Left(
             DBA,
             "WAL, WAL archives, base backups, dumps and standbys keep theirs until they expire or replay the rewrite",
         ),
+    ]
+
+
+def erased(scene: Scene) -> list[Left]:
+    """What the newest proof of erasure found, and what lies outside the reach of any command."""
+    proof = proofs.latest(scene.connection, scene.fingerprint)
+    if proof is None:
+        return []
+    found = [
+        Left(
+            OFFICER, f"{residue.VERDICTS[proof.verdict]} Depth {proof.depth}, {proof.finished:%Y-%m-%d %H:%M}"
+        )
+    ]
+    found += [
+        Left(DBA, f"{one['where']}: {one['what']} ({one['act']})")
+        for one in proof.findings
+        if one["state"] != "gone"
+    ]
+    return found + [
+        Left(one["who"], f"{one['name']}: {one['state']}; until {one['until']}") for one in proof.residue
     ]
 
 
@@ -101,6 +127,7 @@ SOURCES: tuple[Callable[[Scene], list[Left]], ...] = (
     sealed,
     raw_columns,
     on_disk,
+    erased,
     pseudonyms,
 )
 

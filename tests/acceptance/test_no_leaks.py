@@ -18,8 +18,6 @@ from tests.databases import connect, query
 from tests.demo_template import ALL_EVENTS, SALT, SENTINEL, TABLES, environment, read_by_hand
 from tests.operator import Operator, Said
 
-pytestmark = pytest.mark.xdist_group("leaks")  # the whole way is gone once
-
 EVENTS = 2_000
 BUFFERED = 100  # chunks of 300 bytes: more than libpq keeps before it sends
 TALKATIVE = {

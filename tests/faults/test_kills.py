@@ -19,8 +19,6 @@ from tests.databases import Databases, connect, query
 from tests.demo_template import canonical_dump, environment, fill_demo
 from tests.operator import Operator, ended
 
-pytestmark = pytest.mark.xdist_group("kills")  # one large template is enough
-
 EVENTS = 12_000
 RUN = ("run", "--quiet", "--workers", "2", "--batch-blocks", "8")
 PATIENCE = 120.0
@@ -109,7 +107,7 @@ def test_a_killed_worker_is_replaced(large_demo: Operator, expected: dict[str, A
         workers[0].kill()
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    assert "A worker process was killed" in out
+    assert "A worker was lost" in out
     assert same(canonical_dump(large_demo.url), expected)
 
 
@@ -123,7 +121,8 @@ def test_a_signal_ends_a_run_at_a_checkpoint(
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3, err
     assert f"{number.name}: stopping at the next checkpoint; once more ends at once." in out
-    assert err == "backfill: Run 1 stopped at a checkpoint, as told. `backfill run` goes on from there.\n"
+    reason = f"{number.name} was received"
+    assert err == f"backfill: Run 1 stopped at a checkpoint: {reason}. `backfill run` goes on from there.\n"
     assert query(large_demo.url, "select status from backfill.runs") == [("paused",)]
     assert query(
         large_demo.url, "select count(*) from backfill.batches where lease is not null and status = 'running'"
@@ -166,20 +165,15 @@ def test_a_server_killed_under_a_run_costs_nothing_but_time(own_server: Embedded
     undisturbed, disturbed = (Operator(url, environment(url, home)) for url in (whole, half))
     undisturbed.types("run", "--quiet")
     expected = canonical_dump(whole)
-    again = 0
-    for phase, share in [("resolve", 0.4), ("link", 0.2), ("link", 0.6)]:
-        with ended(disturbed.starts("run", "--quiet", "--workers", "2", "--batch-blocks", "2")) as process:
+    with ended(disturbed.starts("run", "--quiet", "--workers", "2", "--batch-blocks", "2")) as process:
+        for phase, share in [("resolve", 0.4), ("link", 0.2)]:
             assert reaches(disturbed, process, phase, share)
             pid = own_server.status().pid
             assert pid
             os.kill(pid, signal.SIGKILL)
-            out, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 1, (out, err)
-        assert err.count("\n") == 1, err
-        assert "Traceback" not in err
-        again += out.count("Resuming run 1")
-        own_server.ensure()
-    last = disturbed.really_types("run", "--quiet", "--workers", "2")
-    assert last.code == 0, last
-    assert again + last.out.count("Resuming run 1") == 3
+            own_server.ensure()
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, (out, err)
+    assert "Traceback" not in err
+    assert "Connected again" in out
     assert same(canonical_dump(half), expected)

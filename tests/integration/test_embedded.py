@@ -185,7 +185,13 @@ def test_a_spoilt_lock_file_is_no_obstacle(stopped, content):
 
 
 def test_an_interrupt_at_the_terminal_of_its_first_client_leaves_it_running(stopped):
-    first = client(stopped.home, ENSURE + "import time; time.sleep(60)", start_new_session=True)
+    first = client(
+        stopped.home,
+        ENSURE + "import time; time.sleep(60)",
+        start_new_session=True,
+        # Where the tests run in the background of a shell, SIGINT is ignored from birth.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     url = first.stdout.readline().strip()
     os.killpg(first.pid, signal.SIGINT)
     first.communicate(timeout=10)

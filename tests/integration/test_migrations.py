@@ -269,6 +269,22 @@ def test_a_drop_asks_for_a_restore_point(guarded_run: Operator) -> None:
     assert "restore point: none was named" in guarded_run.is_refused(restore_point=None)
 
 
+def test_what_changes_while_a_drop_waits_for_its_lock_is_noticed(guarded_run: Operator) -> None:
+    url = guarded_run.url
+    patient = guarded_run.having(restore_point="before", lock_timeout_ms="60000")
+    with closing(connect(url, autocommit=False)) as other, other.cursor() as cursor:
+        cursor.execute("alter table user_events disable trigger zz_backfill_guard")
+        upgrade = patient.starts("upgrade", "head", tool="alembic")
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%user_events%'"
+        while not query(url, waiting)[0][0]:
+            assert upgrade.poll() is None
+        other.commit()
+    out, err = upgrade.communicate(timeout=120)
+    assert upgrade.returncode == 255
+    assert "guard of user_events" in out + err
+    assert "ip_address_string" in columns(url, "user_events")
+
+
 def test_earlier_revisions_of_a_refused_upgrade_stay(guarded_run: Operator) -> None:
     query(guarded_run.url, "alter table file_events disable trigger zz_backfill_guard")
     before = schema_of(guarded_run.url, "file_events")

@@ -1,0 +1,111 @@
+"""``backfill status``, ``pause``, ``resume`` and ``cancel``: from any shell that reaches the database."""
+
+import json
+import sys
+import time
+
+import click
+
+from backfill.commands import session as sessions
+from backfill.commands.session import Session
+from backfill.errors import NoDriver, TransitionRefused
+from backfill.ledger import address_map, runs
+from backfill.ledger.lock import is_driven, run_lock
+from backfill.ledger.runs import Run
+from backfill.ledger.standing import Standing, standing
+from backfill.ledger.status import RunStatus
+from backfill.report import status as report
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def _standing(session: Session) -> Standing:
+    with session.engine.begin() as connection:
+        return standing(connection, session.settings.ledger_schema)
+
+
+def _newest(session: Session) -> tuple[Run, bool]:
+    """The newest run, and whether a process drives it."""
+    session.require_ledger()
+    with session.engine.begin() as connection:
+        return runs.latest(connection), is_driven(connection, session.settings.ledger_schema)
+
+
+def _move(session: Session, run: Run, status: RunStatus, reason: str | None = None) -> None:
+    with session.engine.begin() as connection:
+        runs.move(connection, run.id, status, reason=reason)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Again and again, until the run is over or Ctrl-C.")
+@click.option(
+    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(context: click.Context, watch: bool, every: float, form: str) -> None:
+    """Where the newest run stands: rows, rate, who holds what, and why it is not moving.
+
+    With --watch and --format json, one line of JSON a look.
+    """
+    session = sessions.of(context)
+    session.require_ledger()
+    while True:
+        now = _standing(session)
+        text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
+        clear = CLEAR if watch and form == "text" and sys.stdout.isatty() else ""
+        click.echo(clear + text)
+        over = now.run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.FAILED}
+        if not watch or over:
+            return
+        time.sleep(every)
+
+
+@click.command()
+@click.pass_context
+def pause(context: click.Context) -> None:
+    """Have the run finish its transactions and wait; its process stays, for `backfill resume`."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    if driven:
+        _move(session, run, RunStatus.PAUSING, reason="paused from another shell")
+        click.echo(f"Run {run.id} pauses at its next checkpoint. `backfill resume` lets it go on.")
+    elif run.status is RunStatus.PAUSED:
+        click.echo(f"Run {run.id} is paused already, and no process drives it.")
+    else:
+        _move(session, run, RunStatus.PAUSED, reason="paused while no process drove it")
+        click.echo(f"No process drove run {run.id}; it is marked as paused. `backfill run` goes on.")
+
+
+@click.command()
+@click.pass_context
+def resume(context: click.Context) -> None:
+    """Let a paused run go on. Where its process is gone, it says so: type `backfill run`."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    if run.status is RunStatus.RUNNING and driven:
+        click.echo(f"Run {run.id} is running.")
+        return
+    if run.status not in {RunStatus.PAUSED, RunStatus.PAUSING, RunStatus.RUNNING, RunStatus.FAILED}:
+        raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.RUNNING)
+    if not driven:
+        raise NoDriver(run=run.id, standing=run.status)
+    _move(session, run, RunStatus.RUNNING, reason=None)
+    click.echo(f"Run {run.id} goes on.")
+
+
+@click.command()
+@click.pass_context
+def cancel(context: click.Context) -> None:
+    """End the run for good and drop its address map. What it linked stays linked."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    if driven:
+        _move(session, run, RunStatus.CANCELLING, reason="cancelled from another shell")
+        click.echo(f"Run {run.id} ends at its next checkpoint and drops its address map.")
+        return
+    schema = session.settings.ledger_schema
+    with run_lock(session.engine, schema), session.engine.begin() as connection:
+        runs.move(connection, run.id, RunStatus.CANCELLED, reason="cancelled while no process drove it")
+        address_map.drop(connection, schema)
+    click.echo(f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked.")

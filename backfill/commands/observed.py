@@ -1,0 +1,50 @@
+"""Who watches a run beside the operator: log, hook, metrics."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from backfill.commands.session import Session
+from backfill.database.engine import make_engine
+from backfill.errors import SettingInvalid
+from backfill.hooks import Hook
+from backfill.ledger.standing import Standing, standing
+from backfill.logs import Log
+from backfill.metrics import Metrics
+
+
+@contextmanager
+def observed(session: Session) -> Iterator[Callable[..., None]]:
+    """``observe(event, **fields)`` for a driver; what serves is closed at the end."""
+    settings = session.settings
+    engine = make_engine(session.engine.url, ledger_schema=settings.ledger_schema)
+
+    def look() -> Standing:
+        with engine.begin() as connection:
+            return standing(connection, settings.ledger_schema)
+
+    log = Log(settings.log_format) if settings.log_format else None
+    hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None
+    try:
+        metrics = Metrics(look, settings.metrics_port, settings.metrics_file)
+    except OSError as error:
+        raise SettingInvalid(
+            setting="BACKFILL_METRICS_PORT", problem=f"cannot be served: {error.strerror}"
+        ) from error
+
+    def observe(event: str, **fields: object) -> None:
+        if log is not None:
+            log(event, **fields)
+        if hook is not None:
+            hook(event)
+
+    try:
+        yield observe
+    finally:
+        metrics.close()
+        engine.dispose()
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)

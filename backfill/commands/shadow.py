@@ -1,0 +1,101 @@
+"""``backfill cutover``, and what ``backfill run --strategy shadow`` does after its copies are compared."""
+
+from collections.abc import Sequence
+
+import click
+
+from backfill.commands import session as sessions
+from backfill.commands.session import Session, weak_salt_option
+from backfill.errors import CutoverHeld
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import keys
+from backfill.plan import Job
+from backfill.runner import run_lock
+from backfill.shadow import cutover as swapping
+from backfill.shadow.cutover import Cutover
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.option("--finish", is_flag=True, help="Drop the old table. There is no way back afterwards.")
+@weak_salt_option
+@click.pass_context
+def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow_weak_salt: bool) -> None:
+    """Let the shadow copy of each TABLE take its place, in one short transaction.
+
+    The old table stays as TABLE_before_backfill, with every raw address in it, until --finish drops it.
+    Until then one could go back by renaming both by hand, which loses what was written since.
+    Exit 1 when it was held: the original serves on, and the copy stays up to date.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger("backfill run --strategy shadow")
+    chosen = session.plan.choose(tables)
+    with run_lock(session.engine, session.settings.ledger_schema):
+        work = _cutover(session)
+        for job in chosen:
+            if finish and work.finish(job):
+                click.echo(f"The old {job.name} is dropped, and its addresses with it. There is no way back.")
+            elif finish:
+                click.echo(f"There is no old {job.name} left to drop.")
+            elif work.serves(job):  # the same command again, after a kill between two tables
+                click.echo(f"{job.name} is the copy already. Next: `backfill cutover --finish {job.name}`.")
+            else:
+                work.run(job)
+                _say_swapped(job)
+
+
+def cut_over_or_hold(session: Session, work: Cutover, jobs: Sequence[Job], *, hold: bool) -> None:
+    """Swap each table in, or say how it is done later. Raises ``CutoverHeld`` for the first that could not be."""
+    if hold:
+        for job in jobs:
+            click.echo(
+                f"The copy of {job.name} is ready and kept up to date. Next: `backfill cutover {job.name}`."
+            )
+        return
+    held: list[CutoverHeld] = []
+    with run_lock(session.engine, session.settings.ledger_schema):
+        for job in jobs:
+            try:
+                work.run(job)
+            except CutoverHeld as reason:
+                held.append(reason)
+                click.echo(str(reason))
+            else:
+                _say_swapped(job)
+    if held:
+        raise held[0]
+
+
+def abandon(session: Session, jobs: Sequence[Job]) -> None:
+    """Remove the copies of these tables."""
+    session.require_ledger("backfill run --strategy shadow")
+    with run_lock(session.engine, session.settings.ledger_schema):
+        for job in jobs:
+            swapping.abandon(
+                session.engine, session.settings.ledger_schema, job, session.settings.lock_timeout_ms
+            )
+            click.echo(f"The copy of {job.name} is removed, with everything that belonged to it.")
+
+
+def _say_swapped(job: Job) -> None:
+    click.echo(
+        f"{job.name} is the copy now, without {job.raw}. The old table is {job.name}_before_backfill, with every "
+        f"address; going back to it loses what is written from now on.\n"
+        f"Next: `backfill cutover --finish {job.name}` drops it; then `backfill verify`."
+    )
+
+
+def _cutover(session: Session) -> Cutover:
+    salt = session.salt
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, salt)
+    return Cutover(
+        session.engine,
+        session.settings.ledger_schema,
+        session.plan,
+        session.fingerprint,
+        Resolver(salt.hasher(session.plan.hash.scheme), session.geo),
+        session.settings.lock_timeout_ms,
+        click.echo,
+    )

@@ -1,0 +1,89 @@
+"""Interrupt: signals are heard at once, whatever the run is doing.
+
+psycopg2 waits inside libpq, where Python hears no signal. So the work goes on in a thread of its
+own while the main thread listens; a statement that lasts too long after the signal is cancelled.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from sqlalchemy import Engine
+
+from backfill.control import Control
+from backfill.database.statements import Statements
+
+Result = TypeVar("Result")
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 0.6  # then statements are cancelled; the whole is promised within two
+AGAIN_SECONDS = 0.5
+
+
+def interruptible(
+    engine: Engine,
+    control: Control,
+    work: Callable[[], Result],
+    tell: Callable[[str], None],
+    end_at_once: Callable[[], None],
+) -> Result:
+    """Do *work*; SIGINT and SIGTERM end it at the next checkpoint, a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    done: list[Result] = []
+    failed: list[BaseException] = []
+
+    def thread() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    statements = Statements(engine)
+    with statements.watched(), _signals(control, tell, end_at_once):
+        worker = threading.Thread(target=thread, daemon=True)
+        worker.start()
+        due: float | None = None
+        while worker.is_alive():
+            worker.join(POLL_SECONDS)
+            if control.stopping and not control.ending:
+                due = due or time.monotonic() + GRACE_SECONDS
+                if time.monotonic() >= due:
+                    statements.cancel()
+                    due = time.monotonic() + AGAIN_SECONDS
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+@contextmanager
+def _signals(
+    control: Control, tell: Callable[[str], None], end_at_once: Callable[[], None]
+) -> Iterator[None]:
+    heard: list[int] = []
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if heard:
+            end_at_once()
+            print(  # noqa: T201 -- nobody is left to tell it to
+                f"backfill: {name} again: ended at once. What was committed stays; `backfill run` goes on from there.",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(130)  # not through the executor's own exit, which waits for its workers
+        heard.append(number)
+        control.stop(f"{name} was received")
+        tell(f"{name}: stopping at the next checkpoint; once more ends at once.")
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,92 @@
+"""Bytes: every file of this database, its WAL and temporary files searched for addresses."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from backfill.prove import toast
+from backfill.prove.files import Files, pieces
+from backfill.prove.finding import Depth, Finding, State
+from backfill.prove.page import SIZE
+from backfill.prove.recognise import Recogniser
+from backfill.prove.search import Group, groups
+from backfill.prove.whereabouts import Place
+
+ENOUGH = 1_000  # copies in one place: more of them prove nothing more
+TOLD_EVERY = 256 << 20  # bytes between two lines of progress
+TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
+
+
+@dataclass
+class Tally:
+    """What a search came to over all places."""
+
+    files: int = 0
+    size: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)  # address-shaped and public, by place
+    toast_left: int = 0  # bytes of TOAST that were searched as they are, not decompressed
+    budget: int = TOAST_BUDGET
+
+
+def look(
+    files: Files, places: Iterator[Place], recogniser: Recogniser, tell: Callable[[str], None]
+) -> Iterator[Finding]:
+    """A finding for each place that holds something, and the sum of the others."""
+    tally, clean, told = Tally(), True, 0
+    for place in places:
+        ours, unknown = _count(files, place, recogniser, tally)
+        # Without the salt we cannot tell ours from others: no public address is harmless then.
+        copies = ours if recogniser.able else ours + unknown
+        if copies:
+            clean = False
+            number = f"{copies:,}{' or more' if copies >= ENOUGH else ''}"
+            what = "copies of addresses of this database" if recogniser.able else "public addresses"
+            yield Finding(Depth.BYTES, place.name, State.FOUND, f"{number} {what}", place.mend)
+        elif unknown:
+            tally.unknown[place.name] = unknown
+        if tally.size - told >= TOLD_EVERY:
+            told = tally.size
+            tell(f"{place.name}: {tally.size / 2**20:,.0f} MiB read so far")
+    how = f"{tally.files:,} files, {tally.size / 2**20:,.1f} MiB, {files.how}"
+    yield Finding(Depth.BYTES, "all files searched", State.GONE if clean else State.NOTE, how)
+    if tally.unknown:
+        shown = ", ".join(f"{name} ({number:,})" for name, number in sorted(tally.unknown.items())[:5])
+        what = f"address-shaped, but no address that this database ever held; in {len(tally.unknown)} places: {shown}"
+        yield Finding(
+            Depth.BYTES, "other dotted texts", State.NOTE, what, "`backfill scan` says what they are"
+        )
+    if tally.toast_left:
+        what = f"{tally.toast_left / 2**20:,.0f} MiB were searched compressed as they are: over the limit"
+        yield Finding(
+            Depth.BYTES, "compressed TOAST", State.UNPROVED, what, "`backfill scan --full` reads live values"
+        )
+
+
+def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> tuple[int, int]:
+    ours = unknown = 0
+    for path in place.paths:
+        size = files.size(path)
+        tally.files += 1
+        tally.size += size
+        for piece, first, last in pieces(files, path):
+            more = recogniser.judge(groups(piece, first, last))
+            ours, unknown = ours + more[0], unknown + more[1]
+            if ours >= ENOUGH:
+                return ours, unknown
+        if place.toast and "_" not in path.rpartition("/")[2] and size:
+            more = _decompressed(files, path, size, recogniser, tally)
+            ours, unknown = ours + more[0], unknown + more[1]
+    return ours, unknown
+
+
+def _decompressed(
+    files: Files, path: str, size: int, recogniser: Recogniser, tally: Tally
+) -> tuple[int, int]:
+    whole = min(size, tally.budget) // SIZE * SIZE
+    tally.budget -= whole
+    tally.toast_left += size - whole
+    found: list[Group] = []
+    for value in toast.values(files.read(path, 0, whole)):
+        found += groups(value)
+        if len(found) >= ENOUGH:
+            break
+    return recogniser.judge(found)

@@ -1,0 +1,102 @@
+"""Catalog: nothing of this database names the raw column any more. Needs no privilege beyond looking."""
+
+from collections.abc import Iterator
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import rows
+from backfill.database.inspection import has_column
+from backfill.database.names import regclass
+from backfill.erasure import scratch
+from backfill.erasure.targets import raw_columns
+from backfill.plan import Plan, Table
+from backfill.prove.finding import Depth, Finding, State
+
+REPLACED = "_before_backfill"  # how a table is called whose shadow copy has taken its name
+
+# What hangs on the table itself. PostgreSQL drops what depends on a column with it; what is left is
+# text that it does not understand: function bodies.
+ON_TABLE = sql.SQL("""
+    with named (what, definition) as (
+        select 'constraint ' || conname, pg_get_constraintdef(oid) from pg_constraint where conrelid = {table}
+         union all
+        select 'index ' || indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index where indrelid = {table}
+         union all
+        select 'trigger ' || tgname, pg_get_triggerdef(t.oid) || ' ' || prosrc
+          from pg_trigger as t join pg_proc as p on p.oid = tgfoid where tgrelid = {table} and not tgisinternal
+         union all
+        select 'rule ' || rulename, pg_get_ruledef(oid) from pg_rewrite where ev_class = {table}
+         union all
+        select 'policy ' || polname, coalesce(pg_get_expr(polqual, polrelid), '') || coalesce(pg_get_expr(polwithcheck, polrelid), '')
+          from pg_policy where polrelid = {table})
+    select what from named where definition ~ {word} order by 1
+""")
+
+# Elsewhere, the same word may mean another table's column: worth a look, and no proof of anything.
+ELSEWHERE = sql.SQL("""
+    select 'function ' || p.oid::regprocedure::text
+      from pg_proc as p join pg_namespace as n on n.oid = pronamespace
+     where n.nspname not in ('pg_catalog', 'information_schema') and prosrc ~ {word} and prosrc ~ {table_word}
+       and not exists (select from pg_depend where objid = p.oid and deptype = 'e')
+     union all
+    select 'view ' || c.oid::regclass::text
+      from pg_class as c join pg_namespace as n on n.oid = relnamespace
+     where relkind in ('v', 'm') and n.nspname not in ('pg_catalog', 'information_schema')
+       and pg_get_viewdef(c.oid) ~ {word} and pg_get_viewdef(c.oid) ~ {table_word}
+     order by 1
+""")
+
+# Statistics of an attribute that is no more. Others' rows are hidden from who may not read the table.
+STALE = sql.SQL("""
+    select count(*) from pg_stats as s
+     where schemaname = %s and tablename = %s and attname = %s
+""")
+
+
+def look(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
+    """A finding for each table of the plan, and what else is named."""
+    for part, column in raw_columns(plan):
+        yield from _table(connection, part, column)
+    for name in scratch.found(connection, schema):
+        what = "our scratch table is still there, with raw addresses in it"
+        yield Finding(Depth.CATALOG, f"{schema}.{name}", State.FOUND, what, "`backfill erase`")
+
+
+def _table(connection: Connection, part: Table, column: str) -> Iterator[Finding]:
+    where = f"{part.name}.{column}"
+    if not rows(connection, sql.SQL("select 1 where to_regclass(%s) is not null"), (_quoted(part),)):
+        yield Finding(Depth.CATALOG, where, State.NOTE, "there is no such table here")
+        return
+    old = part.model_copy(update={"table": f"{part.table}{REPLACED}"})
+    if has_column(connection, old, column):
+        what = "the table that a shadow copy replaced is still there, with the column"
+        yield Finding(
+            Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, "finish the cutover: that drops it"
+        )
+    if has_column(connection, part, column):
+        yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`make migrate`")
+        return
+    names = {
+        "table": regclass(part),
+        "word": sql.Literal(rf"\m{column}\M"),
+        "table_word": sql.Literal(rf"\m{part.table}\M"),
+    }
+    left = [what for (what,) in rows(connection, ON_TABLE.format(**names))]
+    if rows(connection, STALE, (part.schema_, part.table, column))[0][0]:
+        left.append("statistics")
+    if left:
+        mend = "drop or change it: a trigger that names a dropped column fails every INSERT"
+        yield Finding(Depth.CATALOG, where, State.FOUND, f"still named by {', '.join(left)}", mend)
+    else:
+        yield Finding(
+            Depth.CATALOG, where, State.GONE, "no column, constraint, index, trigger, rule or policy"
+        )
+    others = [what for (what,) in rows(connection, ELSEWHERE.format(**names))]
+    if others:
+        what = f"named beside the table by {', '.join(others)}"
+        yield Finding(Depth.CATALOG, where, State.NOTE, what, "see whether it still means this column")
+
+
+def _quoted(part: Table) -> str:
+    return ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))

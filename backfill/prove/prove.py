@@ -1,0 +1,107 @@
+"""Prove: catalog, pages, bytes, as deep as asked for and as privileges allow; then what is out of reach."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from backfill.errors import FolderUnfit
+from backfill.plan import Plan
+from backfill.prove import bytes as byte_search
+from backfill.prove import catalog, pages, residue, whereabouts
+from backfill.prove.files import Files, LocalFiles, checkpoint, files_of
+from backfill.prove.finding import Depth, Finding, Proof, State
+from backfill.prove.recognise import Recogniser
+
+Hasher = Callable[[str], str]
+Tell = Callable[[str], None]
+
+
+def prove(
+    engine: Engine,
+    schema: str,
+    plan: Plan,
+    key_id: str,
+    *,
+    hasher: Hasher | None,
+    depth: Depth = Depth.BYTES,
+    pgdata: Path | None = None,
+    standbys: Sequence[str] = (),
+    expires: Mapping[str, str] | None = None,
+    tell: Tell = lambda line: None,
+) -> Proof:
+    """Look at everything; writes nothing. *pgdata*: read files there instead of the server's."""
+    deep = list(Depth).index(depth)
+    with engine.connect() as connection, connection.begin() as transaction:
+        findings = list(catalog.look(connection, schema, plan))
+        flushed = checkpoint(connection) if deep else True
+        files = _files(connection, pgdata) if deep else None
+        if deep >= 1:
+            findings += pages.look(connection, plan, files, from_files=pgdata is not None)
+        if deep >= 2:
+            recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
+            findings += _bytes(files, whereabouts_of(connection, files), recogniser, flushed, tell)
+        others = residue.database_count(connection)
+        if others:
+            what = f"{others} other databases of this cluster are not looked into"
+            findings.append(
+                Finding(Depth.CATALOG, "other databases", State.NOTE, what, "prove each by its own URL")
+            )
+        left = residue.look(connection, plan, standbys, expires or {})
+        transaction.rollback()  # pageinspect goes with it, if it was made for us
+    return Proof(tuple(findings), left)
+
+
+def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Proof:
+    """A data folder without its server: bytes alone, and no address of it can be recognised."""
+    files = LocalFiles(_checked(pgdata))
+    recogniser = Recogniser(None, plan.addresses, key_id, None)
+    places = [*whereabouts.everything(files), *whereabouts.elsewhere(files)]
+    return Proof(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
+
+
+def whereabouts_of(connection: Connection, files: Files | None) -> Iterator[whereabouts.Place]:
+    """Relations, then the cluster's own files."""
+    if files is not None:
+        yield from whereabouts.relations(connection, files)
+        yield from whereabouts.elsewhere(files)
+
+
+def _bytes(
+    files: Files | None,
+    places: Iterator[whereabouts.Place],
+    recogniser: Recogniser,
+    flushed: bool,
+    tell: Tell,
+) -> Iterator[Finding]:
+    if files is None:
+        what = "reading files takes a superuser, pg_read_server_files, or the data folder on this machine"
+        yield Finding(
+            Depth.BYTES,
+            "files",
+            State.UNPROVED,
+            what,
+            "ask who has the files to `backfill prove --pgdata PATH`",
+        )
+        return
+    if not flushed:
+        what = "no CHECKPOINT for this role: pages changed since the last one were read as they were before"
+        yield Finding(
+            Depth.BYTES, "shared buffers", State.UNPROVED, what, "checkpoint as a superuser, then again"
+        )
+    if not recogniser.able:
+        what = "no salt: addresses of this database cannot be told from others, so every public one counts"
+        yield Finding(Depth.BYTES, "recognition", State.NOTE, what, "set BACKFILL_IP_SALT")
+    yield from byte_search.look(files, places, recogniser, tell)
+
+
+def _files(connection: Connection, pgdata: Path | None) -> Files | None:
+    return LocalFiles(_checked(pgdata)) if pgdata else files_of(connection)
+
+
+def _checked(pgdata: Path) -> Path:
+    if not (pgdata / "PG_VERSION").is_file():
+        raise FolderUnfit(
+            path=pgdata, problem="it has no PG_VERSION, so it is not the data folder of a PostgreSQL"
+        )
+    return pgdata

@@ -1,0 +1,185 @@
+"""Build: the copy's table, its rows by block range, then its indexes, then its foreign keys."""
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.database.engine import execute, rows, value
+from backfill.database.inspection import key_type
+from backfill.database.limits import Limits
+from backfill.database.names import regclass, table
+from backfill.database.patience import patiently
+from backfill.jobs import link
+from backfill.ledger import address_map, batches, shadows
+from backfill.ledger.batches import Account, Batch
+from backfill.plan import Job
+from backfill.shadow import capture, catalog, names
+from backfill.shadow.catalog import Blueprint, ForeignKey, Index
+from backfill.shadow.rows import insert
+
+# Memory for each index build: what a maintenance window can spare; sorting 2 million uuids takes 100 MB.
+MAINTENANCE_WORK_MEM = "128MB"
+
+# LIKE copies types, defaults, generated columns, identities, NOT NULL, CHECK, storage and comments.
+CREATE = sql.SQL("""
+    create {unlogged} table {shadow} (like {table} including all excluding indexes excluding statistics)
+""")
+
+
+def begin(connection: Connection, schema: str, job: Job, run_id: int) -> Blueprint:
+    """Make the empty copy, start the capture, and enter it in the ledger: one transaction."""
+    blueprint = catalog.read(connection, job)
+    shadow = table(names.shadow(job))
+    create = CREATE.format(
+        unlogged=sql.SQL("unlogged" if blueprint.unlogged else ""), shadow=shadow, table=table(job)
+    )
+    execute(connection, create)
+    execute(connection, sql.SQL("alter table {} drop column {}").format(shadow, sql.Identifier(job.raw)))
+    for column in blueprint.columns:
+        for setting in column.settings:
+            execute(connection, sql.SQL("alter table {} {}").format(shadow, sql.SQL(setting)))
+    if blueprint.storage:
+        options = sql.SQL(", ").join(map(sql.SQL, blueprint.storage))
+        execute(connection, sql.SQL("alter table {} set ({})").format(shadow, options))
+    _revoke_defaults(connection, job)
+    execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(blueprint.owner)))
+    capture.start(connection, schema, job, key_type(connection, job))
+    shadows.begin(connection, job.name, run_id, catalog.read(connection, job).fingerprint)
+    return blueprint
+
+
+def _revoke_defaults(connection: Connection, job: Job) -> None:
+    """ALTER DEFAULT PRIVILEGES may have given the copy grants that the original does not have."""
+    shadow = names.shadow(job)
+    statement = sql.SQL("""
+        select distinct case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end
+          from pg_class as c, aclexplode(c.relacl) where c.oid = {} and grantee <> c.relowner
+    """).format(regclass(shadow))
+    for (role,) in rows(connection, statement):
+        execute(connection, sql.SQL("revoke all on table {} from {}").format(table(shadow), sql.SQL(role)))
+
+
+def load(
+    engine: Engine,
+    schema: str,
+    job: Job,
+    blueprint: Blueprint,
+    batch: Batch,
+    lease: uuid.UUID,
+    filenode: int,
+    limits: Limits,
+) -> Account:
+    """Copy one range, and put what cannot be linked on record.
+
+    Raises ``LeaseLost``, ``MapIncomplete``, ``TableRewritten``; nothing is written then.
+    """
+    started = time.monotonic()
+    with engine.begin() as connection:
+        limits.apply(connection)
+        if batches.hold(connection, batch, lease) >= batch.passes:
+            return Account()
+        address_map.require_complete(connection, schema, batch.run_id)
+        link.check_filenode(connection, job, filenode)
+        link.choose_join(connection, schema, job, batch)
+        with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
+            written = cursor.rowcount
+        quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
+        account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
+        batches.account(connection, batch.id, account, seconds=account.seconds)
+    return account
+
+
+def drop_noted(connection: Connection, schema: str, job: Job) -> int:
+    """Drop the rows that changed during the load: the replay brings them, once each.
+
+    A row that moved while the load went over the table may have been met twice, and no unique index
+    could be built over that.
+    """
+    statement = sql.SQL("delete from {shadow} as copy using {log} as note where note.key = copy.{key}")
+    names_ = {
+        "shadow": table(names.shadow(job)),
+        "log": names.log(schema, job),
+        "key": sql.Identifier(job.key),
+    }
+    with execute(connection, statement.format(**names_)) as cursor:
+        return cursor.rowcount
+
+
+def build_indexes(engine: Engine, job: Job, blueprint: Blueprint, workers: int) -> None:
+    """All indexes that are not there yet, *workers* at a time, then the constraints that stand on them."""
+    waiting = [index for index in blueprint.indexes if index.constraint_type != "x"]
+    with ThreadPoolExecutor(workers, "index") as pool:
+        for done in [pool.submit(_build, engine, job, index) for index in waiting]:
+            done.result()
+    for index in blueprint.indexes:
+        if index.constraint is not None:
+            with engine.begin() as connection:
+                _constrain(connection, job, index)
+
+
+def _build(engine: Engine, job: Job, index: Index) -> None:
+    with engine.begin() as connection:
+        if _exists(connection, job, index):
+            return
+        execute(
+            connection,
+            sql.SQL("set local maintenance_work_mem = {}").format(sql.Literal(MAINTENANCE_WORK_MEM)),
+        )
+        statement = sql.SQL("create {unique}index {name} on {shadow} {rest}")
+        execute(
+            connection,
+            statement.format(
+                unique=sql.SQL(index.unique),
+                name=sql.Identifier(names.new_index(index.oid)),
+                shadow=table(names.shadow(job)),
+                rest=sql.SQL(index.rest),
+            ),
+        )
+
+
+def _exists(connection: Connection, job: Job, index: Index) -> bool:
+    statement = sql.SQL("""
+        select exists (select from pg_index join pg_class as c on c.oid = indexrelid
+                        where indrelid = {} and relname = %s)
+    """).format(regclass(names.shadow(job)))
+    return bool(value(connection, statement, (names.new_index(index.oid),)))
+
+
+def _constrain(connection: Connection, job: Job, index: Index) -> None:
+    """The constraint bears its index's name until the swap; then both get theirs."""
+    shadow, name = names.shadow(job), names.new_index(index.oid)
+    known = sql.SQL("select exists (select from pg_constraint where conrelid = {} and conname = %s)")
+    if value(connection, known.format(regclass(shadow)), (name,)):
+        return
+    if index.constraint_type == "x":
+        what: sql.Composable = sql.SQL(index.definition or "")
+    else:
+        kind = "primary key" if index.constraint_type == "p" else "unique"
+        what = sql.SQL(kind + " using index {}" + index.attributes).format(sql.Identifier(name))
+    statement = sql.SQL("alter table {} add constraint {} {}")
+    execute(connection, statement.format(table(shadow), sql.Identifier(name), what))
+
+
+def add_foreign_keys(engine: Engine, job: Job, blueprint: Blueprint, lock_timeout_ms: int) -> None:
+    """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
+    for key in blueprint.outgoing:
+        if not patiently(engine, lock_timeout_ms, partial(_add_foreign_key, job=job, key=key)) and key.valid:
+            with engine.begin() as connection:
+                statement = sql.SQL("alter table {} validate constraint {}")
+                execute(connection, statement.format(table(names.shadow(job)), sql.Identifier(key.name)))
+
+
+def _add_foreign_key(connection: Connection, job: Job, key: ForeignKey) -> bool:
+    """Whether it is valid already; adds it where it is missing."""
+    shadow = names.shadow(job)
+    known = sql.SQL("select convalidated from pg_constraint where conrelid = {} and conname = %s")
+    state = value(connection, known.format(regclass(shadow)), (key.name,))
+    if state is None:
+        definition = key.definition.removesuffix(" NOT VALID") + " not valid"
+        statement = sql.SQL("alter table {} add constraint {} {}")
+        execute(connection, statement.format(table(shadow), sql.Identifier(key.name), sql.SQL(definition)))
+    return bool(state)

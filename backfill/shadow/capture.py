@@ -1,0 +1,72 @@
+"""Capture: from its trigger on, the key of every changed row is noted; never a value.
+
+A note says "look at this row again", no more, so that it does not matter how often or in which order
+notes are read. It is written in the transaction of the change itself: notes and rows that a snapshot
+shows belong together.
+"""
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import execute, value
+from backfill.database.names import table
+from backfill.plan import Job
+from backfill.shadow import names
+
+# A key of NULL means that the table was truncated. The function runs as its owner: whoever writes the
+# table need not know our schema.
+START = sql.SQL("""
+    create table {log} (id bigint generated always as identity, key {key_type});
+    create function {function}() returns trigger language plpgsql security definer
+        set search_path = pg_catalog, pg_temp as $note$
+    begin
+        if tg_op = 'TRUNCATE' then
+            insert into {log} (key) values (null);
+            return null;
+        end if;
+        if tg_op <> 'INSERT' then
+            insert into {log} (key) values (old.{key});
+        end if;
+        if tg_op = 'INSERT' or (tg_op = 'UPDATE' and new.{key} is distinct from old.{key}) then
+            insert into {log} (key) values (new.{key});
+        end if;
+        return null;
+    end $note$;
+    create trigger {note_row} after insert or update or delete on {table}
+        for each row execute function {function}();
+    create trigger {note_truncate} after truncate on {table}
+        for each statement execute function {function}();
+    -- "always": replication and session_replication_role = replica write rows as well
+    alter table {table} enable always trigger {note_row};
+    alter table {table} enable always trigger {note_truncate}
+""")
+
+
+def start(connection: Connection, schema: str, job: Job, key_type: str) -> None:
+    """Note changes from this transaction on. Waits for every writer of the table, once."""
+    execute(
+        connection,
+        START.format(
+            log=names.log(schema, job),
+            function=names.note_function(schema, job),
+            key=sql.Identifier(job.key),
+            key_type=sql.SQL(key_type),
+            table=table(job),
+            note_row=sql.Identifier(names.NOTE_ROW),
+            note_truncate=sql.Identifier(names.NOTE_TRUNCATE),
+        ),
+    )
+
+
+def stop(connection: Connection, schema: str, job: Job) -> None:
+    """Note no more, and forget what was noted. Locks the table for a moment."""
+    for trigger in names.TRIGGERS:
+        statement = sql.SQL("drop trigger if exists {} on {}")
+        execute(connection, statement.format(sql.Identifier(trigger), table(job)))
+    execute(connection, sql.SQL("drop function if exists {}()").format(names.note_function(schema, job)))
+    execute(connection, sql.SQL("drop table if exists {}").format(names.log(schema, job)))
+
+
+def waiting(connection: Connection, schema: str, job: Job) -> int:
+    """Notes that were not read yet."""
+    return int(value(connection, sql.SQL("select count(*) from {}").format(names.log(schema, job))))

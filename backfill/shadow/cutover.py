@@ -1,0 +1,272 @@
+"""Cutover: replay the rest, ask once more, swap; afterwards drop the old table, or before, the copy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg2
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from backfill.database.engine import execute, value
+from backfill.database.inspection import has_column, key_type
+from backfill.database.names import quoted, table
+from backfill.database.patience import lock_was_refused, patiently
+from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
+from backfill.ledger.shadows import Stage
+from backfill.ledger.status import UNFINISHED, RunStatus
+from backfill.plan import Job, Plan
+from backfill.shadow import capture, catalog, compare, names, replay, swap
+from backfill.shadow.catalog import Blueprint
+
+LAST_NOTES = 2_000  # under the lock: more of them, and we let go and catch up first
+
+
+@dataclass(frozen=True)
+class Cutover:
+    """What a cut-over needs to know."""
+
+    engine: Engine
+    schema: str
+    plan: Plan
+    fingerprint: str  # of the plan: what proofs and gates go by
+    resolver: Resolver
+    lock_timeout_ms: int
+    tell: Callable[[str], None]
+
+    def serves(self, job: Job) -> bool:
+        """Whether the copy has taken the original's place. Raises ``NoShadow``."""
+        with self.engine.begin() as connection:
+            entry = shadows.of(connection, job.name)
+        if entry is None:
+            raise NoShadow(table=job.name, state="")
+        return bool(entry.stage == Stage.SWAPPED)
+
+    def prepare(self, job: Job, advance: Callable[[int], object] = lambda rows: None) -> compare.Counts:
+        """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
+        run_id = self._run(job)
+        with self.engine.begin() as connection:
+            blueprint = catalog.read(connection, job)
+            replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
+        self._catch_up(job, blueprint, run_id)
+        counts = compare.compare(
+            self.engine, self.schema, self.plan.addresses, job, blueprint, self.resolver, advance
+        )
+        if compare.faults(counts):
+            raise ShadowDiffers(table=job.name, faults=_words(compare.faults(counts)))
+        with self.engine.begin() as connection:
+            shadows.compared(connection, job.name, counts)
+        return counts
+
+    def run(self, job: Job) -> None:
+        """Swap *job*'s table. Raises ``CutoverHeld`` when something has to be settled, or the lock is not to be had."""
+        run_id = self._run(job)
+        with self.engine.begin() as connection:
+            entry = shadows.of(connection, job.name)
+            counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
+            blueprint = catalog.read(connection, job)
+            replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
+        if counts is None or set(compare.flaws(counts)) - {REJECTED}:  # it may have been mended meanwhile
+            counts = self.prepare(job)
+        self._catch_up(job, blueprint, run_id)
+        counts = self._settled(job, counts)
+        again: list[str] = []
+        for _ in range(LAST_TRIES):
+            try:
+                patiently(
+                    self.engine,
+                    self.lock_timeout_ms,
+                    lambda connection: self._swap(connection, job, blueprint, run_id, dict(counts)),
+                    between=lambda state: self.tell(
+                        f"{job.name} is busy; trying again. Nothing is held meanwhile."
+                    ),
+                )
+                break
+            except _Behind:
+                again.append(job.name)
+                self._catch_up(job, blueprint, run_id)
+            except (DBAPIError, psycopg2.Error) as error:
+                if lock_was_refused(error):
+                    raise CutoverHeld(
+                        table=job.name,
+                        reason=f"its lock was not granted within {self.lock_timeout_ms} ms, however often asked for",
+                        mend=f"Try `backfill cutover {job.name}` again.",
+                    ) from error
+                raise
+        else:
+            raise CutoverHeld(
+                table=job.name,
+                reason="it changes faster than its changes can be replayed",
+                mend=f"Try `backfill cutover {job.name}` at a quieter time.",
+            )
+        self._after(job, blueprint)
+
+    def finish(self, job: Job) -> bool:
+        """Drop the old table; False where that was done before. Raises ``NoShadow``."""
+        with self.engine.begin() as connection:
+            entry = shadows.of(connection, job.name)
+            gone = not has_column(connection, job, job.raw)
+        if entry is None and gone:
+            return False
+        if entry is None or entry.stage != Stage.SWAPPED:
+            raise NoShadow(table=job.name, state=" that serves")
+
+        def drop(connection: Connection) -> None:
+            execute(connection, sql.SQL("drop table {}").format(table(names.before(job))))
+            shadows.forget(connection, job.name)
+
+        patiently(self.engine, self.lock_timeout_ms, drop)
+        return True
+
+    def _run(self, job: Job) -> int:
+        with self.engine.begin() as connection:
+            entry = shadows.of(connection, job.name)
+        if entry is None or entry.stage == Stage.SWAPPED:
+            raise NoShadow(table=job.name, state=" that waits")
+        return int(entry.run_id)
+
+    def _catch_up(self, job: Job, blueprint: Blueprint, run_id: int) -> None:
+        try:
+            replay.catch_up(
+                self.engine, self.schema, self.plan.addresses, job, blueprint, self.resolver, run_id
+            )
+        except replay.ReplayDiffers as difference:
+            raise ShadowDiffers(table=job.name, faults=str(difference)) from None
+
+    def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
+        """The counts as they are after settlement: those rows changed, so the replay compared them.
+
+        Raises ``CutoverHeld``.
+        """
+        with self.engine.begin() as connection:
+            quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
+            waiting = len(quarantine.entries(connection, job.name))
+            now = compare.unlinked(connection, self.schema, job)
+        again = f"then `backfill cutover {job.name}`."
+        if waiting:
+            raise CutoverHeld(
+                table=job.name,
+                reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
+                mend=f"`backfill quarantine settle {job.name} --as sentinel|discard --count {waiting}`, {again}",
+            )
+        flaws = compare.flaws(counts | now)
+        if flaws:
+            raise CutoverHeld(
+                table=job.name,
+                reason=f"the proof of its links is not complete ({_words(flaws)})",
+                mend=f"Run `backfill addresses merge`, or mend the rows that `backfill verify` names, {again}",
+            )
+        return counts | now
+
+    def _swap(
+        self, connection: Connection, job: Job, blueprint: Blueprint, run_id: int, counts: compare.Counts
+    ) -> None:
+        """The transaction. Whatever it raises leaves the original serving."""
+        swap.lock(connection, job, blueprint)
+        entry = shadows.of(connection, job.name)
+        if entry is None or entry.stage != Stage.COMPARED:
+            raise NoShadow(table=job.name, state=" that is ready")
+        if catalog.read(connection, job).fingerprint != entry.fingerprint:
+            raise CutoverHeld(
+                table=job.name,
+                reason="the table's definition was changed after the copy was begun",
+                mend=f"`backfill run --abandon {job.name}`, and begin again.",
+            )
+        if capture.waiting(connection, self.schema, job) > LAST_NOTES:
+            raise _Behind
+        try:
+            replay.replay(
+                connection,
+                self.schema,
+                self.plan.addresses,
+                job,
+                blueprint,
+                self.resolver,
+                run_id,
+                limit=LAST_NOTES,
+            )
+        except replay.ReplayDiffers as difference:
+            raise ShadowDiffers(table=job.name, faults=str(difference)) from None
+        if quarantine.entries(connection, job.name):
+            raise CutoverHeld(
+                table=job.name,
+                reason="rows whose text is no address were written in the last moment",
+                mend=f"`backfill quarantine list {job.name}`, then `backfill cutover {job.name}`.",
+            )
+        swap.swap(connection, self.schema, job, blueprint)
+        shadows.swapped(connection, job.name)
+        coverage.record(
+            connection,
+            table_name=job.name,
+            kind="events",
+            plan_fingerprint=self.fingerprint,
+            covered=True,
+            counts={
+                "rows": counts["rows"],
+                "right": counts["linked"],
+                "no address": counts["rows"] - counts["linked"],
+            },
+            reasons=(),
+            raw_rows=counts["raw"],
+            newest_raw=None,
+            detail={"shadow": {name: counts[name] for name in counts}},
+        )
+
+    def _after(self, job: Job, blueprint: Blueprint) -> None:
+        """What need not be done under the lock."""
+        for key in blueprint.incoming:
+            if key.valid:
+                patiently(self.engine, self.lock_timeout_ms, partial(swap.validate, key=key))
+        with self.engine.begin() as connection:
+            execute(connection, sql.SQL("analyze {}").format(table(job)))
+            if not shadows.waiting(connection):
+                address_map.drop(connection, self.schema)
+
+
+class _Behind(Exception):
+    """Too many notes to read under the lock."""
+
+
+LAST_TRIES = 5
+REJECTED = "rejected"  # the one flaw that settling mends, and that can be counted without comparing again
+
+
+def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
+    """Remove every trace of a copy that does not serve yet. Raises ``NoShadow``, ``ShadowExists``."""
+    with engine.begin() as connection:
+        entry = shadows.of(connection, job.name)
+    if entry is None:
+        raise NoShadow(table=job.name, state=" to abandon")
+    if entry.stage == Stage.SWAPPED:
+        raise ShadowExists(
+            table=job.name,
+            state="the copy serves already",
+            mend=f"The old table is {quoted(names.before(job))}; going back to it, by renaming both by hand, loses "
+            "what was written since the cut-over.",
+        )
+
+    def remove(connection: Connection) -> None:
+        capture.stop(connection, schema, job)
+        execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
+        batches.forget(connection, entry.run_id, phase="copy", table_name=job.name)
+        shadows.forget(connection, job.name)
+        run = runs.get(connection, entry.run_id)
+        if run.status in UNFINISHED:
+            runs.move(connection, run.id, RunStatus.CANCELLED, error=f"the copy of {job.name} was abandoned")
+        if not shadows.waiting(connection):
+            address_map.drop(connection, schema)
+
+    patiently(engine, lock_timeout_ms, remove)
+
+
+def leftovers(connection: Connection, job: Job) -> str | None:
+    """The name of an old table that was not dropped yet."""
+    before = quoted(names.before(job))
+    return before if value(connection, sql.SQL("select to_regclass(%s) is not null"), (before,)) else None
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())

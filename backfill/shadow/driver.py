@@ -1,0 +1,232 @@
+"""Driver of a copying run: resolve and fill as in place, then each table built, replayed and compared."""
+
+import uuid
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+from tenacity import RetryCallState
+
+from backfill.attempt import Outcome, Terms, attempt
+from backfill.database.engine import execute
+from backfill.database.heap import Range, heap_of
+from backfill.database.inspection import key_type
+from backfill.database.names import table
+from backfill.database.patience import patiently
+from backfill.errors import CannotBeCopied, ShadowDiffers, ShadowExists
+from backfill.ledger import batches, quarantine, runs, shadows
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.runs import TableCount
+from backfill.ledger.shadows import Stage
+from backfill.ledger.status import RunStatus
+from backfill.plan import Job
+from backfill.progress import Progress
+from backfill.runner import RESOLVE, Driver, _Failed, _MapEmptied
+from backfill.shadow import build, catalog, names
+from backfill.shadow.catalog import Blueprint
+from backfill.shadow.cutover import Cutover, leftovers
+
+COPY, INDEX, REPLAY, COMPARE, CLOSE = "copy", "index", "replay", "compare", "close"
+POLL_SECONDS = 0.2
+
+
+def require_copyable(connection: Connection, job: Job) -> None:
+    """Raises ``CannotBeCopied`` or ``ShadowExists``; changes nothing."""
+    before = leftovers(connection, job)
+    if before is not None:
+        raise ShadowExists(
+            table=job.name,
+            state=f"{before} of an earlier cut-over is still there",
+            mend=f"Next: `backfill cutover --finish {job.name}`.",
+        )
+    what = catalog.refusals(connection, job)
+    connection.rollback()
+    if what:
+        raise CannotBeCopied(table=job.name, what="; ".join(what))
+
+
+@dataclass
+class ShadowDriver(Driver):
+    """A run whose rows go into a new table. ``drive`` ends before the cut-over."""
+
+    strategy: str = "shadow"
+
+    def cutover(self, fingerprint: str) -> Cutover:
+        """The cut-over that goes with this run."""
+        return Cutover(
+            self.engine,
+            self.schema,
+            self.plan,
+            fingerprint,
+            self.resolver,
+            self.settings.lock_timeout_ms,
+            self.tell,
+        )
+
+    def _work(self) -> None:
+        self._fill()
+        for job in self.jobs:
+            blueprint = self._begun(job)
+            self._load(job, blueprint)
+            self._enter(INDEX)
+            with self.engine.begin() as connection:
+                build.drop_noted(connection, self.schema, job)
+            build.build_indexes(self.engine, job, blueprint, self.settings.workers)
+            build.add_foreign_keys(self.engine, job, blueprint, self.settings.lock_timeout_ms)
+            with self.engine.begin() as connection:
+                execute(connection, sql.SQL("analyze {}").format(table(names.shadow(job))))
+            self._require_loaded()
+            self._compare(job)
+
+    def _require_loaded(self) -> None:
+        """A range that was given up would be a hole in the copy."""
+        self.control.checkpoint(self.run)
+        with self.engine.begin() as connection:
+            given_up = batches.failures(connection, self.run.id)
+        if given_up:
+            raise _Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
+
+    def _begun(self, job: Job) -> Blueprint:
+        """The copy that this run has begun, or now begins."""
+        with self.engine.begin() as connection:
+            entry = shadows.of(connection, job.name)
+            blueprint = catalog.read(connection, job)
+        if entry is None:
+
+            def begin(connection: Connection) -> Blueprint:
+                return build.begin(connection, self.schema, job, self.run.id)
+
+            return patiently(self.engine, self.settings.lock_timeout_ms, begin, between=self._say_busy(job))
+        if entry.run_id != self.run.id:
+            raise _Failed(
+                f"{job.name} has a copy of another run; remove it with `backfill run --abandon {job.name}`"
+            )
+        if entry.stage == Stage.SWAPPED:
+            raise _Failed(f"{job.name} was cut over already")
+        if entry.fingerprint != blueprint.fingerprint:
+            raise _Failed(
+                f"the definition of {job.name} was changed after the copy was begun; "
+                f"`backfill run --abandon {job.name}`, and begin again"
+            )
+        return blueprint
+
+    def _say_busy(self, job: Job) -> "_Say":
+        return _Say(self, job)
+
+    def _load(self, job: Job, blueprint: Blueprint) -> None:
+        self._enter(COPY)
+        while True:
+            filenode = self._planned_copy(job)
+            if not self._is_open(COPY):
+                return
+            if self._load_once(job, blueprint, filenode):
+                self._restarted(f"{job.name} keeps being rewritten")
+                self.tell(f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
+                with self.engine.begin() as connection:
+                    execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
+                    batches.forget(connection, self.run.id, phase=COPY, table_name=job.name)
+
+    def _planned_copy(self, job: Job) -> int:
+        """Plan the copy's one range, once the capture is on; returns the file that it is about."""
+        with self.engine.begin() as connection:
+            known = {row.table_name for row in batches.phase(connection, self.run.id, COPY)}
+            if job.name not in known:
+                heap = heap_of(connection, job)
+                runs.plan_table(connection, self.run.id, job.name, heap)
+                batches.plan(connection, self.run.id, COPY, job.name, [Range(0, heap.blocks)], 1)
+            self._tables = runs.planned(connection, self.run.id)
+        return int(self._tables[job.name].filenode)
+
+    def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
+        """Until the phase is done; whether the table was rewritten instead.
+
+        Threads: the server does the work, and a thread that waits for it holds nobody up.
+        """
+        terms = Terms(self.limits, patience=0, nice=self.settings.nice)
+        running: dict[Future[Outcome], Batch] = {}
+
+        def work(batch: Batch, lease: uuid.UUID) -> Account:
+            return build.load(self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits)
+
+        def try_one(batch: Batch) -> Outcome:
+            done = attempt(self.engine, batch.id, self._stoppable(work), terms, sleep=self.control.sleep)
+            if done.account is not None:
+                self.control.sleep(self.settings.nice * done.account.seconds)
+            return done
+
+        with (
+            Progress(f"{COPY} {job.name}", self._rows_left(COPY), quiet=self.quiet) as progress,
+            ThreadPoolExecutor(self.settings.workers, COPY) as pool,
+        ):
+            while self._is_open(COPY):
+                if len(running) < self.settings.workers:
+                    self.control.checkpoint(self.run)
+                    batch = self._pick(COPY, frozenset(one.id for one in running.values()))
+                    if batch is not None:
+                        running[pool.submit(try_one, batch)] = batch
+                        continue
+                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    batch, outcome = running.pop(future), future.result()
+                    if outcome.rewritten:
+                        return True
+                    if outcome.map_incomplete:
+                        raise _MapEmptied
+                    progress.advance(self._take_in(outcome, batch))
+                if not running:
+                    self.control.sleep(POLL_SECONDS)
+        return False
+
+    def _compare(self, job: Job) -> None:
+        self._enter(COMPARE)
+        with Progress(
+            f"{COMPARE} {job.name}", int(self._tables[job.name].rows), quiet=self.quiet
+        ) as progress:
+            try:
+                self.cutover(self.run.identity.plan_fingerprint).prepare(job, progress.advance)
+            except ShadowDiffers as difference:
+                raise _Failed(str(difference)) from None
+
+    def _close(self) -> list[TableCount]:
+        """Count from the comparison. The map stays until the last copy serves: the replay looks texts up."""
+        self._enter(CLOSE)
+        counts = []
+        for job in self.jobs:
+            with self.engine.begin() as connection:
+                quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
+                already = batches.already_linked(connection, self.run.id, RESOLVE, job.name)
+                entry = shadows.of(connection, job.name)
+                count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
+                runs.close_table(connection, self.run.id, count)
+            counts.append(count)
+        with self.engine.begin() as connection:
+            runs.move(connection, self.run.id, RunStatus.SUCCEEDED, held=None, held_since=None)
+        self.control.ending = True
+        self.observe("finished", run=self.run.id)
+        return counts
+
+
+@dataclass(frozen=True)
+class _Say:
+    """Tells that a table is busy, between two tries."""
+
+    driver: ShadowDriver
+    job: Job
+
+    def __call__(self, state: RetryCallState) -> None:
+        self.driver.tell(f"{self.job.name} is busy; trying again. Nothing is held meanwhile.")
+
+
+def _counted(job: Job, counts: dict[str, int], already: int) -> TableCount:
+    linked, total = counts.get("linked", 0), counts.get("rows", 0)
+    rejected = counts.get("rejected", 0)
+    return TableCount(
+        table_name=job.name,
+        rows=total,
+        linked=linked - min(already, linked),
+        already_linked=min(already, linked),
+        no_address=total - linked - rejected,
+        quarantined=rejected,
+        left_to_live=0,
+    )

@@ -1,0 +1,149 @@
+"""Replay: rows whose key was noted are taken anew from the original, as it is now.
+
+One snapshot a transaction (REPEATABLE READ), so that the notes in it and the rows in it belong
+together: read statement by statement, a row could be fresher than its notes and collide with another
+on a unique index. What a transaction replays it compares as well.
+"""
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.addresses import MAX_LENGTH
+from backfill.database.engine import execute, rows, value
+from backfill.database.inspection import key_type
+from backfill.database.names import table
+from backfill.jobs import link, resolve
+from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import address_map, batches, runs
+from backfill.plan import Addresses, Job
+from backfill.shadow import capture, compare, names
+from backfill.shadow.catalog import Blueprint
+from backfill.shadow.rows import insert
+
+NOTES = 20_000  # a transaction: under a second
+QUIET = 200  # notes that the cut-over may find: a few milliseconds under its lock
+
+# On commit drop: keys are no addresses, but the next transaction has others.
+TAKE = sql.SQL("""
+    create temporary table backfill_noted (key {key_type}) on commit drop;
+    with taken as (
+        delete from {log} where id in (select id from {log} order by id limit {limit}) returning key
+    )
+    insert into backfill_noted select distinct key from taken
+""")
+
+WHICH = sql.SQL("event.{key} in (select key from backfill_noted)")
+
+TEXTS = sql.SQL("""
+    select distinct event.{raw}
+      from {table} as event
+     where {which} and event.{raw} is not null and length(event.{raw}) <= {max_length}
+       and (event.{link} is null or {lacks_geo})
+       and not exists (select from {map} as map where map.raw = event.{raw})
+""")
+
+
+class ReplayDiffers(Exception):
+    """A replayed row is not what its original calls for; the replay was rolled back."""
+
+
+def catch_up(
+    engine: Engine,
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    blueprint: Blueprint,
+    resolver: Resolver,
+    run_id: int,
+) -> int:
+    """Replay until few notes are left; returns how many were read. Raises ``ReplayDiffers``."""
+    replayed = 0
+    while True:
+        with engine.begin() as connection:
+            execute(connection, compare.REPEATABLE)
+            replayed += replay(connection, schema, addresses, job, blueprint, resolver, run_id)
+            left = capture.waiting(connection, schema, job)
+        if left <= QUIET:
+            return replayed
+
+
+def ensure_map(connection: Connection, schema: str, addresses: Addresses, run_id: int) -> None:
+    """An address map to look texts up in, if only an empty one: the replay resolves what it lacks."""
+    if not address_map.exists(connection, schema):
+        address_map.create(connection, schema, addresses)
+        runs.set_map_rows(connection, run_id, 0)
+        batches.restart(connection, run_id, phase="resolve")  # a resumed run must not think it complete
+
+
+def replay(
+    connection: Connection,
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    blueprint: Blueprint,
+    resolver: Resolver,
+    run_id: int,
+    *,
+    limit: int = NOTES,
+) -> int:
+    """Read up to *limit* notes in *connection*'s transaction; returns their number of keys."""
+    log, key = names.log(schema, job), sql.Identifier(job.key)
+    take = TAKE.format(key_type=sql.SQL(key_type(connection, job)), log=log, limit=sql.Literal(limit))
+    with execute(connection, take) as cursor:
+        taken = cursor.rowcount
+    if taken == 0:
+        execute(connection, sql.SQL("drop table backfill_noted"))
+        return 0
+    which: sql.Composable = WHICH.format(key=key)
+    _resolve(connection, schema, addresses, job, resolver, run_id, which)
+    shadow = table(names.shadow(job))
+    if value(connection, sql.SQL("select exists (select from backfill_noted where key is null)")):
+        # The original was truncated. Whatever was written afterwards has notes of its own, read or to
+        # be read; those that were read already are taken again.
+        execute(connection, sql.SQL("delete from {}").format(shadow))
+        which = sql.SQL("true")
+    statement = sql.SQL("delete from {} as copy using backfill_noted as noted where noted.key = copy.{}")
+    execute(connection, statement.format(shadow, key))
+    execute(connection, insert(schema, job, blueprint, which))
+    _release(connection, schema, job)
+    link.quarantine_rows(connection, schema, job, run_id, which)
+    counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
+    compare.drop_proof(connection)
+    execute(connection, sql.SQL("drop table backfill_noted"))
+    if compare.faults(counts):
+        raise ReplayDiffers(str(compare.faults(counts)))
+    return taken
+
+
+def _release(connection: Connection, schema: str, job: Job) -> None:
+    """Nothing waits for a decision of a row that changed: what it holds now is judged anew."""
+    statement = sql.SQL("""
+        delete from {quarantine} as entry using backfill_noted as noted
+         where entry.table_name = %s and entry.decision_id is null and entry.row_key = noted.key::text
+    """)
+    execute(connection, statement.format(quarantine=sql.Identifier(schema, "quarantine")), (job.name,))
+
+
+def _resolve(
+    connection: Connection,
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    resolver: Resolver,
+    run_id: int,
+    which: sql.Composable,
+) -> None:
+    statement = TEXTS.format(
+        raw=sql.Identifier(job.raw),
+        table=table(job),
+        which=which,
+        max_length=sql.Literal(MAX_LENGTH),
+        link=sql.Identifier(job.link),
+        lacks_geo=lacks_geo(job),
+        map=address_map.name(schema),
+    )
+    resolved = list(resolver.resolve(text for (text,) in rows(connection, statement)))
+    if resolved:
+        entered = resolve.enter_all(connection, schema, addresses, resolver, resolved)
+        runs.add_map_rows(connection, run_id, entered)

@@ -1,0 +1,205 @@
+"""Killed: the client, its workers, its sessions, the server. The end is that of an undisturbed run."""
+
+import os
+import random
+import signal
+import time
+import uuid
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import make_url
+
+from backfill.database.engine import make_engine
+from backfill.database.limits import Limits
+from backfill.jobs import link
+from backfill.ledger import batches
+from backfill.ledger.batches import LeaseLost, Stopped
+from backfill.plan import PYPI
+from tests.databases import query
+from tests.faults.conftest import SMALL
+from tests.faults.stage import kill_group, promised
+
+
+@pytest.mark.parametrize(
+    "moments", [pytest.param(20, marks=pytest.mark.slow), pytest.param(2)], ids=["20 times", "twice"]
+)
+def test_sigkill_of_the_client_at_random_moments(stage, same_as_undisturbed, moments):
+    chance = random.Random(3)
+    for number in range(moments):
+        command = stage.start("run", "--quiet", *SMALL, "--nice", "5")
+        stage.until_true(lambda run=command: run.process.poll() is not None or _driven(stage))
+        time.sleep(chance.uniform(0, 0.8))
+        if command.process.poll() is not None:
+            break  # it was done, which is no fault
+        kill_group(command) if number % 2 else command.kill()
+    stage.run(*SMALL)
+    same_as_undisturbed(stage)
+
+
+def _driven(stage):
+    return stage.value("select count(*) from pg_locks where locktype = 'advisory' and granted") > 0
+
+
+def worker_of_a_batch(stage):
+    """A batch in the middle of its passes, and the process that has it."""
+    found = []
+
+    def look():
+        found[:] = stage.query(
+            "select id, split_part(worker, ':', 2)::int from backfill.batches"
+            " where status = 'running' and phase = 'link' and passes_done between 1 and passes - 2 limit 1"
+        )
+        return bool(found)
+
+    stage.until_true(look, "a batch in the middle")
+    return found[0]
+
+
+def test_a_worker_that_is_killed_is_replaced_without_an_operator(stage, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "20")
+    for number in (1, 2):
+        _, worker = worker_of_a_batch(stage)
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+        stage.until(f"(select (retries ->> 'worker-lost')::int >= {number} from backfill.runs)")
+    assert command.end() == 0, command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(stage)
+
+
+def test_each_of_our_sessions_is_terminated_in_turn(stage, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "20")
+    stage.until_linking()
+    ended = set()
+    for _ in range(8):
+        pids = [pid for pid in stage.sessions() if pid not in ended]
+        for pid in pids[:1]:
+            stage.query("select pg_terminate_backend(%s)", pid)
+            ended.add(pid)
+        time.sleep(0.3)
+    assert len(ended) >= 5  # the lock's, the watch's, the driver's and the workers'
+    assert command.end() == 0, command.said
+    assert "Connected again" in command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, id="postmaster killed"),
+        pytest.param(signal.SIGQUIT, id="immediate shutdown", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, id="restart", marks=pytest.mark.slow),
+    ],
+)
+def test_the_driver_survives_its_server(stage, primary, same_as_undisturbed, number):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10")
+    stage.until_linking()
+    primary.end(number)
+    time.sleep(1)
+    primary.start()
+    assert command.end() == 0, command.said
+    assert "waiting for it" in command.said
+    if number != signal.SIGINT:  # a crash empties what is unlogged
+        assert "emptied by a crash" in command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    assert stage.value("select (retries ->> 'connection-lost')::int from backfill.runs") >= 1
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_come_back_ends_the_run_and_is_named(stage, primary):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10", patience="2")
+    stage.until_linking()
+    primary.end(signal.SIGQUIT)
+    assert command.end() == 1
+    assert "no server within 2 s" in command.said
+    primary.start()
+    stage.run(*SMALL)
+    assert stage.value("select status from backfill.runs") == "succeeded"
+
+
+@pytest.mark.slow
+def test_sigterm_while_the_server_is_away_ends_within_two_seconds(stage, primary, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10")
+    stage.until_linking()
+    primary.end(signal.SIGQUIT)
+    time.sleep(1.5)
+    began = time.monotonic()
+    command.signal(signal.SIGTERM)
+    assert command.end() == 3, command.said
+    assert time.monotonic() - began < promised()
+    primary.start()
+    stage.run(*SMALL)
+    same_as_undisturbed(stage)
+
+
+def test_two_operators_start_the_same_run_at_once(stage, same_as_undisturbed):
+    both = [stage.start("run", "--quiet", *SMALL, "--nice", "5") for _ in range(2)]
+    codes = sorted(command.end() for command in both)
+    assert codes == [0, 2], [command.said for command in both]
+    assert any("Another command is driving" in command.said for command in both)
+    assert stage.value("select count(*) from backfill.runs") == 1
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.slow
+def test_a_driver_that_lost_its_session_to_another_one_stops(stage, same_as_undisturbed):
+    first = stage.start("run", "--quiet", *SMALL, "--nice", "30")
+    stage.until_linking()
+    first.signal(signal.SIGSTOP)
+    holder = stage.value("select pid from pg_locks where locktype = 'advisory' and granted")
+    query(stage.url, "select pg_terminate_backend(%s)", holder)
+    stage.run(*SMALL)
+    first.signal(signal.SIGCONT)
+    assert first.end() == 1, first.said
+    assert "driven by another process now" in first.said
+    same_as_undisturbed(stage)
+
+
+def test_a_worker_that_hangs_loses_its_lease_and_is_replaced(stage, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "30", "--workers", "2")
+    batch, worker = worker_of_a_batch(stage)
+    os.kill(worker, signal.SIGSTOP)
+    stage.query("update backfill.batches set lease_until = now() - interval '1 second' where id = %s", batch)
+    assert command.end() == 0, command.said
+    assert "its lease ran out" in command.said
+    assert stage.query("select attempts from backfill.batches where id = %s", batch) == [(2,)]
+    same_as_undisturbed(stage)
+
+
+def test_a_zombie_whose_lease_expired_cannot_write(stage):
+    """The fence itself: the lease is asked in the transaction that would write."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "30")
+    stage.until_linking()
+    command.signal(signal.SIGTERM)
+    assert command.end() == 3
+    stage.query("update backfill.runs set status = 'running'")
+    engine = make_engine(make_url(stage.url), ledger_schema="backfill")
+    ((number, table),) = stage.query(
+        "select id, table_name from backfill.batches where status = 'pending' and phase = 'link' limit 1"
+    )
+    job = PYPI.job(table)
+    filenode = stage.value(f"select pg_relation_filenode('{table}')")
+    zombie, other = uuid.uuid4(), uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = batches.claim(connection, number, zombie)
+        assert claimed is not None
+        batch = claimed[0]
+        assert batches.claim(connection, number, other) is None
+    stage.query("update backfill.batches set lease_until = now() - interval '1 second' where id = %s", number)
+    with engine.begin() as connection:
+        assert batches.claim(connection, number, other) is not None
+    before = stage.value(f"select count(ip_address_id) from {table}")
+    with pytest.raises(LeaseLost):
+        link.process(engine, "backfill", job, batch, zombie, filenode, Limits(), lambda seconds: None)
+    assert stage.value(f"select count(ip_address_id) from {table}") == before
+    stage.query("update backfill.runs set held = 'a sensor'")  # holds a worker in the middle of its batch
+    with pytest.raises(Stopped):
+        link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
+    stage.query("update backfill.runs set held = null")
+    assert stage.value(f"select count(ip_address_id) from {table}") == before
+    account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
+    assert account.written > 0
+    engine.dispose()

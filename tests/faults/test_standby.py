@@ -1,0 +1,92 @@
+"""A standby by real streaming replication: paused, and promoted in the place of its primary."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.databases import connect, query
+from tests.faults.cluster import PORT, Cluster
+from tests.faults.conftest import SMALL
+from tests.faults.stage import Stage
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def standby(primary: Cluster) -> Iterator[Cluster]:
+    if primary.process is None or primary.process.poll() is not None:
+        primary.start()
+    cluster = Cluster("replica-b")
+    try:
+        yield cluster.copy_of(primary).start()
+    finally:
+        cluster.remove()
+
+
+def caught_up(primary: Cluster, standby: Cluster) -> bool:
+    ((lsn,),) = query(primary.url(), "select pg_current_wal_lsn()")
+    return bool(query(standby.url(), "select pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn)[0][0])
+
+
+@pytest.mark.parametrize("seen_from", ["primary", "standby"])
+def test_a_paused_standby_holds_the_run_and_is_named(stage, primary, standby, same_as_undisturbed, seen_from):
+    database = stage.url.rpartition("/")[2].partition("?")[0]
+    stage.until_true(lambda: caught_up(primary, standby), "the standby has caught up")
+    settings = {"max_lag": "1.5"}
+    if seen_from == "standby":
+        settings["standby_urls"] = standby.url(database)
+    stage.settings.update(settings)
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "20")
+    stage.until_linking()
+    with closing(connect(standby.url())) as other, other.cursor() as cursor:
+        cursor.execute("select pg_wal_replay_pause()")
+        stage.until("(select held is not null from backfill.runs)")
+        waiting = stage.status()["waiting"]
+        assert "lags" in waiting
+        assert "limit 1.5 s" in waiting
+        assert "replica-b" in waiting or seen_from == "standby"
+        time.sleep(1)
+        written = stage.value("select sum(written) from backfill.batches")
+        time.sleep(1.5)
+        assert stage.value("select sum(written) from backfill.batches") == written
+        cursor.execute("select pg_wal_replay_resume()")
+    assert command.end() == 0, command.said
+    assert "Waiting: " in command.said
+    assert "Going on." in command.said
+    same_as_undisturbed(stage)
+
+
+def test_a_standby_that_cannot_be_asked_holds_the_run(stage, standby):
+    stage.settings.update(max_lag="5", standby_urls=standby.url("no_such_database"))
+    command = stage.start("run", "--quiet", *SMALL)
+    stage.until("(select held like '%%cannot be asked%%' from backfill.runs)".replace("%%", "%"))
+    assert stage.value("select coalesce(sum(written), 0) from backfill.batches") == 0
+    command.signal(signal.SIGTERM)
+    assert command.end() == 3
+
+
+def test_a_promoted_standby_is_followed_and_the_map_is_rebuilt(stage, primary, standby, same_as_undisturbed):
+    database = stage.url.rpartition("/")[2].partition("?")[0]
+    stage.until_true(lambda: caught_up(primary, standby), "the standby has caught up")
+    both = (
+        f"postgresql+psycopg2://backfill@/{database}"
+        f"?host={primary.socket}:{PORT}&host={standby.socket}:{PORT}"
+    )
+    operator = Stage(both)
+    command = operator.start("run", "--quiet", *SMALL, "--nice", "20")
+    stage.until_linking()
+    stage.until_true(lambda: caught_up(primary, standby), "the standby has caught up")
+    os.kill(primary.process.pid, signal.SIGSTOP)  # no more WAL: what it has is what the standby gets
+    primary.process.send_signal(signal.SIGQUIT)
+    os.kill(primary.process.pid, signal.SIGCONT)
+    primary.end(signal.SIGQUIT)
+    after = Stage(standby.url(database))
+    query(standby.url(), "select pg_promote()")
+    assert command.end() == 0, command.said
+    assert "emptied" in command.said
+    assert after.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(after)

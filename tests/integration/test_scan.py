@@ -1,0 +1,260 @@
+"""Scan: every kind of place where an address hides is found, by place and count, and never by value."""
+
+import json
+import random
+import tomllib
+from contextlib import closing
+
+import pytest
+
+from tests.databases import connect, query
+from tests.demo_template import environment
+from tests.operator import Operator, ended
+from tests.unit.test_scan_patterns import addresses
+
+V4, V6 = "198.51.99.77", "2a03:2880:f10c:83::25de"
+
+PLACES = {
+    "t_inet.v": ("inet", f"'{V4}'"),
+    "t_cidr.v": ("cidr", f"'{V4}'"),
+    "t_text.v": ("text", f"'seen from {V6}, twice'"),
+    "t_varchar.v": ("varchar(99)", f"' {V4} '"),
+    "t_citext.v": ("public.citext", f"'{V6.upper()}'"),
+    "t_domain.v": ("public.note", f"'{V4}'"),
+    "t_composite.v": ("public.pair", f"row('{V4}', 1)"),
+    "t_array.v": ("text[]", f"array['x', '{V4}']"),
+    "t_inet_array.v": ("inet[]", f"array['{V6}']::inet[]"),
+    "t_json.v $.a.ip": ("json", f"""'{{"a": {{"ip": "{V4}"}}}}'"""),
+    "t_jsonb.v $.list[*].from": ("jsonb", f"""'{{"list": [{{"from": "{V6}"}}]}}'"""),
+    "t_keys.v $.{keys}": ("jsonb", f"""'{{"{V4}": 1}}'"""),
+    "t_scalar.v $": ("jsonb", f"""'"{V4}"'"""),
+    "t_bytea.v": ("bytea", rf"'\x0001ff'::bytea || '{V4}'::bytea || '\xfe00'::bytea"),
+    "t_hstore.v": ("public.hstore", f"'client=>{V4}'"),
+    "t_xml.v": ("text", f"'<ip>{V4}</ip>'"),
+    "t_long.v": ("text", f"repeat('lorem ', 800000) || '{V4}' || repeat(' ipsum', 100000)"),
+    "t_long_json.v": ("jsonb", f"jsonb_build_array(repeat('lorem ', 800000), '{V4}')"),
+    "t_long_bytea.v": ("bytea", rf"decode(repeat('00ff0a', 1500000), 'hex') || '{V4}'::bytea"),
+    "other.t_elsewhere.v": ("text", f"'{V4}'"),
+    't_odd.50% "of it"': ("text", f"'{V4}'"),
+}
+
+
+def place_table(place: str) -> str:
+    return f"public.{place.split('.')[0]}" if not place.startswith("other.") else "other.t_elsewhere"
+
+
+@pytest.fixture
+def hidden(databases, clone) -> Operator:
+    """A database with one marked address in each kind of place, and nothing else."""
+
+    def fill(url: str) -> None:
+        with closing(connect(url)) as session, session.cursor() as cursor:
+            cursor.execute(
+                "create extension citext schema public; create extension hstore schema public; create schema other"
+            )
+            cursor.execute(
+                "create domain public.note as text; create type public.pair as (host text, number int)"
+            )
+            for place, (kind, value) in PLACES.items():
+                column = '"50%% ""of it"""' if "50%" in place else "v"
+                cursor.execute(
+                    f"create table {place_table(place)} (id int, {column} {kind})".replace("%%", "%")
+                )
+                cursor.execute(f"insert into {place_table(place)} values (1, {value}), (2, null)")
+            cursor.execute(f"create type public.kind as enum ('{V4}', 'none')")
+            cursor.execute(
+                f"create table public.plain (a int default length('{V4}'), b text); comment on column public.plain.b is 'as {V4}'"
+            )
+            cursor.execute(f"create view public.a_view as select '{V4}'::text as host")
+            cursor.execute("create materialized view public.a_mat as select host from public.a_view")
+            cursor.execute(
+                f"create function public.a_function() returns text language sql as $$ select '{V4}' $$"
+            )
+            cursor.execute(
+                f"create table public.counted as select '{V4}'::text as v from generate_series(1, 9); analyze public.counted; delete from public.counted"
+            )
+            cursor.execute(
+                "create table public.parted (v text) partition by list (v); create table public.part_1 partition of public.parted default"
+            )
+            cursor.execute(f"insert into public.parted values ('{V6}')")
+            cursor.execute(f"create unlogged table public.unlogged as select '{V4}'::text as v")
+
+    databases.template("hidden", fill)
+    url = clone("hidden")
+    return Operator(url, environment(url, "/nonexistent"))
+
+
+def scan(operator: Operator, *words: object, expect: int | None = None) -> dict:
+    return json.loads(operator.types("scan", "--format", "json", *words, expect=expect).out)
+
+
+def places(operator: Operator, *words: object) -> dict[str, dict]:
+    return {place["where"]: place for place in scan(operator, *words)["places"]}
+
+
+CATALOG = {
+    "enum label of kind",
+    "default of plain.a",
+    "comment of plain.b",
+    "view definition of a_view",
+    "function body of a_function",
+    "statistics of counted.v",
+}
+
+
+def test_every_kind_of_place_is_found_and_no_value_is_shown(hidden):
+    said = hidden.types("scan", expect=1)
+    found = places(hidden)
+    expected = {*PLACES, *CATALOG, "a_mat.host", "part_1.v", "unlogged.v"}
+    assert expected - set(found) == set()
+    assert set(found) - expected == set()
+    assert all(place["sure"] == 1 for where, place in found.items() if where in PLACES)
+    for text in (said.out, said.err, json.dumps(found)):
+        assert V4 not in text
+        assert V6 not in text.lower()
+    assert "198" not in said.out
+
+
+def test_each_place_has_the_public_ones_counted_and_every_value_read(hidden):
+    found = places(hidden, "--table", "t_inet")
+    assert found == {"t_inet.v": found["t_inet.v"]}
+    place = found["t_inet.v"]
+    assert (place["values"], place["seen"], place["sure"], place["public"], place["exact"]) == (
+        1,
+        1,
+        1,
+        1,
+        True,
+    )
+
+
+def test_it_is_narrowed_by_schema_and_table_and_says_when_there_is_none(hidden):
+    assert set(places(hidden, "--schema", "other")) == {"other.t_elsewhere.v"}
+    assert set(places(hidden, "--table", "other.t_elsewhere")) == {"other.t_elsewhere.v"}
+    assert "no table of that name" in hidden.types("scan", "--table", "nothing", expect=2).err
+
+
+def test_it_writes_nothing(hidden):
+    horizon = "select pg_snapshot_xmax(pg_current_snapshot())::text"
+    before = query(hidden.url, horizon)
+    hidden.types("scan", "--full", expect=1)
+    assert query(hidden.url, horizon) == before
+
+
+def test_an_allow_list_with_reasons_makes_it_green_and_its_idle_entries_are_named(hidden, tmp_path):
+    allow = tmp_path / "allow.toml"
+    lines = [
+        '[[allow]]\nwhere = "*"\nreason = "planted by a test"\n',
+        '[[allow]]\nwhere = "gone.column"\nreason = "was once"\n',
+    ]
+    allow.write_text("\n".join(lines))
+    said = hidden.types("scan", "--allow", allow, expect=0)
+    assert "allowed: planted by a test" in said.out
+    assert "gone.column (was once)" in said.out
+    allow.write_text('[[allow]]\nwhere = "t_jsonb.v $.list[*].from"\nreason = "known"\n')
+    found = places(hidden, "--allow", allow)
+    assert [where for where, place in found.items() if place["allowed"]] == ["t_jsonb.v $.list[*].from"]
+
+
+@pytest.mark.parametrize(
+    "content", ['[[allow]]\nwhere = "x"\n', "not toml", '[[allow]]\nwhere = "x"\nreason = ""\n', "what = 1"]
+)
+def test_an_allow_list_without_reasons_is_refused(hidden, tmp_path, content):
+    allow = tmp_path / "allow.toml"
+    allow.write_text(content)
+    assert "Allow-list" in hidden.types("scan", "--allow", allow, expect=2).err
+
+
+def test_what_may_not_be_read_is_never_passed_over(hidden):
+    role = "reader_of_scan"
+    query(hidden.url, f"create role {role} login")
+    try:
+        query(hidden.url, f"grant select on public.t_text, public.t_inet to {role}")
+        query(hidden.url, "alter table public.t_inet enable row level security")
+        reader = hidden.having(
+            database_url=hidden.variables["BACKFILL_DATABASE_URL"].replace("//backfill@", f"//{role}@")
+        )
+        assert places(reader, "--table", "t_text")["t_text.v"]["unread"] is None
+        assert "SELECT" in places(reader, "--table", "t_array")["t_array.v"]["unread"]
+        assert places(reader, "--table", "t_inet")["t_inet.v"]["unread"]
+        assert "UNREAD" in reader.types("scan", "--table", "t_array", expect=1).out
+    finally:
+        query(hidden.url, f"drop owned by {role}")
+        query(hidden.url, f"drop role {role}")
+
+
+def test_toml_proposes_jobs_for_columns_of_addresses_and_names_the_rest(hidden):
+    text = hidden.types("scan", "--format", "toml", expect=1).out
+    proposed = {job["table"]: job["raw"] for job in tomllib.loads(text)["jobs"]}
+    assert proposed["t_varchar"] == "v"
+    assert "# t_inet.v (inet): no plan takes it out" in text
+    assert V4 not in text
+
+
+def test_raw_columns_of_the_plan_are_marked_as_such(fresh_demo):
+    found = places(fresh_demo)
+    planned = {where for where, place in found.items() if place["planned"]}
+    assert {"user_events.ip_address_string", "ip_addresses.ip_address", "journals.submitted_from"} <= planned
+    raw = found["user_events.ip_address_string"]
+    ((expected,),) = query(
+        fresh_demo.url,
+        "select count(*) from user_events where ip_address_string ~ '[.:].*[.:]' and length(ip_address_string) < 60",
+    )
+    assert raw["sure"] + raw["likely"] == pytest.approx(expected, rel=0.02)
+
+
+def test_after_the_migration_nothing_is_left_to_find(erased):
+    assert scan(erased, expect=0)["places"] == []
+
+
+def test_of_100_000_spellings_in_a_column_none_is_missed(database):
+    operator = Operator(database, environment(database, "/nonexistent"))
+    with closing(connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("create table public.seen (v text)")
+        values = list(addresses(random.Random(9)))
+        cursor.execute("insert into public.seen select unnest(%s::text[])", (values,))
+    place = places(operator, "--full")["seen.v"]
+    assert place["sure"] + place["likely"] + place["unlikely"] == place["values"] == len(values)
+
+
+def test_names_versions_hashes_times_and_uuids_raise_no_alarm(database):
+    operator = Operator(database, environment(database, "/nonexistent"))
+    query(
+        database,
+        """create table public.innocent as
+           select 'package-' || n as name, (n % 13) || '.' || (n % 7) || '.' || (n % 29) || case when n % 5 = 0 then '.' || n % 11 else '' end as version,
+                  md5(n::text) as hash, to_char(now() - n * interval '61 seconds', 'HH24:MI:SS') as time, gen_random_uuid()::text as id,
+                  now() - n * interval '61 seconds' as moment
+             from generate_series(1, 100000) as n""",
+    )
+    found = places(operator, "--full")
+    assert sum(place["sure"] for place in found.values()) <= 500
+    assert set(found) <= {"innocent.version"}
+
+
+def test_a_sample_of_a_large_table_says_how_sure_it_is_and_comes_near_the_truth(database):
+    operator = Operator(database, environment(database, "/nonexistent"))
+    query(
+        database,
+        f"""create table public.large as select case when n % 10 = 0 then '{V4}' else md5(n::text) end as v, repeat('x', 300) as ballast
+              from generate_series(1, 60000) as n""",
+    )
+    query(database, "analyze public.large")
+    place = places(operator, "--sample", "40", "--table", "large")["large.v"]
+    assert not place["exact"]
+    assert place["seen"] < 60_000
+    assert place["margin"] > 0
+    assert place["sure"] == pytest.approx(6_000, rel=0.2)
+    assert "~" in operator.types("scan", "--sample", "40", "--table", "large", expect=1).out
+
+
+def test_a_sensor_holds_it_and_it_says_why(hidden):
+    query(hidden.url, "create table public.traffic (heavy boolean)")
+    query(hidden.url, "insert into public.traffic values (true)")
+    held = hidden.having(hold_query="select coalesce(bool_or(heavy), false) from public.traffic")
+    with ended(held.starts("scan", "--table", "t_text")) as process:
+        assert "Held:" in process.stderr.readline()
+        query(hidden.url, "update public.traffic set heavy = false")
+        out, _ = process.communicate(timeout=60)
+    assert "t_text.v" in out
+    assert process.returncode == 1

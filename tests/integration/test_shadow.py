@@ -1,0 +1,357 @@
+"""A shadow copy from the first row to the swap: equal to a run in place, under traffic, after any kill."""
+
+import os
+import random
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from backfill.database import patience
+from tests.databases import connect, query
+from tests.demo_template import SENTINEL, TABLES, digest, environment, fill_demo
+from tests.integration.test_shadow_catalog import schema_of
+from tests.operator import Operator, ended
+
+SHADOW = ("run", "user_events", "--strategy", "shadow", "--quiet")
+WAIT_SECONDS = 60  # a loaded machine; ends as soon as it holds
+
+
+def events(url: str, table: str = "user_events") -> list[tuple]:
+    """All rows without the raw text; links by address."""
+    return query(
+        url,
+        f"""select event.id::text, event.source_id::text, event.tag, event.time, host(known.ip_address),
+                   masklen(known.ip_address), event.additional, event.additional is null
+              from {table} as event left join ip_addresses as known on known.id = event.ip_address_id
+             order by 1""",
+    )
+
+
+def settle(operator: Operator, table: str = "user_events") -> None:
+    waiting = len(operator.waiting(table))
+    operator.types("quarantine", "settle", table, "--as", "sentinel", "--count", waiting)
+    if duplicates := len(operator.waiting("ip_addresses")):
+        operator.types("addresses", "merge", "--count", duplicates)
+
+
+@pytest.fixture(scope="module")
+def in_place(databases, home) -> list[tuple]:
+    """The rows of ``user_events`` as a settled run in place leaves them."""
+    databases.template("small demo", fill_demo)
+    url = databases.clone("small demo")
+    operator = Operator(url, environment(url, home))
+    operator.types("run", "user_events", "--quiet")
+    settle(operator)
+    found = events(url)
+    databases.drop(url)
+    return found
+
+
+def finish(operator: Operator) -> None:
+    """Whatever state the copy is in: bring it to its end."""
+    operator.types(*SHADOW, expect=None)
+    settle(operator)
+    operator.types("cutover", "user_events")
+
+
+def test_the_demo_by_shadow_is_the_demo_in_place_row_for_row(
+    fresh_demo: Operator, settled_run: Operator
+) -> None:
+    said = fresh_demo.types("run", "--strategy", "shadow", "--quiet", expect=1)
+    assert "would lose it" in said.out
+    fresh_demo.settles_everything()
+    fresh_demo.types("cutover", *TABLES)
+    for table in TABLES:
+        assert digest(events(fresh_demo.url, table)) == digest(events(settled_run.url, table))
+        assert query(fresh_demo.url, f"select to_regclass('{table}_before_backfill') is not null") == [
+            (True,)
+        ]
+    dumps = [canonical_dump_of_addresses(one.url) for one in (fresh_demo, settled_run)]
+    assert dumps[0] == dumps[1]
+    # The revision waits for the old tables to go, then finds nothing left to drop.
+    assert "backfill cutover --finish" in fresh_demo.having(observe="0").is_refused("0004_user_events")
+    fresh_demo.types("cutover", "--finish", *TABLES)
+    fresh_demo.types("verify")
+    told = fresh_demo.having(observe="0").migrates()
+    assert "user_events.ip_address_string is gone already" in told
+    assert query(fresh_demo.url, "select to_regclass('backfill.address_map')") == [(None,)]
+
+
+def canonical_dump_of_addresses(url: str) -> str:
+    return digest(
+        query(
+            url,
+            """select ip_address::text, hashed_ip_address, geoip_info, is_banned from ip_addresses
+                where ip_address <> %s order by 1""",
+            SENTINEL,
+        )
+    )
+
+
+def test_a_held_cutover_leaves_the_original_serving_until_it_is_asked_for(fresh_demo: Operator) -> None:
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
+    query(
+        fresh_demo.url, "update user_events set tag = 'late' where id = (select id from user_events limit 1)"
+    )
+    settle(fresh_demo)
+    fresh_demo.types("cutover", "user_events")
+    assert query(fresh_demo.url, "select count(*) from user_events where tag = 'late'") == [(1,)]
+    assert "is the copy already" in fresh_demo.types("cutover", "user_events").out
+    fresh_demo.types("cutover", "--finish", "user_events")
+    assert "no old user_events left" in fresh_demo.types("cutover", "--finish", "user_events").out
+    assert "no shadow copy" in fresh_demo.types("cutover", "--finish", "team_events", expect=2).err
+
+
+def test_a_lock_that_is_never_granted_leaves_the_original_serving(
+    fresh_demo: Operator, in_place: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    settle(fresh_demo)
+    raw = query(fresh_demo.url, "select id, ip_address_string from user_events order by 1")
+    with holding(fresh_demo.url, CUTOVER):
+        said = fresh_demo.types("cutover", "user_events", expect=1)
+    assert "was not granted" in said.err
+    assert query(fresh_demo.url, "select id, ip_address_string from user_events order by 1") == raw
+    fresh_demo.types("cutover", "user_events")
+    assert digest(events(fresh_demo.url)) == digest(in_place)
+
+
+def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
+    before, rows = schema_of(fresh_demo.url), query(fresh_demo.url, "select * from user_events order by id")
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types("run", "user_events", "--abandon")
+    assert schema_of(fresh_demo.url) == before
+    assert query(fresh_demo.url, "select * from user_events order by id") == rows
+    left = query(
+        fresh_demo.url,
+        "select relname from pg_class where relname ~ 'shadow|changes_|address_map|backfill_new'"
+        " and relname !~ '^shadows' and relkind <> 't' and relnamespace <> 'pg_catalog'::regnamespace",
+    )
+    assert left == []
+    assert "no shadow copy" in fresh_demo.types("run", "user_events", "--abandon", expect=2).err
+    finish(fresh_demo)  # and one can begin again
+
+
+def test_a_definition_that_changed_meanwhile_holds_the_cutover(fresh_demo: Operator) -> None:
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    settle(fresh_demo)
+    query(fresh_demo.url, "create index added_meanwhile on user_events (tag)")
+    assert "definition was changed" in fresh_demo.types("cutover", "user_events", expect=1).err
+    assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
+
+
+def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(fresh_demo: Operator) -> None:
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    settle(fresh_demo)
+    query(
+        fresh_demo.url,
+        """update user_events_shadow set tag = 'other' where id = (select id from user_events_shadow limit 1);
+           delete from user_events_shadow where id = (select max(id::text)::uuid from user_events_shadow)""",
+    )
+    said = fresh_demo.types("cutover", "user_events", expect=1)
+    assert "1 missing" in said.err
+    assert "1 differing" in said.err
+
+
+def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    query(
+        fresh_demo.url,
+        "update user_events set ip_address_string = '9.9.9.9' where ip_address_id is null",
+    )
+    columns = query(
+        fresh_demo.url,
+        "select attname, atttypid::regtype::text from pg_attribute"
+        " where attrelid = 'backfill.changes_user_events'::regclass and attnum > 0",
+    )
+    assert columns == [("id", "bigint"), ("key", "uuid")]
+    fresh_demo.types("addresses", "merge", "--count", 1)
+    fresh_demo.types("cutover", "user_events")
+    linked = query(
+        fresh_demo.url,
+        "select count(*) from user_events join ip_addresses as known on known.id = ip_address_id"
+        " where host(ip_address) = '9.9.9.9'",
+    )
+    assert linked[0][0] > 1_000
+
+
+def test_a_truncated_table_is_truncated_in_the_copy(fresh_demo: Operator) -> None:
+    fresh_demo.types(*SHADOW, "--hold-cutover")
+    query(
+        fresh_demo.url,
+        """create temporary table kept as select * from user_events limit 3;
+           truncate user_events; insert into user_events select * from kept""",
+    )
+    fresh_demo.types("cutover", "user_events")
+    assert query(fresh_demo.url, "select count(*) from user_events") == [(3,)]
+
+
+# The load evaluates a CHECK, an index build its expression: both wait while the test holds a lock.
+PAUSES = """
+    create function pause_load(text) returns boolean language plpgsql as $$
+    begin perform pg_catalog.pg_advisory_xact_lock_shared(41); return true; end $$;
+    create function pause_index(text) returns text language plpgsql immutable as $$
+    begin perform pg_catalog.pg_advisory_xact_lock_shared(42); return $1; end $$;
+    alter table user_events add check (pause_load(tag));
+    create index on user_events (pause_index(tag))
+"""
+LOAD, INDEX = "select pg_advisory_lock(41)", "select pg_advisory_lock(42)"
+REPLAY = "lock table backfill.changes_user_events in share mode"
+VERIFICATION = "lock table ip_addresses in access exclusive mode"
+CUTOVER = "lock table user_events in access share mode"
+
+
+@pytest.mark.parametrize("phase", ["load", "index", "replay", "verification", "cut-over"])
+def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_been(
+    fresh_demo: Operator, in_place: list[tuple], phase: str
+) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    operator = fresh_demo.having(batch_blocks="8", workers="2")
+    words: tuple[str, ...] = SHADOW
+    if phase == "cut-over":
+        operator.types(*SHADOW, "--hold-cutover")
+        settle(operator)
+        words = ("cutover", "user_events")
+    first = {"load": LOAD, "cut-over": CUTOVER}.get(phase, INDEX)
+    with holding(url, first) as release_first, ended(operator.starts(*words)) as process:
+        until_it_waits(url, process)
+        if phase in ("replay", "verification"):
+            with holding(url, REPLAY) as release_replay:
+                release_first()
+                until_it_waits(url, process)
+                if phase == "replay":
+                    kill(process)
+                else:
+                    with holding(url, VERIFICATION):
+                        release_replay()
+                        until_it_waits(url, process)
+                        kill(process)
+        else:
+            kill(process)
+    assert query(url, "select count(ip_address_string) > 0 from user_events") == [(True,)]  # it serves
+    changed = query(
+        url,
+        "update user_events set tag = 'changed while nobody looked'"
+        " where id in (select id from user_events order by id limit 7) returning id::text",
+    )
+    if phase != "cut-over":
+        operator.types(*SHADOW, expect=None)
+        settle(operator)
+    operator.types("cutover", "user_events")
+    expected = [
+        (row[0], row[1], "changed while nobody looked", *row[3:]) if (row[0],) in changed else row
+        for row in in_place
+    ]
+    assert digest(events(url)) == digest(expected)
+
+
+def until_it_waits(url: str, process) -> None:
+    """Until somebody in this database waits for a lock, and a while longer: the one before may have ended."""
+
+    def waits() -> bool:
+        assert process.poll() is None, process.communicate()
+        return query(url, WAITING)[0][0]
+
+    for _ in range(3):
+        until(waits)
+        time.sleep(0.02)
+
+
+WAITING = """
+    select count(*) > 0 from pg_stat_activity
+     where datname = current_database() and wait_event_type = 'Lock' and application_name = 'backfill'
+"""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def kill(process) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def holding(url: str, lock: str) -> Iterator[Callable[[], None]]:
+    """Holds a lock until the end, or until the function given is called."""
+    with closing(connect(url, autocommit=False)) as other:
+        other.cursor().execute(lock)
+
+        def release() -> None:
+            other.cursor().execute("select pg_advisory_unlock_all()")
+            other.rollback()
+
+        yield release
+
+
+def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operator) -> None:
+    """A writer goes on throughout, cut-over included; what it wrote is compared row for row."""
+    url = fresh_demo.url
+    written: dict[str, str | None] = {}  # id → tag; None: deleted
+    stop, problems = threading.Event(), []
+
+    def write() -> None:
+        chance = random.Random(1)
+        with closing(connect(url)) as connection, connection.cursor() as cursor:
+            # Rows that wait in the quarantine are left alone: their number is the confirmation.
+            cursor.execute(
+                "select id::text from user_events where ip_address_id is not null order by id limit 400"
+            )
+            known = [key for (key,) in cursor.fetchall()]
+            cursor.execute("select source_id from user_events limit 1")
+            (source,) = cursor.fetchone()
+            while not stop.is_set():
+                try:
+                    what = chance.random()
+                    if what < 0.5 or not known:
+                        key = str(uuid.UUID(int=chance.getrandbits(128)))
+                        cursor.execute(
+                            "insert into user_events (id, source_id, tag) values (%s, %s, 'new')",
+                            (key, source),
+                        )
+                        known.append(key)
+                        written[key] = "new"
+                    elif what < 0.8:
+                        key = chance.choice(known)
+                        cursor.execute(
+                            "update user_events set tag = tag || '+' where id = %s returning tag", (key,)
+                        )
+                        written[key] = cursor.fetchone()[0]
+                    else:
+                        key = known.pop(chance.randrange(len(known)))
+                        cursor.execute("delete from user_events where id = %s", (key,))
+                        written[key] = None
+                except Exception as error:
+                    problems.append(error)
+                    return
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        operator = fresh_demo.having(batch_blocks="8", workers="2")
+        operator.types(*SHADOW, "--hold-cutover")
+        settle(operator)
+        operator.types("cutover", "user_events")
+        time.sleep(0.1)
+    finally:
+        stop.set()
+        writer.join()
+    assert not problems
+    assert len(written) > 100
+    found = dict(query(url, "select id::text, tag from user_events"))
+    assert {key: found.get(key) for key in written} == written
+    before = {key for (key,) in query(url, "select id::text from user_events_before_backfill")}
+    assert before - set(found) <= {key for key, tag in written.items() if tag is None}

@@ -1,0 +1,54 @@
+"""What is retried, and what never is."""
+
+import psycopg2
+import pytest
+from psycopg2 import errorcodes
+
+from backfill.database import trouble
+from backfill.database.trouble import LIMITS, Trouble, trouble_of
+
+
+def with_state(monkeypatch, state):
+    monkeypatch.setattr(trouble, "sqlstate_of", lambda error: state)
+    return psycopg2.OperationalError()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        (errorcodes.SERIALIZATION_FAILURE, Trouble.SERIALIZATION),
+        (errorcodes.DEADLOCK_DETECTED, Trouble.DEADLOCK),
+        (errorcodes.LOCK_NOT_AVAILABLE, Trouble.LOCK_TIMEOUT),
+        (errorcodes.QUERY_CANCELED, Trouble.STATEMENT_TIMEOUT),
+        (errorcodes.READ_ONLY_SQL_TRANSACTION, Trouble.READ_ONLY),
+        (errorcodes.ADMIN_SHUTDOWN, Trouble.CONNECTION_LOST),
+        (errorcodes.CANNOT_CONNECT_NOW, Trouble.CONNECTION_LOST),
+        (errorcodes.CONNECTION_FAILURE, Trouble.CONNECTION_LOST),
+        (None, Trouble.CONNECTION_LOST),
+    ],
+)
+def test_what_passes(monkeypatch, state, kind):
+    assert trouble_of(with_state(monkeypatch, state)) is kind
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        errorcodes.UNIQUE_VIOLATION,
+        errorcodes.UNDEFINED_COLUMN,
+        errorcodes.INSUFFICIENT_PRIVILEGE,
+        errorcodes.DISK_FULL,
+        errorcodes.INVALID_TEXT_REPRESENTATION,
+        errorcodes.RAISE_EXCEPTION,
+    ],
+)
+def test_what_would_come_again(monkeypatch, state):
+    assert trouble_of(with_state(monkeypatch, state)) is None
+
+
+def test_a_bug_of_ours_is_no_trouble():
+    assert trouble_of(ValueError()) is None
+
+
+def test_every_trouble_has_a_limit():
+    assert set(LIMITS) == set(Trouble)
