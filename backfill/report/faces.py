@@ -90,6 +90,7 @@ def as_json(document: Document) -> dict[str, Any]:
     run = document.run
     return {
         **coverage.as_json(document.records),
+        "verdict": document.verdict,
         "made": document.made.isoformat(),
         "left": [vars(one) for one in document.left],
         "gates": [

@@ -1,0 +1,177 @@
+"""A verification that was ended goes on at its place, unless something that matters has changed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from backfill.coverage.events import EventProof
+from backfill.coverage.record import Record
+from backfill.coverage.verify import Verifier
+from backfill.database.engine import make_engine
+from backfill.errors import TableMoved, VerifyInProgress
+from backfill.geo import GeoDatabase, open_geo
+from backfill.hashing import Salt
+from backfill.plan import PYPI, Scheme
+from tests.databases import connect, query
+from tests.demo_template import GEO_PATH, SALT
+from tests.operator import Operator
+
+
+@pytest.fixture
+def geo() -> Iterator[GeoDatabase]:
+    assert GEO_PATH
+    with open_geo(GEO_PATH) as opened:
+        yield opened
+
+
+@contextmanager
+def verifier(operator: Operator, geo: GeoDatabase, said: list[str], **options: Any) -> Iterator[Verifier]:
+    """One with ranges of two blocks: dozens of them in a small database."""
+    url = make_url(operator.url).set(drivername="postgresql+psycopg2")
+    engine = make_engine(url, ledger_schema="backfill")
+    try:
+        yield Verifier(
+            engine=engine,
+            schema="backfill",
+            plan=PYPI,
+            fingerprint=PYPI.fingerprint("default"),
+            hasher=Salt(SALT, source="test").hasher(Scheme.SHA256_SUFFIX),
+            geo=geo,
+            tell=said.append,
+            blocks=2,
+            **options,
+        )
+    finally:
+        engine.dispose()
+
+
+def end_after(monkeypatch: pytest.MonkeyPatch, ranges: int) -> None:
+    """The process ends in the middle of the range after so many."""
+    read, seen = EventProof.read, []
+
+    def ending(*words: Any) -> dict[str, Any]:
+        seen.append(1)
+        if len(seen) > ranges:
+            raise KeyboardInterrupt
+        return read(*words)
+
+    monkeypatch.setattr(EventProof, "read", ending)
+
+
+def interrupted(operator: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        end_after(patched, 5)
+        with verifier(operator, geo, [], workers=1) as ended, pytest.raises(KeyboardInterrupt):
+            ended.verify()
+
+
+def facts(records: list[Record]) -> list[tuple[Any, ...]]:
+    return [
+        (r.table, r.covered, dict(r.counts), dict(r.quarantined), r.newest_raw, dict(r.detail))
+        for r in records
+    ]
+
+
+def test_it_goes_on_at_its_place_and_finds_the_same(
+    finished_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with verifier(finished_run, geo, []) as undisturbed:
+        expected = facts(undisturbed.verify())
+    interrupted(finished_run, geo, monkeypatch)
+    done = query(finished_run.url, "select count(*) from backfill.verification_ranges where counts is not null and table_name <> 'ip_addresses'")  # fmt: skip
+    assert done == [(5,)]
+    assert query(finished_run.url, "select count(*) from backfill.coverage") == [(7,)]
+    said: list[str] = []
+    with verifier(finished_run, geo, said) as again:
+        assert facts(again.verify()) == expected
+    assert said[0].startswith("Going on with verification")
+    assert query(finished_run.url, "select status from backfill.verifications order by id") == [
+        ("done",),
+        ("done",),
+    ]
+    assert query(finished_run.url, "select count(*) from backfill.verification_ranges") == [(0,)]
+    assert query(finished_run.url, "select count(*) from backfill.verification_addresses") == [(0,)]
+
+
+CHANGES: list[Callable[[Operator], Any]] = [
+    lambda operator: operator.types("run", "--quiet"),
+    lambda operator: operator.types("addresses", "merge", "--count", 1),
+    lambda operator: query(operator.url, "cluster user_events using user_events_pkey"),
+    lambda operator: query(
+        operator.url, "update backfill.verifications set started = started - interval '25 hours'"
+    ),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["run", "merge", "rewrite", "a day"])
+def test_it_begins_anew_when_something_that_matters_has_changed(
+    finished_run: Operator,
+    geo: GeoDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Operator], Any],
+) -> None:
+    interrupted(finished_run, geo, monkeypatch)
+    change(finished_run)
+    said: list[str] = []
+    with verifier(finished_run, geo, said) as again:
+        again.verify()
+    assert not any("Going on" in line for line in said)
+    assert query(finished_run.url, "select status from backfill.verifications order by id") == [("abandoned",), ("done",)]  # fmt: skip
+
+
+def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
+    settled_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = EventProof.read, []
+
+    def rewriting(self: EventProof, *words: Any) -> dict[str, Any]:
+        if not seen:
+            seen.append(1)
+            query(settled_run.url, "cluster project_events using project_events_pkey")
+        return read(self, *words)
+
+    monkeypatch.setattr(EventProof, "read", rewriting)
+    with verifier(settled_run, geo, [], workers=1) as one, pytest.raises(TableMoved, match="project_events"):
+        one.verify()
+    assert query(settled_run.url, "select count(*) from backfill.coverage") == [(0,)]
+
+
+def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
+    settled_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, seen = EventProof.read, []
+
+    def spoiling(self: EventProof, *words: Any) -> dict[str, Any]:
+        if not seen:
+            seen.append(1)
+            query(settled_run.url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('198.51.100.201', repeat('0', 64))")  # fmt: skip
+        return read(self, *words)
+
+    monkeypatch.setattr(EventProof, "read", spoiling)
+    with verifier(settled_run, geo, [], workers=1) as one:
+        records = {record.table: record for record in one.verify()}
+    assert records["ip_addresses"].counts["hash wrong"] == 1
+    assert not records["ip_addresses"].covered
+
+
+def test_two_at_once_are_one_too_many(settled_run: Operator) -> None:
+    holder = connect(settled_run.url)
+    try:
+        with holder.cursor() as cursor:
+            cursor.execute("select pg_advisory_lock(%s, hashtext('backfill'))", (0x6261636C,))
+        said = settled_run.types("verify", expect=2)
+        assert VerifyInProgress.__doc__ is not None
+        assert "Another command is verifying this database" in said.err
+    finally:
+        holder.close()
+
+
+def test_connections_make_no_difference_to_what_is_found(finished_run: Operator, geo: GeoDatabase) -> None:
+    found = []
+    for workers in (1, 4):
+        with verifier(finished_run, geo, [], workers=workers) as one:
+            found.append(facts(one.verify()))
+    assert found[0] == found[1]
