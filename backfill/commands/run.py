@@ -181,7 +181,7 @@ class TimeOfDay(click.ParamType[datetime]):
     type=click.Choice(["in-place", "shadow"]),
     default="in-place",
     show_default=True,
-    help="Update rows where they lie, or copy each table without its raw column and swap it in.",
+    help="Update rows where they lie, or (experimental) copy each table without its raw column and swap it in.",
 )
 @click.option(
     "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
