@@ -5,7 +5,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 
 import psycopg2
 
@@ -43,8 +42,14 @@ class Live:
         def hammer(done: threading.Event) -> None:
             chance = random.Random(seed)
             while not done.is_set():
-                with suppress(psycopg2.OperationalError, psycopg2.InterfaceError):
+                try:
                     self._session(done, chance)
+                except psycopg2.InterfaceError:
+                    pass
+                except psycopg2.DatabaseError as error:
+                    # A server that is killed mid-answer gives a plain DatabaseError without a code.
+                    if error.pgcode is not None and not isinstance(error, psycopg2.OperationalError):
+                        raise
                 time.sleep(0.05)
 
         return hammer
