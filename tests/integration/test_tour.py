@@ -23,7 +23,7 @@ def test_the_tour_ends_with_erase_and_prove_and_its_report_says_what_is_left():
         steps = [line for line in done.stdout.splitlines() if line.startswith("── ")]
         assert [step.split()[1].rstrip(":") for step in steps][-4:] == ["erase", "prove", "report", "after"]
         assert "The raw addresses are gone from tables and files." in done.stdout
-        report = (home / "report.md").read_text(encoding="utf-8")
+        report = (home / "report.html").read_text(encoding="utf-8")
         assert "What is left, and who must act" in report
         assert "Gone: no look at this depth found a raw address. Depth bytes" in report
         assert "restore point" in report
