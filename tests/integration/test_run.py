@@ -318,7 +318,7 @@ def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operato
 
     with monkeypatch.context() as patch:
         patch.setattr(link, "process", paused)
-        said = half_done_run.types("run", *SMALL, expect=3)
+        said = half_done_run.types("run", *SMALL, "--max-runtime", "20s", expect=3)  # a paused driver waits
     assert "`backfill run` goes on from there" in said.err
     assert query(half_done_run.url, "select status from backfill.runs") == [("paused",)]
     half_done_run.types("run", *SMALL)
