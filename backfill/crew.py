@@ -68,12 +68,12 @@ class Crew:
             batch = ranges.pick(phase, in_flight)
             if batch is None:
                 return None
-            if batch.id in in_flight:  # hung, or cut off: whoever has it may write no more
-                raise PoolBroken("its lease ran out")
             taken[batch.id] = batch
             return Ticket(batch.id, batch.table_name, ranges.tables[batch.table_name].filenode)
 
         def stopping() -> bool:
+            if ranges.take_back() & taken.keys():  # hung, or cut off: whoever had it may write no more
+                raise PoolBroken("its lease ran out")
             paused = errand.control.paused(errand.run)
             if paused and errand.control.stopping:
                 self._tell_workers_to_stop()

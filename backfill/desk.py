@@ -16,7 +16,7 @@ from backfill.phases import FILL, RESOLVE
 from backfill.progress import Progress
 from backfill.ranges import Ranges
 
-HELD_SECONDS = 0.5  # a batch is held by somebody who is gone: until its lease runs out
+HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
 
 
 class Desk:
@@ -37,6 +37,7 @@ class Desk:
                     progress.advance(self._do(ready.batch, self._entering(ready)))
                     moved = True
                 if not moved:
+                    ranges.take_back()
                     errand.control.sleep(HELD_SECONDS)
         return ranges.written(phase)
 
@@ -54,6 +55,7 @@ class Desk:
             errand.control.checkpoint(errand.run)
             batch = ranges.pick(FILL)
             if batch is None:
+                ranges.take_back()
                 errand.control.sleep(HELD_SECONDS)
             else:
                 self._do(batch, work)

@@ -1,5 +1,6 @@
 """Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,13 +10,15 @@ from backfill import phases
 from backfill.attempt import Outcome
 from backfill.database.heap import Range, heap_of
 from backfill.errand import Errand, Failed
+from backfill.leases import Leases
 from backfill.ledger import batches, runs
-from backfill.ledger.batches import Batch
+from backfill.ledger.batches import LEASE_SECONDS, Batch
 from backfill.phases import LINK
 from backfill.plan import Table
 from backfill.sizing import Sizer
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
+LOOK_SECONDS = 1.0  # between two looks at the leases
 OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
 
 
@@ -26,6 +29,7 @@ class Ranges:
         self._errand, self._pinned = errand, pinned
         self._sizers: dict[str, Sizer] = {}
         self.tables: dict[str, Row[Any]] = {}  # the run's tables as noted
+        self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 
@@ -79,6 +83,15 @@ class Ranges:
             if batch is not None:
                 runs.note(connection, errand.run.id, batch_blocks=size)
         return batch
+
+    def take_back(self) -> set[int]:
+        """Take back what workers hold of whom nothing is heard any more; returns those batches."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return set()
+        self._looked = time.monotonic()
+        with self._errand.engine.begin() as connection:
+            gone = self._leases.silent(batches.leases(connection, self._errand.run.id))
+            return set(batches.take_back(connection, gone)) if gone else set()
 
     def picks(self, phase: str) -> Iterator[Batch]:
         """One batch after the other, the next one before the last is done."""

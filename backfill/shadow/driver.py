@@ -177,6 +177,7 @@ class ShadowDriver(Driver):
                         raise MapEmptied
                     progress.advance(self.ranges.take_in(outcome, batch))
                 if not running:
+                    self.ranges.take_back()
                     self.control.sleep(POLL_SECONDS)
         return False
 
