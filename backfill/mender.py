@@ -40,11 +40,11 @@ class Mender:
         problem = problem_of(error) if error else "the session of the run's lock was lost"
         if trouble is None:
             raise Failed(f"{sqlstate_of(error) if error else ''}: {problem}")
+        self._count(trouble, problem)
         if trouble in LOST or self._lock.lost.is_set():
             errand.tell(f"The connection was lost: {problem}.")
             self._reconnect()
         else:
-            self._count(trouble, problem)
             errand.tell(f"{trouble}: {problem}. Trying again.")
             errand.control.sleep(random.uniform(SHORTEST_WAIT, LONGEST_WAIT))  # noqa: S311 -- jitter
         self.back_to_checkpoints(trouble)

@@ -12,6 +12,7 @@ that is not done: a phase that is costs a look. Which blocks come next is ``rang
 how often ``mender``, who works ``desk`` and ``crew``.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -47,6 +48,7 @@ from backfill.throttle import chosen
 from backfill.throttle.watch import Watch
 from backfill.vacuum import Vacuumer
 
+LET_GO_MS = 400  # a signal is to end it all within two seconds
 SWEEPS = 3  # under constant inserts there is always one row more
 
 __all__ = ["Driver", "run_lock"]
@@ -109,7 +111,6 @@ class Driver:
         if self.pool is local:
             warm_up(self.settings.workers)
         try:
-            self._watch.start(self.run.id)
             return self._until_done()
         except Stop as stop:
             self._end(RunStatus.PAUSED, reason=str(stop))
@@ -169,7 +170,7 @@ class Driver:
             chosen.snapshot(self.settings),
             self._held_or_released,
         )
-        self._vacuumer = Vacuumer(self.engine, self.schema, self.settings.vacuum)
+        self._vacuumer = Vacuumer(self.engine, self.schema, self.settings.vacuum, self.tell)
         self.ranges = Ranges(errand, lambda: self._watch.pinned is not None)
         self.mender = Mender(errand, self._lock, self.ranges)
         self.desk = Desk(errand, self.ranges, self.resolver)
@@ -202,21 +203,40 @@ class Driver:
                         f"That could not be recorded ({problem_of(error)}); `backfill run` goes on all the same."
                     )
                     return
+        self._let_go()
         self.observe(status.value, run=self.run.id, **values)
 
+    def _let_go(self) -> None:
+        """Hand back what workers had in hand that were killed, so that no status names them any more.
+
+        Where a server process of theirs is still at work, the next attempt does it.
+        """
+        with contextlib.suppress(DBAPIError, psycopg2.Error), self.engine.begin() as connection:
+            execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(LET_GO_MS)))
+            batches.reclaim(connection, self.run.id, failed=False)
+
     def _until_done(self) -> list[TableCount]:
-        """All phases and the closing; back to the first that is not done, whenever something passes."""
+        """All phases and the closing; back to the first that is not done, whenever something passes.
+
+        Mending meets trouble of its own (the server goes again while we come back), which is mended likewise.
+        """
+        setback: tuple[Trouble | None, Exception | None] | None = None
         while True:
             try:
+                if setback is not None:
+                    self.mender.mend(*setback)
+                setback = None
+                self._watch.start(self.run.id)
                 self._lock.beat_for(self.run.id)
+                self.control.checkpoint(self.run)
                 self._phases()
                 return self._close()
             except (DBAPIError, psycopg2.Error, TableLocked) as error:
-                self.mender.mend(trouble_of(error), error)
+                setback = trouble_of(error), error
             except LockLost:
-                self.mender.mend(Trouble.CONNECTION_LOST, None)
+                setback = Trouble.CONNECTION_LOST, None
             except TransitionRefused:
-                self.control.checkpoint(self.run)  # paused or cancelled at the last moment
+                setback = None  # paused or cancelled at the last moment: the checkpoint sees to that
 
     def _phases(self) -> None:
         """All phases; those that are done cost a look. Begins again when the map was emptied."""
