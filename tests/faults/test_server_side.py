@@ -83,6 +83,28 @@ def test_a_session_with_an_old_snapshot_makes_it_one_pass_and_is_named(stage, sa
     same_as_undisturbed(stage)
 
 
+def test_a_server_that_becomes_read_only_is_waited_for(stage, primary, same_as_undisturbed):
+    """As a primary does that steps down: its sessions stay, and every write of theirs is refused."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "5")
+    stage.until_linking()
+    with closing(connect(primary.url())) as other, other.cursor() as cursor:
+        cursor.execute("set default_transaction_read_only = off")
+        cursor.execute("alter system set default_transaction_read_only = on")
+        cursor.execute("select pg_reload_conf()")
+        try:
+            stage.until_true(lambda: "read-only; waiting for it" in command.said, "it says that it waits")
+            written = stage.value("select sum(written) from backfill.batches")
+            time.sleep(1.5)
+            assert stage.value("select sum(written) from backfill.batches") == written
+            assert command.process.poll() is None
+        finally:
+            cursor.execute("alter system reset default_transaction_read_only")
+            cursor.execute("select pg_reload_conf()")
+    assert command.end() == 0, command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(stage)
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_its_error_class_and_it_resumes_when_there_is_room(
     stage, primary, same_as_undisturbed
