@@ -148,14 +148,13 @@ def test_no_url_password_salt_geo_file_or_address_passes_the_scheduler(stage, fa
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_in_the_middle_of_a_batch_is_replaced(stage, farm, same_as_undisturbed):
-    """Dask gives its task to another one, to which the ledger gives the batch once the lease is over."""
+    """Dask gives its task to another one; the ledger gives it the batch once the lease is over."""
     command = stage.start("run", "--quiet", *SMALL, "--nice", "20", "--dask", farm.url)
     batch, worker = worker_of_a_batch(stage)
     assert worker in [process.pid for process in farm.workers]
     os.kill(worker, signal.SIGKILL)
     farm.start_worker()
     assert command.end(300) == 0, command.said
-    assert "its lease ran out" in command.said
     assert stage.query("select attempts from backfill.batches where id = %s", batch) == [(2,)]
     assert stage.value("select attempts from backfill.runs") == 1
     same_as_undisturbed(stage)
