@@ -12,11 +12,16 @@ from benchmarks.ground import Ground, ground
 from benchmarks.measure import Terms, measure
 from benchmarks.record import Record
 
-GROWTH = "500000,1000000,2000000,5000000,10000000"
-DISTINCT = "1000,10000,100000,1000000"
+GROWTH = [500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000]
+DISTINCT = [1_000, 10_000, 100_000, 1_000_000]
+SERIES = (BASELINE, "2 workers")  # what is run in a series
 EVENTS, EVENTS_OF_DISTINCT = 500_000, 2_000_000
 SHARE = 10  # in the series of growth: one distinct address to so many events
 UPDATE_UP_TO = 2_000_000  # beyond, one UPDATE takes a quarter of an hour, and nobody would do it
+
+
+def _words(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 class Numbers(click.ParamType):
@@ -41,14 +46,23 @@ class Numbers(click.ParamType):
     "--bare", is_flag=True, help="Time, WAL and sizes only: no live writer, no look at memory or files."
 )
 @click.option(
-    "--growth", type=Numbers(), is_flag=False, flag_value=GROWTH, help=f"A series of sizes.  [{GROWTH}]"
+    "--growth",
+    type=Numbers(),
+    is_flag=False,
+    flag_value=_words(GROWTH),
+    help=f"A series of sizes.  [{_words(GROWTH)}]",
 )
 @click.option(
     "--distinct",
     type=Numbers(),
     is_flag=False,
-    flag_value=DISTINCT,
-    help=f"A series of numbers of addresses, among {EVENTS_OF_DISTINCT:,} events.  [{DISTINCT}]",
+    flag_value=_words(DISTINCT),
+    help=f"A series of numbers of addresses, among {EVENTS_OF_DISTINCT:,} events.  [{_words(DISTINCT)}]",
+)
+@click.option(
+    "--full",
+    is_flag=True,
+    help=f"Contenders at {EVENTS_OF_DISTINCT:,} events, then both series, one round each; takes hours.",
 )
 @click.option("--resolve", "alone", is_flag=True, help="Resolve beside a bare COPY and INSERT instead.")
 @click.option("--verify", "proof", is_flag=True, help="Verify and a bare full join instead.")
@@ -70,6 +84,7 @@ def main(
     bare: bool,
     growth: list[int] | None,
     distinct: list[int] | None,
+    full: bool,
     alone: bool,
     proof: bool,
     save: Path | None,
@@ -81,19 +96,18 @@ def main(
         _tell(records)
         click.echo(f"Drawn: {picture.draw(records)}")
         return
-    if growth or distinct:
-        sizes = [(size, size // SHARE) for size in growth or ()]
-        sizes += [(events or EVENTS_OF_DISTINCT, number) for number in distinct or ()]
-        measured: list[Record] = []
-        for size, number in sizes:
-            chosen = [
-                one
-                for one in _chosen(only or (BASELINE, "2 workers"), bare)
-                if one.name != BASELINE or size <= UPDATE_UP_TO
-            ]
-            with ground(size, number) as field:
-                series = "growth" if growth and (size, number) in sizes[: len(growth)] else "distinct"
-                measured += _rounds(field, chosen, repeat, series, bare, save)
+    if full:
+        measured = _sitting(EVENTS_OF_DISTINCT, None, "contenders", only, repeat, bare, save)
+        growth, distinct, repeat = GROWTH, DISTINCT, 1
+    else:
+        measured = []
+    for size in growth or ():
+        measured += _sitting(size, size // SHARE, "growth", only or SERIES, repeat, bare, save)
+    for number in distinct or ():
+        measured += _sitting(
+            events or EVENTS_OF_DISTINCT, number, "distinct", only or SERIES, repeat, bare, save
+        )
+    if measured:
         _tell(measured)
         return
     with ground(events or EVENTS, addresses) as field:
@@ -105,6 +119,23 @@ def main(
             click.echo(resolve_alone.table(resolve_alone.measure(field, repeat)))
         else:
             _tell(_rounds(field, _chosen(only, bare), repeat, "contenders", bare, save))
+
+
+def _sitting(
+    events: int,
+    addresses: int | None,
+    series: str,
+    only: Sequence[str],
+    repeat: int,
+    bare: bool,
+    save: Path | None,
+) -> list[Record]:
+    """All rounds on one server."""
+    chosen = _chosen(only, bare)
+    if series != "contenders":
+        chosen = [one for one in chosen if one.name != BASELINE or events <= UPDATE_UP_TO]
+    with ground(events, addresses) as field:
+        return _rounds(field, chosen, repeat, series, bare, save)
 
 
 def _chosen(only: Sequence[str], bare: bool) -> list[Contender]:
