@@ -50,7 +50,9 @@ def test_every_contender_leaves_the_same_rows_and_the_report_says_so(field, tmp_
     assert update.raw_left == ours.raw_left == update.raw_known > 150  # every text is still in the file
     assert shadow.raw_left == 0
     assert ours.pss_bytes > 10_000_000
-    assert floor.fresh_bytes <= floor.table_bytes <= 1.2 * floor.fresh_bytes  # the live writer wrote meanwhile
+    assert (
+        floor.fresh_bytes <= floor.table_bytes <= 1.2 * floor.fresh_bytes
+    )  # the live writer wrote meanwhile
     assert loop.whole_seconds == loop.seconds * field.waiting / 100
     assert not any(one.write_errors for one in found)
 
