@@ -11,7 +11,7 @@ IN_PLACE, SHADOW = "in-place", "shadow"
 # temporary table writes no WAL, has no other user of its buffers, and no checkpoint behind it.
 LOGGED = 1.4
 SECOND_WORKER = 0.6  # what each further worker adds to the first: server and client share the cores
-START_SECONDS = 2.5  # the command, its workers, the ledger, the last sweep
+START_SECONDS = 1.5  # workers, ledger, the last sweep
 SCANS_IN_PLACE, SCANS_SHADOW = (
     3,
     1,
