@@ -23,8 +23,8 @@ from backfill.ledger import batches
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Account, Batch, LeaseLost, Stopped
 
-BEAT_SECONDS = 15.0  # a waiting worker renews its lease this often: a quarter of its term
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
+BEAT_SECONDS = 3.0  # a waiting worker renews its lease this often; half of ``leases.GRACE_SECONDS``
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0
 
 Work = Callable[[Batch, uuid.UUID], Account]
 

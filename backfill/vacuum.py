@@ -6,13 +6,14 @@ in time. Autovacuum does the same where it is on and keeps up.
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill.database.engine import driver, make_engine, value
+from backfill.database.engine import driver, make_engine, problem_of, value
 from backfill.database.names import regclass, table
 from backfill.plan import Table
 from backfill.settings import Vacuum
@@ -31,11 +32,15 @@ NEGLECTED = sql.SQL("""
 class Vacuumer:
     """One VACUUM at a time, beside the workers: it takes no lock that they would meet."""
 
-    def __init__(self, engine: Engine, schema: str, when: Vacuum) -> None:
-        self._url, self._schema, self._when = engine.url, schema, when
+    def __init__(
+        self, engine: Engine, schema: str, when: Vacuum, tell: Callable[[str], None] = print
+    ) -> None:
+        self._url, self._schema, self._when, self._tell = engine.url, schema, when, tell
+        self._stopped = False
         self._written: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
+        self._said: set[tuple[str, str]] = set()
         self.done: dict[str, int] = {}  # vacuums by table
 
     def written(self, part: Table, rows: int) -> None:
@@ -50,7 +55,7 @@ class Vacuumer:
 
     def stop(self) -> None:
         """Cancel what is under way; nothing is lost by that."""
-        connection = self._connection
+        self._stopped, connection = True, self._connection
         if self._thread is not None and self._thread.is_alive() and connection is not None:
             with contextlib.suppress(psycopg2.Error, DBAPIError):
                 driver(connection).cancel()
@@ -59,16 +64,37 @@ class Vacuumer:
     def _vacuum(self, part: Table) -> None:
         engine = make_engine(self._url, ledger_schema=self._schema)
         # A VACUUM that is cancelled, or not allowed, or meets another one, is no reason to end a run.
-        with contextlib.suppress(DBAPIError, psycopg2.Error), engine.connect() as connection:
-            self._connection = connection
-            wanted = self._when is Vacuum.ON or value(connection, NEGLECTED.format(regclass(part)))
-            connection.rollback()
-            if wanted:
-                session = driver(connection)
-                session.autocommit = True
-                with session.cursor() as cursor:
-                    cursor.execute(sql.SQL("vacuum (skip_locked) {}").format(table(part)))
-                session.autocommit = False
-                self.done[part.name] = self.done.get(part.name, 0) + 1
+        try:
+            with engine.connect() as connection:
+                self._connection = connection
+                try:
+                    self._vacuum_if_wanted(connection, part)
+                except (DBAPIError, psycopg2.Error) as error:
+                    connection.invalidate()  # it may be broken, and the pool would say so at length
+                    self._say(part, problem_of(error))
+        except (DBAPIError, psycopg2.Error) as error:
+            self._say(part, problem_of(error))
         self._connection = None
         engine.dispose()
+
+    def _vacuum_if_wanted(self, connection: Connection, part: Table) -> None:
+        wanted = self._when is Vacuum.ON or value(connection, NEGLECTED.format(regclass(part)))
+        connection.rollback()
+        if not wanted:
+            return
+        session = driver(connection)
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute(sql.SQL("vacuum (skip_locked) {}").format(table(part)))
+        session.autocommit = False
+        # Not the owner, or locked: the server warns, does nothing, and calls that success.
+        skipped = next((notice.strip() for notice in session.notices if "skipping" in notice), None)
+        if skipped is None:
+            self.done[part.name] = self.done.get(part.name, 0) + 1
+        else:
+            self._say(part, skipped.removeprefix("WARNING:").strip())
+
+    def _say(self, part: Table, problem: str) -> None:
+        if not self._stopped and (part.name, problem) not in self._said:
+            self._said.add((part.name, problem))
+            self._tell(f"Our own VACUUM of {part.name} did not happen: {problem}. The run goes on without.")

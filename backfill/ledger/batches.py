@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from backfill.database.heap import Range
+from backfill.leases import Lease
 from backfill.ledger import runs as runs_ledger
 from backfill.ledger.runs import holder
 from backfill.ledger.status import BatchStatus, RunStatus
@@ -143,6 +144,29 @@ def reclaim(connection: Connection, run_id: int, *, failed: bool = True) -> None
     )
 
 
+def leases(connection: Connection, run_id: int) -> list[Lease]:
+    """Of every batch in somebody's hands."""
+    statement = select(
+        batches.c.id, batches.c.lease, batches.c.lease_until, _expired().label("expired")
+    ).where(batches.c.run_id == run_id, batches.c.status == BatchStatus.RUNNING)
+    return [Lease(*row) for row in connection.execute(statement)]
+
+
+def take_back(connection: Connection, gone: Sequence[int]) -> list[int]:
+    """Take back those of *gone* that no transaction is at work on; returns which.
+
+    From then on their workers may write no more, should they come back.
+    """
+    idle = select(batches.c.id).where(batches.c.id.in_(gone), batches.c.status == BatchStatus.RUNNING)
+    taken = connection.execute(
+        update(batches)
+        .where(batches.c.id.in_(idle.with_for_update(skip_locked=True)))
+        .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
+        .returning(batches.c.id)
+    )
+    return list(taken.scalars())
+
+
 def phase(connection: Connection, run_id: int, phase: str) -> list[Row[Any]]:
     """All batches of a phase, in the order in which they lie on disk."""
     statement = (
@@ -163,22 +187,23 @@ def pick(
 ) -> Batch | None:
     """The next batch that nobody holds, in the order of *tables* and as they lie on disk; not claimed yet.
 
-    *besides* those of ours that no worker has claimed yet; a lease that ran out is always free. A range
-    of more than *blocks* is split here, so that the size is decided as late as it can be: a
-    phase is planned as one range a table. *one_pass* for batches that are still untouched.
+    *besides* those of ours that no worker has claimed yet. A range of more than *blocks* is split here, so
+    that the size is decided as late as it can be: a phase is planned as one range a table. *one_pass* for
+    batches that are still untouched.
     """
     row = connection.execute(
         select(batches)
         .where(
             batches.c.run_id == run_id,
             batches.c.phase == phase,
-            (_pending() & batches.c.id.not_in(list(besides))) | _expired(),
+            _pending(),
+            batches.c.id.not_in(list(besides)),
         )
         .order_by(
             func.array_position(cast(list(tables), ARRAY(Text)), batches.c.table_name), batches.c.first_block
         )
         .limit(1)
-        .with_for_update(skip_locked=True)  # an expired lease whose transaction still lasts is not free
+        .with_for_update(skip_locked=True)
     ).one_or_none()
     if row is None:
         return None

@@ -14,20 +14,22 @@ from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
+from backfill.errand import Failed, MapEmptied
 from backfill.errors import CannotBeCopied, ShadowDiffers, ShadowExists
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
 from backfill.ledger.status import RunStatus
+from backfill.phases import CLOSE, RESOLVE
 from backfill.plan import Job
 from backfill.progress import Progress
-from backfill.runner import RESOLVE, Driver, _Failed, _MapEmptied
+from backfill.runner import Driver
 from backfill.shadow import build, catalog, names
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.cutover import Cutover, leftovers
 
-COPY, INDEX, REPLAY, COMPARE, CLOSE = "copy", "index", "replay", "compare", "close"
+COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
 
 
@@ -85,7 +87,7 @@ class ShadowDriver(Driver):
         with self.engine.begin() as connection:
             given_up = batches.failures(connection, self.run.id)
         if given_up:
-            raise _Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
+            raise Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
 
     def _begun(self, job: Job) -> Blueprint:
         """The copy that this run has begun, or now begins."""
@@ -99,13 +101,13 @@ class ShadowDriver(Driver):
 
             return patiently(self.engine, self.settings.lock_timeout_ms, begin, between=self._say_busy(job))
         if entry.run_id != self.run.id:
-            raise _Failed(
+            raise Failed(
                 f"{job.name} has a copy of another run; remove it with `backfill run --abandon {job.name}`"
             )
         if entry.stage == Stage.SWAPPED:
-            raise _Failed(f"{job.name} was cut over already")
+            raise Failed(f"{job.name} was cut over already")
         if entry.fingerprint != blueprint.fingerprint:
-            raise _Failed(
+            raise Failed(
                 f"the definition of {job.name} was changed after the copy was begun; "
                 f"`backfill run --abandon {job.name}`, and begin again"
             )
@@ -118,10 +120,10 @@ class ShadowDriver(Driver):
         self._enter(COPY)
         while True:
             filenode = self._planned_copy(job)
-            if not self._is_open(COPY):
+            if not self.ranges.is_open(COPY):
                 return
             if self._load_once(job, blueprint, filenode):
-                self._restarted(f"{job.name} keeps being rewritten")
+                self.mender.restarted(f"{job.name} keeps being rewritten")
                 self.tell(f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
                 with self.engine.begin() as connection:
                     execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
@@ -135,8 +137,8 @@ class ShadowDriver(Driver):
                 heap = heap_of(connection, job)
                 runs.plan_table(connection, self.run.id, job.name, heap)
                 batches.plan(connection, self.run.id, COPY, job.name, [Range(0, heap.blocks)], 1)
-            self._tables = runs.planned(connection, self.run.id)
-        return int(self._tables[job.name].filenode)
+            self.ranges.tables = runs.planned(connection, self.run.id)
+        return int(self.ranges.tables[job.name].filenode)
 
     def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
         """Until the phase is done; whether the table was rewritten instead.
@@ -150,19 +152,19 @@ class ShadowDriver(Driver):
             return build.load(self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits)
 
         def try_one(batch: Batch) -> Outcome:
-            done = attempt(self.engine, batch.id, self._stoppable(work), terms, sleep=self.control.sleep)
+            done = attempt(self.engine, batch.id, self.desk.stoppable(work), terms, sleep=self.control.sleep)
             if done.account is not None:
                 self.control.sleep(self.settings.nice * done.account.seconds)
             return done
 
         with (
-            Progress(f"{COPY} {job.name}", self._rows_left(COPY), quiet=self.quiet) as progress,
+            Progress(f"{COPY} {job.name}", self.ranges.rows_left(COPY), quiet=self.quiet) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
-            while self._is_open(COPY):
+            while self.ranges.is_open(COPY):
                 if len(running) < self.settings.workers:
                     self.control.checkpoint(self.run)
-                    batch = self._pick(COPY, frozenset(one.id for one in running.values()))
+                    batch = self.ranges.pick(COPY, frozenset(one.id for one in running.values()))
                     if batch is not None:
                         running[pool.submit(try_one, batch)] = batch
                         continue
@@ -172,21 +174,22 @@ class ShadowDriver(Driver):
                     if outcome.rewritten:
                         return True
                     if outcome.map_incomplete:
-                        raise _MapEmptied
-                    progress.advance(self._take_in(outcome, batch))
+                        raise MapEmptied
+                    progress.advance(self.ranges.take_in(outcome, batch))
                 if not running:
+                    self.ranges.take_back()
                     self.control.sleep(POLL_SECONDS)
         return False
 
     def _compare(self, job: Job) -> None:
         self._enter(COMPARE)
         with Progress(
-            f"{COMPARE} {job.name}", int(self._tables[job.name].rows), quiet=self.quiet
+            f"{COMPARE} {job.name}", int(self.ranges.tables[job.name].rows), quiet=self.quiet
         ) as progress:
             try:
                 self.cutover(self.run.identity.plan_fingerprint).prepare(job, progress.advance)
             except ShadowDiffers as difference:
-                raise _Failed(str(difference)) from None
+                raise Failed(str(difference)) from None
 
     def _close(self) -> list[TableCount]:
         """Count from the comparison. The map stays until the last copy serves: the replay looks texts up."""

@@ -58,7 +58,9 @@ class Watch:
         self.pinned: str | None = None
 
     def start(self, run_id: int) -> None:
-        """Look once, so that nothing begins before anybody looked; then every second."""
+        """Look once, so that nothing begins before anybody looked; then every second. Once is enough."""
+        if self._thread is not None:
+            return
         self.look(run_id)
         self._done.clear()
         self._thread = threading.Thread(target=self._loop, args=(run_id,), daemon=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,11 +51,12 @@ class Cluster:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg2://backfill@/{database}?host={self.socket}&port={PORT}"
 
-    def init(self) -> "Cluster":
+    def init(self, *, wal_segment_mb: int = 1) -> "Cluster":
+        """Small segments, so that a limit on the size of files meets the heap before the WAL."""
         done = self.user.run(
             self.bin / "initdb",
             *("-D", self.data, "-U", "backfill", "-A", "trust", "-E", "UTF8", "--locale=C"),
-            "--wal-segsize=1",  # so that a limit on the size of files meets the heap before the WAL
+            f"--wal-segsize={wal_segment_mb}",
         )
         assert done.returncode == 0, done.stderr
         return self
@@ -73,7 +75,13 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return self
 
-    def start(self, *, limit_bytes: int | None = None, **settings: object) -> "Cluster":
+    def start(
+        self,
+        *,
+        limit_bytes: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> "Cluster":
         """Start and wait until it answers; *limit_bytes*: no file may grow beyond, as on a full disk."""
         options = SETTINGS | {"unix_socket_directories": self.socket} | settings
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
@@ -93,7 +101,7 @@ class Cluster:
                 user=self.user.uid,
                 group=self.user.gid,
                 extra_groups=None if self.user.uid is None else [],
-                env={"PATH": os.defpath, "LC_ALL": "C"},
+                env={"PATH": os.defpath, "LC_ALL": "C", **(environment or {})},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -241,3 +241,18 @@ def kill_group(command: Command, number: int = signal.SIGKILL) -> None:
     with suppress(ProcessLookupError):
         os.killpg(command.process.pid, number)
     command.kill()
+
+
+def worker_of_a_batch(stage: Stage) -> tuple[int, int]:
+    """A batch in the middle of its passes, and the process that has it."""
+    found: list[tuple[int, int]] = []
+
+    def look() -> bool:
+        found[:] = stage.query(
+            "select id, split_part(worker, ':', 2)::int from backfill.batches"
+            " where status = 'running' and phase = 'link' and passes_done between 1 and passes - 2 limit 1"
+        )
+        return bool(found)
+
+    stage.until_true(look, "a batch in the middle")
+    return found[0]

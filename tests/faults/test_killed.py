@@ -18,7 +18,7 @@ from backfill.ledger.batches import LeaseLost, Stopped
 from backfill.plan import PYPI
 from tests.databases import query
 from tests.faults.conftest import SMALL
-from tests.faults.stage import kill_group, promised
+from tests.faults.stage import kill_group, promised, worker_of_a_batch
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,6 @@ def test_sigkill_of_the_client_at_random_moments(stage, same_as_undisturbed, mom
 
 def _driven(stage):
     return stage.value("select count(*) from pg_locks where locktype = 'advisory' and granted") > 0
-
-
-def worker_of_a_batch(stage):
-    """A batch in the middle of its passes, and the process that has it."""
-    found = []
-
-    def look():
-        found[:] = stage.query(
-            "select id, split_part(worker, ':', 2)::int from backfill.batches"
-            " where status = 'running' and phase = 'link' and passes_done between 1 and passes - 2 limit 1"
-        )
-        return bool(found)
-
-    stage.until_true(look, "a batch in the middle")
-    return found[0]
 
 
 def test_a_worker_that_is_killed_is_replaced_without_an_operator(stage, same_as_undisturbed):
@@ -81,6 +66,21 @@ def test_each_of_our_sessions_is_terminated_in_turn(stage, same_as_undisturbed):
     assert len(ended) >= 5  # the lock's, the watch's, the driver's and the workers'
     assert command.end() == 0, command.said
     assert "Connected again" in command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(stage)
+
+
+def test_sessions_that_are_ended_again_while_it_comes_back(stage, same_as_undisturbed):
+    """Coming back is several statements, and each of them may meet the next blow."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "5")
+    stage.until_linking()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        for pid in stage.sessions():
+            stage.query("select pg_terminate_backend(%s)", pid)
+        time.sleep(0.03)
+    assert command.end() == 0, command.said
+    assert command.said.count("Connected again") >= 3
     assert stage.value("select attempts from backfill.runs") == 1
     same_as_undisturbed(stage)
 

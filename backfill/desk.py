@@ -1,0 +1,118 @@
+"""Desk: what a driver does in its own process, where the salt is: resolve and fill."""
+
+import uuid
+from collections.abc import Set
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from backfill.attempt import Terms, Work, attempt
+from backfill.control import Stop
+from backfill.errand import Errand
+from backfill.jobs import fill, resolve
+from backfill.jobs.resolve import Ready, Resolver
+from backfill.ledger.batches import Account, Batch
+from backfill.phases import FILL, RESOLVE
+from backfill.progress import Progress
+from backfill.ranges import Ranges
+
+HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
+
+
+class Desk:
+    """One run's, for its driver."""
+
+    def __init__(self, errand: Errand, ranges: Ranges, resolver: Resolver) -> None:
+        self._errand, self._ranges, self._resolver = errand, ranges, resolver
+
+    def resolve(self, phase: str) -> int:
+        """Resolve what the map lacks; returns the texts entered."""
+        errand, ranges = self._errand, self._ranges
+        for job in errand.jobs:
+            ranges.plan(phase, job)
+        with Progress(phase, ranges.rows_left(phase), quiet=errand.quiet) as progress:
+            while ranges.is_open(phase):
+                moved = False
+                for ready in resolve.ahead(ranges.picks(phase), self._prepare):
+                    progress.advance(self._do(ready.batch, self._entering(ready)))
+                    moved = True
+                if not moved:
+                    ranges.take_back()
+                    errand.control.sleep(HELD_SECONDS)
+        return ranges.written(phase)
+
+    def fill(self) -> None:
+        """Give hash and place to what the live application left without."""
+        errand, ranges, addresses = self._errand, self._ranges, self._errand.plan.addresses
+        ranges.plan(FILL, addresses)
+
+        def work(batch: Batch, lease: uuid.UUID) -> Account:
+            return fill.process(
+                errand.engine, errand.schema, addresses, self._resolver, batch, lease, errand.limits
+            )
+
+        while ranges.is_open(FILL):
+            errand.control.checkpoint(errand.run)
+            batch = ranges.pick(FILL)
+            if batch is None:
+                ranges.take_back()
+                errand.control.sleep(HELD_SECONDS)
+            else:
+                self._do(batch, work)
+        errand.control.checkpoint(errand.run)
+        with errand.engine.begin() as connection:
+            fill.settle_odd_rows(connection, errand.schema, addresses, self._resolver, errand.run.id)
+
+    def stoppable(self, work: Work) -> Work:
+        """*work*, whose statements are cancelled when somebody is in a hurry: no timeout then, and no retry."""
+
+        def stoppable(batch: Batch, lease: uuid.UUID) -> Account:
+            try:
+                return work(batch, lease)
+            except (DBAPIError, psycopg2.Error):
+                if self._errand.control.stopping:
+                    raise Stop(self._errand.control.reason) from None
+                raise
+
+        return stoppable
+
+    def _do(self, batch: Batch, work: Work) -> int:
+        """Do one batch; returns the rows that are done with it."""
+        errand, nice = self._errand, self._errand.settings.nice
+        terms = Terms(errand.limits, patience=0, nice=nice)
+        outcome = attempt(errand.engine, batch.id, self.stoppable(work), terms, sleep=errand.control.sleep)
+        if outcome.error is not None and errand.control.stopping:
+            raise Stop(errand.control.reason)
+        done = self._ranges.take_in(outcome, batch)
+        if outcome.account is not None:
+            errand.control.sleep(nice * outcome.account.seconds)
+        return done
+
+    def _prepare(self, batch: Batch, in_flight: Set[str]) -> Ready:
+        errand = self._errand
+        return resolve.prepare(
+            errand.engine,
+            errand.schema,
+            errand.plan.job(batch.table_name),
+            self._resolver,
+            batch,
+            in_flight,
+            errand.limits,
+            counting=batch.phase == RESOLVE,  # before anything is linked: what the closing count starts from
+        )
+
+    def _entering(self, ready: Ready) -> Work:
+        errand = self._errand
+
+        def work(_batch: Batch, lease: uuid.UUID) -> Account:
+            return resolve.process(
+                errand.engine,
+                errand.schema,
+                errand.plan.addresses,
+                self._resolver,
+                ready,
+                lease,
+                errand.limits,
+            )
+
+        return work

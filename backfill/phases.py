@@ -1,0 +1,13 @@
+"""Phases: what a run goes through, by the names that stand in the ledger."""
+
+RESOLVE, LINK, FILL, SWEEP, CLOSE = "resolve", "link", "fill", "sweep", "close"
+
+
+def sweep(number: int, part: str) -> str:
+    """The name of one half (*part*: resolve or link) of the sweep of that *number*."""
+    return f"{SWEEP}-{number}-{part}"
+
+
+def kind(phase: str) -> str:
+    """The phases of one kind cost alike: all sweeps that resolve, all that link, and each other by itself."""
+    return f"{SWEEP}-{phase.rsplit('-', 1)[-1]}" if phase.startswith(SWEEP) else phase

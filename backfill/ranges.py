@@ -1,0 +1,166 @@
+"""Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import Row
+
+from backfill import phases
+from backfill.attempt import Outcome
+from backfill.database.heap import Range, heap_of
+from backfill.errand import Errand, Failed
+from backfill.leases import Leases
+from backfill.ledger import batches, runs
+from backfill.ledger.batches import LEASE_SECONDS, Batch
+from backfill.phases import LINK
+from backfill.plan import Table
+from backfill.sizing import Sizer
+
+SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
+LOOK_SECONDS = 1.0  # between two looks at the leases
+OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
+
+
+class Ranges:
+    """One run's, for its driver. *pinned* says whether an old snapshot makes several passes useless."""
+
+    def __init__(self, errand: Errand, pinned: Callable[[], bool]) -> None:
+        self._errand, self._pinned = errand, pinned
+        self._sizers: dict[str, Sizer] = {}
+        self.tables: dict[str, Row[Any]] = {}  # the run's tables as noted
+        self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
+        self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
+        self.read_tables()
+
+    def read_tables(self) -> None:
+        """Know the run's tables as the ledger has them now."""
+        with self._errand.engine.begin() as connection:
+            self.tables = runs.planned(connection, self._errand.run.id)
+
+    def plan(self, phase: str, part: Table, passes: int = 1) -> None:
+        """Enter the phase's one range for that table, unless it is there; it is split as it is worked on."""
+        run_id = self._errand.run.id
+        with self._errand.engine.begin() as connection:
+            known = {row.table_name for row in batches.phase(connection, run_id, phase)}
+            if part.name in known:
+                return
+            heap = heap_of(connection, part)
+            if phase == LINK or part.name not in self.tables:
+                runs.plan_table(connection, run_id, part.name, heap)
+                self.tables = runs.planned(connection, run_id)
+            # An empty table has one empty batch, so that it counts as planned.
+            batches.plan(connection, run_id, phase, part.name, [Range(0, heap.blocks)], passes)
+
+    def forget_rewritten(self, phase: str) -> None:
+        """Drop the ranges of every table that has another file: a VACUUM FULL rarely comes alone."""
+        run_id = self._errand.run.id
+        for job in self._errand.jobs:
+            with self._errand.engine.begin() as connection:
+                heap = heap_of(connection, job)
+                if heap.filenode == self.tables[job.name].filenode:
+                    continue
+                batches.forget(connection, run_id, phase=phase, table_name=job.name)
+                runs.plan_table(connection, run_id, job.name, heap)
+                self.tables = runs.planned(connection, run_id)
+            self._errand.tell(
+                f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
+            )
+
+    def pick(self, phase: str, besides: frozenset[int] = frozenset()) -> Batch | None:
+        """The next batch, as large as its phase allows now; *besides* are in somebody's hands."""
+        errand, size = self._errand, self._sizer(phase).blocks
+        with errand.engine.begin() as connection:
+            batch = batches.pick(
+                connection,
+                errand.run.id,
+                phase,
+                tables=[job.name for job in errand.jobs] + [errand.plan.addresses.name],
+                blocks=size,
+                one_pass=self._pinned(),
+                besides=besides,
+            )
+            if batch is not None:
+                runs.note(connection, errand.run.id, batch_blocks=size)
+        return batch
+
+    def take_back(self) -> set[int]:
+        """Take back what workers hold of whom nothing is heard any more; returns those batches."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return set()
+        self._looked = time.monotonic()
+        with self._errand.engine.begin() as connection:
+            gone = self._leases.silent(batches.leases(connection, self._errand.run.id))
+            return set(batches.take_back(connection, gone)) if gone else set()
+
+    def picks(self, phase: str) -> Iterator[Batch]:
+        """One batch after the other, the next one before the last is done."""
+        last: frozenset[int] = frozenset()
+        while True:
+            self._errand.control.checkpoint(self._errand.run)
+            batch = self.pick(phase, last)
+            if batch is None or batch.id in last:
+                return
+            last = frozenset({batch.id})
+            yield batch
+
+    def take_in(self, outcome: Outcome, batch: Batch) -> int:
+        """Learn from what became of a batch; returns the rows that are done with it.
+
+        Raises ``Failed`` for what would meet every other batch as well.
+        """
+        tell, blocks = self._errand.tell, batch.range.last - batch.range.first
+        if outcome.account is not None:
+            self.done += 1
+            self._sizer(batch.phase).measured(blocks, outcome.account.seconds)
+            return self._rows(batch)
+        if outcome.halved is not None:
+            self._sizer(batch.phase).timed_out(blocks)
+            tell(f"{batch.table_name}: {blocks} blocks met {outcome.halved} three times; halved.")
+        elif outcome.error is not None:
+            self._errand.observe(
+                "batch-failed", run=self._errand.run.id, table=batch.table_name, error=outcome.error
+            )
+            tell(f"{_shown(batch)} could not be done: {outcome.error}. Going on with the others.")
+            if outcome.error.startswith(OUT_OF_RESOURCES):
+                raise Failed(f"{_shown(batch)}: {outcome.error}")
+        return 0
+
+    def shrink(self) -> None:
+        """Halve every size: a range timed out while it was read ahead of its batch."""
+        for sizer in self._sizers.values():
+            sizer.timed_out(sizer.blocks)
+
+    def is_open(self, phase: str) -> bool:
+        """Whether any of the phase is left to do."""
+        with self._errand.engine.begin() as connection:
+            return batches.open_batches(connection, self._errand.run.id, phase) > 0
+
+    def written(self, phase: str) -> int:
+        """Rows that the phase has written so far."""
+        with self._errand.engine.begin() as connection:
+            return batches.written(connection, self._errand.run.id, phase)
+
+    def rows_left(self, phase: str) -> int:
+        """Rows of what is left of the phase, as the planner estimates them."""
+        with self._errand.engine.begin() as connection:
+            found = batches.phase(connection, self._errand.run.id, phase)
+        return sum(self._rows(Batch.of(row)) for row in found if row.finished is None)
+
+    def _sizer(self, phase: str) -> Sizer:
+        """How large the phase's batches are; sweeps of a kind share one."""
+        kind, settings = phases.kind(phase), self._errand.settings
+        if kind not in self._sizers:
+            ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
+            self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31))
+        return self._sizers[kind]
+
+    def _rows(self, batch: Batch) -> int:
+        """The rows of a batch as the planner estimates them, for the bar; blocks added since hold moved rows."""
+        noted = self.tables[batch.table_name]
+        first, last = (min(block, noted.blocks) for block in (batch.range.first, batch.range.last))
+        return int(noted.rows * (last - first) / max(noted.blocks, 1))
+
+
+def _shown(batch: Batch) -> str:
+    return f"{batch.table_name}, blocks {batch.range.first} to {batch.range.last},"
