@@ -214,8 +214,10 @@ class _Miniature:
         self._connection.commit()
 
     def _make(self, real: Table, mine: Table, *, indexes: bool = False) -> None:
+        """Without checks: nobody knows what a function does that one of them calls."""
         self._run(
-            "create temporary table {mine} (like {real} including all excluding statistics excluding comments {less})",
+            "create temporary table {mine} (like {real} including all excluding constraints excluding statistics"
+            " excluding comments {less})",
             mine=sql.Identifier(mine.table),
             real=table(real),
             less=sql.SQL("" if indexes else "excluding indexes"),
