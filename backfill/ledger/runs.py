@@ -47,6 +47,8 @@ class Run:
     pinned: str | None
     batch_blocks: int | None
     retries: Mapping[str, int]
+    forecast: Mapping[str, Any] | None
+    outcome: Mapping[str, Any] | None
     created: datetime
     heartbeat: datetime
     finished: datetime | None

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -165,10 +166,17 @@ def _constrain(connection: Connection, job: Job, index: Index) -> None:
     execute(connection, statement.format(table(shadow), sql.Identifier(name), what))
 
 
-def add_foreign_keys(engine: Engine, job: Job, blueprint: Blueprint, lock_timeout_ms: int) -> None:
+def add_foreign_keys(
+    engine: Engine,
+    job: Job,
+    blueprint: Blueprint,
+    lock_timeout_ms: int,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
     for key in blueprint.outgoing:
-        if not patiently(engine, lock_timeout_ms, partial(_add_foreign_key, job=job, key=key)) and key.valid:
+        add = partial(_add_foreign_key, job=job, key=key)
+        if not patiently(engine, lock_timeout_ms, add, sleep=sleep) and key.valid:
             with engine.begin() as connection:
                 statement = sql.SQL("alter table {} validate constraint {}")
                 execute(connection, statement.format(table(names.shadow(job)), sql.Identifier(key.name)))

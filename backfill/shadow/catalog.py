@@ -364,6 +364,7 @@ REFUSED = (
      where refclassid = 'pg_class'::regclass and refobjid = {table} and refobjsubid = {raw} and deptype <> 'i'
        and (classid in ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
                         'pg_publication_rel'::regclass)
+            or classid = 'pg_class'::regclass and objid = {table}  -- a generated column, until 14
             or classid = 'pg_attrdef'::regclass
                and exists (select from pg_attrdef where oid = objid and adnum <> {raw}))
      order by 1
@@ -404,7 +405,7 @@ REFUSED = (
     select distinct pg_describe_object(classid, objid, objsubid)
       from pg_depend join pg_class as c on c.oid = objid
      where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass and refobjid = {table}
-       and c.relkind not in ('i', 'S', 't') order by 1
+       and objid <> {table} and c.relkind not in ('i', 'S', 't') order by 1
     """,
     "select 'it belongs to an extension' from pg_depend where classid = 'pg_class'::regclass"
     " and objid = {table} and deptype in ('e', 'x')",

@@ -262,6 +262,16 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
     patiently(engine, lock_timeout_ms, remove)
 
 
+def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:
+    """``abandon`` the copy of that run; False where it has none that waits."""
+    with engine.begin() as connection:
+        entry = shadows.of(connection, job.name)
+    if entry is None or entry.run_id != run_id or entry.stage == Stage.SWAPPED:
+        return False
+    abandon(engine, schema, job, lock_timeout_ms)
+    return True
+
+
 def leftovers(connection: Connection, job: Job) -> str | None:
     """The name of an old table that was not dropped yet."""
     before = quoted(names.before(job))

@@ -51,11 +51,12 @@ class Cluster:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg2://backfill@/{database}?host={self.socket}&port={PORT}"
 
-    def init(self) -> "Cluster":
+    def init(self, *, wal_segment_mb: int = 1) -> "Cluster":
+        """Small segments, so that a limit on the size of files meets the heap before the WAL."""
         done = self.user.run(
             self.bin / "initdb",
             *("-D", self.data, "-U", "backfill", "-A", "trust", "-E", "UTF8", "--locale=C"),
-            "--wal-segsize=1",  # so that a limit on the size of files meets the heap before the WAL
+            f"--wal-segsize={wal_segment_mb}",
         )
         assert done.returncode == 0, done.stderr
         return self

@@ -129,7 +129,9 @@ def test_a_slot_that_pins_wal_is_named_and_the_wal_is_left(migrated):
         assert query(migrated.url, "select status from backfill.erasures where target = 'pg_wal'") == [
             ("left",)
         ]
-        proof = migrated.types("prove", expect=1)
+        # Since 15 a database is cloned by way of the WAL, where the addresses of the template then are.
+        ((by_wal,),) = query(migrated.url, "select current_setting('server_version_num')::int >= 150000")
+        proof = migrated.types("prove", expect=1 if by_wal else None)
         assert "slot keeper" in proof.out
         assert "WAL segments" in proof.out
     finally:

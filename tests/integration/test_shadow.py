@@ -17,7 +17,8 @@ from tests.demo_template import SENTINEL, TABLES, digest, environment, fill_demo
 from tests.integration.test_shadow_catalog import schema_of
 from tests.operator import Operator, ended
 
-SHADOW = ("run", "user_events", "--strategy", "shadow", "--quiet")
+# Without a sample: a test that waits for a statement to wait must not take the sample's for it.
+SHADOW = ("run", "user_events", "--strategy", "shadow", "--quiet", "--no-sample")
 WAIT_SECONDS = 60  # a loaded machine; ends as soon as it holds
 
 
@@ -251,6 +252,107 @@ def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_be
         for row in in_place
     ]
     assert digest(events(url)) == digest(expected)
+
+
+@contextmanager
+def stopped_in(url: str, process, phase: str) -> Iterator[None]:
+    """The run has come to a statement of that phase that does not end before the block does."""
+    with holding(url, INDEX) as release_index:
+        until_it_waits(url, process)
+        if phase == "index":
+            yield
+            return
+        with holding(url, VERIFICATION if phase == "foreign key" else REPLAY) as release:
+            release_index()
+            until_it_waits(url, process)
+            if phase == "foreign key":
+                yield
+                return
+            with holding(url, VERIFICATION):
+                release()
+                until_it_waits(url, process)
+                yield
+
+
+HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a loaded machine may add
+TRACES = """
+    select relname from pg_class
+     where relname ~ 'shadow|changes_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
+       and relnamespace <> 'pg_catalog'::regnamespace
+"""
+
+
+@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
+    fresh_demo: Operator, in_place: list[tuple], phase: str
+) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    with ended(fresh_demo.starts(*SHADOW, "--hold-cutover")) as process:
+        with stopped_in(url, process, phase):
+            fresh_demo.types("pause")
+            began = time.monotonic()
+            until(lambda: query(url, "select status from backfill.runs") == [("paused",)])
+            assert time.monotonic() - began < HEARD_SECONDS
+            assert not query(url, WAITING)[0][0]
+        fresh_demo.types("resume")
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, (out, err)
+    settle(fresh_demo)
+    fresh_demo.types("cutover", "user_events")
+    assert digest(events(url)) == digest(in_place)
+
+
+@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+def test_a_cancel_ends_the_run_and_takes_the_copy_with_it(fresh_demo: Operator, phase: str) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    before, rows = schema_of(url), query(url, "select * from user_events order by id")
+    with ended(fresh_demo.starts(*SHADOW)) as process:
+        with stopped_in(url, process, phase):
+            said = fresh_demo.types("cancel").out
+            assert "removes its copies" in said
+            began = time.monotonic()
+            until(lambda: query(url, "select status from backfill.runs") == [("cancelled",)])
+            assert time.monotonic() - began < HEARD_SECONDS
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 3, (out, err)
+    assert "copy of user_events is removed" in out
+    assert schema_of(url) == before
+    assert query(url, TRACES) == []
+    assert query(url, "select * from user_events order by id") == rows
+
+
+def test_ctrl_c_is_heard_while_indexes_are_built(fresh_demo: Operator) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    with ended(fresh_demo.starts(*SHADOW)) as process, stopped_in(url, process, "index"):
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        assert time.monotonic() - began < HEARD_SECONDS
+    assert process.returncode == 3, (out, err)
+    assert "SIGINT was received" in err
+    finish(fresh_demo)
+
+
+@pytest.mark.parametrize("state", ["killed", "held", "cancelled by a driver that was killed"])
+def test_a_cancel_without_a_driver_takes_the_copy_with_it(fresh_demo: Operator, state: str) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    before = schema_of(url)
+    if state == "held":
+        fresh_demo.types(*SHADOW, "--hold-cutover")
+    else:
+        with ended(fresh_demo.starts(*SHADOW)) as process, stopped_in(url, process, "index"):
+            kill(process)
+        if state != "killed":
+            query(url, "update backfill.runs set status = 'cancelled'")
+    assert "copy of user_events is removed" in fresh_demo.types("cancel").out
+    assert query(url, TRACES) == []
+    assert schema_of(url) == before
+    assert fresh_demo.types("cancel", expect=None).code != 0  # nothing is left to cancel
+    finish(fresh_demo)
 
 
 def until_it_waits(url: str, process) -> None:

@@ -9,7 +9,7 @@ from psycopg2 import sql
 from sqlalchemy import Engine, make_url
 
 from backfill.database.embedded.binaries import Binaries
-from backfill.database.engine import execute, make_engine
+from backfill.database.engine import driver, execute, make_engine
 from backfill.errors import CannotBeCopied
 from backfill.plan import PYPI
 from backfill.shadow.driver import require_copyable
@@ -173,6 +173,8 @@ def _without_raw(text: str) -> str:
 )
 def test_what_cannot_be_carried_is_named(demo_engine: Engine, made: str, named: str) -> None:
     with demo_engine.connect() as connection:
+        if "where (tag" in made and driver(connection).server_version < 150000:
+            pytest.skip("PostgreSQL 14 knows no row filter of a publication")
         execute(connection, sql.SQL(made))
         with pytest.raises(CannotBeCopied) as refusal:
             require_copyable(connection, PYPI.job("user_events"))  # rolls back
