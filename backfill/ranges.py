@@ -72,9 +72,10 @@ class Ranges:
         """The next batch, as large as its phase allows now; *besides* are in somebody's hands."""
         errand, size = self._errand, self._sizer(phase).blocks
         with errand.engine.begin() as connection:
-            # Workers are to end together: half of an even share of what is left, once that is less.
-            share = batches.blocks_left(connection, errand.run.id, phase) // (2 * errand.settings.workers)
-            size = min(size, max(share, TAIL_BLOCKS))
+            if not phases.at_desk(phase):
+                # Workers are to end together: half of an even share of what is left, once that is less.
+                left = batches.blocks_left(connection, errand.run.id, phase)
+                size = min(size, max(left // (2 * errand.settings.workers), TAIL_BLOCKS))
             batch = batches.pick(
                 connection,
                 errand.run.id,

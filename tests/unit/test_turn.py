@@ -11,7 +11,9 @@ TURNS = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
 
 
 @given(first=st.integers(0, 1_000), blocks=st.integers(0, 1_000), turns=TURNS)
-def test_each_block_meets_each_share_once_and_the_last_share_last(first: int, blocks: int, turns: int) -> None:
+def test_each_block_meets_each_share_once_and_the_last_share_last(
+    first: int, blocks: int, turns: int
+) -> None:
     whole = Range(first, first + blocks)
     all_turns = [turn(whole, turns, number) for number in range(turns)]
     for block in range(whole.first, whole.last):
