@@ -158,7 +158,7 @@ class Ranges:
         if kind not in self._sizers:
             ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
             # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
-            first = FIRST_BLOCKS * max(settings.passes // 2, 1) if kind == LINK else FIRST_BLOCKS
+            first = FIRST_BLOCKS * (settings.passes if kind == LINK else 1)
             self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
         return self._sizers[kind]
 

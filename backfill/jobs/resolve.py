@@ -160,8 +160,9 @@ FILL_ADDRESSES = sql.SQL("""
        set {hash} = coalesce(known.{hash}, case when not exists (
                select from {addresses} as other where other.{hash} = wanted.hash) then wanted.hash end),
            {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), wanted.geo)
-      from wanted join locked using (key)
+      from wanted
      where known.{key} = wanted.key
+       and (select count(*) from locked) >= 0  -- all of them first; joined, the planner nests both loops
 """)
 
 # Rows that were there before keep for the fill phase what they lack: it reads the whole table anyway.
