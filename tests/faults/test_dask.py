@@ -108,7 +108,7 @@ def test_a_worker_and_the_scheduler_are_killed(stage, farm, same_as_undisturbed)
     workers = stage.value("select count(distinct worker) from backfill.batches where phase = 'link'")
     assert workers >= 1
     assert not stage.query(
-        "select from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
+        "select 1 from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
         command.process.pid,
     )
     same_as_undisturbed(stage)
