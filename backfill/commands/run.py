@@ -176,7 +176,7 @@ class TimeOfDay(click.ParamType[datetime]):
 @click.option(
     "--batch-blocks",
     type=click.IntRange(1, 1_000_000),
-    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 2000]",
+    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 8000]",
 )
 @click.option(
     "--accept-strays",

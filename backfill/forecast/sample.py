@@ -11,7 +11,7 @@ Each pass is a commit, as in a run: only then are the versions dead that the nex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import sql
@@ -24,6 +24,7 @@ from backfill.database.inspection import key_type
 from backfill.database.names import regclass, table
 from backfill.jobs import link, resolve
 from backfill.jobs.resolve import Resolver
+from backfill.jobs.turn import turn
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job, Table
@@ -271,9 +272,9 @@ class _Miniature:
         written = 0
         with self._timed() as linking:
             for number in range(self._passes):
-                batch = replace(whole, passes_done=number)
-                link.choose_join(self._connection, TEMPORARY, self._job, batch)
-                written += link.link_rows(self._connection, TEMPORARY, self._job, batch, number)
+                now = turn(whole.range, whole.passes, number)
+                link.choose_join(self._connection, TEMPORARY, self._job, now)
+                written += link.link_rows(self._connection, TEMPORARY, self._job, now)
                 self._connection.commit()
                 self._check()
         return written, linking.seconds

@@ -45,6 +45,8 @@ def spellings(host: str, masklen: int) -> set[str]:
 
     The edge hashes what it saw; where that was ``::ffff:1.2.3.4``, so was the hash.
     """
+    if masklen == 32 and ":" not in host:
+        return {host}  # IPv4 as the server writes it is canonical; nine tenths of the pairs are that
     address = canonicalise(host)
     found = {host if masklen == (128 if ":" in host else 32) else f"{host}/{masklen}"}
     if not isinstance(address, Reason):
