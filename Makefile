@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill
 ##@ Before the window
 scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
 	@$(BIN)/backfill scan
-plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
+plan: $(VENV)/.demo ## What a run would do and cost here, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
 	@$(BIN)/backfill calibrate
@@ -31,7 +31,7 @@ pause: $(VENV)/.demo ## Let the run wait at its next checkpoint
 	@$(BIN)/backfill pause
 resume: $(VENV)/.demo ## Let a paused run go on
 	@$(BIN)/backfill resume
-cancel: $(VENV)/.demo ## End the run for good and drop its address map
+cancel: $(VENV)/.demo ## End the run for good; its address map and shadow copies go
 	@$(BIN)/backfill cancel
 quarantine: $(VENV)/.demo ## Rows whose text is no address, and why
 	@$(BIN)/backfill quarantine list

@@ -108,7 +108,7 @@ def short(number: int) -> str:
     """Two digits and a unit."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if number >= size * 0.95:
-            return f"{number / size:.2g}{unit}"
+            return f"{round(number / size, 0 if number >= 10 * size else 1):g}{unit}"
     return str(number)
 
 
@@ -122,8 +122,8 @@ def draw(records: Sequence[Record], target: Path = TARGET) -> Path:
         lstrip_blocks=True,
     )
     charts = [
-        chart(records, "growth", "Rows a second, by events (a tenth as many addresses)"),
-        chart(records, "distinct", "Rows a second, by distinct addresses"),
+        chart(records, "growth", "Rows/s by events, a tenth as many addresses"),
+        chart(records, "distinct", "Rows/s by distinct addresses"),
     ]
     compared = [one for one in records if one.series == "contenders"]
     events = max((one.events for one in compared), default=0)

@@ -78,6 +78,12 @@ def upgrade() -> None:
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("strays", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("map_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "horizon",
+            sa.Text(),
+            server_default=sa.text("pg_snapshot_xmin(pg_current_snapshot())::text"),
+            nullable=False,
+        ),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),

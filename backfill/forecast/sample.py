@@ -171,8 +171,7 @@ class _Miniature:
     def _load(self, blueprint: Blueprint, spots: list[Range]) -> None:
         """The miniature as it stands before a run; statistics 0, so that no value enters ``pg_statistic``."""
         self._make(self._real, self._job)
-        kept = [column.name for column in blueprint.columns if not column.generated] + [self._job.raw]
-        columns = sql.SQL(", ").join(map(sql.Identifier, kept))
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns(self._real)))
         for spot in spots:
             self._run(
                 "insert into {mine} ({columns}) overriding system value select {columns} from {table} as event where {which}",
@@ -183,9 +182,10 @@ class _Miniature:
         self._index(self._job, blueprint)
         self._make(self._real_addresses, self._addresses, indexes=True)
         self._run(
-            "insert into {mine} overriding system value select * from {known} as known"
+            "insert into {mine} ({columns}) overriding system value select {columns} from {known} as known"
             " where known.{key} in (select {link} from {events})",
             mine=table(self._addresses),
+            columns=sql.SQL(", ").join(map(sql.Identifier, self._columns(self._real_addresses))),
             known=table(self._real_addresses),
             key=sql.Identifier(self._addresses.key),
             link=sql.Identifier(self._job.link),
@@ -223,6 +223,14 @@ class _Miniature:
             real=table(real),
             less=sql.SQL("" if indexes else "excluding indexes"),
         )
+
+    def _columns(self, part: Table) -> list[str]:
+        """Those that can be written."""
+        statement = sql.SQL("""
+            select attname from pg_attribute
+             where attrelid = {} and attnum > 0 and not attisdropped and attgenerated = '' order by attnum
+        """).format(regclass(part))
+        return [name for (name,) in rows(self._connection, statement)]
 
     def _without_statistics(self, part: Table) -> None:
         for (name,) in rows(

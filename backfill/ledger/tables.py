@@ -52,6 +52,10 @@ runs = Table(
         "strays", BigInteger, nullable=False, server_default=text("0")
     ),  # live hashes accepted unexplained
     Column("map_rows", BigInteger, nullable=False, server_default=text("0")),  # logged; the map itself is not
+    # Whoever came before it is seen by every statement of the run: xid8, as text.
+    Column(
+        "horizon", Text, nullable=False, server_default=text("pg_snapshot_xmin(pg_current_snapshot())::text")
+    ),
     Column("holder", Text),  # who drives it: host and process
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("error", Text),

@@ -90,6 +90,7 @@ def load(
         link.choose_join(connection, schema, job, turn(batch.range, batch.passes, 0))
         with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
             written = cursor.rowcount
+        capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
         account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
         batches.account(connection, batch.id, account, seconds=account.seconds)

@@ -2,13 +2,16 @@
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
+import psycopg2.errors
 import pytest
 
 from backfill.database import patience
@@ -192,6 +195,36 @@ def test_a_truncated_table_is_truncated_in_the_copy(fresh_demo: Operator) -> Non
     )
     fresh_demo.types("cutover", "user_events")
     assert query(fresh_demo.url, "select count(*) from user_events") == [(3,)]
+
+
+def test_a_disk_without_room_for_the_copy_is_told_before_anything_is_made(fresh_demo: Operator) -> None:
+    """The table's file is made to look larger than the disk is free: further segments, holes from end to end."""
+    url = fresh_demo.url
+    query(url, "checkpoint")
+    folder, path = query(
+        url, "select current_setting('data_directory'), pg_relation_filepath('user_events')"
+    )[0]
+    file, segment = Path(folder, path), 1 << 30
+    if not file.exists():
+        pytest.skip("the server's files are not on this machine")
+    more = [
+        file.with_name(f"{file.name}.{number}")
+        for number in range(1, 2 + shutil.disk_usage(folder).free // segment)
+    ]
+    before = schema_of(url)
+    try:
+        for one in more:
+            with one.open("wb") as hole:
+                hole.truncate(segment)
+        said = fresh_demo.types(*SHADOW, expect=2)
+    finally:
+        for one in more:
+            one.unlink(missing_ok=True)
+    assert "A shadow copy of user_events takes about" in said.err
+    assert "MB are free" in said.err
+    assert schema_of(url) == before
+    assert query(url, "select count(*) from backfill.runs") == [(0,)]
+    finish(fresh_demo)
 
 
 # The load evaluates a CHECK, an index build its expression: both wait while the test holds a lock.
@@ -398,9 +431,12 @@ def holding(url: str, lock: str) -> Iterator[Callable[[], None]]:
         yield release
 
 
-def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operator) -> None:
-    """A writer goes on throughout, cut-over included; what it wrote is compared row for row."""
+def test_live_inserts_updates_and_deletes_are_all_in_the_copy(
+    fresh_demo: Operator, in_place: list[tuple]
+) -> None:
+    """A writer goes on throughout, cut-over included; afterwards every row is compared, its own and all others."""
     url = fresh_demo.url
+    texts: dict[str, str] = {}  # id → raw address, as long as there is a column for it
     written: dict[str, str | None] = {}  # id → tag; None: deleted
     stop, problems = threading.Event(), []
 
@@ -419,10 +455,19 @@ def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operat
                     what = chance.random()
                     if what < 0.5 or not known:
                         key = str(uuid.UUID(int=chance.getrandbits(128)))
-                        cursor.execute(
-                            "insert into user_events (id, source_id, tag) values (%s, %s, 'new')",
-                            (key, source),
-                        )
+                        text = f"203.0.113.{chance.randrange(256)}"
+                        try:
+                            cursor.execute(
+                                "insert into user_events (id, source_id, tag, ip_address_string)"
+                                " values (%s, %s, 'new', %s)",
+                                (key, source, text),
+                            )
+                            texts[key] = text
+                        except psycopg2.errors.UndefinedColumn:  # the copy serves
+                            cursor.execute(
+                                "insert into user_events (id, source_id, tag) values (%s, %s, 'new')",
+                                (key, source),
+                            )
                         known.append(key)
                         written[key] = "new"
                     elif what < 0.8:
@@ -457,3 +502,15 @@ def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operat
     assert {key: found.get(key) for key in written} == written
     before = {key for (key,) in query(url, "select id::text from user_events_before_backfill")}
     assert before - set(found) <= {key for key, tag in written.items() if tag is None}
+    linked = dict(
+        query(
+            url,
+            "select event.id::text, host(ip_address) from user_events as event"
+            " join ip_addresses as known on known.id = ip_address_id",
+        )
+    )
+    alive = {key: text for key, text in texts.items() if key in found}
+    assert len(alive) > 20
+    assert {key: linked.get(key) for key in alive} == alive
+    untouched = [row for row in events(url) if row[0] not in written]
+    assert digest(untouched) == digest([row for row in in_place if row[0] not in written])
