@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from contextlib import closing
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -172,4 +173,14 @@ def test_it_stops_by_itself_when_its_time_is_over_and_says_so(stage, same_as_und
     assert stage.status()["reason"] == "the 0:00:02 of --max-runtime are over"
     said = stage.run(*SMALL)
     assert "stopped because it is done" in said
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.slow
+def test_it_stops_by_itself_when_it_is_time_and_says_so(stage, same_as_undisturbed):
+    moment = datetime.now().astimezone() + timedelta(seconds=75)
+    said = stage.call("run", "--quiet", *SMALL, "--nice", "100", "--until", f"{moment:%H:%M}", expect=3)
+    assert f"it is {moment:%H:%M}, the time of --until" in said
+    assert stage.status()["reason"] == f"it is {moment:%H:%M}, the time of --until"
+    stage.run(*SMALL)
     same_as_undisturbed(stage)
