@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backfill.prove import toast
+from backfill.prove import inline, toast
 from backfill.prove.files import Files, pieces
 from backfill.prove.finding import Depth, Finding, State
 from backfill.prove.page import SIZE
@@ -14,6 +14,8 @@ from backfill.prove.whereabouts import Place
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
 TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
+INLINE_BUDGET = 64 << 20  # bytes that values compressed in their rows were before
+OVERLAP = 2 * inline.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Tally:
     unknown: dict[str, int] = field(default_factory=dict)  # address-shaped and public, by place
     toast_left: int = 0  # bytes of TOAST that were searched as they are, not decompressed
     budget: int = TOAST_BUDGET
+    inline_left: dict[str, int] = field(default_factory=dict)  # values not decompressed, by place
+    inline_budget: int = field(default_factory=lambda: INLINE_BUDGET)
 
 
 def look(
@@ -59,6 +63,16 @@ def look(
         yield Finding(
             Depth.BYTES, "compressed TOAST", State.UNPROVED, what, "`backfill scan --full` reads live values"
         )
+    if tally.inline_left:
+        shown = ", ".join(f"{name} ({number:,})" for name, number in sorted(tally.inline_left.items())[:5])
+        what = f"{sum(tally.inline_left.values()):,} were searched as they are, over the limit; in {len(tally.inline_left)} places: {shown}"
+        yield Finding(
+            Depth.BYTES,
+            "values compressed in their rows",
+            State.UNPROVED,
+            what,
+            "`backfill scan --full` reads live values",
+        )
 
 
 def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> tuple[int, int]:
@@ -67,8 +81,9 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
         size = files.size(path)
         tally.files += 1
         tally.size += size
-        for piece, first, last in pieces(files, path):
-            more = recogniser.judge(groups(piece, first, last))
+        for piece, first, last in pieces(files, path, OVERLAP):
+            found = [*groups(piece, first, last), *_compressed(piece, first, last, place, tally)]
+            more = recogniser.judge(found)
             ours, unknown = ours + more[0], unknown + more[1]
             if ours >= ENOUGH:
                 return ours, unknown
@@ -76,6 +91,15 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
             more = _decompressed(files, path, size, recogniser, tally)
             ours, unknown = ours + more[0], unknown + more[1]
     return ours, unknown
+
+
+def _compressed(piece: bytes, first: int, last: int, place: Place, tally: Tally) -> Iterator[Group]:
+    for at, length, size in inline.candidates(piece, first, last):
+        if size > tally.inline_budget:
+            tally.inline_left[place.name] = tally.inline_left.get(place.name, 0) + 1
+        elif (found := inline.value(piece, at, length)) is not None:
+            tally.inline_budget -= size
+            yield from groups(found)
 
 
 def _decompressed(
