@@ -14,7 +14,6 @@ from backfill.prove.whereabouts import Place
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
 TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
-INLINE_BUDGET = 64 << 20  # bytes that values compressed in their rows were before
 OVERLAP = 2 * inline.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
 
 
@@ -27,8 +26,6 @@ class Tally:
     unknown: dict[str, int] = field(default_factory=dict)  # address-shaped and public, by place
     toast_left: int = 0  # bytes of TOAST that were searched as they are, not decompressed
     budget: int = TOAST_BUDGET
-    inline_left: dict[str, int] = field(default_factory=dict)  # values not decompressed, by place
-    inline_budget: int = field(default_factory=lambda: INLINE_BUDGET)
 
 
 def look(
@@ -63,16 +60,6 @@ def look(
         yield Finding(
             Depth.BYTES, "compressed TOAST", State.UNPROVED, what, "`backfill scan --full` reads live values"
         )
-    if tally.inline_left:
-        shown = ", ".join(f"{name} ({number:,})" for name, number in sorted(tally.inline_left.items())[:5])
-        what = f"{sum(tally.inline_left.values()):,} were searched as they are, over the limit; in {len(tally.inline_left)} places: {shown}"
-        yield Finding(
-            Depth.BYTES,
-            "values compressed in their rows",
-            State.UNPROVED,
-            what,
-            "`backfill scan --full` reads live values",
-        )
 
 
 def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> tuple[int, int]:
@@ -82,7 +69,7 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
         tally.files += 1
         tally.size += size
         for piece, first, last in pieces(files, path, OVERLAP):
-            found = [*groups(piece, first, last), *_compressed(piece, first, last, place, tally)]
+            found = [*groups(piece, first, last), *_compressed(piece, first, last)]
             more = recogniser.judge(found)
             ours, unknown = ours + more[0], unknown + more[1]
             if ours >= ENOUGH:
@@ -93,12 +80,10 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
     return ours, unknown
 
 
-def _compressed(piece: bytes, first: int, last: int, place: Place, tally: Tally) -> Iterator[Group]:
-    for at, length, size in inline.candidates(piece, first, last):
-        if size > tally.inline_budget:
-            tally.inline_left[place.name] = tally.inline_left.get(place.name, 0) + 1
-        elif (found := inline.value(piece, at, length)) is not None:
-            tally.inline_budget -= size
+def _compressed(piece: bytes, first: int, last: int) -> Iterator[Group]:
+    """What values that were compressed and stayed in their rows hold. Without a limit: a page holds but a few."""
+    for at, length in inline.candidates(piece, first, last):
+        if (found := inline.value(piece, at, length)) is not None:
             yield from groups(found)
 
 

@@ -26,8 +26,8 @@ _HEAD = re.compile(
 )
 
 
-def candidates(piece: bytes, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-    """Where such a value may begin between *first* and *last*: position, length, size of what it was."""
+def candidates(piece: bytes, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Where such a value may begin between *first* and *last*: position and length."""
     for hit in _HEAD.finditer(piece, first, min(last + HEAD.size, len(piece))):
         at = hit.start() - 2
         if not first <= at < last or at + HEAD.size > len(piece):
@@ -36,7 +36,7 @@ def candidates(piece: bytes, first: int, last: int) -> Iterator[tuple[int, int, 
         length, size, method = header >> 2, info & 0x3FFFFFFF, info >> 30
         # The server keeps the compressed form only where that saves something.
         if MIN_LENGTH <= length <= MAX_LENGTH and length - HEAD.size < size <= length * MOST[method]:
-            yield at, length, size
+            yield at, length
 
 
 def value(piece: bytes, at: int, length: int) -> bytes | None:

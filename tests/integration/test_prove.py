@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import make_url
 
 from backfill.database.embedded.binaries import Binaries
-from backfill.prove import bytes as prove_bytes
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
 from tests.databases import query
@@ -189,19 +188,6 @@ def test_an_address_that_only_a_discarded_column_had_is_recognised_by_its_canary
     assert found(proved) == {}
     query(proved.url, "create table public.stray as select '8.8.4.77' as note")
     assert "table stray" in found(proved)
-
-
-def test_compressed_values_over_the_limit_are_named_by_place_and_number(erased, address, monkeypatch):
-    erased.types("erase")
-    in_a_compressed_row(erased.url, address)
-    query(erased.url, "insert into public.stray select * from public.stray")
-    monkeypatch.setattr(prove_bytes, "INLINE_BUDGET", 0)
-    result = proof(erased)
-    assert result["verdict"] == "unproved"
-    (said,) = [line for line in result["findings"] if line["where"] == "values compressed in their rows"]
-    assert said["state"] == "unproved"
-    assert "table stray (2)" in said["what"]
-    assert "over the limit" in said["what"]
 
 
 def test_what_is_no_address_of_ours_is_named_and_is_not_red(erased):

@@ -105,7 +105,7 @@ def test_a_value_compressed_in_its_row_is_found_at_any_place(method, before, aft
     stored = bytes.fromhex(COMPRESSED[method])
     assert b"203.0.113.9" not in stored
     piece = before + stored + after
-    found = [inline.value(piece, at, length) for at, length, _ in inline.candidates(piece, 0, len(piece))]
+    found = [inline.value(piece, at, length) for at, length in inline.candidates(piece, 0, len(piece))]
     assert any("203.0.113.9" in texts(value) for value in found if value)
 
 
@@ -120,5 +120,5 @@ def test_a_compressed_value_that_is_cut_or_changed_is_none(method):
 
 @given(st.binary(max_size=3 * page.SIZE))
 def test_rubbish_is_searched_for_compressed_values_without_a_word(data):
-    for at, length, _ in inline.candidates(data, 0, len(data)):
+    for at, length in inline.candidates(data, 0, len(data)):
         inline.value(data, at, length)
