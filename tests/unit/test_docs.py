@@ -109,9 +109,9 @@ def test_every_command_that_is_mentioned_exists(name):
             for word in found.group(1).split():
                 if not isinstance(node, click.Group):
                     break
-                found = node.get_command(click.Context(node), word)
-                assert found is not None, f"{name}: `{span}`"
-                node = found
+                inner = node.get_command(click.Context(node), word)
+                assert inner is not None, f"{name}: `{span}`"
+                node = inner
             known = set(options(node)) | {"--help"}
             assert set(re.findall(r"--[a-z-]+", found.group(0))) - {"--"} <= known, f"{name}: `{span}`"
 
