@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill
 ##@ Before the window
 scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
 	@$(BIN)/backfill scan
-plan: $(VENV)/.demo ## What a run would do, and what is missing; changes nothing
+plan: $(VENV)/.demo ## What a run would do and cost here, and what is missing; changes nothing
 	@$(BIN)/backfill plan
 calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
 	@$(BIN)/backfill calibrate
@@ -31,7 +31,7 @@ pause: $(VENV)/.demo ## Let the run wait at its next checkpoint
 	@$(BIN)/backfill pause
 resume: $(VENV)/.demo ## Let a paused run go on
 	@$(BIN)/backfill resume
-cancel: $(VENV)/.demo ## End the run for good and drop its address map
+cancel: $(VENV)/.demo ## End the run for good; its address map and shadow copies go
 	@$(BIN)/backfill cancel
 quarantine: $(VENV)/.demo ## Rows whose text is no address, and why
 	@$(BIN)/backfill quarantine list
@@ -65,10 +65,10 @@ test-matrix: $(VENV)/.dev ## Integration tests on PostgreSQL 14 to 18; what is n
 	@$(BIN)/python -m tests.matrix
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-bench: $(VENV)/.dev ## Measure; prints what, on what, and ratios within one run
+bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one database; about ten minutes
 	@$(BIN)/python -m benchmarks
-bench-full: $(VENV)/.dev ## The same, and client memory at 2 million events; several minutes
-	@$(BIN)/python -m benchmarks && $(BIN)/python -m benchmarks --memory --events 2000000
+bench-full: $(VENV)/.dev ## The same at 2 million events, growth to 10 million, 1 thousand to 1 million addresses; hours
+	@$(BIN)/python -m benchmarks --full
 clean: ## Stop the embedded server; remove .venv, .backfill and caches
 	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 help: ## This list

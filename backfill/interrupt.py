@@ -4,6 +4,7 @@ psycopg2 waits inside libpq, where Python hears no signal. So the work goes on i
 own while the main thread listens; a statement that lasts too long after the signal is cancelled.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,15 +15,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+import psycopg2
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from backfill.control import Control
 from backfill.database.statements import Statements
+from backfill.database.trouble import Trouble, trouble_of
+from backfill.ledger.runs import Run
 
 Result = TypeVar("Result")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.6  # then statements are cancelled; the whole is promised within two
 AGAIN_SECONDS = 0.5
+LISTEN_SECONDS = 0.5  # between two looks for orders; two of them, and a cancel, fit into the two seconds
 
 
 def interruptible(
@@ -59,6 +65,58 @@ def interruptible(
     if failed:
         raise failed[0]
     return done[0]
+
+
+Sleep = Callable[[float], None]
+
+
+class _Told(Exception):
+    """An order came while the work slept."""
+
+
+def obedient(engine: Engine, control: Control, run: Run, work: Callable[[Sleep], Result]) -> Result:
+    """Do *work(sleep)*, whose statements may last for hours, and do it again after a pause.
+
+    An order from another shell is heard by asking the ledger; the statements are cancelled, and what
+    they had done is rolled back. Raises what ``Control.checkpoint`` raises.
+    """
+    while True:
+        control.checkpoint(run)
+        told = threading.Event()
+
+        def sleep(seconds: float, told: threading.Event = told) -> None:
+            if told.wait(seconds):
+                raise _Told
+
+        with _listening(engine, control, run, told), contextlib.suppress(_Told):
+            try:
+                return work(sleep)
+            except (DBAPIError, psycopg2.Error) as error:
+                if not told.is_set() or trouble_of(error) is not Trouble.STATEMENT_TIMEOUT:
+                    raise
+
+
+@contextmanager
+def _listening(engine: Engine, control: Control, run: Run, told: threading.Event) -> Iterator[None]:
+    """Ask for orders in a thread, and set *told* and cancel statements from the first one on."""
+    over, statements = threading.Event(), Statements(engine)
+
+    def listen() -> None:
+        while not over.wait(LISTEN_SECONDS):
+            # A look that fails is the driver's to mend: its own statements meet the same trouble.
+            with contextlib.suppress(DBAPIError, psycopg2.Error):
+                if told.is_set() or control.paused(run):
+                    told.set()
+                    statements.cancel()
+
+    thread = threading.Thread(target=listen, daemon=True)
+    with statements.watched():
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @contextmanager

@@ -11,3 +11,8 @@ def sweep(number: int, part: str) -> str:
 def kind(phase: str) -> str:
     """The phases of one kind cost alike: all sweeps that resolve, all that link, and each other by itself."""
     return f"{SWEEP}-{phase.rsplit('-', 1)[-1]}" if phase.startswith(SWEEP) else phase
+
+
+def at_desk(phase: str) -> bool:
+    """Whether the driver does the phase itself, a batch at a time, instead of several workers."""
+    return phase == FILL or phase.endswith(RESOLVE)

@@ -15,9 +15,10 @@ from backfill.ledger import batches, runs
 from backfill.ledger.batches import LEASE_SECONDS, Batch
 from backfill.phases import LINK
 from backfill.plan import Table
-from backfill.sizing import Sizer
+from backfill.sizing import FIRST_BLOCKS, Sizer
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
+TAIL_BLOCKS = 2_000  # in all passes together: smaller, a transaction's statements cost more than its rows
 LOOK_SECONDS = 1.0  # between two looks at the leases
 OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
 
@@ -71,6 +72,11 @@ class Ranges:
         """The next batch, as large as its phase allows now; *besides* are in somebody's hands."""
         errand, size = self._errand, self._sizer(phase).blocks
         with errand.engine.begin() as connection:
+            if not phases.at_desk(phase):
+                # Workers are to end together: half of an even share of what is left, once that is less.
+                left = batches.blocks_left(connection, errand.run.id, phase)
+                least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
+                size = min(size, max(left // (2 * errand.settings.workers), least))
             batch = batches.pick(
                 connection,
                 errand.run.id,
@@ -152,7 +158,9 @@ class Ranges:
         kind, settings = phases.kind(phase), self._errand.settings
         if kind not in self._sizers:
             ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
-            self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31))
+            # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
+            first = FIRST_BLOCKS * (settings.passes if kind == LINK else 1)
+            self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
         return self._sizers[kind]
 
     def _rows(self, batch: Batch) -> int:

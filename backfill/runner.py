@@ -4,8 +4,8 @@
 2. Resolve every distinct text into the map (at the desk, in this process: the salt stays here).
 3. Link block ranges (the crew's workers).
 4. Fill what the live application left empty in the address table; quarantine duplicates.
-5. Sweep: rows that moved or arrived meanwhile, three times at most.
-6. Count from the data, and close.
+5. Count from the data. Where rows moved or arrived meanwhile, sweep and count again, three times at most.
+6. Close.
 
 Whatever passes (a server that restarts, a fail-over, a locked table) leads back to the first phase
 that is not done: a phase that is costs a look. Which blocks come next is ``ranges``, what passes and
@@ -33,6 +33,7 @@ from backfill.errand import Errand, Failed, MapEmptied
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.interrupt import interruptible
 from backfill.jobs import closing
+from backfill.jobs.closing import Counted
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, quarantine, runs
 from backfill.ledger.lock import RunLock, run_lock
@@ -79,6 +80,7 @@ class Driver:
     _vacuumer: Vacuumer = field(init=False)
     desk: Desk = field(init=False)
     _crew: Crew = field(init=False)
+    _found: dict[str, Counted] = field(init=False)  # the rows as they are when all phases are done
     _end_workers: Callable[[], None] = field(default=lambda: None, init=False)
 
     @property
@@ -258,7 +260,7 @@ class Driver:
         """What comes after the map; a run that copies does something else here."""
         self._link(LINK, self.settings.passes)
         self._fill()
-        self._sweep()
+        self._found = self._counted()
 
     def _new_map(self, connection: Connection) -> None:
         address_map.create(connection, self.schema, self.plan.addresses)
@@ -295,24 +297,34 @@ class Driver:
         self._enter(FILL)
         self.desk.fill()
 
-    def _sweep(self) -> None:
-        """Rows that moved or came while we were at work, up to each sweep's own start."""
-        for number in range(1, SWEEPS + 1):
-            entered = self._resolve(phases.sweep(number, RESOLVE))
-            linked = self._link(phases.sweep(number, LINK), 1)
-            if entered == linked == 0:
-                return
+    def _sweep(self, number: int) -> int:
+        """Rows that moved or came while we were at work, up to the sweep's own start; returns what it did."""
+        entered = self._resolve(phases.sweep(number, RESOLVE))
+        return entered + self._link(phases.sweep(number, LINK), 1)
+
+    def _counted(self) -> dict[str, Counted]:
+        """The rows of all tables as they are, once nothing is left that a sweep could do."""
+        for number in range(1, SWEEPS + 2):
+            self._enter(CLOSE)
+            found = closing.count_rows(
+                self.engine,
+                self.schema,
+                self.jobs,
+                self.settings.workers,
+                lambda: self.control.checkpoint(self.run),
+            )
+            left = sum(counted.left for counted in found.values())
+            if left == 0 or number > SWEEPS or self._sweep(number) == 0:
+                break
+        return found
 
     def _close(self) -> list[TableCount]:
-        self._enter(CLOSE)
         counts = []
         for job in self.jobs:
-            self.control.checkpoint(self.run)
             with self.engine.begin() as connection:
                 quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.name)
-            count = closing.count_rows(self.engine, self.schema, job, already)
-            with self.engine.begin() as connection:
+                count = self._found[job.name].closing(job, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
         with self.engine.begin() as connection:

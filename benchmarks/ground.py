@@ -9,12 +9,30 @@ from backfill.database.embedded import EmbeddedServer
 from backfill.demo import DemoSummary, create_demo
 from backfill.geo import bundled_geo_path
 from backfill.hashing import Salt, make_salt_file
-from backfill.plan import Scheme
+from backfill.plan import EVENT_TABLES, Scheme
 from tests.conftest import temporary_home
 from tests.databases import Databases, query
 
 SEED = 1
-SHOWN = ("server_version", "shared_buffers", "max_wal_size", "wal_level", "fsync", "autovacuum")
+SHOWN = (
+    "server_version",
+    "shared_buffers",
+    "work_mem",
+    "maintenance_work_mem",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "wal_level",
+    "wal_compression",
+    "full_page_writes",
+    "fsync",
+    "synchronous_commit",
+    "autovacuum",
+    "max_parallel_workers",
+)
+WAITING = "select " + " + ".join(
+    f"(select count(*) from {name} where ip_address_string is not null and ip_address_id is null)"
+    for name in EVENT_TABLES
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,7 @@ class Ground:
     salt_file: Path
     geo_path: Path
     made: DemoSummary
+    waiting: int  # events with a text and without a link
 
     @contextmanager
     def site(self) -> Iterator[Site]:
@@ -63,8 +82,8 @@ class Ground:
 
 
 @contextmanager
-def ground(events: int) -> Iterator[Ground]:
-    """Start the server and make the template with *events* events; all gone at the end."""
+def ground(events: int, addresses: int | None = None) -> Iterator[Ground]:
+    """Start the server and make the template; all gone at the end. *addresses*: as ``create_demo``'s."""
     geo_path = bundled_geo_path()
     if geo_path is None:
         raise SystemExit("the demo's geo database is not installed: make bench installs it")
@@ -73,6 +92,7 @@ def ground(events: int) -> Iterator[Ground]:
         salt_file = home.parent / "salt"
         hasher = make_salt_file(salt_file).hasher(Scheme.SHA256_SUFFIX)
         made: list[DemoSummary] = []
+        waiting: list[int] = []
 
         def fill(url: str) -> None:
             made.append(
@@ -83,8 +103,10 @@ def ground(events: int) -> Iterator[Ground]:
                     hash_address=hasher,
                     geo_path=geo_path,
                     report=lambda line: None,
+                    addresses=addresses,
                 )
             )
+            waiting.append(query(url, WAITING)[0][0])
 
         name = databases.template("demo", fill)
-        yield Ground(databases, name, salt_file, geo_path, made[0])
+        yield Ground(databases, name, salt_file, geo_path, made[0], waiting[0])

@@ -68,6 +68,7 @@ class OrmLoop:
     pause: float = PAUSE_SECONDS
     name: str = f"a query a row through the ORM (sample of {BATCHES * ROWS:,} rows)"
     complete: bool = False
+    sampled: bool = True
 
     def prepare(self, site: Site) -> None:
         """Nothing."""
@@ -100,7 +101,7 @@ class OrmLoop:
                 time.sleep(self.pause)
         seconds = time.monotonic() - began
         engine.dispose()
-        return Work(seconds, longest=longest, sampled=True)
+        return Work(seconds, longest=longest)
 
 
 def _valid(text: str) -> str:

@@ -1,35 +1,16 @@
-"""One UPDATE … FROM a table, in one session: what one would type without a tool.
-
-The map it joins is made by Backfill's own resolve, so that the two differ in how rows are written
-and in nothing else; its time is told apart.
-"""
+"""One UPDATE … FROM a table, in one session: what one would type without a tool."""
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from psycopg2 import sql
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 
-from backfill.addresses import MAX_LENGTH
-from backfill.database import chain
-from backfill.database.engine import execute, make_engine, rows
-from backfill.geo import open_geo
-from backfill.jobs.resolve import Resolver, enter_all
-from backfill.ledger import address_map
-from backfill.plan import EVENT_TABLES, PYPI
-from backfill.settings import Settings
-from benchmarks.contenders import Work
+from backfill.database.engine import execute
+from backfill.plan import EVENT_TABLES
+from benchmarks import whole_resolve
+from benchmarks.contenders import BASELINE, Work
 from benchmarks.ground import Site
-
-SCHEMA = "backfill"
-
-TEXTS = sql.SQL(" union ").join(
-    sql.SQL("select ip_address_string from {} where length(ip_address_string) <= {}").format(
-        sql.Identifier(name), sql.Literal(MAX_LENGTH)
-    )
-    for name in EVENT_TABLES
-)
 
 LACKS_GEO = """(map.geo is not null
     and (additional is null or additional = 'null'
@@ -53,19 +34,19 @@ UPDATE = f"""
 class SingleUpdate:
     """Resolve everything at once, then five statements."""
 
-    name: str = "one UPDATE a table"
+    name: str = BASELINE
     complete: bool = True
+    sampled: bool = False
     _engine: Engine = field(init=False, repr=False)
 
     def prepare(self, site: Site) -> None:
         """Connect, and bring the tables that resolve writes to."""
-        self._engine = make_engine(make_url(site.url), ledger_schema=SCHEMA)
-        chain.expand(Settings(home=Path(site.salt_file).parent), self._engine)
+        self._engine = whole_resolve.ready(site)
 
     def run(self, site: Site) -> Work:
         """Resolve, then update; the longest transaction is the longest UPDATE."""
         began = time.monotonic()
-        self._resolve(site)
+        whole_resolve.resolve(self._engine, site)
         resolved = time.monotonic()
         longest = 0.0
         for name in EVENT_TABLES:
@@ -76,11 +57,3 @@ class SingleUpdate:
         ended = time.monotonic()
         self._engine.dispose()
         return Work(ended - began, {"resolve": resolved - began, "update": ended - resolved}, longest)
-
-    def _resolve(self, site: Site) -> None:
-        with open_geo(site.geo_path) as geo, self._engine.begin() as connection:
-            resolver = Resolver(site.salt.hasher(PYPI.hash.scheme), geo)
-            address_map.create(connection, SCHEMA, PYPI.addresses)
-            resolved = list(resolver.resolve(text for (text,) in rows(connection, TEXTS)))
-            enter_all(connection, SCHEMA, PYPI.addresses, resolver, resolved)
-            execute(connection, sql.SQL("analyze {}").format(address_map.name(SCHEMA)))

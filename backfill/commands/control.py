@@ -13,8 +13,9 @@ from backfill.ledger import address_map, runs
 from backfill.ledger.lock import is_driven, run_lock
 from backfill.ledger.runs import Run
 from backfill.ledger.standing import Standing, standing
-from backfill.ledger.status import RunStatus
+from backfill.ledger.status import UNFINISHED, RunStatus
 from backfill.report import status as report
+from backfill.shadow.cutover import discard
 
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -97,15 +98,34 @@ def resume(context: click.Context) -> None:
 @click.command()
 @click.pass_context
 def cancel(context: click.Context) -> None:
-    """End the run for good and drop its address map. What it linked stays linked."""
+    """End the run for good; its address map is dropped, and so are its shadow copies. What it linked stays linked."""
     session = sessions.of(context)
     run, driven = _newest(session)
+    copies = ", removes its copies" if run.identity.strategy == "shadow" else ""
     if driven:
         _move(session, run, RunStatus.CANCELLING, reason="cancelled from another shell")
-        click.echo(f"Run {run.id} ends at its next checkpoint and drops its address map.")
+        click.echo(f"Run {run.id} ends at its next checkpoint{copies} and drops its address map.")
         return
     schema = session.settings.ledger_schema
-    with run_lock(session.engine, schema), session.engine.begin() as connection:
-        runs.move(connection, run.id, RunStatus.CANCELLED, reason="cancelled while no process drove it")
-        address_map.drop(connection, schema)
+    with run_lock(session.engine, schema):
+        # Again after a kill between the two, or for a run that is done and whose copies wait: the copies go.
+        if run.status in UNFINISHED:
+            _move(session, run, RunStatus.CANCELLED, reason="cancelled while no process drove it")
+        elif not _remove_copies(session, run):
+            raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.CANCELLED)
+        _remove_copies(session, run)
+        with session.engine.begin() as connection:
+            address_map.drop(connection, schema)
     click.echo(f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked.")
+
+
+def _remove_copies(session: Session, run: Run) -> bool:
+    """Copies of that run that do not serve yet; whether there were any."""
+    removed = False
+    for job in session.plan.jobs:
+        if discard(
+            session.engine, session.settings.ledger_schema, job, run.id, session.settings.lock_timeout_ms
+        ):
+            click.echo(f"The copy of {job.name} is removed, with everything that belonged to it.")
+            removed = True
+    return removed

@@ -36,27 +36,36 @@ RESTORE_POINT = "demo: none was made, the data is made up"
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same database.")
 @click.option(
+    "--addresses",
+    type=click.IntRange(50),
+    help="Distinct addresses, about; at most half the events.  [default: what a heavy tail gives, 5-10 %]",
+)
+@click.option(
     "--tour",
     is_flag=True,
     help="Then go the whole way: plan, calibrate, run, verify, settle, migrate, erase, prove.",
 )
 @click.pass_context
-def demo(context: click.Context, events: int, seed: int, tour: bool) -> None:
+def demo(context: click.Context, events: int, seed: int, addresses: int | None, tour: bool) -> None:
     """Make a PyPI-shaped database with nasty data. The embedded one is recreated; yours has to be empty."""
     session = sessions.of(context)
     if session.plan != PYPI:
         raise SettingInvalid(
             setting="BACKFILL_PLAN", problem="the demo is made for the built-in plan; unset it"
         )
+    if addresses is not None and addresses * 2 > events:
+        raise SettingInvalid(
+            setting="--addresses", problem=f"at most half the events have one of their own: {events // 2}"
+        )
     if tour:
         _say("create", "a PyPI-shaped database, its salt in a file of its own, addresses from real networks")
-    _create(session, events, seed)
+    _create(session, events, seed, addresses)
     if tour:
         session.close()
         context.exit(_tour())
 
 
-def _create(session: Session, events: int, seed: int) -> None:
+def _create(session: Session, events: int, seed: int, addresses: int | None) -> None:
     geo_path = session.settings.geoip_db or bundled_geo_path()
     if geo_path is None:
         raise GeoFileMissing
@@ -75,6 +84,7 @@ def _create(session: Session, events: int, seed: int) -> None:
         hash_address=salt.hasher(Scheme.SHA256_SUFFIX),
         geo_path=geo_path,
         report=lambda line: click.echo(f"  {line}", err=True),
+        addresses=addresses,
     )
     click.echo(
         f"Made {summary.events:,} events with {summary.distinct:,} distinct addresses: {summary.linked:,} linked by "

@@ -1,10 +1,11 @@
 """``backfill plan``, ``calibrate`` and ``run``."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import click
-from psycopg2 import sql
 from sqlalchemy import Connection
 from tabulate import tabulate
 
@@ -14,40 +15,43 @@ from backfill.commands import shadow
 from backfill.commands.observed import observed
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
-from backfill.database.engine import value
 from backfill.database.heap import heap_of
 from backfill.database.inspection import has_column, inspect, require_fit
-from backfill.errors import BackfillError
-from backfill.jobs.calibrate import Calibration, calibrate, require
+from backfill.errors import BackfillError, NoRun
+from backfill.forecast.fact import Fact
+from backfill.forecast.forecast import of_run, of_tables, size_of
+from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import keys, quarantine
+from backfill.ledger import keys, quarantine, runs
+from backfill.ledger.status import UNFINISHED
 from backfill.plan import Job
 from backfill.pool import local
 from backfill.report import closing
+from backfill.report import forecast as forecasts
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
 from backfill.shadow.driver import ShadowDriver, require_copyable
 
-DISTINCT = sql.SQL("""
-    select coalesce(max(case when n_distinct >= 0 then n_distinct else -n_distinct * %s end), 0)::bigint
-      from pg_stats where schemaname = %s and tablename = %s and attname = %s
-""")
-
 
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--no-sample", is_flag=True, help="Measure nothing: no prediction of time, WAL and disk.")
 @weak_salt_option
 @click.pass_context
-def plan(context: click.Context, jobs: tuple[str, ...], allow_weak_salt: bool) -> None:
-    """What a run would do, and what is missing; changes nothing. Exit 2 when something is."""
+def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_weak_salt: bool) -> None:
+    """What a run would do and cost, and what is missing; changes nothing. Exit 2 when something is.
+
+    For the costs, some blocks of each table are copied into temporary tables and linked there.
+    """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     chosen = session.plan.choose(jobs)
     with session.engine.connect() as connection:
         problems = inspect(connection, session.plan, chosen, session.settings.ledger_schema)
         connection.rollback()
-        body = [_planned(connection, session, job) for job in chosen if _has_raw(connection, job)]
+        with_raw = {job.name: _has_raw(connection, job) for job in chosen}
+        body = [_planned(connection, session, job) for job in chosen if with_raw[job.name]]
     click.echo(
         f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
     )
@@ -64,7 +68,26 @@ def plan(context: click.Context, jobs: tuple[str, ...], allow_weak_salt: bool) -
     click.echo(
         f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
     )
+    ahead = [job for job in chosen if with_raw[job.name]]
+    if not no_sample and ahead:
+        resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
+        found = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
+        click.echo("\n" + forecasts.as_text(found, session.settings.workers) + "\n")
     click.echo("Nothing is in the way. Next: `backfill calibrate`, then `backfill run`.")
+
+
+def _predicted(
+    session: Session, jobs: Sequence[Job], resolver: Resolver, strategy: str
+) -> dict[str, Any] | None:
+    """What the run should cost; None for one that goes on, which was told when it began."""
+    with session.engine.begin() as connection:
+        try:
+            begun = runs.latest(connection).status in UNFINISHED
+        except NoRun:
+            begun = False
+    if begun:
+        return None
+    return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
 
 
 def _has_raw(connection: Connection, job: Job) -> bool:
@@ -75,7 +98,7 @@ def _has_raw(connection: Connection, job: Job) -> bool:
 
 def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
     heap = heap_of(connection, job)
-    distinct = value(connection, DISTINCT, (heap.rows, job.schema_, job.table, job.raw))
+    distinct = size_of(connection, job).texts
     connection.rollback()
     size = session.settings.batch_blocks
     return [
@@ -153,7 +176,7 @@ class TimeOfDay(click.ParamType[datetime]):
 @click.option(
     "--batch-blocks",
     type=click.IntRange(1, 1_000_000),
-    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 2000]",
+    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 8000]",
 )
 @click.option(
     "--accept-strays",
@@ -175,6 +198,7 @@ class TimeOfDay(click.ParamType[datetime]):
     type=click.Choice(["human", "json"]),
     help="Log events on standard error.  [default: none]",
 )
+@click.option("--no-sample", is_flag=True, help="Measure no sample first, so that there is no prediction.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option(
     "--strategy",
@@ -203,6 +227,7 @@ def run(
     dask: str | None,
     metrics_port: int | None,
     log_format: str | None,
+    no_sample: bool,
     quiet: bool,
     strategy: str,
     hold_cutover: bool,
@@ -235,7 +260,7 @@ def run(
             for job in chosen:
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
-    found = calibrate(session.engine, session.plan.addresses, salt)
+    found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
     click.echo(
         f"Calibrated: {session.plan.hash.scheme} explains {found.pairs - strays:,} of {found.pairs:,} live hashes."
@@ -247,18 +272,27 @@ def run(
         keys.record(connection, session.settings.key_id, salt)
     if strategy == "shadow":
         require_disk(session.engine, session.settings.ledger_schema, chosen)
-    with observed(session) as observe:
+    resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
+    fact = Fact(
+        session.engine, chosen, None if no_sample else _predicted(session, chosen, resolver, strategy)
+    )
+    with observed(session) as observe, fact:
+
+        def hears(event: str, **fields: object) -> None:
+            fact.hears(event, **fields)
+            observe(event, **fields)
+
         driver = (ShadowDriver if strategy == "shadow" else Driver)(
             engine=session.engine,
             settings=session.settings,
             plan=session.plan,
             jobs=chosen,
-            resolver=Resolver(salt.hasher(session.plan.hash.scheme), geo),
+            resolver=resolver,
             strays=strays,
             quiet=quiet,
             tell=click.echo,
             deadline=Deadline(max_runtime, until),
-            observe=observe,
+            observe=hears,
             pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
         )
         counts = driver.drive(session.settings.key_id)

@@ -3,6 +3,7 @@
 A request that waits for a strong lock queues everybody else behind it: no wait may be long.
 """
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,16 +33,18 @@ def patiently(
     *,
     between: Callable[[RetryCallState], None] | None = None,
     attempts: int | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Run *change* in a transaction of its own, with that lock timeout, as often as it takes.
 
-    *between* is called before every further try. Raises the driver's error after the last.
+    *between* is called before every further try, and *sleep* waits for it. Raises the driver's error after the last.
     """
     for attempt in Retrying(
         retry=retry_if_exception(lock_was_refused),
         stop=stop_after_attempt(attempts or ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=5),
         before_sleep=between,
+        sleep=sleep,
         reraise=True,
     ):
         with attempt, engine.begin() as connection:

@@ -92,9 +92,11 @@ def create_demo(
     hash_address: Callable[[str], str],
     geo_path: Path,
     report: Callable[[str], None],
+    addresses: int | None = None,
 ) -> DemoSummary:
     """Fill the empty database at *url* with *events* events; the same arguments give the same rows.
 
+    *addresses*: how many distinct ones, up to a ten; at most half the events. Without, a tenth or fewer.
     *hash_address* is the live application's: text → hexadecimal. *report* gets a line for each step.
     Raises ``DatabaseNotEmpty``, ``GeoFileUnusable`` and SQLAlchemy's or psycopg2's errors; after any
     of them, or a kill, the database is as it was.
@@ -107,7 +109,7 @@ def create_demo(
         loader = _Loader(cursor, report)
         cursor.execute("create extension if not exists citext schema public")
         cursor.execute(_script("tables.sql"))
-        summary = _fill(loader, events, seed, hash_address, geo.lookup)
+        summary = _fill(loader, events, seed, hash_address, geo.lookup, addresses)
         report("keys, indexes, foreign keys, triggers")
         cursor.execute(_script("constraints.sql"))
         mark = sql.Literal(f"{DEMO_MARK}: events={events}, seed={seed}")
@@ -154,10 +156,15 @@ def _claim(connection: Connection) -> None:
 
 
 def _fill(
-    loader: _Loader, events: int, seed: int, hash_address: Callable[[str], str], lookup: Lookup
+    loader: _Loader,
+    events: int,
+    seed: int,
+    hash_address: Callable[[str], str],
+    lookup: Lookup,
+    addresses: int | None,
 ) -> DemoSummary:
     """Load every table. Later ones are about earlier ones, so the order matters."""
-    pool = Pool(events, lookup, generator(seed, "addresses"))
+    pool = Pool(events, lookup, generator(seed, "addresses"), addresses)
     users, user_tables = population.users(events, generator(seed, "users"))
     projects = population.projects(events, generator(seed, "projects"))
     organizations, organization_table = population.organizations(events, generator(seed, "organizations"))

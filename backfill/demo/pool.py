@@ -7,6 +7,7 @@ handed out lie in the database, so drawing and looking is faster than walking it
 import json
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
+from math import gcd
 from random import Random
 
 from backfill.addresses import Address, canonical_text
@@ -21,6 +22,8 @@ V6_EVERY, V6_AT = 10, 7  # a tenth is IPv6
 PRIVATE_EVERY, PRIVATE_V4_AT, PRIVATE_V6_AT = 100, 33, 57  # 2 % never resolve
 HEAD = 10  # flattens the head of the distribution: the busiest address has about 1 % of the events
 DRAWN_BEYOND = 1.13  # pool over used: the tail of the distribution is never drawn at all
+CHOSEN_BY = 0.9  # of the events: by then each address of a chosen number of them was met
+STRIDE = 7_919  # new addresses do not come in the order of how busy they will be
 MAX_DRAWS = 200  # for one address; then it is taken unresolved: a small geo database ends the search
 
 # First 16 bits of what the five registries handed out and people use.
@@ -33,11 +36,13 @@ Lookup = Callable[[Address], Geo | None]
 class Pool:
     """Addresses by number: 0 is the busiest, those from ``size`` on are in no event.
 
-    Four lists side by side instead of objects: 200,000 addresses take about 60 MB.
+    Four lists side by side instead of objects: 200,000 addresses take about 60 MB. How many of them
+    are met follows from the number of events, unless *addresses* says how many: then one pick in so
+    many takes a new one, and the others are drawn as always.
     """
 
-    def __init__(self, events: int, lookup: Lookup, rng: Random) -> None:
-        wanted = max(MIN_ADDRESSES, int(events / EVENTS_PER_ADDRESS * DRAWN_BEYOND))
+    def __init__(self, events: int, lookup: Lookup, rng: Random, addresses: int | None = None) -> None:
+        wanted = max(MIN_ADDRESSES, addresses or int(events / EVENTS_PER_ADDRESS * DRAWN_BEYOND))
         self.size = -(-wanted // V6_EVERY) * V6_EVERY  # whole tens: next to each address lies one of IPv6
         self.texts: list[str] = []  # canonical
         self.raws: list[bytes] = []  # the same as a text field
@@ -45,6 +50,11 @@ class Pool:
         self.geos: list[bytes | None] = []  # JSON text of the geo record
         self.used = bytearray(self.size)  # 1: an event has it
         self._base = self.size / HEAD + 1
+        self._new_a_pick = self.size / (events * CHOSEN_BY) if addresses else 0.0
+        self._due, self._met = 0.0, 0
+        self._stride = next(
+            step for step in range(STRIDE, STRIDE + self.size, 2) if gcd(step, self.size) == 1
+        )
         seen: set[Address] = set()
         shared: dict[bytes, bytes] = {}  # thousands of addresses lie in one city
         for number in range(self.size + max(3, self.size // UNUSED_SHARE)):
@@ -57,7 +67,13 @@ class Pool:
 
     def pick(self, rng: Random) -> int:
         """The number of an address for one event: P(i) falls as 1 / (i + HEAD)."""
-        number = self._number(rng)
+        self._due += self._new_a_pick
+        if self._due >= 1 and self._met < self.size:
+            self._due -= 1
+            number = self._met * self._stride % self.size
+            self._met += 1
+        else:
+            number = self._number(rng)
         self.used[number] = 1
         return number
 

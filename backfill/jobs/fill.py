@@ -81,9 +81,7 @@ def process(
         batches.hold(connection, batch, lease)
         written = 0
         if resolved:
-            written = resolve.enter(
-                connection, schema, addresses, resolver, resolved, resolve.KNOWN_ADDRESSES
-            )
+            written = resolve.fill_known(connection, schema, addresses, resolver, resolved)
         account = Account(rows=len(texts), written=written, seconds=time.monotonic() - started)
         batches.account(connection, batch.id, account, seconds=account.seconds)
     return account

@@ -1,8 +1,6 @@
 """Link: every event row gets its address row and its own geo, set-based, in the server.
 
-A batch goes over its blocks in K passes, a transaction each. Updating in block order visits each
-page once, finds it full, and doubles the heap; in passes, page pruning frees what the one before
-left: 40-70 % heap-only updates instead of none, a quarter to a third less WAL and heap (K = 8).
+A batch goes over its blocks in passes, a transaction each: why, and which rows in which, is ``turn``.
 """
 
 import time
@@ -14,11 +12,12 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
-from backfill.database.engine import execute, rows, value
+from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
 from backfill.jobs.conditions import lacks_geo, unlinked
+from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, batches
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
@@ -39,7 +38,7 @@ LINK = sql.SQL("""
        and map.address_id is not null                     -- a text that is no address links nowhere
        and (event.{link} is null or ({needs_geo}))        -- idempotent
        and {in_range}
-       and {in_pass}
+       and {in_turn}
 """)
 
 SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
@@ -49,11 +48,11 @@ SET_GEO = sql.SQL("""
                    else event.{extra} end                 -- jsonb || NULL would wipe the column
 """)
 
-# Rows are spread over the passes by where they lie. The last pass takes whatever is left, so that
-# a row that live traffic moved between two passes is not missed. Two inequalities say "equal": the
-# planner takes a third of the rows for each, a ninth together, which for K = 8 is about right; for
-# "= {number}" on an expression it would take one row in 200.
-IN_PASS = sql.SQL("hashtid(event.ctid) & {mask} <= {number} and -(hashtid(event.ctid) & {mask}) <= -{number}")
+# Rows are spread over the turns by where they lie. The last turn takes whatever is left, so that
+# a row that live traffic moved between two turns is not missed. Two inequalities say "equal": the
+# planner takes a third of the rows for each, a ninth together, which is about right for shares of four
+# and eight; for "= {number}" on an expression it would take one row in 200.
+IN_TURN = sql.SQL("hashtid(event.ctid) & {mask} <= {number} and -(hashtid(event.ctid) & {mask}) <= -{number}")
 
 # Which join is right depends on how many rows of the map a pass looks for, and the planner misjudges
 # both sides: it charges a probe of the map's index four disk reads, and the condition on the JSON has
@@ -71,14 +70,13 @@ SIZES = sql.SQL("""
      where event.oid = {event} and map.oid = {map}
 """)
 
-# A crash may lose the last half second of passes, rows and checkpoint alike: they are done again.
-ASYNCHRONOUS = sql.SQL("set local synchronous_commit = off")
-
+# The map has few reasons among many addresses, and an index over them: joined with the whole of it,
+# looking for the few rows that link nowhere cost a third of copying the range.
 QUARANTINE = sql.SQL("""
     insert into {quarantine} as entry (table_name, row_key, reason, run_id)
     select {name}, event.{key}::text, coalesce(map.reason, {too_long}), {run}
       from {table} as event
-      left join {map} as map on map.raw = event.{raw}
+      left join (select raw, reason from {map} where reason is not null) as map on map.raw = event.{raw}
      where {in_range} and {unlinked}
        and (map.reason is not null or length(event.{raw}) > {max_length})
     on conflict (table_name, row_key)
@@ -101,22 +99,21 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
         raise TableRewritten
 
 
-def choose_join(connection: Connection, schema: str, job: Job, batch: Batch) -> None:
-    """Tell the planner, for this transaction, how to join a pass of *batch* with the map."""
+def choose_join(connection: Connection, schema: str, job: Job, now: Turn) -> None:
+    """Tell the planner, for this transaction, how to join the rows of *now* with the map."""
     statement = SIZES.format(event=regclass(job), map=address_map.regclass(schema))
     ((density, texts),) = rows(connection, statement)
-    wanted = max(density, 1) * (batch.range.last - batch.range.first) / batch.passes
+    wanted = max(density, 1) * (now.range.last - now.range.first) / now.shares
     execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
 
 
-def statement(schema: str, job: Job, batch: Batch, number: int) -> sql.Composed:
-    """The UPDATE of one pass over the range."""
+def statement(schema: str, job: Job, now: Turn) -> sql.Composed:
+    """The UPDATE of one turn."""
     extra = None if job.extra is None else sql.Identifier(job.extra)
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
     if extra is not None:
         assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
-    last = number == batch.passes - 1
     return LINK.format(
         table=table(job),
         map=address_map.name(schema),
@@ -124,16 +121,16 @@ def statement(schema: str, job: Job, batch: Batch, number: int) -> sql.Composed:
         link=sql.Identifier(job.link),
         assignments=sql.SQL(", ").join(assignments),
         needs_geo=needs_geo,
-        in_range=batch.range.holds("event"),
-        in_pass=sql.SQL("true")
-        if last
-        else IN_PASS.format(mask=sql.Literal(batch.passes - 1), number=sql.Literal(number)),
+        in_range=now.range.holds("event"),
+        in_turn=sql.SQL("true")
+        if now.last
+        else IN_TURN.format(mask=sql.Literal(now.shares - 1), number=sql.Literal(now.share)),
     )
 
 
-def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, number: int) -> int:
-    """One pass over the range; returns the rows written."""
-    with execute(connection, statement(schema, job, batch, number)) as cursor:
+def link_rows(connection: Connection, schema: str, job: Job, now: Turn) -> int:
+    """One turn; returns the rows written."""
+    with execute(connection, statement(schema, job, now)) as cursor:
         return cursor.rowcount
 
 
@@ -178,11 +175,11 @@ def run_pass(
         return Account(), number
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
-    choose_join(connection, schema, job, batch)
-    written = link_rows(connection, schema, job, batch, number)
-    last = number == batch.passes - 1
+    now = turn(batch.range, batch.passes, number)
+    choose_join(connection, schema, job, now)
+    written = link_rows(connection, schema, job, now)
     quarantined = (
-        quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event")) if last else 0
+        quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
     account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
     batches.account(connection, batch.id, account, seconds=account.seconds)

@@ -58,6 +58,7 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
                 geo jsonb,
                 reason text
             );
+            create index on {map} (raw) where reason is not null;
             alter table {map} alter raw set statistics 0;
             alter table {map} alter address_id set statistics 0;
             alter table {map} alter geo set statistics 0;

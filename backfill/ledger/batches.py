@@ -218,7 +218,12 @@ def pick(
 
 
 def _split(connection: Connection, batch: Batch, at: int) -> None:
-    """End *batch* at block *at*; the rest becomes a batch at the same pass. Counts stay with the head."""
+    """End *batch* at block *at*; the rest becomes a batch at the same pass. Counts stay with the head.
+
+    Passes go over the halves of a batch in turn, and the parts have other halves: both go back to where the
+    last round of two was done. Doing a pass again costs a look.
+    """
+    rounds = batches.c.passes_done - batches.c.passes_done % 2
     tail = select(
         batches.c.run_id,
         batches.c.phase,
@@ -226,12 +231,14 @@ def _split(connection: Connection, batch: Batch, at: int) -> None:
         literal(at).label("first_block"),
         batches.c.last_block,
         batches.c.passes,
-        batches.c.passes_done,
+        rounds.label("passes_done"),
         # What was counted in the whole range must not be counted in its tail again.
         case((batches.c.already_linked.is_not(None), 0)).label("already_linked"),
     ).where(batches.c.id == batch.id)
     connection.execute(batches.insert().from_select([column.name for column in tail.selected_columns], tail))
-    connection.execute(update(batches).where(batches.c.id == batch.id).values(last_block=at))
+    connection.execute(
+        update(batches).where(batches.c.id == batch.id).values(last_block=at, passes_done=rounds)
+    )
 
 
 def halve(connection: Connection, batch: Batch, lease: uuid.UUID) -> bool:
@@ -252,6 +259,14 @@ def open_batches(connection: Connection, run_id: int, phase: str) -> int:
         batches.c.run_id == run_id,
         batches.c.phase == phase,
         batches.c.status.in_((BatchStatus.PENDING, BatchStatus.RUNNING)),
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def blocks_left(connection: Connection, run_id: int, phase: str) -> int:
+    """Blocks of the phase that nobody has taken yet."""
+    statement = select(func.coalesce(func.sum(batches.c.last_block - batches.c.first_block), 0)).where(
+        batches.c.run_id == run_id, batches.c.phase == phase, _pending()
     )
     return int(connection.execute(statement).scalar_one())
 

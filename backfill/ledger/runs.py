@@ -47,6 +47,8 @@ class Run:
     pinned: str | None
     batch_blocks: int | None
     retries: Mapping[str, int]
+    forecast: Mapping[str, Any] | None
+    outcome: Mapping[str, Any] | None
     created: datetime
     heartbeat: datetime
     finished: datetime | None
@@ -151,6 +153,15 @@ def resume(connection: Connection, run: Run) -> Run:
         finished=None,
     )
     return get(connection, run.id)
+
+
+def keep(connection: Connection, run_id: int) -> None:
+    """Have the run's row to ourselves until commit; the heart beats a moment later.
+
+    The first statement of a REPEATABLE READ transaction that is to change the row at its end: a beat
+    between the two would end it.
+    """
+    connection.execute(select(runs.c.id).where(runs.c.id == run_id).with_for_update(key_share=True))
 
 
 def beat(connection: Connection, run_id: int) -> None:

@@ -52,6 +52,10 @@ runs = Table(
         "strays", BigInteger, nullable=False, server_default=text("0")
     ),  # live hashes accepted unexplained
     Column("map_rows", BigInteger, nullable=False, server_default=text("0")),  # logged; the map itself is not
+    # Whoever came before it is seen by every statement of the run: xid8, as text.
+    Column(
+        "horizon", Text, nullable=False, server_default=text("pg_snapshot_xmin(pg_current_snapshot())::text")
+    ),
     Column("holder", Text),  # who drives it: host and process
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("error", Text),
@@ -60,6 +64,8 @@ runs = Table(
     Column("pinned", Text),  # who holds the old snapshot that makes passes useless
     Column("batch_blocks", BigInteger),  # size of the next batch
     Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of trouble
+    Column("forecast", JSONB(none_as_null=True)),  # seconds, bytes of WAL and of growth, when it began
+    Column("outcome", JSONB(none_as_null=True)),  # the same, as it came
     _moment("held_since"),
     _moment("created", default=True),
     _moment("heartbeat", default=True),

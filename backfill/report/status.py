@@ -5,6 +5,7 @@ from datetime import timedelta
 from tabulate import tabulate
 
 from backfill.ledger.standing import Holding, Standing
+from backfill.report.forecast import beside_fact
 
 
 def as_text(standing: Standing) -> str:
@@ -34,6 +35,9 @@ def as_text(standing: Standing) -> str:
     if run.retries:
         lines.append("Retries: " + ", ".join(f"{kind} {n}" for kind, n in sorted(run.retries.items())) + ".")
     lines += [f"Failed: {failure}" for failure in standing.failures[:10]]
+    compared = beside_fact(run.forecast, run.outcome)
+    if compared and (run.finished or not standing.driven):  # noted at the end of each attempt
+        lines.append(compared)
     if standing.parts:
         lines += ["", _parts(standing)]
     if standing.holdings:

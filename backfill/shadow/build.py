@@ -2,18 +2,20 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import execute, rows, value
+from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
 from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.patience import patiently
 from backfill.jobs import link
+from backfill.jobs.turn import turn
 from backfill.ledger import address_map, batches, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.plan import Job
@@ -80,13 +82,15 @@ def load(
     started = time.monotonic()
     with engine.begin() as connection:
         limits.apply(connection)
+        execute(connection, ASYNCHRONOUS)
         if batches.hold(connection, batch, lease) >= batch.passes:
             return Account()
         address_map.require_complete(connection, schema, batch.run_id)
         link.check_filenode(connection, job, filenode)
-        link.choose_join(connection, schema, job, batch)
+        link.choose_join(connection, schema, job, turn(batch.range, batch.passes, 0))
         with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
             written = cursor.rowcount
+        capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
         account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
         batches.account(connection, batch.id, account, seconds=account.seconds)
@@ -164,10 +168,17 @@ def _constrain(connection: Connection, job: Job, index: Index) -> None:
     execute(connection, statement.format(table(shadow), sql.Identifier(name), what))
 
 
-def add_foreign_keys(engine: Engine, job: Job, blueprint: Blueprint, lock_timeout_ms: int) -> None:
+def add_foreign_keys(
+    engine: Engine,
+    job: Job,
+    blueprint: Blueprint,
+    lock_timeout_ms: int,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
     """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
     for key in blueprint.outgoing:
-        if not patiently(engine, lock_timeout_ms, partial(_add_foreign_key, job=job, key=key)) and key.valid:
+        add = partial(_add_foreign_key, job=job, key=key)
+        if not patiently(engine, lock_timeout_ms, add, sleep=sleep) and key.valid:
             with engine.begin() as connection:
                 statement = sql.SQL("alter table {} validate constraint {}")
                 execute(connection, statement.format(table(names.shadow(job)), sql.Identifier(key.name)))

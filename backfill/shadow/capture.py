@@ -8,8 +8,11 @@ shows belong together.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, value
 from backfill.database.names import table
+from backfill.jobs.conditions import lacks_geo
+from backfill.ledger import address_map
 from backfill.plan import Job
 from backfill.shadow import names
 
@@ -56,6 +59,39 @@ def start(connection: Connection, schema: str, job: Job, key_type: str) -> None:
             note_truncate=sql.Identifier(names.NOTE_TRUNCATE),
         ),
     )
+
+
+# Rows that came after the texts were resolved and before the first note: written by a transaction
+# that was not over when the run began, which costs a look at each row and a join for a few of them.
+# A frozen row may show any number: it is joined in vain.
+NOTE_UNKNOWN = sql.SQL("""
+    insert into {log} (key)
+    select event.{key} from {table} as event
+     where {which}
+       and age(event.xmin) <= (select age(run.horizon::xid8::xid) from {runs} as run where run.id = {run})
+       and event.{raw} is not null and length(event.{raw}) <= {max_length}
+       and (event.{link} is null or {lacks_geo})
+       and not exists (select from {map} as map where map.raw = event.{raw})
+""")
+
+
+def note_unknown(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
+    """Note those rows (``event``) whose text the map lacks, so that the replay resolves it; returns their number."""
+    statement = NOTE_UNKNOWN.format(
+        log=names.log(schema, job),
+        key=sql.Identifier(job.key),
+        table=table(job),
+        which=which,
+        runs=sql.Identifier(schema, "runs"),
+        run=sql.Literal(run_id),
+        raw=sql.Identifier(job.raw),
+        max_length=sql.Literal(MAX_LENGTH),
+        link=sql.Identifier(job.link),
+        lacks_geo=lacks_geo(job),
+        map=address_map.name(schema),
+    )
+    with execute(connection, statement) as cursor:
+        return cursor.rowcount
 
 
 def stop(connection: Connection, schema: str, job: Job) -> None:

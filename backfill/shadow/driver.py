@@ -3,19 +3,23 @@
 import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
+import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState
 
 from backfill.attempt import Outcome, Terms, attempt
-from backfill.database.engine import execute
+from backfill.database.engine import execute, problem_of
 from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.errand import Failed, MapEmptied
 from backfill.errors import CannotBeCopied, ShadowDiffers, ShadowExists
+from backfill.interrupt import Sleep, obedient
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.runs import TableCount
@@ -27,7 +31,7 @@ from backfill.progress import Progress
 from backfill.runner import Driver
 from backfill.shadow import build, catalog, names
 from backfill.shadow.catalog import Blueprint
-from backfill.shadow.cutover import Cutover, leftovers
+from backfill.shadow.cutover import Cutover, discard, leftovers
 
 COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
@@ -64,6 +68,7 @@ class ShadowDriver(Driver):
             self.resolver,
             self.settings.lock_timeout_ms,
             self.tell,
+            self.settings.workers,
         )
 
     def _work(self) -> None:
@@ -72,14 +77,19 @@ class ShadowDriver(Driver):
             blueprint = self._begun(job)
             self._load(job, blueprint)
             self._enter(INDEX)
-            with self.engine.begin() as connection:
-                build.drop_noted(connection, self.schema, job)
-            build.build_indexes(self.engine, job, blueprint, self.settings.workers)
-            build.add_foreign_keys(self.engine, job, blueprint, self.settings.lock_timeout_ms)
-            with self.engine.begin() as connection:
-                execute(connection, sql.SQL("analyze {}").format(table(names.shadow(job))))
+            obedient(self.engine, self.control, self.run, partial(self._index, job, blueprint))
             self._require_loaded()
-            self._compare(job)
+            self._enter(COMPARE)
+            obedient(self.engine, self.control, self.run, partial(self._compare, job))
+
+    def _index(self, job: Job, blueprint: Blueprint, sleep: Sleep) -> None:
+        """What is done already costs a look."""
+        with self.engine.begin() as connection:
+            build.drop_noted(connection, self.schema, job)
+        build.build_indexes(self.engine, job, blueprint, self.settings.workers)
+        build.add_foreign_keys(self.engine, job, blueprint, self.settings.lock_timeout_ms, sleep)
+        with self.engine.begin() as connection:
+            execute(connection, sql.SQL("analyze {}").format(table(names.shadow(job))))
 
     def _require_loaded(self) -> None:
         """A range that was given up would be a hole in the copy."""
@@ -99,7 +109,11 @@ class ShadowDriver(Driver):
             def begin(connection: Connection) -> Blueprint:
                 return build.begin(connection, self.schema, job, self.run.id)
 
-            return patiently(self.engine, self.settings.lock_timeout_ms, begin, between=self._say_busy(job))
+            def try_to(sleep: Sleep) -> Blueprint:
+                timeout, busy = self.settings.lock_timeout_ms, self._say_busy(job)
+                return patiently(self.engine, timeout, begin, between=busy, sleep=sleep)
+
+            return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:
             raise Failed(
                 f"{job.name} has a copy of another run; remove it with `backfill run --abandon {job.name}`"
@@ -181,13 +195,29 @@ class ShadowDriver(Driver):
                     self.control.sleep(POLL_SECONDS)
         return False
 
-    def _compare(self, job: Job) -> None:
-        self._enter(COMPARE)
+    def _end(self, status: RunStatus, **values: str) -> None:
+        """As any run; one that was cancelled takes its copies with it."""
+        super()._end(status, **values)
+        if status is not RunStatus.CANCELLED:
+            return
+        for job in self.jobs:
+            try:
+                if discard(self.engine, self.schema, job, self.run.id, self.settings.lock_timeout_ms):
+                    self.tell(f"The copy of {job.name} is removed, with everything that belonged to it.")
+            except (DBAPIError, psycopg2.Error) as error:
+                self.tell(
+                    f"The copy of {job.name} could not be removed ({problem_of(error)}): "
+                    f"`backfill run --abandon {job.name}`."
+                )
+
+    def _compare(self, job: Job, _sleep: Sleep) -> None:
         with Progress(
             f"{COMPARE} {job.name}", int(self.ranges.tables[job.name].rows), quiet=self.quiet
         ) as progress:
             try:
-                self.cutover(self.run.identity.plan_fingerprint).prepare(job, progress.advance)
+                self.cutover(self.run.identity.plan_fingerprint).prepare(
+                    job, progress.advance, last=job is self.jobs[-1]
+                )
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None
 

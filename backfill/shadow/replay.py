@@ -12,16 +12,18 @@ from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import key_type
 from backfill.database.names import table
+from backfill.database.patience import patiently
 from backfill.jobs import link, resolve
 from backfill.jobs.conditions import lacks_geo
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
-from backfill.shadow import capture, compare, names
+from backfill.shadow import capture, compare, names, proof
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.rows import insert
 
 NOTES = 20_000  # a transaction: under a second
+LOCK_TIMEOUT_MS = 2_000  # for the run's own row: others hold it for a moment
 QUIET = 200  # notes that the cut-over may find: a few milliseconds under its lock
 
 # On commit drop: keys are no addresses, but the next transaction has others.
@@ -58,12 +60,18 @@ def catch_up(
     run_id: int,
 ) -> int:
     """Replay until few notes are left; returns how many were read. Raises ``ReplayDiffers``."""
+
+    def once(connection: Connection) -> tuple[int, int]:
+        execute(connection, compare.REPEATABLE)
+        runs.keep(connection, run_id)
+        read = replay(connection, schema, addresses, job, blueprint, resolver, run_id)
+        return read, capture.waiting(connection, schema, job)
+
     replayed = 0
     while True:
-        with engine.begin() as connection:
-            execute(connection, compare.REPEATABLE)
-            replayed += replay(connection, schema, addresses, job, blueprint, resolver, run_id)
-            left = capture.waiting(connection, schema, job)
+        # An address that the live application enters at the same moment is a serialization failure here.
+        read, left = patiently(engine, LOCK_TIMEOUT_MS, once)
+        replayed += read
         if left <= QUIET:
             return replayed
 
@@ -109,7 +117,7 @@ def replay(
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
-    compare.drop_proof(connection)
+    proof.drop_temporary(connection)
     execute(connection, sql.SQL("drop table backfill_noted"))
     if compare.faults(counts):
         raise ReplayDiffers(str(compare.faults(counts)))

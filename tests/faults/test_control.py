@@ -27,7 +27,7 @@ def test_a_paused_run_stands_still_and_goes_on_in_the_same_process(stage, same_a
     written = stage.value("select sum(written) from backfill.batches")
     time.sleep(1.5)
     assert stage.value("select sum(written) from backfill.batches") == written
-    assert not stage.query("select from backfill.batches where status = 'running'")
+    assert not stage.query("select 1 from backfill.batches where status = 'running'")
     status = stage.status()
     assert status["driven"]
     assert status["waiting"] == "paused; `backfill resume` lets it go on"
@@ -124,7 +124,7 @@ def test_a_signal_ends_the_run_within_two_seconds_and_says_how_to_go_on(stage, s
     assert f"stopped at a checkpoint: {signal.Signals(number).name} was received" in command.said
     assert "`backfill run` goes on from there" in command.said
     assert stage.value("select status from backfill.runs") == "paused"
-    assert not stage.query("select from backfill.batches where status = 'running' and lease_until is null")
+    assert not stage.query("select 1 from backfill.batches where status = 'running' and lease_until is null")
     stage.run(*SMALL)
     same_as_undisturbed(stage)
 

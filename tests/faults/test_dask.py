@@ -173,7 +173,7 @@ def test_a_scheduler_that_is_killed_is_waited_for(stage, farm, same_as_undisturb
     assert stage.value("select (retries ->> 'worker-lost')::int from backfill.runs") >= 1
     assert stage.value("select attempts from backfill.runs") == 1
     assert not stage.query(  # all of it was done by the cluster
-        "select from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
+        "select 1 from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
         command.process.pid,
     )
     same_as_undisturbed(stage)

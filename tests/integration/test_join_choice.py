@@ -9,8 +9,8 @@ from sqlalchemy import Connection, make_url
 from backfill.database.engine import execute, make_engine, rows
 from backfill.database.heap import Range
 from backfill.jobs import link
+from backfill.jobs.turn import turn
 from backfill.ledger import address_map
-from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job
 
 JOB = Job(table="event", time=None)
@@ -61,9 +61,9 @@ def texts(connection: Connection, request) -> int:
 
 
 def plan_of(connection: Connection, blocks: int, passes: int) -> str:
-    batch = Batch(1, 1, "link", JOB.name, Range(0, blocks), passes, 0)
-    link.choose_join(connection, SCHEMA, JOB, batch)
-    found = rows(connection, sql.SQL("explain ") + link.statement(SCHEMA, JOB, batch, 0))
+    now = turn(Range(0, blocks), passes, 0)
+    link.choose_join(connection, SCHEMA, JOB, now)
+    found = rows(connection, sql.SQL("explain ") + link.statement(SCHEMA, JOB, now))
     connection.rollback()
     return "\n".join(line for (line,) in found)
 

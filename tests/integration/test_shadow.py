@@ -2,13 +2,16 @@
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
+import psycopg2.errors
 import pytest
 
 from backfill.database import patience
@@ -17,7 +20,8 @@ from tests.demo_template import SENTINEL, TABLES, digest, environment, fill_demo
 from tests.integration.test_shadow_catalog import schema_of
 from tests.operator import Operator, ended
 
-SHADOW = ("run", "user_events", "--strategy", "shadow", "--quiet")
+# Without a sample: a test that waits for a statement to wait must not take the sample's for it.
+SHADOW = ("run", "user_events", "--strategy", "shadow", "--quiet", "--no-sample")
 WAIT_SECONDS = 60  # a loaded machine; ends as soon as it holds
 
 
@@ -193,6 +197,36 @@ def test_a_truncated_table_is_truncated_in_the_copy(fresh_demo: Operator) -> Non
     assert query(fresh_demo.url, "select count(*) from user_events") == [(3,)]
 
 
+def test_a_disk_without_room_for_the_copy_is_told_before_anything_is_made(fresh_demo: Operator) -> None:
+    """The table's file is made to look larger than the disk is free: further segments, holes from end to end."""
+    url = fresh_demo.url
+    query(url, "checkpoint")
+    folder, path = query(
+        url, "select current_setting('data_directory'), pg_relation_filepath('user_events')"
+    )[0]
+    file, segment = Path(folder, path), 1 << 30
+    if not file.exists():
+        pytest.skip("the server's files are not on this machine")
+    more = [
+        file.with_name(f"{file.name}.{number}")
+        for number in range(1, 2 + shutil.disk_usage(folder).free // segment)
+    ]
+    before = schema_of(url)
+    try:
+        for one in more:
+            with one.open("wb") as hole:
+                hole.truncate(segment)
+        said = fresh_demo.types(*SHADOW, expect=2)
+    finally:
+        for one in more:
+            one.unlink(missing_ok=True)
+    assert "A shadow copy of user_events takes about" in said.err
+    assert "MB are free" in said.err
+    assert schema_of(url) == before
+    assert query(url, "select count(*) from backfill.runs") == [(0,)]
+    finish(fresh_demo)
+
+
 # The load evaluates a CHECK, an index build its expression: both wait while the test holds a lock.
 PAUSES = """
     create function pause_load(text) returns boolean language plpgsql as $$
@@ -253,6 +287,107 @@ def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_be
     assert digest(events(url)) == digest(expected)
 
 
+@contextmanager
+def stopped_in(url: str, process, phase: str) -> Iterator[None]:
+    """The run has come to a statement of that phase that does not end before the block does."""
+    with holding(url, INDEX) as release_index:
+        until_it_waits(url, process)
+        if phase == "index":
+            yield
+            return
+        with holding(url, VERIFICATION if phase == "foreign key" else REPLAY) as release:
+            release_index()
+            until_it_waits(url, process)
+            if phase == "foreign key":
+                yield
+                return
+            with holding(url, VERIFICATION):
+                release()
+                until_it_waits(url, process)
+                yield
+
+
+HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a loaded machine may add
+TRACES = """
+    select relname from pg_class
+     where relname ~ 'shadow|changes_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
+       and relnamespace <> 'pg_catalog'::regnamespace
+"""
+
+
+@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
+    fresh_demo: Operator, in_place: list[tuple], phase: str
+) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    with ended(fresh_demo.starts(*SHADOW, "--hold-cutover")) as process:
+        with stopped_in(url, process, phase):
+            fresh_demo.types("pause")
+            began = time.monotonic()
+            until(lambda: query(url, "select status from backfill.runs") == [("paused",)])
+            assert time.monotonic() - began < HEARD_SECONDS
+            assert not query(url, WAITING)[0][0]
+        fresh_demo.types("resume")
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, (out, err)
+    settle(fresh_demo)
+    fresh_demo.types("cutover", "user_events")
+    assert digest(events(url)) == digest(in_place)
+
+
+@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+def test_a_cancel_ends_the_run_and_takes_the_copy_with_it(fresh_demo: Operator, phase: str) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    before, rows = schema_of(url), query(url, "select * from user_events order by id")
+    with ended(fresh_demo.starts(*SHADOW)) as process:
+        with stopped_in(url, process, phase):
+            said = fresh_demo.types("cancel").out
+            assert "removes its copies" in said
+            began = time.monotonic()
+            until(lambda: query(url, "select status from backfill.runs") == [("cancelled",)])
+            assert time.monotonic() - began < HEARD_SECONDS
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 3, (out, err)
+    assert "copy of user_events is removed" in out
+    assert schema_of(url) == before
+    assert query(url, TRACES) == []
+    assert query(url, "select * from user_events order by id") == rows
+
+
+def test_ctrl_c_is_heard_while_indexes_are_built(fresh_demo: Operator) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    with ended(fresh_demo.starts(*SHADOW)) as process, stopped_in(url, process, "index"):
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        assert time.monotonic() - began < HEARD_SECONDS
+    assert process.returncode == 3, (out, err)
+    assert "SIGINT was received" in err
+    finish(fresh_demo)
+
+
+@pytest.mark.parametrize("state", ["killed", "held", "cancelled by a driver that was killed"])
+def test_a_cancel_without_a_driver_takes_the_copy_with_it(fresh_demo: Operator, state: str) -> None:
+    url = fresh_demo.url
+    query(url, PAUSES)
+    before = schema_of(url)
+    if state == "held":
+        fresh_demo.types(*SHADOW, "--hold-cutover")
+    else:
+        with ended(fresh_demo.starts(*SHADOW)) as process, stopped_in(url, process, "index"):
+            kill(process)
+        if state != "killed":
+            query(url, "update backfill.runs set status = 'cancelled'")
+    assert "copy of user_events is removed" in fresh_demo.types("cancel").out
+    assert query(url, TRACES) == []
+    assert schema_of(url) == before
+    assert fresh_demo.types("cancel", expect=None).code != 0  # nothing is left to cancel
+    finish(fresh_demo)
+
+
 def until_it_waits(url: str, process) -> None:
     """Until somebody in this database waits for a lock, and a while longer: the one before may have ended."""
 
@@ -296,9 +431,12 @@ def holding(url: str, lock: str) -> Iterator[Callable[[], None]]:
         yield release
 
 
-def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operator) -> None:
-    """A writer goes on throughout, cut-over included; what it wrote is compared row for row."""
+def test_live_inserts_updates_and_deletes_are_all_in_the_copy(
+    fresh_demo: Operator, in_place: list[tuple]
+) -> None:
+    """A writer goes on throughout, cut-over included; afterwards every row is compared, its own and all others."""
     url = fresh_demo.url
+    texts: dict[str, str] = {}  # id → raw address, as long as there is a column for it
     written: dict[str, str | None] = {}  # id → tag; None: deleted
     stop, problems = threading.Event(), []
 
@@ -317,10 +455,19 @@ def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operat
                     what = chance.random()
                     if what < 0.5 or not known:
                         key = str(uuid.UUID(int=chance.getrandbits(128)))
-                        cursor.execute(
-                            "insert into user_events (id, source_id, tag) values (%s, %s, 'new')",
-                            (key, source),
-                        )
+                        text = f"203.0.113.{chance.randrange(256)}"
+                        try:
+                            cursor.execute(
+                                "insert into user_events (id, source_id, tag, ip_address_string)"
+                                " values (%s, %s, 'new', %s)",
+                                (key, source, text),
+                            )
+                            texts[key] = text
+                        except psycopg2.errors.UndefinedColumn:  # the copy serves
+                            cursor.execute(
+                                "insert into user_events (id, source_id, tag) values (%s, %s, 'new')",
+                                (key, source),
+                            )
                         known.append(key)
                         written[key] = "new"
                     elif what < 0.8:
@@ -355,3 +502,15 @@ def test_live_inserts_updates_and_deletes_are_all_in_the_copy(fresh_demo: Operat
     assert {key: found.get(key) for key in written} == written
     before = {key for (key,) in query(url, "select id::text from user_events_before_backfill")}
     assert before - set(found) <= {key for key, tag in written.items() if tag is None}
+    linked = dict(
+        query(
+            url,
+            "select event.id::text, host(ip_address) from user_events as event"
+            " join ip_addresses as known on known.id = ip_address_id",
+        )
+    )
+    alive = {key: text for key, text in texts.items() if key in found}
+    assert len(alive) > 20
+    assert {key: linked.get(key) for key in alive} == alive
+    untouched = [row for row in events(url) if row[0] not in written]
+    assert digest(untouched) == digest([row for row in in_place if row[0] not in written])

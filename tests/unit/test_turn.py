@@ -1,0 +1,35 @@
+"""Every row of a batch belongs to exactly one turn before the last ones, which take whatever is left."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill.database.heap import Range
+from backfill.jobs.turn import turn
+
+TURNS = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
+
+
+@given(first=st.integers(0, 1_000), blocks=st.integers(0, 1_000), turns=TURNS)
+def test_each_block_meets_each_share_once_and_the_last_share_last(
+    first: int, blocks: int, turns: int
+) -> None:
+    whole = Range(first, first + blocks)
+    all_turns = [turn(whole, turns, number) for number in range(turns)]
+    for block in range(whole.first, whole.last):
+        met = [one for one in all_turns if one.range.first <= block < one.range.last]
+        assert [one.share for one in met] == list(range(met[0].shares))
+        assert [one.last for one in met] == [False] * (len(met) - 1) + [True]
+
+
+@given(turns=st.sampled_from([4, 8, 16]), number=st.integers(0, 15))
+def test_the_halves_take_turns(turns: int, number: int) -> None:
+    whole = Range(10, 30)
+    now = turn(whole, turns, number % turns)
+    assert now.range == (Range(10, 20) if number % 2 == 0 else Range(20, 30))
+    assert now.shares == turns // 2
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_one_or_two_go_over_the_whole(turns: int) -> None:
+    assert [turn(Range(0, 9), turns, number).range for number in range(turns)] == [Range(0, 9)] * turns
