@@ -50,9 +50,14 @@ CLOSING = """
 """
 
 
+def stretched(seconds: float) -> float:
+    """*seconds*, on a machine that does more than it has processors for."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def promised(seconds: float = 2.0) -> float:
-    """*seconds*, and what a machine adds that does more than it has processors for."""
-    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) + 1
+    """What a signal is promised to take, and what such a machine adds."""
+    return stretched(seconds) + 1
 
 
 def fill(url: str, events: int) -> None:
@@ -138,7 +143,7 @@ class Stage:
         self.until_true(lambda: bool(self.value(f"select {condition}")), condition, seconds)
 
     def until_true(self, condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + stretched(seconds)
         while True:
             with suppress(Exception):  # the server may be down, the ledger not there yet
                 if condition():
@@ -189,7 +194,7 @@ class Command:
     def end(self, seconds: float = PATIENCE * 2) -> int:
         """Its exit code."""
         try:
-            code = self.process.wait(seconds)
+            code = self.process.wait(stretched(seconds))
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"did not end: {self.said}") from None
