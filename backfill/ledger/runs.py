@@ -171,8 +171,13 @@ def beat(connection: Connection, run_id: int) -> None:
 
 def hold(connection: Connection, run_id: int, reason: str | None) -> None:
     """Note what the run waits for; None: for nothing any more. Workers stop between two transactions."""
-    since = None if reason is None else func.coalesce(runs.c.held_since, func.clock_timestamp())
-    connection.execute(update(runs).where(runs.c.id == run_id).values(held=reason, held_since=since))
+    statement = update(runs).where(runs.c.id == run_id)
+    if reason is None:  # asked every second: no row is written where nothing is held
+        statement = statement.where(runs.c.held.is_not(None)).values(held=None, held_since=None)
+    else:
+        since = func.coalesce(runs.c.held_since, func.clock_timestamp())
+        statement = statement.values(held=reason, held_since=since)
+    connection.execute(statement)
 
 
 def note(connection: Connection, run_id: int, **values: Any) -> None:

@@ -114,8 +114,8 @@ class Watch:
                     pinned = self._snapshot.holder(connection)
                 connection.rollback()
             held = breach.reason if breach else None
-            if held != self.held or held:
-                runs.hold(connection, run_id, held)
+            # Also where we remember nothing: after a fail-over the ledger may know of a hold that is over.
+            runs.hold(connection, run_id, held)
             if pinned != self.pinned:
                 runs.note(connection, run_id, pinned=pinned)
             connection.commit()

@@ -32,32 +32,46 @@ def caught_up(primary: Cluster, standby: Cluster) -> bool:
     return bool(query(standby.url(), "select pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn)[0][0])
 
 
-@pytest.mark.parametrize("seen_from", ["primary", "standby"])
-def test_a_paused_standby_holds_the_run_and_is_named(stage, primary, standby, same_as_undisturbed, seen_from):
-    database = stage.url.rpartition("/")[2].partition("?")[0]
-    stage.until_true(lambda: caught_up(primary, standby), "the standby has caught up")
-    settings = {"max_lag": "1.5"}
-    if seen_from == "standby":
-        settings["standby_urls"] = standby.url(database)
-    stage.settings.update(settings)
+def is_held_while_it_is_paused(stage: Stage, paused: Cluster, named: str) -> None:
+    """Start a run, pause the replay of *paused*, see the run stand still and say *named*, let it go on."""
     command = stage.start("run", "--quiet", *SMALL, "--nice", "20")
     stage.until_linking()
-    with closing(connect(standby.url())) as other, other.cursor() as cursor:
+    with closing(connect(paused.url())) as other, other.cursor() as cursor:
         cursor.execute("select pg_wal_replay_pause()")
         stage.until("(select held is not null from backfill.runs)")
         waiting = stage.status()["waiting"]
+        assert waiting.startswith(named)
         assert "lags" in waiting
         assert "limit 1.5 s" in waiting
-        assert "replica-b" in waiting or seen_from == "standby"
         time.sleep(1)
         written = stage.value("select sum(written) from backfill.batches")
         time.sleep(1.5)
         assert stage.value("select sum(written) from backfill.batches") == written
         cursor.execute("select pg_wal_replay_resume()")
     assert command.end() == 0, command.said
-    assert "Waiting: " in command.said
+    assert f"Waiting: {named}" in command.said
     assert "Going on." in command.said
+
+
+def test_a_paused_standby_holds_the_run_and_is_named(stage, primary, standby, same_as_undisturbed):
+    stage.until_true(lambda: caught_up(primary, standby), "the standby has caught up")
+    stage.settings.update(max_lag="1.5")
+    is_held_while_it_is_paused(stage, standby, "replica replica-b lags")
     same_as_undisturbed(stage)
+
+
+def test_a_paused_standby_behind_a_standby_holds_the_run(stage, primary, standby, same_as_undisturbed):
+    """The primary does not know it; only asking it itself tells."""
+    cascade = Cluster("replica-c")
+    try:
+        cascade.copy_of(standby).start()
+        stage.until_true(lambda: caught_up(primary, cascade), "the second standby has caught up")
+        database = stage.url.rpartition("/")[2].partition("?")[0]
+        stage.settings.update(max_lag="1.5", standby_urls=cascade.url(database))
+        is_held_while_it_is_paused(stage, cascade, f"standby {cascade.socket}")
+        same_as_undisturbed(stage)
+    finally:
+        cascade.remove()
 
 
 def test_a_standby_that_cannot_be_asked_holds_the_run(stage, standby):

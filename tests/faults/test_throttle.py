@@ -199,6 +199,16 @@ def test_a_run_is_held_from_the_start_and_in_the_middle_and_goes_on(stage, same_
     same_as_undisturbed(stage)
 
 
+def test_a_hold_that_nobody_remembers_is_let_go(stage, same_as_undisturbed):
+    """As it stands on a promoted standby to which the letting go never came."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10")
+    stage.until_linking()
+    stage.query("update backfill.runs set held = 'replica b lags 9 s', held_since = now()")
+    stage.until("(select held is null and held_since is null from backfill.runs)")
+    assert command.end() == 0, command.said
+    same_as_undisturbed(stage)
+
+
 @pytest.mark.slow
 def test_a_held_run_stops_within_two_seconds(stage):
     command = stage.start("run", "--quiet", *SMALL, hold_query="select true")
