@@ -18,7 +18,7 @@ from backfill.plan import Table
 from backfill.sizing import FIRST_BLOCKS, Sizer
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
-TAIL_BLOCKS = 250  # 2 MB: below this a batch's transactions cost more than its rows
+TAIL_BLOCKS = 2_000  # in all passes together: smaller, a transaction's statements cost more than its rows
 LOOK_SECONDS = 1.0  # between two looks at the leases
 OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
 
@@ -75,7 +75,8 @@ class Ranges:
             if not phases.at_desk(phase):
                 # Workers are to end together: half of an even share of what is left, once that is less.
                 left = batches.blocks_left(connection, errand.run.id, phase)
-                size = min(size, max(left // (2 * errand.settings.workers), TAIL_BLOCKS))
+                least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
+                size = min(size, max(left // (2 * errand.settings.workers), least))
             batch = batches.pick(
                 connection,
                 errand.run.id,
@@ -158,7 +159,7 @@ class Ranges:
         if kind not in self._sizers:
             ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
             # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
-            first = FIRST_BLOCKS * max(settings.passes // 2, 1) if kind == LINK else FIRST_BLOCKS
+            first = FIRST_BLOCKS * (settings.passes if kind == LINK else 1)
             self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
         return self._sizers[kind]
 

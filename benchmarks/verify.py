@@ -1,29 +1,35 @@
 """Verify: rows a second, and its time beside a bare full join of the same tables, in the same round.
 
 The bare join is the least that a proof could cost: every row with its address row, one comparison,
-one number out. On as many connections and over the same ranges of blocks as verify, so that what is compared is the
-work and not the parallelism; and once more as one statement a table on a single connection.
+one number out. On as many connections as verify and by ranges of blocks, so that what is compared is the work and
+not the parallelism; and once more as one statement a table on a single connection. CPU time is shown beside the
+clock, since other work on the same machine moves it less.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
+import psutil
 from sqlalchemy import make_url
 from tabulate import tabulate
 
-from backfill.coverage import events
 from backfill.coverage.verify import WORK_MEM, Verifier
 from backfill.database.engine import make_engine
+from backfill.database.heap import even_ranges
 from backfill.geo import open_geo
 from backfill.plan import PYPI, Scheme
 from benchmarks.ground import Ground, Site
+from benchmarks.measure import SETTLE_SECONDS, cpu_seconds
 from benchmarks.our_run import OurRun
 from tests.databases import connect, query
 
 WORKERS = 2
+BARE_BLOCKS = 40_000  # of a statement; measured no slower than 20,000, nor than whole tables
 BARE = """
     select count(*) filter (where host(known.ip_address) = event.ip_address_string)
       from {table} as event left join ip_addresses as known on known.id = event.ip_address_id
@@ -31,36 +37,46 @@ BARE = """
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one road cost."""
+
+    seconds: float
+    cpu: float  # of server and client together
+
+
+@dataclass(frozen=True)
 class Round:
-    """Seconds of one round."""
+    """One round."""
 
     rows: int
-    verify: float  # all of it: hashes recomputed, rows judged, records entered
-    bare: float  # the join on as many connections, by the same ranges
-    single: float  # the join on one connection, a statement a table
+    verify: Cost  # all of it: hashes recomputed, rows judged, records entered
+    bare: Cost  # the join on as many connections, by ranges of blocks
+    single: Cost  # the join on one connection, a statement a table
 
 
 def measure(field: Ground, rounds: int) -> list[Round]:
     """A site that our run has finished, verified *rounds* times."""
+    server = psutil.Process(field.postmaster())
     with field.site() as site:
         OurRun().run(site)
         for job in PYPI.jobs:
             query(site.url, f"vacuum analyze {job.name}")
         query(site.url, "vacuum analyze ip_addresses")
-        return [_round(site) for _ in range(rounds)]
+        return [_round(site, server) for _ in range(rounds)]
 
 
-def _round(site: Site) -> Round:
+def _round(site: Site, server: psutil.Process) -> Round:
     rows = sum(query(site.url, f"select count(*) from {job.name}")[0][0] for job in PYPI.jobs)
-    return Round(
-        rows, _timed(lambda: _verify(site)), _timed(lambda: _bare(site)), _timed(lambda: _single(site))
-    )
+    return Round(rows, *(_cost(server, partial(work, site)) for work in (_verify, _bare, _single)))
 
 
-def _timed(work) -> float:
-    started = time.monotonic()
+def _cost(server: psutil.Process, work: Callable[[], None]) -> Cost:
+    time.sleep(SETTLE_SECONDS)
+    cpu, started = cpu_seconds(server), time.monotonic()
     work()
-    return time.monotonic() - started
+    seconds = time.monotonic() - started
+    time.sleep(SETTLE_SECONDS)
+    return Cost(seconds, cpu_seconds(server) - cpu)
 
 
 def _verify(site: Site) -> None:
@@ -92,11 +108,11 @@ def _bare(site: Site) -> None:
     statements = []
     for job in PYPI.jobs:
         blocks = query(site.url, f"select pg_relation_size('{job.name}') / 8192")[0][0]
-        for first in range(0, blocks, events.BLOCKS):
-            span = f" where event.ctid >= '({first},0)' and event.ctid < '({first + events.BLOCKS},0)'"
-            statements.append(BARE.format(table=job.name) + span)
+        for span in even_ranges(blocks, BARE_BLOCKS):
+            where = f" where event.ctid >= '({span.first},0)' and event.ctid < '({span.last},0)'"
+            statements.append((span.last - span.first, BARE.format(table=job.name) + where))
     with ThreadPoolExecutor(WORKERS) as executor:
-        list(executor.map(lambda statement: _ask(site, statement), statements))
+        list(executor.map(lambda statement: _ask(site, statement[1]), sorted(statements, reverse=True)))
 
 
 def _single(site: Site) -> None:
@@ -106,26 +122,35 @@ def _single(site: Site) -> None:
 
 def table(found: list[Round]) -> str:
     """A line for each road; ratios within each round."""
-    body = [
-        [
-            name,
-            f"{median(seconds):.2f} ({min(seconds):.2f}–{max(seconds):.2f})",
-            f"{found[0].rows / median(seconds):,.0f}",
-            f"{median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
-        ]
-        for name, seconds, ratios in (
-            (
-                "verify, two connections",
-                [one.verify for one in found],
-                [one.verify / one.bare for one in found],
-            ),
-            ("bare join, two connections, same ranges", [one.bare for one in found], [1.0 for _ in found]),
-            (
-                "bare join, one connection",
-                [one.single for one in found],
-                [one.single / one.bare for one in found],
-            ),
+    body = []
+    for name, road in (
+        ("verify, two connections", [one.verify for one in found]),
+        ("bare join, two connections, by ranges", [one.bare for one in found]),
+        ("bare join, one connection", [one.single for one in found]),
+    ):
+        bare = [one.bare for one in found]
+        body.append(
+            [
+                name,
+                _spread([one.seconds for one in road]),
+                f"{found[0].rows / median(one.seconds for one in road):,.0f}",
+                _spread([one.seconds / other.seconds for one, other in zip(road, bare, strict=True)]),
+                _spread([one.cpu for one in road]),
+                _spread([one.cpu / other.cpu for one, other in zip(road, bare, strict=True)]),
+            ]
         )
+    header = [
+        "road",
+        "seconds",
+        "rows/s",
+        "time / bare join on two",
+        "CPU s, server and client",
+        "CPU / bare join on two",
     ]
-    header = ["road", "seconds, median (range)", "rows/s", "time / bare join on two, median (range)"]
-    return tabulate(body, header, tablefmt="github", disable_numparse=True)
+    return "Medians, and ranges in brackets.\n\n" + tabulate(
+        body, header, tablefmt="github", disable_numparse=True
+    )
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})"

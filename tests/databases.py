@@ -26,6 +26,8 @@ def query(url: str, statement: str, *values: object) -> list[tuple]:
     """The rows of one statement in a session of its own; none for a statement that returns none."""
     with closing(connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute(statement, values or None)
+        if (cursor.statusmessage or "").startswith("SELECT ") and not cursor.description:
+            return [()] * cursor.rowcount  # "select from …": rows without columns are rows all the same
         return cursor.fetchall() if cursor.description else []
 
 

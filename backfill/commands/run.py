@@ -20,7 +20,7 @@ from backfill.database.inspection import has_column, inspect, require_fit
 from backfill.errors import BackfillError, NoRun
 from backfill.forecast.fact import Fact
 from backfill.forecast.forecast import of_run, of_tables, size_of
-from backfill.jobs.calibrate import Calibration, calibrate, require
+from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, quarantine, runs
 from backfill.ledger.status import UNFINISHED
@@ -260,7 +260,7 @@ def run(
             for job in chosen:
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
-    found = calibrate(session.engine, session.plan.addresses, salt)
+    found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
     click.echo(
         f"Calibrated: {session.plan.hash.scheme} explains {found.pairs - strays:,} of {found.pairs:,} live hashes."

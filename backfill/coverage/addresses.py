@@ -5,14 +5,15 @@ right, and no address: the event tables are checked against the address table it
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state
+from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
 from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
@@ -28,6 +29,25 @@ ROWS = sql.SQL("""
       from {addresses} as known
      where {in_range}
 """)
+
+# Of nearly every range this is all that is needed: two texts instead of a tuple a row, which costs psycopg2
+# more than hashing it costs us. Separated by what neither holds; a hash that holds it is not right.
+# The few others come as rows beside them.
+PLAIN = sql.SQL("""
+    select count(*) filter (where plain),
+           string_agg(host, ' ') filter (where plain), string_agg(hash, ' ') filter (where plain),
+           array_agg(array[key::text, host, bits::text, hash]) filter (where not plain)
+      from (select known.{key} as key, host(known.{address}) as host, masklen(known.{address}) as bits,
+                   known.{hash}::text as hash, coalesce({plain}, false) as plain
+              from {addresses} as known
+             where {in_range}
+            offset 0) as found  -- not flattened, or each row is worked out four times
+""")
+IS_PLAIN = sql.SQL("""(
+    known.{hash} is not null and known.{address} is not null
+    and case family(known.{address}) when 4 then masklen(known.{address}) = 32
+        else masklen(known.{address}) = 128 and strpos(host(known.{address}), '.') = 0 end  -- IPv4 in IPv6: apart
+)""")
 
 # A row the application made or changed after its range was read has a newer transaction number.
 SINCE = sql.SQL("age(known.xmin) <= age(%s::xid)")
@@ -45,23 +65,25 @@ CANONICAL = sql.SQL("""
 """)
 MERGED = sql.SQL("select row_key from {quarantine} where table_name = %s and decision_id is not null")
 
-TOTALS = sql.SQL("""
-    select count(*), count({address}), count(*) filter (where coalesce({geo}, 'null'::jsonb) <> 'null'::jsonb)
-      from {addresses}
-""")
+TOTALS = sql.SQL("select count(*), count({address}) from {addresses}")
 AMISS = sql.SQL("""
     select count(*) filter (where hash = 'wrong' and not odd),
            count(*) filter (where hash = 'missing' and not odd), count(*) filter (where odd)
       from {odd} where verification_id = {number}
 """)
 
+# Only these make an event's row a suspect.
+HASHES_AMISS = sql.SQL("""
+    select exists (select from {odd} as odd where odd.verification_id = {number} and odd.hash <> 'right')
+""")
+
 GEO = sql.SQL("""
     select count(*) filter (where not seen.found), count(*) filter (where seen.found is null),
            count(*) filter (where seen.found)
-      from {addresses} as known
-      left join (select address_key, bool_or(found) as found from {lookups} group by address_key) as seen
-        on seen.address_key = known.{key}::text
-     where coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb
+      from (select bool_or(lookup.found) as found
+              from {addresses} as known left join {lookups} as lookup on lookup.address_key = known.{key}::text
+             where known.{geo} is null or jsonb_typeof(known.{geo}) = 'null'
+             group by known.{key}) as seen
 """)
 BUILDS = sql.SQL("""
     select to_char(build at time zone 'UTC', 'YYYY-MM-DD'),
@@ -78,6 +100,16 @@ HASHES_ONLY = sql.SQL("""
            count(*) filter (where coalesce(known.{geo}, 'null'::jsonb) <> 'null'::jsonb)
       from {addresses} as known
 """)
+
+
+@dataclass(frozen=True)
+class AddressGeo:
+    """Address rows without a place, by why, and lookups by build of the geo database."""
+
+    absent: int  # looked up
+    never: int  # looked up
+    lost: int  # a live request that the edge did not see set it to NULL
+    builds: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -105,16 +137,26 @@ class AddressProof:
             "number": sql.Literal(self.number),
         }
 
-    def read(self, connection: Connection, span: Range) -> dict[str, Any]:
-        """Judge one range, and put what is not plainly right on record; returns the rows read."""
-        found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.names))
-        self._record(connection, [row for row in self._judged(found) if row[1] != HASH_RIGHT or row[2]])
-        return {"rows": len(found), "newest": None, "keys": []}
+    def read(self, connection: Connection, span: Range, slot: AbstractContextManager[Any]) -> dict[str, Any]:
+        """Judge one range, and put what is not plainly right on record; returns the rows read. *slot*: to ask the server in."""
+        names = self.names | {"in_range": span.holds("known"), "plain": IS_PLAIN.format(**self.names)}
+        with slot:
+            ((number, hosts, hashes, others),) = rows(connection, PLAIN.format(**names))
+        if number == 0 or plain_states(hosts.split(" "), hashes.split(" "), self.hasher):
+            odd = [(key, host, bits and int(bits), live) for key, host, bits, live in others or ()]
+        else:  # at least one is not right: each is looked at
+            number, odd = 0, rows(connection, ROWS.format(**names))
+        self._record(connection, [row for row in self._judged(odd) if row[1] != HASH_RIGHT or row[2]])
+        return {"rows": number + len(odd), "newest": None, "keys": []}
 
     def read_again(self, connection: Connection, transaction: str) -> None:
         """Judge what came or changed since that transaction."""
         found = rows(connection, ROWS.format(in_range=SINCE, **self.names), (transaction,))
         self._record(connection, list(self._judged(found)))
+
+    def hashes_amiss(self, connection: Connection) -> bool:
+        """Whether a hash of the ranges read so far is wrong or missing."""
+        return bool(value(connection, HASHES_AMISS.format(**self.names)))
 
     def _judged(self, found: list[tuple[Any, ...]]) -> Iterator[tuple[str, str, bool]]:
         for key, host, masklen, live in found:
@@ -170,7 +212,17 @@ class AddressProof:
             counts[state] += 1
         return counts
 
-    def verdict(self, connection: Connection, transaction: str) -> Record:
+    def geo(self, connection: Connection) -> AddressGeo:
+        """What is known of places; gates nothing, and need not be of one moment with the rest."""
+        if not has_column(connection, self.addresses, self.addresses.address):
+            return AddressGeo(0, 0, 0, {})
+        ((absent, never, lost),) = rows(connection, GEO.format(**self.names))
+        found = rows(connection, BUILDS.format(**self.names))
+        return AddressGeo(
+            absent, never, lost, {build: {"found": yes, "absent": no} for build, yes, no in found}
+        )
+
+    def verdict(self, connection: Connection, transaction: str, geo: AddressGeo) -> Record:
         """The table's record. In one snapshot, so that no row is counted that was not judged."""
         part = self.addresses
         if not has_column(connection, part, part.address):
@@ -178,9 +230,8 @@ class AddressProof:
         connection.commit()
         execute(connection, sql.SQL("set transaction isolation level repeatable read"))
         self.read_again(connection, transaction)
-        ((total, raw, geo),) = rows(connection, TOTALS.format(**self.names))
+        ((total, raw),) = rows(connection, TOTALS.format(**self.names))
         ((wrong, missing, odd),) = rows(connection, AMISS.format(**self.names))
-        ((absent, never, lost),) = rows(connection, GEO.format(**self.names))
         spelled = self._odd_counts(connection)
         counts = {
             "rows": total,
@@ -189,10 +240,10 @@ class AddressProof:
             "hash missing": missing + spelled[HASH_MISSING],
             "duplicates": spelled["duplicates"],
             "merged": spelled["merged"],
-            "geo": geo,
-            "geo looked up, absent": absent,
-            "geo never looked up": never,
-            "geo removed again": lost,  # a live request that the edge did not see set it to NULL
+            "geo": total - geo.absent - geo.never - geo.lost,
+            "geo looked up, absent": geo.absent,
+            "geo never looked up": geo.never,
+            "geo removed again": geo.lost,
         }
         waiting, wrong = counts["duplicates"], counts["hash wrong"]
         reasons = (
@@ -217,10 +268,7 @@ class AddressProof:
             reasons=tuple(reasons),
             raw_rows=raw,
             wrong_keys=self._wrong_keys(connection) if wrong else (),
-            builds={
-                build: {"found": found, "absent": absent}
-                for build, found, absent in rows(connection, BUILDS.format(**self.names))
-            },
+            builds=geo.builds,
         )
 
     def _wrong_keys(self, connection: Connection) -> tuple[str, ...]:

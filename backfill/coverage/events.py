@@ -1,63 +1,37 @@
 """Events: does every row with a raw value have the right link, and geo where its address resolves?
 
-One statement a range. The server joins each row with the address row it is linked to and puts those
-aside where the text is, letter for letter, the address (its canonical form is the address, then);
-all others come to the client, grouped, and are judged there. No address is copied to another table.
+How their ranges are read, and which rows come to the client, stands in ``reading``; what they came to
+is summed up here.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.addresses import MAX_LENGTH, Address, canonicalise
-from backfill.coverage.judgement import MISFILED, STATES, WRONG, Suspect, state, tally
+from backfill.addresses import MAX_LENGTH, Reason
+from backfill.coverage import reading
+from backfill.coverage.judgement import MISFILED, STATES, WRONG, Suspect, canonical, judge, state
 from backfill.coverage.record import Kind, Record, shortfall
-from backfill.database.engine import rows, value
+from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import columns, key_type
 from backfill.database.names import table
 from backfill.geo import GeoDatabase
-from backfill.jobs.conditions import lacks_geo
 from backfill.plan import Addresses, Job
 
-BLOCKS = 20_000  # 160 MB a query: the snapshot lasts about half a second
 KEYS_SHOWN = 20
+REMEMBERED = 1 << 16  # addresses whose place was looked up: the same few come again in every range
 UNCOVERING = ("unlinked", "wrong", "misfiled", "rejected", "hash wrong", "hash missing", "geo missing")
-
-# The first row is the range as a whole, the others are suspects: one statement, one snapshot.
-COUNT = sql.SQL("""
-    select null, null, null, null, null, null::bigint,
-           count(*), count(event.{raw}), count(event.{link}) filter (where event.{raw} is null),
-           (max({time}) filter (where event.{raw} is not null))::text,
-           coalesce(max({time}) filter (where event.{raw} is not null) > {run_ended}, false)::int
-      from {table} as event
-     where {in_range}
-    union all
-    select left(event.{raw}, {shown}), host(known.{address}), coalesce(odd.hash, 'right'),
-           coalesce({lacks}, false), coalesce({no_place}, false),
-           bit_xor(hash_record_extended(row(event.{key}, event.{link}), 0))
-               filter (where event.{raw} is distinct from host(known.{address})),
-           count(*), null, null, null, null
-      from {table} as event
-      left join {addresses} as known on known.{address_key} = event.{link}
-      left join {odd} as odd on odd.verification_id = {number} and odd.address_key::{key_type} = event.{link}
-     where {in_range} and {suspect}
-     group by 1, 2, 3, 4, 5
-""")
 
 SINCE = sql.SQL("""
     select count(*) from {table} as event
      where {in_range} and event.{raw} is not null and {time} > {run_ended}
-""")
-
-# Misses no suspect and may take in more: the cheap test first, what it means is worked out for few rows.
-SUSPECT = sql.SQL("""
-    event.{raw} is not null
-    and (event.{raw} is distinct from host(known.{address}) or odd.address_key is not null {or_geo})
 """)
 
 LINKED_AMISS = sql.SQL("""
@@ -88,20 +62,25 @@ class EventProof:
     number: int  # of the verification
     run_ended: str | None  # when the last run of this table ended
 
-    def names(self, connection: Connection) -> dict[str, sql.Composable]:
+    @cached_property
+    def resolves(self) -> Callable[[str], bool]:
+        """Whether the geo database has a place for the address that a text spells."""
+        lookup = self.geo.lookup
+
+        def resolves(text: str) -> bool:
+            address = canonical(text)
+            return not isinstance(address, Reason) and lookup(address) is not None
+
+        return lru_cache(REMEMBERED)(resolves)
+
+    @property
+    def names(self) -> dict[str, sql.Composable]:
         """For the statements of this file."""
         job, part = self.job, self.addresses
-        extra = None if job.extra is None else sql.Identifier("event", job.extra)
         run_ended: sql.Composable = sql.SQL("null")
         if job.time and self.run_ended:
             run_ended = sql.SQL("{}::timestamptz").format(sql.Literal(self.run_ended))
-        or_geo: sql.Composable = sql.SQL("")
-        no_place: sql.Composable = sql.SQL("false")
-        if extra is not None:
-            or_geo = sql.SQL("or jsonb_typeof({} -> 'geoip_info') is distinct from 'object'").format(extra)
-            # A list, a text or a number has no place for a geoip_info: counted, and nobody's fault.
-            no_place = sql.SQL("jsonb_typeof({}) not in ('object', 'null')").format(extra)
-        names: dict[str, sql.Composable] = {
+        return {
             "table": table(job),
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
@@ -110,62 +89,52 @@ class EventProof:
             "address": sql.Identifier(part.address),
             "address_key": sql.Identifier(part.key),
             "hash": sql.Identifier(part.hash),
-            "odd": sql.Identifier(self.schema, "verification_addresses"),
-            "number": sql.Literal(self.number),
-            "key_type": sql.SQL(key_type(connection, part)),
             "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
             "run_ended": run_ended,
-            "lacks": lacks_geo(job),
-            "no_place": no_place,
-            "or_geo": or_geo,
+            "odd": sql.Identifier(self.schema, "verification_addresses"),
+            "number": sql.Literal(self.number),
             "shown": sql.Literal(MAX_LENGTH + 1),
         }
-        return names | {"suspect": SUSPECT.format(**names)}
 
-    def read(self, connection: Connection, span: Range) -> dict[str, Any]:
-        """Judge one range; returns its counts."""
-        names = self.names(connection) | {"in_range": span.holds("event")}
-        suspects: list[tuple[Suspect, int]] = []
-        whole: tuple[int, int, int, str | None, int] = (0, 0, 0, None, 0)
-        checksum = others = 0
-        found = rows(connection, COUNT.format(**names))
-        for raw, linked, hashed, lacks, no_place, keys_and_links, number, *rest in found:
-            if hashed is None:
-                whole = (number, *rest)
-                continue
-            suspects.append((Suspect(raw, linked, hashed, lacks, no_place), number))
-            if keys_and_links is not None:  # another spelling than the linked address's own
-                others, checksum = others + number, checksum ^ keys_and_links
-        known: dict[Address, bool] = {}
+    def judge(self, suspect: Suspect) -> list[str]:
+        """The names of all counts that such a row adds to."""
+        return judge(suspect, self.addresses.sentinel, self.resolves)
 
-        def resolves(address: Address) -> bool:
-            if address not in known:
-                known[address] = self.geo.lookup(address) is not None
-            return known[address]
-
-        counts = tally(suspects, self.addresses.sentinel, resolves)
-        total, raw_rows, link_only, newest, since = whole
-        if since:  # few ranges have any: counted apart, not in every row
+    def read(
+        self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
+    ) -> dict[str, Any]:
+        """Judge one range; returns its counts. *slot*: to ask the server in."""
+        names = self.names | reading.geo_names(self.job) | {"in_range": span.holds("event")}
+        if hashes_amiss:
+            kind = sql.SQL(key_type(connection, self.addresses))
+            names |= reading.with_hashes(names | {"key_type": kind})
+        else:
+            names |= reading.without_hashes()
+        with slot:
+            found = execute(connection, reading.COUNT.format(**names))
+        with found:
+            held = reading.judged(found, self.judge)
+        counts, since = held.counts, 0
+        if held.late:  # few ranges are: counted apart, not in every row
             since = value(connection, SINCE.format(**names))
-        counts["right"] += raw_rows - sum(number for _, number in suspects)
         keys = self._wrong_keys(connection, span) if counts[WRONG] + counts[MISFILED] else []
         return {
             **counts,
-            "rows": total,
-            "raw": raw_rows,
-            "linked without text": link_only,
+            "rows": held.rows,
+            "raw": held.raw,
+            "linked without text": held.link_only,
             "since run": since,
-            "newest": newest,
+            "newest": held.newest,
             "keys": keys,
-            "others": others,
-            "checksum": str(checksum),
+            "others": held.others,
+            "checksum": str(held.checksum),
         }
 
     def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str, str]]:
         """Key, text and state of rows in that range that are linked to what their text does not spell."""
-        statement = LINKED_AMISS.format(in_range=span.holds("event"), **self.names(connection))
+        statement = LINKED_AMISS.format(in_range=span.holds("event"), **self.names)
         for key, raw, linked in rows(connection, statement):
-            found = state(canonicalise(raw), linked, self.addresses.sentinel)
+            found = state(canonical(raw), linked, self.addresses.sentinel)
             if found in (WRONG, MISFILED):
                 yield key, raw, found
 
@@ -259,7 +228,7 @@ class EventProof:
 
     def reread(self, connection: Connection, span: Range) -> dict[str, Any]:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
-        statement = LINKS_ONLY.format(in_range=span.holds("event"), **self.names(connection))
+        statement = LINKS_ONLY.format(in_range=span.holds("event"), **self.names)
         ((total, linked, broken),) = rows(connection, statement)
         return {"rows": total, "right": linked, "hash wrong": broken, "newest": None, "keys": []}
 

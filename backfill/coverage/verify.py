@@ -1,20 +1,25 @@
 """Verify: recompute coverage from the data and put it on record.
 
-1. Every address row: hash recomputed in the client.
-2. Every event table: each row joined with the address row it is linked to, suspects judged.
+1. Every address row: hash recomputed in the client; at the same time
+2. every event table: each row joined with the address row it is linked to, suspects judged; once more,
+   should a hash turn out to be amiss, with those.
 3. Address rows that came or changed meanwhile, once more; blocks that were added meanwhile.
 4. Columns to be discarded: what is still written there.
 5. The records go into the ledger; the gates read them there.
 
-By block range, several at once, each with its counts as its checkpoint. An interrupted verification
+By block range, several at once, each with its counts as its checkpoint. At most as many statements
+run at once as there are connections to work on; one connection more lets the client judge meanwhile. An interrupted verification
 goes on from there as long as nothing that matters has changed: plan, key id, scheme, method, geo
 database, place of the tables on disk, tool, and nothing that Backfill itself did to the data since.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from queue import Empty, LifoQueue
+from threading import BoundedSemaphore, Event
 from typing import Any
 
 from psycopg2 import sql
@@ -26,7 +31,7 @@ from backfill.coverage.addresses import AddressProof
 from backfill.coverage.events import EventProof
 from backfill.coverage.record import FULL, SAMPLE, Kind, Record
 from backfill.database.engine import execute, value
-from backfill.database.heap import Range, heap_of, ranges
+from backfill.database.heap import Range, even_ranges, heap_of, ranges
 from backfill.database.inspection import has_column
 from backfill.errors import NoRun, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
@@ -34,6 +39,10 @@ from backfill.ledger import coverage, runs, verifications
 from backfill.ledger.verifications import Part
 from backfill.plan import Job, Plan, Table
 
+# 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
+# join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
+BLOCKS = 40_000
+SMALL = 2_000  # blocks: below that, sharing a table between connections costs more than it saves
 WORK_MEM = "64MB"  # the hash of a million addresses; at the usual 4 MB the join spills at 100,000
 TAILS = 2  # looks for blocks added meanwhile; under constant inserts there is always one more
 
@@ -68,7 +77,12 @@ class Verifier:
     tell: Callable[[str], None]
     workers: int = 2
     percent: float | None = None  # of the event tables' blocks; None: all of them
-    blocks: int = events.BLOCKS
+    blocks: int = BLOCKS  # of a statement, at most
+
+    def __post_init__(self) -> None:
+        self._slots = BoundedSemaphore(self.workers)  # statements at once
+        self._hashed, self._stopping = Event(), Event()
+        self._idle: LifoQueue[Connection] = LifoQueue()
 
     @property
     def method(self) -> str:
@@ -77,24 +91,28 @@ class Verifier:
 
     def verify(self) -> list[Record]:
         """The records of all tables of the plan, in its order, entered in the ledger."""
-        with self.engine.connect() as connection:
+        with self.engine.connect() as connection, ExitStack() as self._open:
             self._begin(connection)
             self._plan(connection, self.plan.addresses, addresses.BLOCKS, whole=True)
             connection.commit()
-            self._read_all(connection)
-            self.tell(f"{self.plan.addresses.name}: hashes recomputed")
+            size = self._size(connection)
             for job in self.plan.jobs:
-                self._plan(connection, job, self.blocks, whole=False)
+                self._plan(connection, job, size, whole=False)
             connection.commit()
-            self._read_all(connection)
+            looks = [partial(discards.observe, discard=discard) for discard in self.plan.discard]
+            geo, *observed = self._read_all(connection, self._address.geo, *looks)
+            self.tell(f"{self.plan.addresses.name}: hashes recomputed")
+            if self._address.hashes_amiss(connection):
+                verifications.read_again(connection, self._number)
+                self._read_all(connection)
             for _ in range(TAILS if self.method == FULL else 0):
                 self._plan_tails(connection)
                 self._read_all(connection)
             records = [self._event_record(connection, job) for job in self.plan.jobs]
             connection.commit()
-            records.append(self._address.verdict(connection, self._transaction))
+            records.append(self._address.verdict(connection, self._transaction, geo))
             connection.commit()
-            records += [discards.observe(connection, discard) for discard in self.plan.discard]
+            records += observed
             self._check_files(connection)
             records = [replace(record, method=self.method) for record in records]
             self._enter(connection, records)
@@ -143,12 +161,17 @@ class Verifier:
     def _tables(self) -> tuple[Table, ...]:
         return (self.plan.addresses, *self.plan.jobs)
 
+    def _size(self, connection: Connection) -> int:
+        """Blocks of a range, so that every connection has one."""
+        total = sum(heap_of(connection, job).blocks for job in self.plan.jobs)
+        return min(self.blocks, max(SMALL, -(-total // self.workers)))
+
     def _plan(self, connection: Connection, part: Table, size: int, *, whole: bool) -> None:
         """Enter the table's ranges, unless they are there."""
         if verifications.planned_to(connection, self._number, part.name) is not None:
             return
         heap = heap_of(connection, part)
-        spans: Iterable[Range] = ranges(heap.blocks, size)
+        spans: Iterable[Range] = even_ranges(heap.blocks, size)
         if self.percent is not None and not whole:
             spans = sample.chunks(heap.blocks, self.percent, self._number)
         verifications.plan(connection, self._number, part.name, spans)
@@ -160,33 +183,73 @@ class Verifier:
             verifications.plan(connection, self._number, job.name, ranges(now, self.blocks, first=read_to))
         connection.commit()
 
-    def _read_all(self, connection: Connection) -> None:
-        """Read what is unread, several ranges at once; the server does the work, so threads suffice."""
+    def _read_all(self, connection: Connection, *looks: Callable[[Connection], Any]) -> list[Any]:
+        """Read what is unread, several statements at once; the server does the work, so threads suffice.
+
+        Returns what *looks* come to, which are taken beside it.
+        """
         waiting = verifications.unread(connection, self._number)
         connection.commit()
-        with ThreadPoolExecutor(self.workers) as executor:
-            tasks = [executor.submit(self._read, part) for part in waiting]
+        hashes = [part for part in waiting if part.table_name == self.plan.addresses.name]
+        events = [part for part in waiting if part.table_name != self.plan.addresses.name]
+        self._hashed.clear() if hashes else self._hashed.set()
+        if not waiting and not looks:
+            return []
+        with ThreadPoolExecutor(self.workers + 1) as executor:
+            tasks = [executor.submit(self._read_addresses, hashes)] if hashes else []
+            beside = [executor.submit(self._look, look) for look in looks]
+            tasks += [executor.submit(self._read_events, part) for part in events]
             try:
-                done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+                done, _ = wait([*tasks, *beside], return_when=FIRST_EXCEPTION)
                 for task in done:
                     task.result()
             except BaseException:  # Ctrl-C too: what is being read is finished and recorded, no more
+                self._stopping.set()
                 executor.shutdown(cancel_futures=True)
                 raise
+            return [task.result() for task in beside]
 
-    def _read(self, part: Part) -> None:
-        with self.engine.begin() as connection:
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        """A connection in a transaction. They are kept: a new one has its caches to fill, which costs more than a look."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = self.engine.connect()
+            self._open.callback(connection.close)
+        with connection.begin():
+            yield connection
+        self._idle.put(connection)
+
+    def _look(self, look: Callable[[Connection], Any]) -> Any:
+        with self._session() as connection, self._slots:
+            return look(connection)
+
+    def _read_addresses(self, parts: Sequence[Part]) -> None:
+        """One after the other: the client hashes, one thread at a time, while the server judges events."""
+        for part in parts:
+            if self._stopping.is_set():
+                return
+            with self._session() as connection:
+                counts: dict[str, Any] = {"rows": 0, "newest": None, "keys": []}
+                if has_column(connection, self.plan.addresses, self.plan.addresses.address):
+                    counts = self._address.read(connection, part.range, self._slots)
+                verifications.read(connection, self._number, part, counts)
+        self._hashed.set()
+
+    def _read_events(self, part: Part) -> None:
+        proof = self._events[part.table_name]
+        with self._session() as connection:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
             counts: dict[str, Any]
-            if part.table_name == self.plan.addresses.name:
-                if not has_column(connection, self.plan.addresses, self.plan.addresses.address):
-                    counts = {"rows": 0, "newest": None, "keys": []}
-                else:
-                    counts = self._address.read(connection, part.range)
-            elif self._raw[part.table_name]:
-                counts = self._events[part.table_name].read(connection, part.range)
+            if self._raw[part.table_name]:
+                known = self._hashed.is_set()
+                amiss = known and self._address.hashes_amiss(connection)
+                counts = proof.read(connection, part.range, self._slots, hashes_amiss=amiss)
+                counts["hashes"] = verifications.HASHES_KNOWN if known else verifications.HASHES_UNKNOWN
             else:
-                counts = self._events[part.table_name].reread(connection, part.range)
+                with self._slots:
+                    counts = proof.reread(connection, part.range)
             verifications.read(connection, self._number, part, counts)
 
     def _event_record(self, connection: Connection, job: Job) -> Record:

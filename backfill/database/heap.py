@@ -51,3 +51,9 @@ def ranges(blocks: int, size: int, first: int = 0) -> Iterator[Range]:
     """Blocks *first* … *blocks* in ranges of *size*."""
     for start in range(first, blocks, size):
         yield Range(start, min(start + size, blocks))
+
+
+def even_ranges(blocks: int, size: int) -> Iterator[Range]:
+    """All blocks in as few ranges of at most *size* as will do, and all alike: none is left over at the end."""
+    number = -(-blocks // size)
+    yield from ranges(blocks, -(-blocks // number) if number else size)

@@ -5,9 +5,9 @@ from sqlalchemy import Connection
 
 from backfill.database.engine import execute, rows
 
-# The address map holds raw text and is dropped when its run succeeds; a cancelled or superseded run
-# leaves it. Nothing else of the ledger ever holds an address.
-OURS = ("address_map", "address_map_complete")
+# Address map and proof hold raw text and are dropped when their run succeeds; a killed or superseded run
+# leaves them. Nothing else of the ledger ever holds an address.
+OURS = ("address_map", "address_map_complete", "shadow_proof")
 
 FOUND = sql.SQL("""
     select relname, pg_total_relation_size(c.oid)

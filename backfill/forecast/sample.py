@@ -28,7 +28,7 @@ from backfill.jobs.turn import turn
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job, Table
-from backfill.shadow import catalog, compare, names
+from backfill.shadow import catalog, compare, names, proof
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.rows import insert
 
@@ -274,7 +274,7 @@ class _Miniature:
             compare.check(
                 self._connection, TEMPORARY, self._addresses, self._job, blueprint, self._resolver, everything
             )
-        compare.drop_proof(self._connection)
+        proof.drop_temporary(self._connection)
         self._connection.commit()
         return copying.seconds, indexing.seconds, comparing.seconds
 

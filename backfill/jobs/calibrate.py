@@ -5,7 +5,7 @@ so a run refuses to start until the configured scheme explains all of them, or t
 accepted the exact number of strays.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -54,10 +54,12 @@ def spellings(host: str, masklen: int) -> set[str]:
     return found
 
 
-def calibrate(engine: Engine, addresses: Addresses, salt: Salt) -> Calibration:
-    """Try every scheme on every stored (address, hash) pair."""
-    hashers: dict[Scheme, Callable[[str], str]] = {scheme: salt.hasher(scheme) for scheme in Scheme}
-    pairs, explained = 0, dict.fromkeys(Scheme, 0)
+def calibrate(
+    engine: Engine, addresses: Addresses, salt: Salt, schemes: Iterable[Scheme] = Scheme
+) -> Calibration:
+    """Try *schemes* on every stored (address, hash) pair."""
+    hashers: dict[Scheme, Callable[[str], str]] = {scheme: salt.hasher(scheme) for scheme in schemes}
+    pairs, explained = 0, dict.fromkeys(hashers, 0)
     with engine.begin() as connection:
         blocks = heap_of(connection, addresses).blocks
     for span in ranges(blocks, BLOCKS):
@@ -75,6 +77,12 @@ def calibrate(engine: Engine, addresses: Addresses, salt: Salt) -> Calibration:
             for scheme, hasher in hashers.items():
                 explained[scheme] += live in {hasher(text) for text in texts}
     return Calibration(pairs, explained)
+
+
+def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: Scheme) -> Calibration:
+    """*scheme* alone where it explains every pair, which is what a run hopes for; else all of them."""
+    alone = calibrate(engine, addresses, salt, (scheme,))
+    return alone if alone.explained[scheme] == alone.pairs else calibrate(engine, addresses, salt)
 
 
 def require(calibration: Calibration, scheme: Scheme, accepted_strays: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg2
+import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -25,6 +26,7 @@ BEAT_SECONDS = 1.0
 
 TAKE = sql.SQL("select pg_try_advisory_lock(%s, hashtext(%s))")
 GIVE = sql.SQL("select pg_advisory_unlock(%s, hashtext(%s))")
+READ_ONLY = sql.SQL("select current_setting('transaction_read_only')")
 HELD = sql.SQL("""
     select exists (select from pg_locks
                     where locktype = 'advisory' and granted and objsubid = 2
@@ -64,6 +66,14 @@ class RunLock:
             raise
         connection.close()
         return False
+
+    def writable(self) -> bool:
+        """Whether its session may write: a primary that steps down, or a standby, answers and may not."""
+        if self._connection is None:
+            return False
+        answer = value(self._connection, READ_ONLY)
+        self._connection.rollback()
+        return bool(answer == "off")
 
     def drop(self) -> None:
         """Give it back, where we have it."""
@@ -139,9 +149,12 @@ def wait_for(
     pause, told = 0.1, False
     while True:
         try:
-            if lock.take():
-                return True
             problem: Exception | None = None
+            if lock.take():
+                if lock.writable():
+                    return True
+                lock.drop()
+                problem = psycopg2.errors.ReadOnlySqlTransaction("it is read-only")
         except (DBAPIError, psycopg2.Error) as error:
             if trouble_of(error) not in LOST:
                 raise

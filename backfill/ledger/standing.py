@@ -17,7 +17,7 @@ from backfill.ledger.lock import is_driven
 from backfill.ledger.runs import Run
 from backfill.ledger.status import BatchStatus, RunStatus
 
-SILENT_SECONDS = 15.0  # a driver beats once a second
+SILENT_SECONDS = 15.0  # a driver beats once a second; an idle worker takes the next batch at once
 RATE_SECONDS = 60.0  # the rate is that of the last minute
 
 BLOCKED = sql.SQL("""
@@ -30,6 +30,13 @@ BLOCKED = sql.SQL("""
        and waiter.wait_event_type = 'Lock' and blocker.application_name <> 'backfill'
      order by blocker.xact_start limit 1
 """)
+
+# Our commits, where the standby that they wait for is gone: they wait for ever, and no lock says so.
+SYNCHRONOUS = sql.SQL("""
+    select extract(epoch from max(clock_timestamp() - state_change)) from pg_stat_activity
+     where application_name = 'backfill' and datname = current_database() and wait_event = 'SyncRep'
+""")
+SYNCHRONOUS_SECONDS = 2.0  # a standby across an ocean takes less
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def standing(connection: Connection, schema: str, run_id: int | None = None) -> 
         parts=parts,
         holdings=holdings,
         rate=rate,
-        waiting=_waiting(connection, run, driven, age, holdings),
+        waiting=_waiting(connection, run, driven, age, holdings) or _idle(connection, run, now, holdings),
         quarantine=quarantine.counts(connection),
         failures=[
             f"{failure.table} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
@@ -215,6 +222,12 @@ def _waiting(
     if not driven:
         why = f" ({run.reason})" if run.reason else ""
         return f"no process drives it{why}; `backfill run` goes on from its checkpoints"
+    committing = value(connection, SYNCHRONOUS)
+    if committing is not None and committing > SYNCHRONOUS_SECONDS:
+        return (
+            f"our commits wait for a synchronous standby, for {committing:.0f} s: it is gone or far behind; bring it "
+            "back, or take it out of synchronous_standby_names"
+        )
     if age > SILENT_SECONDS:
         return (
             f"its driver {run.holder} has not been heard for {age:.0f} s, and still holds the lock: "
@@ -236,3 +249,17 @@ def _waiting(
     if troubled is not None:
         return f"{troubled.table} is tried again after {troubled.trouble} ({troubled.retries} retries so far)"
     return None
+
+
+def _idle(connection: Connection, run: Run, now: datetime, holdings: Sequence[Holding]) -> str | None:
+    """That no worker takes anything, though something is left for them."""
+    if run.status is not RunStatus.RUNNING or not run.phase.endswith("link") or holdings:
+        return None
+    moments = [row.finished or row.claimed for row in batches.all_of(connection, run.id)]
+    last = max((moment for moment in moments if moment is not None), default=run.created)
+    idle = (now - last).total_seconds()
+    if idle < SILENT_SECONDS or not batches.open_batches(connection, run.id, run.phase):
+        return None
+    return (
+        f"no worker has taken a batch for {idle:.0f} s; with --dask: are its scheduler and its workers there?"
+    )

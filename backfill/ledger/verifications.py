@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, null, select, update
 
 from backfill.database.heap import Range
 from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications
 
+HASHES_KNOWN, HASHES_UNKNOWN = "known", "not yet known"  # while a range of events was read
 RESUME_HOURS = 24  # what was counted before that is too old to be part of a proof of today
 
 
@@ -78,12 +79,12 @@ def planned_to(connection: Connection, number: int, table_name: str) -> int | No
 
 
 def unread(connection: Connection, number: int) -> list[Part]:
-    """Ranges that are still to be read, as they lie."""
+    """Ranges that are still to be read, the longest first: then all connections come to their end together."""
     where = verification_ranges.c
     statement = (
         select(where.table_name, where.first_block, where.last_block)
         .where(where.verification_id == number, where.counts.is_(None))
-        .order_by(where.table_name, where.first_block)
+        .order_by((where.first_block - where.last_block), where.table_name, where.first_block)
     )
     return [Part(name, Range(first, last)) for name, first, last in connection.execute(statement)]
 
@@ -99,6 +100,16 @@ def read(connection: Connection, number: int, part: Part, counts: Mapping[str, A
             where.first_block == part.range.first,
         )
         .values(counts=dict(counts))
+    )
+
+
+def read_again(connection: Connection, number: int) -> None:
+    """Forget what event ranges held that were read before all hashes were known."""
+    where = verification_ranges.c
+    connection.execute(
+        update(verification_ranges)
+        .where(where.verification_id == number, where.counts["hashes"].astext == HASHES_UNKNOWN)
+        .values(counts=null())  # None would be a JSON null
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backfill.prove import toast
+from backfill.prove import inline, toast
 from backfill.prove.files import Files, pieces
 from backfill.prove.finding import Depth, Finding, State
 from backfill.prove.page import SIZE
@@ -14,6 +14,7 @@ from backfill.prove.whereabouts import Place
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
 TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
+OVERLAP = 2 * inline.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
 
 
 @dataclass
@@ -67,8 +68,9 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
         size = files.size(path)
         tally.files += 1
         tally.size += size
-        for piece, first, last in pieces(files, path):
-            more = recogniser.judge(groups(piece, first, last))
+        for piece, first, last in pieces(files, path, OVERLAP):
+            found = [*groups(piece, first, last), *_compressed(piece, first, last)]
+            more = recogniser.judge(found)
             ours, unknown = ours + more[0], unknown + more[1]
             if ours >= ENOUGH:
                 return ours, unknown
@@ -76,6 +78,13 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
             more = _decompressed(files, path, size, recogniser, tally)
             ours, unknown = ours + more[0], unknown + more[1]
     return ours, unknown
+
+
+def _compressed(piece: bytes, first: int, last: int) -> Iterator[Group]:
+    """What values that were compressed and stayed in their rows hold. Without a limit: a page holds but a few."""
+    for at, length in inline.candidates(piece, first, last):
+        if (found := inline.value(piece, at, length)) is not None:
+            yield from groups(found)
 
 
 def _decompressed(

@@ -71,9 +71,8 @@ def _table(connection: Connection, part: Table, column: str) -> Iterator[Finding
     old = part.model_copy(update={"table": f"{part.table}{REPLACED}"})
     if has_column(connection, old, column):
         what = "the table that a shadow copy replaced is still there, with the column"
-        yield Finding(
-            Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, "finish the cutover: that drops it"
-        )
+        mend = f"`backfill cutover --finish {part.name}`"
+        yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`make migrate`")
         return

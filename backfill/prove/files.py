@@ -143,16 +143,19 @@ def checkpoint(connection: Connection) -> bool:
     return True
 
 
-def pieces(files: Files, path: str) -> Iterator[tuple[bytes, int, int]]:
-    """A file piece by piece, overlapping, with the part of each in which hits may begin: each hit once."""
+def pieces(files: Files, path: str, overlap: int = 2 * MARGIN) -> Iterator[tuple[bytes, int, int]]:
+    """A file piece by piece, overlapping, with the part of each in which hits may begin: each hit once.
+
+    A hit that begins there lies, with half the *overlap* before and behind it, in that piece.
+    """
     size, start = files.size(path), 0
     while start < size:
-        begin = max(start - 2 * MARGIN, 0)
+        begin = max(start - overlap, 0)
         piece = files.read(path, begin, start - begin + PIECE)
         if not piece:
             return
         at_end = begin + len(piece) >= size
-        yield piece, 0 if begin == 0 else MARGIN, len(piece) - (0 if at_end else MARGIN)
+        yield piece, 0 if begin == 0 else overlap // 2, len(piece) - (0 if at_end else overlap // 2)
         if len(piece) < start - begin + PIECE:
             return
         start = begin + len(piece)

@@ -43,7 +43,7 @@ def prove(
             findings += _bytes(files, whereabouts_of(connection, files), recogniser, flushed, tell)
         others = residue.database_count(connection)
         if others:
-            what = f"{others} other databases of this cluster are not looked into"
+            what = f"{others} other database{'s' if others > 1 else ''} of this cluster: not looked into"
             findings.append(
                 Finding(Depth.CATALOG, "other databases", State.NOTE, what, "prove each by its own URL")
             )

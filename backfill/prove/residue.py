@@ -20,7 +20,8 @@ from backfill.ledger.tables import decisions
 from backfill.plan import Plan
 from backfill.prove.finding import Residue
 
-UNKNOWN = "not known: state it with --expires"
+UNKNOWN = "not known"  # said with the command that states it
+SALT = "the salt"
 ADMIN, PRIVACY = "database administrator", "privacy officer"
 
 ARCHIVE = sql.SQL("""
@@ -63,17 +64,23 @@ def look(
         Residue(
             "server logs", "statements and errors of the time may quote addresses", ADMIN, "their rotation"
         ),
-        Residue("the salt", "who has it can try all IPv4 addresses against the hashes", PRIVACY, "it is destroyed"),
+        Residue(SALT, "who has it can try all IPv4 addresses against the hashes", PRIVACY, "it is destroyed"),
     ]  # fmt: skip
     return tuple(
         Residue(
             line.name,
             line.state,
             line.who,
-            expires.get(line.name, line.until),
+            expires.get(line.name, _until(line)),
         )
         for line in lines
     )
+
+
+def _until(line: Residue) -> str:
+    if line.until != UNKNOWN:
+        return line.until
+    return f'{UNKNOWN}; say it: `backfill prove --expires "{line.name}=DATE"`'
 
 
 def _erased_at(connection: Connection) -> str:

@@ -36,8 +36,8 @@ def values(pages: bytes) -> Iterator[bytes]:
         yield decompressed(b"".join(numbered[number] for number in sorted(numbered)))
 
 
-def decompressed(data: bytes) -> bytes:
-    """*data* decompressed; as it is, when it was not compressed."""
+def decompressed(data: bytes, *, whole: bool = False) -> bytes:
+    """*data* decompressed; the very same, when it was not compressed. *whole*: only if all of it is used up."""
     if len(data) < 5:
         return data
     (info,) = struct.unpack_from("<I", data)
@@ -45,14 +45,14 @@ def decompressed(data: bytes) -> bytes:
     if not len(data) - 4 < size < MAX_VALUE or method > 1:
         return data
     try:
-        found = (pglz, lz4)[method](data[4:], size)
+        found, used = (pglz, lz4)[method](data[4:], size)
     except (IndexError, ValueError):
         return data
-    return found if len(found) == size else data
+    return data if len(found) != size or (whole and used != len(data) - 4) else found
 
 
-def pglz(source: bytes, size: int) -> bytes:
-    """PostgreSQL's own compression: eight items a control byte, each a byte or a look back."""
+def pglz(source: bytes, size: int) -> tuple[bytes, int]:
+    """PostgreSQL's own compression: eight items a control byte, each a byte or a look back. With the bytes read."""
     out = bytearray()
     at, end = 0, len(source)
     while at < end and len(out) < size:
@@ -72,11 +72,11 @@ def pglz(source: bytes, size: int) -> bytes:
             else:
                 out.append(source[at])
                 at += 1
-    return bytes(out)
+    return bytes(out), at
 
 
-def lz4(source: bytes, size: int) -> bytes:
-    """An LZ4 block: literals, then a look back, each with a length in four bits or more."""
+def lz4(source: bytes, size: int) -> tuple[bytes, int]:
+    """An LZ4 block: literals, then a look back, each with a length in four bits or more. With the bytes read."""
     out = bytearray()
     at, end = 0, len(source)
     while at < end:
@@ -92,7 +92,7 @@ def lz4(source: bytes, size: int) -> bytes:
         _look_back(out, offset, length + 4)
         if len(out) > size:
             raise ValueError("longer than it says")
-    return bytes(out)
+    return bytes(out), at
 
 
 def _length(source: bytes, at: int, length: int) -> tuple[int, int]:

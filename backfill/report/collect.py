@@ -1,10 +1,12 @@
 """Collect: the document, from the ledger and a look at the tables."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 from psycopg2 import sql
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from backfill import __version__
 from backfill.coverage.record import Kind, Record
@@ -15,17 +17,17 @@ from backfill.database.names import table
 from backfill.errors import NoRun
 from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
-from backfill.ledger import coverage, runs
-from backfill.ledger.tables import batches, decisions
+from backfill.ledger import coverage, proofs, runs
+from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, Table
 from backfill.report.coverage import verdict
-from backfill.report.document import Decision, Document, Geography, Phase, Place, RunStory
+from backfill.report.document import Decision, Document, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.left import Scene, left
 
 CELL = 5  # degrees; 550 km at the equator
 FEWEST = 5  # events a cell or country needs to be shown
 LOOKED_AT = 1_000_000  # events read for the picture; more are sampled by block
-GONE = "Gone: every raw column was dropped, after a proof that its rows are linked to the right address and every hash is right."
+PROVED = "every raw column was dropped, after a proof that its rows are linked to the right address and every hash is right"
 SLICES = 60  # points of the pace
 
 PLACES = sql.SQL("""
@@ -47,18 +49,34 @@ def collect(connection: Connection, gate: Gate) -> Document:
     story = _story(connection)
     proved = all(record.covered for record in records)
     scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
+    dropped = not scene.stands()
     return Document(
         made=datetime.now(UTC),
-        verdict=GONE if proved and not scene.stands() else verdict(records),
+        verdict=_gone(connection, gate) if proved and dropped else verdict(records),
         covered=proved,
+        dropped=dropped,
         records=records,
         run=story,
         geography=_geography(connection, plan),
         left=left(scene),
         stages=stages,
         decisions=_decisions(connection),
+        quarantine=_quarantine(connection),
         provenance=_provenance(connection, gate, records),
     )
+
+
+def _gone(connection: Connection, gate: Gate) -> str:
+    """Columns are one thing, bytes another: what is known of both, in one sentence."""
+    proof = proofs.latest(connection, gate.fingerprint)
+    if proof is None:
+        return f"Dropped, and not erased yet: {PROVED}; the bytes are still in the files."
+    seen = f"{proof.finished:%Y-%m-%d}, depth: {proof.depth}"
+    if proof.verdict == "gone":
+        return f"Gone: {PROVED}; no raw address was found afterwards ({seen})."
+    if proof.verdict == "unproved":
+        return f"Dropped, and not proved erased: {PROVED}; some places could not be looked at ({seen})."
+    return f"Dropped, and NOT erased: {PROVED}; raw addresses were found afterwards ({seen})."
 
 
 def _record(connection: Connection, gate: Gate, part: Table) -> Record:
@@ -204,9 +222,38 @@ def _geography(connection: Connection, plan: Plan) -> Geography:
 def _decisions(connection: Connection) -> list[Decision]:
     statement = select(decisions).order_by(decisions.c.id)
     return [
-        Decision(row.kind, row.table_name, int(row._mapping["count"]), row.decided_by, row.decided)
+        Decision(
+            row.kind,
+            row.table_name,
+            int(row._mapping["count"]),
+            row.decided_by,
+            row.decided,
+            _object(row.detail),
+        )
         for row in connection.execute(statement)
     ]
+
+
+def _object(detail: Mapping[str, Any]) -> str:
+    """What a decision was about, from its detail."""
+    if fate := detail.get("fate"):
+        return f"as {fate}"
+    return str(detail.get("column") or detail.get("what") or "")
+
+
+def _quarantine(connection: Connection) -> list[Quarantined]:
+    where = quarantine.c
+    statement = (
+        select(
+            where.table_name,
+            where.reason,
+            func.count().filter(where.decision_id.is_(None)),
+            func.count().filter(where.decision_id.is_not(None)),
+        )
+        .group_by(where.table_name, where.reason)
+        .order_by(where.table_name, where.reason)
+    )
+    return [Quarantined(*row) for row in connection.execute(statement)]
 
 
 def _provenance(connection: Connection, gate: Gate, records: list[Record]) -> dict[str, str]:

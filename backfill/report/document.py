@@ -70,6 +70,22 @@ class Decision:
     count: int
     by: str
     at: datetime
+    what: str = ""  # the column that was dropped, what rows were settled as, what was repaired
+
+    @property
+    def shown(self) -> str:
+        """Kind and object, for people."""
+        return f"{self.kind} {self.what}".strip()
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Rows that were ever put aside, by table and reason: those that wait, and those that were decided about."""
+
+    table: str
+    reason: str
+    waiting: int
+    decided: int
 
 
 @dataclass(frozen=True)
@@ -79,10 +95,12 @@ class Document:
     made: datetime
     verdict: str
     covered: bool
+    dropped: bool  # every raw column is gone; what the records say was so before
     records: Sequence[Record]
     run: RunStory | None
     geography: Geography
     left: Sequence[Left]
     stages: Sequence[Stage]
     decisions: Sequence[Decision]
+    quarantine: Sequence[Quarantined]
     provenance: Mapping[str, str]

@@ -60,12 +60,21 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
         )
     if document.decisions:
         body = [
-            [f"{one.at:%Y-%m-%d %H:%M}", one.kind, one.table, one.count, one.by] for one in document.decisions
+            [f"{one.at:%Y-%m-%d %H:%M}", one.shown, one.table, one.count, one.by]
+            for one in document.decisions
         ]
         parts.append(
             section(
                 "Decisions on record",
                 tabulate(body, ["when", "what", "table", "count", "by"], tablefmt=style, intfmt=","),
+            )
+        )
+    if document.quarantine:
+        body = [[one.table, one.reason, one.decided, one.waiting] for one in document.quarantine]
+        parts.append(
+            section(
+                "Quarantine of the runs",
+                tabulate(body, ["table", "reason", "decided about", "waiting"], tablefmt=style, intfmt=","),
             )
         )
     parts.append(
@@ -124,8 +133,16 @@ def as_json(document: Document) -> dict[str, Any]:
             "places": [vars(place) for place in document.geography.places],
         },
         "decisions": [
-            {"kind": one.kind, "table": one.table, "count": one.count, "by": one.by, "at": one.at.isoformat()}
+            {
+                "kind": one.kind,
+                "what": one.what,
+                "table": one.table,
+                "count": one.count,
+                "by": one.by,
+                "at": one.at.isoformat(),
+            }
             for one in document.decisions
         ],
+        "quarantine": [vars(one) for one in document.quarantine],
         "provenance": dict(document.provenance),
     }

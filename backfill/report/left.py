@@ -11,6 +11,7 @@ from backfill.gates.survey import Stage
 from backfill.jobs import seal
 from backfill.ledger import proofs
 from backfill.plan import Plan, Table
+from backfill.prove.residue import SALT
 from backfill.report import residue
 from backfill.report.document import Left
 
@@ -95,18 +96,19 @@ def erased(scene: Scene) -> list[Left]:
     proof = proofs.latest(scene.connection, scene.fingerprint)
     if proof is None:
         return []
-    found = [
-        Left(
-            OFFICER, f"{residue.VERDICTS[proof.verdict]} Depth {proof.depth}, {proof.finished:%Y-%m-%d %H:%M}"
-        )
-    ]
+    again = "`backfill erase`, then `backfill prove`"
+    found = []
+    if proof.verdict != "gone":  # otherwise the verdict on top says it
+        found.append(Left(DBA, f"{residue.VERDICTS[proof.verdict]} {again}"))
     found += [
-        Left(DBA, f"{one['where']}: {one['what']} ({one['act']})")
+        Left(DBA, f"{one['where']}: {one['what']}" + (f" ({one['act']})" if one["act"] else ""))
         for one in proof.findings
         if one["state"] != "gone"
     ]
     return found + [
-        Left(one["who"], f"{one['name']}: {one['state']}; until {one['until']}") for one in proof.residue
+        Left(one["who"], f"{one['name']}: {one['state']}. Until {one['until']}")
+        for one in proof.residue
+        if one["name"] != SALT  # ``pseudonyms`` says more
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backfill.coverage.record import Kind, Record
-from backfill.report.document import Geography, RunStory
+from backfill.report.document import Geography, Quarantined, RunStory
 
 MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
 NORTH = 80
@@ -67,6 +67,18 @@ def reasons(records: Sequence[Record]) -> list[str]:
 def total(records: Sequence[Record], reason: str) -> int:
     """Rows in all quarantines for that reason."""
     return sum(record.quarantined.get(reason, 0) for record in records)
+
+
+def tables(quarantine: Sequence[Quarantined]) -> list[str]:
+    """Tables of which rows were put aside."""
+    return list(dict.fromkeys(one.table for one in quarantine))
+
+
+def by_reason(quarantine: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined | None]]]:
+    """A line for each reason, with an entry or none for each of ``tables``."""
+    found = {(one.reason, one.table): one for one in quarantine}
+    reasons = sorted({one.reason for one in quarantine})
+    return [(reason, [found.get((reason, table)) for table in tables(quarantine)]) for reason in reasons]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import partial
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import execute, rows, value
+from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
 from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
@@ -82,6 +82,7 @@ def load(
     started = time.monotonic()
     with engine.begin() as connection:
         limits.apply(connection)
+        execute(connection, ASYNCHRONOUS)
         if batches.hold(connection, batch, lease) >= batch.passes:
             return Account()
         address_map.require_complete(connection, schema, batch.run_id)

@@ -1,41 +1,35 @@
 """Compare: every row of the copy against its original, before anything is swapped.
 
 Each snapshot leaves out the rows whose key is noted: note and change are one transaction, so whatever
-a snapshot shows without a note has to be equal. Links, hashes and geo are recomputed from the text,
-here, in the client; the address map has no part in it.
+a snapshot shows without a note has to be equal. Links, hashes and geo are judged by the ``proof``.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
-from backfill.database.engine import copy_in, execute, rows
+from backfill.database.engine import execute, rows
 from backfill.database.heap import heap_of, ranges
 from backfill.database.names import table
 from backfill.jobs.conditions import lacks_geo
-from backfill.jobs.resolve import Resolved, Resolver
+from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
-from backfill.shadow import names
+from backfill.shadow import names, proof
 from backfill.shadow.catalog import Blueprint
 
-BLOCKS = 20_000  # 160 MB a snapshot: the copy's index is read once a range, so small ranges cost more
-PROOF = sql.Identifier("backfill_shadow_proof")
+BLOCKS = 20_000  # 160 MB a snapshot, some 700,000 rows
+MOST_ROUNDS = 6  # of a range for each session; each range reads the whole copy once
 REPEATABLE = sql.SQL("set transaction isolation level repeatable read")
 
-# Statistics 0: ANALYZE by hand would write values into pg_statistic, which is logged.
-CREATE = sql.SQL("""
-    create temporary table if not exists {proof} (
-        raw text primary key, address text, hash text, geo jsonb, reason text);
-    alter table {proof} alter raw set statistics 0, alter address set statistics 0, alter hash set statistics 0
-""")
-
-UNREAD = sql.SQL("""
-    select text.raw
-      from (select distinct event.{raw} as raw from {table} as event
-             where {which} and event.{raw} is not null and length(event.{raw}) <= {max_length}) as text
-     where not exists (select from {proof} as known where known.raw = text.raw)
+# The planner knows nothing of ranges and the two sessions of ours are all the parallelism there should be;
+# left alone it probed two indexes for every row and started four more processes (12 µs a row against 4).
+HASHED = sql.SQL("""
+    set local enable_nestloop = off; set local enable_mergejoin = off;
+    set local max_parallel_workers_per_gather = 0; set local work_mem = '64MB'
 """)
 
 # What may not be: each of these is a fault of the copy.
@@ -47,6 +41,7 @@ FAULTS = {
     "linked for nothing": "event.{raw} is null and event.{link} is null and copy.{link} is not null",
     "other words": "{words_differ}",
     "geo missing": "copy.{key} is not null and text.geo is not null and {lacks_geo}",
+    "not judged": "event.{raw} is not null and length(event.{raw}) <= {max_length} and text.raw is null",
 }
 
 # What the original brought with it: the copy is right, but nobody could tell any more once it serves.
@@ -71,15 +66,23 @@ COMPARE = sql.SQL("""
 WORDS_DIFFER = sql.SQL("""
     copy.{key} is not null and copy.{extra} is distinct from event.{extra}
     and ({lacks_geo} and copy.{extra} = coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb)
-         || jsonb_build_object('geoip_info', coalesce(text.geo -> 'geoip_info', copy.{extra} -> 'geoip_info')))
+         || case when text.geo is not null then text.geo
+                 else jsonb_build_object('geoip_info', copy.{extra} -> 'geoip_info') end)
        is not true
 """)
 
 UNNOTED = sql.SQL("not exists (select from {log} as note where note.key = {alias}.{key})")
 
+# In one snapshot, after every range was compared: whatever the original shows without a note was met and
+# has its row in the copy; as many rows there without a note, and there is none that only the copy has.
+COUNTS = sql.SQL("""
+    select (select count(*) from {table} as event where {event_unnoted}),
+           (select count(*) from {shadow} as copy where {copy_unnoted})
+""")
+
 SURPLUS = sql.SQL("""
     select count(*) from {shadow} as copy
-     where {which} and not exists (select from {table} as event where event.{key} = copy.{key}) and {unnoted}
+     where not exists (select from {table} as event where event.{key} = copy.{key}) and {copy_unnoted}
 """)
 
 Counts = dict[str, int]
@@ -93,34 +96,45 @@ def compare(
     blueprint: Blueprint,
     resolver: Resolver,
     advance: Callable[[int], object],
+    *,
+    workers: int,
+    last: bool,
 ) -> Counts:
-    """Counts of all rows by ``FAULTS`` and ``FLAWS``, of rows, and of rows that only the copy has."""
-    total: Counts = {}
-    shadow = names.shadow(job)
-    with engine.connect() as connection:
+    """Counts of all rows by ``FAULTS`` and ``FLAWS``, of rows, and of rows that only the copy has.
+
+    The proof stays for the next table unless this is the *last*.
+    """
+    with engine.begin() as connection:
+        proof.create(connection, schema)
         blocks = heap_of(connection, job).blocks
-        connection.rollback()
-        for span in ranges(blocks, BLOCKS):
+    proof.read_all(engine, schema, job, resolver)
+    rounds = min(-(-blocks // (BLOCKS * workers)), MOST_ROUNDS) or 1
+    statements = [
+        _statement(schema, addresses, job, blueprint, proof.shared(schema), span.holds("event"))
+        for span in ranges(blocks, -(-blocks // (rounds * workers)) or 1)
+    ]
+
+    def judge(statement: sql.Composed) -> Counts:
+        with engine.begin() as connection:
             execute(connection, REPEATABLE)
-            found = check(connection, schema, addresses, job, blueprint, resolver, span.holds("event"))
-            connection.commit()
+            execute(connection, HASHED)
+            return _counts(connection, statement)
+
+    total: Counts = {}
+    under_way: deque[Future[Counts]] = deque()
+    with ThreadPoolExecutor(workers, "compare") as pool:
+        while statements or under_way:
+            if statements and len(under_way) < workers:
+                under_way.append(pool.submit(judge, statements.pop(0)))
+                continue
+            found = under_way.popleft().result()
             total = {name: total.get(name, 0) + number for name, number in found.items()}
             advance(found["rows"])
-        surplus = 0
-        for span in ranges(heap_of(connection, shadow).blocks, BLOCKS):
-            connection.rollback()
-            execute(connection, REPEATABLE)
-            statement = SURPLUS.format(
-                shadow=table(shadow),
-                table=table(job),
-                key=sql.Identifier(job.key),
-                which=span.holds("copy"),
-                unnoted=_unnoted(schema, job, "copy"),
-            )
-            surplus += rows(connection, statement)[0][0]
-        connection.rollback()
-        connection.invalidate()  # the temporary table holds addresses: it goes with its session, now
-    return total | {"surplus": surplus}
+    with engine.begin() as connection:
+        total["surplus"] = _surplus(connection, schema, job)
+        if last:
+            proof.drop(connection, schema)
+    return total
 
 
 def check(
@@ -132,20 +146,30 @@ def check(
     resolver: Resolver,
     which: sql.Composable,
 ) -> Counts:
-    """The counts of those rows of the original (``event``), in one snapshot."""
-    execute(connection, CREATE.format(proof=PROOF))
-    unread = UNREAD.format(
-        raw=sql.Identifier(job.raw),
-        table=table(job),
-        which=which,
-        max_length=sql.Literal(MAX_LENGTH),
-        proof=PROOF,
-    )
-    texts = [text for (text,) in rows(connection, unread)]
-    copy_in(connection, PROOF, Resolved._fields, resolver.resolve(texts))
-    (found,) = rows(connection, _statement(schema, addresses, job, blueprint, which))
+    """The counts of those rows of the original (``event``), in *connection*'s snapshot, by a proof of its own."""
+    proof.create_temporary(connection)
+    proof.read(connection, proof.TEMPORARY, job, resolver, which)
+    return _counts(connection, _statement(schema, addresses, job, blueprint, proof.TEMPORARY, which))
+
+
+def _counts(connection: Connection, statement: sql.Composed) -> Counts:
+    (found,) = rows(connection, statement)
     labels = ("rows", "raw", "linked before", "linked", *FAULTS, *FLAWS)
-    return dict(zip(labels, found, strict=True))
+    return dict(zip(labels, found or [0] * len(labels), strict=True))
+
+
+def _surplus(connection: Connection, schema: str, job: Job) -> int:
+    execute(connection, REPEATABLE)
+    execute(connection, HASHED)
+    parts = {
+        "shadow": table(names.shadow(job)),
+        "table": table(job),
+        "key": sql.Identifier(job.key),
+        "event_unnoted": _unnoted(schema, job, "event"),
+        "copy_unnoted": _unnoted(schema, job, "copy"),
+    }
+    ((originals, copies),) = rows(connection, COUNTS.format(**parts))
+    return 0 if originals == copies else int(rows(connection, SURPLUS.format(**parts))[0][0])
 
 
 UNLINKED = sql.SQL("""
@@ -168,11 +192,6 @@ def unlinked(connection: Connection, schema: str, job: Job) -> Counts:
     return dict(zip(("rows", "linked", "rejected"), rows(connection, statement)[0], strict=True))
 
 
-def drop_proof(connection: Connection) -> None:
-    """Take the texts out of a session that goes on."""
-    execute(connection, sql.SQL("drop table if exists {}").format(PROOF))
-
-
 def faults(counts: Mapping[str, int]) -> dict[str, int]:
     """What would make a swap a loss; empty when the copy is right."""
     return {name: counts[name] for name in (*FAULTS, "surplus") if counts.get(name)}
@@ -190,7 +209,12 @@ def _unnoted(schema: str, job: Job, alias: str) -> sql.Composed:
 
 
 def _statement(
-    schema: str, addresses: Addresses, job: Job, blueprint: Blueprint, which: sql.Composable
+    schema: str,
+    addresses: Addresses,
+    job: Job,
+    blueprint: Blueprint,
+    texts: sql.Identifier,
+    which: sql.Composable,
 ) -> sql.Composed:
     plain = [c.name for c in blueprint.columns if c.name not in (job.link, job.extra)]
     parts: dict[str, sql.Composable] = {
@@ -203,6 +227,7 @@ def _statement(
         "copied": sql.SQL(", ").join(sql.Identifier("copy", name) for name in plain),
         "lacks_geo": lacks_geo(job, "copy"),
         "words_differ": sql.SQL("false"),
+        "max_length": sql.Literal(MAX_LENGTH),
     }
     if job.extra is not None:
         parts["words_differ"] = WORDS_DIFFER.format(
@@ -217,7 +242,7 @@ def _statement(
         counts=sql.SQL(", ").join(counts),
         table=table(job),
         shadow=table(names.shadow(job)),
-        proof=PROOF,
+        proof=texts,
         addresses=table(addresses),
         address_key=sql.Identifier(addresses.key),
         which=which,

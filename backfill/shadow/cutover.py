@@ -19,7 +19,7 @@ from backfill.ledger import address_map, batches, coverage, quarantine, runs, sh
 from backfill.ledger.shadows import Stage
 from backfill.ledger.status import UNFINISHED, RunStatus
 from backfill.plan import Job, Plan
-from backfill.shadow import capture, catalog, compare, names, replay, swap
+from backfill.shadow import capture, catalog, compare, names, proof, replay, swap
 from backfill.shadow.catalog import Blueprint
 
 LAST_NOTES = 2_000  # under the lock: more of them, and we let go and catch up first
@@ -36,6 +36,7 @@ class Cutover:
     resolver: Resolver
     lock_timeout_ms: int
     tell: Callable[[str], None]
+    workers: int = 1  # sessions that compare
 
     def serves(self, job: Job) -> bool:
         """Whether the copy has taken the original's place. Raises ``NoShadow``."""
@@ -45,15 +46,28 @@ class Cutover:
             raise NoShadow(table=job.name, state="")
         return bool(entry.stage == Stage.SWAPPED)
 
-    def prepare(self, job: Job, advance: Callable[[int], object] = lambda rows: None) -> compare.Counts:
-        """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
+    def prepare(
+        self, job: Job, advance: Callable[[int], object] = lambda rows: None, *, last: bool = True
+    ) -> compare.Counts:
+        """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``.
+
+        What the texts call for is kept for the next table unless this is the *last*.
+        """
         run_id = self._run(job)
         with self.engine.begin() as connection:
             blueprint = catalog.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         self._catch_up(job, blueprint, run_id)
         counts = compare.compare(
-            self.engine, self.schema, self.plan.addresses, job, blueprint, self.resolver, advance
+            self.engine,
+            self.schema,
+            self.plan.addresses,
+            job,
+            blueprint,
+            self.resolver,
+            advance,
+            workers=self.workers,
+            last=last,
         )
         if compare.faults(counts):
             raise ShadowDiffers(table=job.name, faults=_words(compare.faults(counts)))
@@ -250,6 +264,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
 
     def remove(connection: Connection) -> None:
         capture.stop(connection, schema, job)
+        proof.drop(connection, schema)
         execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
         batches.forget(connection, entry.run_id, phase="copy", table_name=job.name)
         shadows.forget(connection, job.name)

@@ -68,6 +68,7 @@ class ShadowDriver(Driver):
             self.resolver,
             self.settings.lock_timeout_ms,
             self.tell,
+            self.settings.workers,
         )
 
     def _work(self) -> None:
@@ -214,7 +215,9 @@ class ShadowDriver(Driver):
             f"{COMPARE} {job.name}", int(self.ranges.tables[job.name].rows), quiet=self.quiet
         ) as progress:
             try:
-                self.cutover(self.run.identity.plan_fingerprint).prepare(job, progress.advance)
+                self.cutover(self.run.identity.plan_fingerprint).prepare(
+                    job, progress.advance, last=job is self.jobs[-1]
+                )
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None
 

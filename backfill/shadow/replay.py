@@ -18,7 +18,7 @@ from backfill.jobs.conditions import lacks_geo
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
-from backfill.shadow import capture, compare, names
+from backfill.shadow import capture, compare, names, proof
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.rows import insert
 
@@ -117,7 +117,7 @@ def replay(
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
-    compare.drop_proof(connection)
+    proof.drop_temporary(connection)
     execute(connection, sql.SQL("drop table backfill_noted"))
     if compare.faults(counts):
         raise ReplayDiffers(str(compare.faults(counts)))

@@ -3,12 +3,12 @@
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import value
+from backfill.database.engine import execute
 from backfill.throttle.sensor import Breach
 
 
 class OperatorQuery:
-    """BACKFILL_HOLD_QUERY: a query whose first column says true to hold."""
+    """BACKFILL_HOLD_QUERY: a query that says true to hold, false to go on; any other answer holds as well."""
 
     name = "operator-query"
 
@@ -17,6 +17,13 @@ class OperatorQuery:
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether it says to hold."""
-        if value(connection, sql.SQL(self.query)) is True:
+        first = execute(connection, sql.SQL(self.query)).fetchone()
+        answer = first[0] if first else None
+        if answer is False:
+            return None
+        if answer is True:
             return Breach(self.name, "BACKFILL_HOLD_QUERY says to hold")
-        return None
+        what = (
+            ("NULL" if first else "no row") if answer is None else f"a value of type {type(answer).__name__}"
+        )
+        return Breach(self.name, f"BACKFILL_HOLD_QUERY returned {what}, neither true nor false")

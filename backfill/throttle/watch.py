@@ -5,6 +5,7 @@ The ledger is what holds the workers: each asks it in the transaction in which i
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import psycopg2
@@ -20,6 +21,7 @@ from backfill.throttle.sensor import Breach, Sensor
 
 EVERY_SECONDS = 1.0
 SENSOR_SECONDS = 3  # a look that takes longer is no look
+BLIND_SECONDS = 5.0  # without a look for so long, the run is held: nobody would see what hurts
 
 
 def decide(sensors: Sequence[Sensor], connection: Connection) -> Breach | None:
@@ -51,6 +53,7 @@ class Watch:
         observe: Callable[[str, str], None] = lambda event, text: None,
     ) -> None:
         self._engine = make_engine(engine.url, ledger_schema=schema)  # nobody cancels its statements
+        self._driver, self._looked = engine, time.monotonic()
         self._sensors, self._snapshot, self._observe = sensors, snapshot, observe
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -76,9 +79,25 @@ class Watch:
 
     def _loop(self, run_id: int) -> None:
         while not self._done.wait(EVERY_SECONDS):
-            # Without a server nothing is written either, and the driver mends that.
-            with contextlib.suppress(DBAPIError, psycopg2.Error):
+            try:
                 self.look(run_id)
+            except Exception as error:  # whatever it is, the next look is due
+                self.blind(run_id, error)
+
+    def blind(self, run_id: int, error: Exception) -> None:
+        """Hold the run, where the watch alone is cut off: by a driver's connection, since ours does not serve.
+
+        Without a server nothing is written either, and the driver mends that.
+        """
+        if time.monotonic() - self._looked < BLIND_SECONDS:
+            return
+        problem = (
+            problem_of(error) if isinstance(error, (DBAPIError, psycopg2.Error)) else type(error).__name__
+        )
+        reason = f"the sensors could not be asked for {BLIND_SECONDS:g} s: {problem}"
+        with contextlib.suppress(DBAPIError, psycopg2.Error), self._driver.begin() as connection:
+            runs.hold(connection, run_id, reason)
+            self.held = reason  # the next look that succeeds lets go
 
     def look(self, run_id: int) -> None:
         """Ask all, and note what has changed."""
@@ -100,6 +119,7 @@ class Watch:
             if pinned != self.pinned:
                 runs.note(connection, run_id, pinned=pinned)
             connection.commit()
+        self._looked = time.monotonic()
         if (held is None) != (self.held is None):
             self._observe("held" if held else "released", held or "")
         self.held, self.pinned = held, pinned

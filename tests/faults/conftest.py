@@ -35,14 +35,15 @@ def stage(stages: Databases, primary: Cluster) -> Iterator[Stage]:
         primary.start()
     primary.wait()
     stages.template("demo", lambda url: fill(url, EVENTS))
-    url = stages.clone("demo")
+    made = Stage(stages.clone("demo"))
     try:
-        yield Stage(url)
+        yield made
     finally:
+        made.leave()
         if primary.process is None or primary.process.poll() is not None:
             primary.start()
         primary.wait()
-        stages.drop(url)
+        stages.drop(made.url)
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,7 @@ class Stage:
 
     url: str
     settings: dict[str, str] = field(default_factory=dict)
+    commands: "list[Command]" = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -91,13 +92,20 @@ class Stage:
     def start(self, *words: str, **settings: str) -> "Command":
         """``backfill *words`` in a process of its own."""
         more = {f"BACKFILL_{name.upper()}": value for name, value in settings.items()}
-        return Command([str(BACKFILL), *words], self.environment | more)
+        self.commands.append(Command([str(BACKFILL), *words], self.environment | more))
+        return self.commands[-1]
 
     def call(self, *words: str, expect: int = 0, **settings: str) -> str:
         """``backfill *words``, to its end; returns what it said."""
         command = self.start(*words, **settings)
         assert command.end() == expect, command.said
         return command.said
+
+    def leave(self) -> None:
+        """End what a test that failed has left running: it would wait for its database for minutes."""
+        for command in self.commands:
+            if command.process.poll() is None:
+                kill_group(command)
 
     def run(self, *words: str, **settings: str) -> str:
         """An undisturbed run, or the one that resumes."""

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from contextlib import closing
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_a_paused_run_stands_still_and_goes_on_in_the_same_process(stage, same_a
     written = stage.value("select sum(written) from backfill.batches")
     time.sleep(1.5)
     assert stage.value("select sum(written) from backfill.batches") == written
-    assert not stage.query("select from backfill.batches where status = 'running'")
+    assert not stage.query("select 1 from backfill.batches where status = 'running'")
     status = stage.status()
     assert status["driven"]
     assert status["waiting"] == "paused; `backfill resume` lets it go on"
@@ -123,7 +124,7 @@ def test_a_signal_ends_the_run_within_two_seconds_and_says_how_to_go_on(stage, s
     assert f"stopped at a checkpoint: {signal.Signals(number).name} was received" in command.said
     assert "`backfill run` goes on from there" in command.said
     assert stage.value("select status from backfill.runs") == "paused"
-    assert not stage.query("select from backfill.batches where status = 'running' and lease_until is null")
+    assert not stage.query("select 1 from backfill.batches where status = 'running' and lease_until is null")
     stage.run(*SMALL)
     same_as_undisturbed(stage)
 
@@ -172,4 +173,14 @@ def test_it_stops_by_itself_when_its_time_is_over_and_says_so(stage, same_as_und
     assert stage.status()["reason"] == "the 0:00:02 of --max-runtime are over"
     said = stage.run(*SMALL)
     assert "stopped because it is done" in said
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.slow
+def test_it_stops_by_itself_when_it_is_time_and_says_so(stage, same_as_undisturbed):
+    moment = datetime.now().astimezone() + timedelta(seconds=75)
+    said = stage.call("run", "--quiet", *SMALL, "--nice", "100", "--until", f"{moment:%H:%M}", expect=3)
+    assert f"it is {moment:%H:%M}, the time of --until" in said
+    assert stage.status()["reason"] == f"it is {moment:%H:%M}, the time of --until"
+    stage.run(*SMALL)
     same_as_undisturbed(stage)

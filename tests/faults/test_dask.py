@@ -1,34 +1,23 @@
 """Workers of a real Dask scheduler on loopback; what passes the scheduler; worker and scheduler killed."""
 
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from backfill import worker
-from backfill.attempt import Terms
-from backfill.worker import Ticket
 from tests.faults.conftest import SMALL
 from tests.faults.stage import SALT
 
 pytest.importorskip("distributed")
 DASK = Path(sys.executable).parent / "dask"
-
-
-def test_nothing_secret_is_in_what_a_worker_is_told():
-    """The whole of what is submitted: function, ticket, schema, fingerprint, terms."""
-    told = pickle.dumps(
-        (worker.link_from_environment, Ticket(1, "user_events", 2), "backfill", "0" * 64, Terms())
-    )
-    for secret in (SALT, "postgresql", "://", ".mmdb"):
-        assert secret.encode() not in told
 
 
 @pytest.fixture
@@ -91,6 +80,72 @@ class Farm:
             process.wait(30)
 
 
+class Ear:
+    """Stands between a driver and its scheduler, hands every byte on, and keeps a copy."""
+
+    def __init__(self, port: int) -> None:
+        self.behind = port
+        self.heard = bytearray()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+        self._open = [self._server]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", self.behind))
+                self._open += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                self.heard += data
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def ear(farm):
+    made = Ear(farm.port)
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_no_url_password_salt_geo_file_or_address_passes_the_scheduler(stage, farm, ear, same_as_undisturbed):
+    """All of a run's traffic with its scheduler, as it is on the wire."""
+    stage.url = make_url(stage.url).set(password="pa55word-in-the-url").render_as_string(hide_password=False)
+    stage.run(*SMALL, "--dask", ear.url, log_format="json")
+    heard = bytes(ear.heard)
+    assert b"link_from_environment" in heard  # it was all listened to, and none of it is compressed
+    assert heard.count(b"user_events") > 5
+    query_of_url = make_url(stage.url).query
+    secrets = {
+        "salt": SALT,
+        "password": "pa55word-in-the-url",
+        "scheme of the URL": "postgresql",
+        "host": str(query_of_url["host"]),
+        "geo file": "GeoLite2",
+    }
+    for name, secret in secrets.items():
+        assert secret.encode() not in heard, name
+    raws = stage.query(
+        "select distinct ip_address_string from user_events where length(ip_address_string) > 9"
+    )
+    assert not [raw for (raw,) in raws if raw.encode() in heard]
+    same_as_undisturbed(stage)
+
+
 @pytest.mark.slow
 def test_a_worker_and_the_scheduler_are_killed(stage, farm, same_as_undisturbed):
     command = stage.start("run", "--quiet", *SMALL, "--nice", "20", "--dask", farm.url)
@@ -105,12 +160,28 @@ def test_a_worker_and_the_scheduler_are_killed(stage, farm, same_as_undisturbed)
     farm.start_worker()
     assert command.end() == 0, command.said
     assert stage.value("select attempts from backfill.runs") == 1
-    workers = stage.value("select count(distinct worker) from backfill.batches where phase = 'link'")
-    assert workers >= 1
+    assert stage.value("select (retries ->> 'worker-lost')::int from backfill.runs") >= 2
+    assert "the Dask scheduler" in command.said
     assert not stage.query(
-        "select from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
+        "select 1 from backfill.batches where phase = 'link' and split_part(worker, ':', 2)::int = %s",
         command.process.pid,
     )
+    same_as_undisturbed(stage)
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_named_and_the_run_goes_on_when_one_comes(
+    stage, farm, same_as_undisturbed
+):
+    for process in farm.workers:
+        process.kill()
+        process.wait()
+    command = stage.start("run", "--quiet", *SMALL, "--dask", farm.url)
+    stage.until_true(
+        lambda: "no worker has taken a batch" in (stage.status()["waiting"] or ""), "status says why"
+    )
+    farm.start_worker()
+    assert command.end() == 0, command.said
     same_as_undisturbed(stage)
 
 

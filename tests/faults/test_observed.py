@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import stat
 import time
 import urllib.request
@@ -21,7 +22,8 @@ ADDRESS = re.compile(r"\b(?!127\.0\.0\.1\b)\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b"
 def hook(tmp_path):
     script, told = tmp_path / "hook", tmp_path / "told"
     script.write_text(
-        f'#!/bin/sh\necho "$1" "${{BACKFILL_IP_SALT:-no salt}}" >> {told}\ncat > {told}.$1\nexit 7\n'
+        f'#!/bin/sh\necho "$1" "${{BACKFILL_IP_SALT:-no salt}}" "${{BACKFILL_DATABASE_URL:-no url}}" >> {told}\n'
+        f"cat > {told}.$1\nexit 7\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return script, told
@@ -30,12 +32,15 @@ def hook(tmp_path):
 def test_hook_log_and_metrics_of_a_run(stage, hook, tmp_path):
     script, told = hook
     file = tmp_path / "backfill.prom"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     command = stage.start(
-        "run", "--quiet", *SMALL, "--nice", "10", "--log-format", "json", "--metrics-port", "19187",
+        "run", "--quiet", *SMALL, "--nice", "10", "--log-format", "json", "--metrics-port", str(port),
         hook=str(script), metrics_file=str(file),
     )  # fmt: skip
     stage.until_linking()
-    with urllib.request.urlopen("http://127.0.0.1:19187/metrics") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         scraped = answer.read().decode()
     stage.call("pause")
     stage.until("(select status = 'paused' from backfill.runs)")
@@ -43,7 +48,11 @@ def test_hook_log_and_metrics_of_a_run(stage, hook, tmp_path):
     stage.call("resume")
     assert command.end() == 0, command.said
 
-    assert told.read_text().splitlines() == ["started no salt", "paused no salt", "finished no salt"]
+    assert told.read_text().splitlines() == [
+        "started no salt no url",
+        "paused no salt no url",
+        "finished no salt no url",
+    ]
     paused = json.loads(Path(f"{told}.paused").read_text())
     assert paused["event"] == "paused"
     assert paused["rows_left"] > 0

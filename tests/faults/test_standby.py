@@ -90,3 +90,23 @@ def test_a_promoted_standby_is_followed_and_the_map_is_rebuilt(stage, primary, s
     assert "emptied" in command.said
     assert after.value("select attempts from backfill.runs") == 1
     same_as_undisturbed(after)
+
+
+def test_a_synchronous_standby_that_is_gone_is_named_as_what_the_commits_wait_for(
+    stage, primary, same_as_undisturbed
+):
+    """No lock is in the way and the driver is alive; without a word it would look dead."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10")
+    stage.until_linking()
+    try:
+        query(primary.url(), "alter system set synchronous_standby_names = 'nobody'")
+        query(primary.url(), "select pg_reload_conf()")
+        stage.until_true(
+            lambda: "our commits wait for a synchronous standby" in (stage.status()["waiting"] or "")
+        )
+    finally:
+        query(primary.url(), "alter system reset synchronous_standby_names")
+        query(primary.url(), "select pg_reload_conf()")
+    assert command.end() == 0, command.said
+    assert stage.value("select attempts from backfill.runs") == 1
+    same_as_undisturbed(stage)

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from backfill.database.engine import make_engine
 from backfill.settings import Settings
-from backfill.throttle import chosen
+from backfill.throttle import chosen, watch
 from backfill.throttle.active_sessions import ActiveSessions
 from backfill.throttle.archive_backlog import ArchiveBacklog
 from backfill.throttle.lock_waiters import LockWaiters
@@ -53,8 +53,8 @@ def test_sessions_that_wait_for_locks_of_ours(ours, database):
     ours.exec_driver_sql("lock table t")
     waiter = threading.Thread(target=query, args=(database, "insert into t values (1)"))
     waiter.start()
-    watch = make_engine(make_url(database), ledger_schema="backfill")
-    with watch.connect() as connection:
+    another = make_engine(make_url(database), ledger_schema="backfill")
+    with another.connect() as connection:
         end = time.monotonic() + 20
         while (breach := decide([LockWaiters(0)], connection)) is None and time.monotonic() < end:
             time.sleep(0.05)
@@ -62,7 +62,7 @@ def test_sessions_that_wait_for_locks_of_ours(ours, database):
         assert decide([LockWaiters(1)], connection) is None
     ours.rollback()
     waiter.join()
-    watch.dispose()
+    another.dispose()
 
 
 def test_active_sessions(ours, database):
@@ -81,6 +81,39 @@ def test_the_operators_query(ours):
     assert decide([OperatorQuery("select false")], ours) is None
     breach = decide([OperatorQuery("select true")], ours)
     assert breach == Breach("operator-query", "BACKFILL_HOLD_QUERY says to hold")
+
+
+@pytest.mark.parametrize(
+    ("query_text", "what"),
+    [
+        ("select null::boolean", "NULL"),
+        ("select true where false", "no row"),
+        ("select 1", "a value of type int"),
+    ],
+)
+def test_an_answer_that_is_neither_true_nor_false_holds_as_well(ours, query_text, what):
+    breach = decide([OperatorQuery(query_text)], ours)
+    assert breach is not None
+    assert breach.reason == f"BACKFILL_HOLD_QUERY returned {what}, neither true nor false"
+
+
+def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(stage, monkeypatch):
+    """Only its own sessions are in trouble; the workers' are not, and would go on unwatched."""
+    monkeypatch.setattr(watch, "BLIND_SECONDS", 0.2)
+    stage.run(*SMALL)
+    engine = make_engine(make_url(stage.url), ledger_schema="backfill")
+    theirs = watch.Watch(engine, "backfill", [], None)
+    ours, theirs._engine = (
+        theirs._engine,
+        make_engine(make_url(stage.url).set(database="nowhere"), ledger_schema="backfill"),
+    )
+    theirs._thread = threading.Thread(target=theirs._loop, args=(1,), daemon=True)
+    theirs._thread.start()
+    stage.until("(select held like 'the sensors could not be asked%' from backfill.runs)")
+    theirs._engine = ours
+    stage.until("(select held is null from backfill.runs)")
+    theirs.stop()
+    engine.dispose()
 
 
 def test_a_sensor_that_fails_holds_and_the_first_breach_is_the_one_told(ours):

@@ -85,6 +85,27 @@ def in_compressed_toast(url, host):
     return "TOAST of stray"
 
 
+def in_a_compressed_row(url, host):
+    """Short enough to stay in its row, and told in pieces: the address itself is nowhere in the file."""
+    one, two, three, four = host.split(".")
+    query(url, "create table public.stray (ballast text, note text compression pglz)")
+    query(url, "alter table public.stray alter ballast set storage plain, alter note set storage main")
+    query(
+        url,
+        "insert into public.stray values (repeat('x', 1700), %s || repeat('nothing of the kind; ', 60))",
+        f"{one}.{two}.x .{three}.{four} seen from {host} ",
+    )
+    query(url, "checkpoint")
+    ((path, within),) = query(
+        url,
+        """select current_setting('data_directory') || '/' || pg_relation_filepath('stray'),
+                  reltoastrelid <> 0 and pg_relation_size(reltoastrelid) = 0 from pg_class where oid = 'stray'::regclass""",
+    )
+    assert within
+    assert host.encode() not in Path(path).read_bytes()
+    return "table stray"
+
+
 def in_an_index_alone(url, host):
     _parts(url, host)
     query(url, "create index stray_host on public.stray ((a || '.' || b || '.' || c || '.' || d))")
@@ -123,6 +144,7 @@ COLUMNS = {
     in_a_live_row: ["stray.note"],
     as_binary_inet: ["stray.sources"],
     in_compressed_toast: ["stray.doc $.log[*]"],
+    in_a_compressed_row: ["stray.note"],
     in_a_materialized_view: ["stray_view.host"],
 }
 
@@ -134,6 +156,7 @@ COLUMNS = {
         in_a_dead_row,
         as_binary_inet,
         in_compressed_toast,
+        in_a_compressed_row,
         in_an_index_alone,
         in_a_materialized_view,
         in_statistics_of_a_dropped_table,
@@ -290,10 +313,27 @@ def test_scan_erase_and_prove_send_no_address_and_no_salt_to_the_server_log(prov
     ] == []
 
 
+def test_a_publication_is_named_with_the_tables_whose_subscribers_have_copies(erased):
+    query(erased.url, "create publication to_the_warehouse for table user_events, users")
+    query(erased.url, "create publication of_no_concern for table users")
+    lines = {line["name"]: line for line in proof(erased, "--depth", "catalog")["residue"]}
+    line = lines["publication to_the_warehouse"]
+    assert line["state"].startswith("publishes user_events: subscribers have columns and files of their own")
+    assert line["who"] == "whoever runs the subscribers"
+    assert line["until"] == "dropped and erased there"
+    assert "publication of_no_concern" not in lines
+    said = erased.types("prove", "--depth", "catalog", "--expires", "publication to_the_warehouse=2031-01-31")
+    assert re.search(r"publication to_the_warehouse .*2031-01-31", said.out)
+
+
+def test_without_an_archive_no_line_speaks_of_one(erased):
+    assert "WAL archive" not in {line["name"] for line in proof(erased, "--depth", "catalog")["residue"]}
+
+
 def test_the_table_that_a_shadow_copy_replaced_is_red_while_it_is_there(erased):
     query(erased.url, "create table public.user_events_before_backfill (ip_address_string text)")
     assert found(erased, "--depth", "catalog") == {
-        "user_events_before_backfill.ip_address_string": "finish the cutover: that drops it"
+        "user_events_before_backfill.ip_address_string": "`backfill cutover --finish user_events`"
     }
 
 
@@ -331,11 +371,11 @@ def test_a_base_backup_of_before_still_holds_everything(migrated, tmp_path):
     assert result["verdict"] == "found"
 
 
-def test_a_standby_is_asked_by_its_url_and_stated_once_it_has_replayed(migrated):
+def test_an_archive_is_named_and_a_standby_asked_by_its_url_and_stated_once_it_has_replayed(migrated):
     primary = Cluster("primary").init()
     standby = Cluster("standby")
     try:
-        primary.start()
+        primary.start(archive_mode="on", archive_command="exit 0")
         query(primary.url(), "create database demo")
         fill_demo(primary.url("demo"), 300)
         operator = Operator(
@@ -347,6 +387,11 @@ def test_a_standby_is_asked_by_its_url_and_stated_once_it_has_replayed(migrated)
         operator.migrates()
         standby.copy_of(primary).start()
         operator.types("erase", "--keep-wal", expect=1)
+        (archive,) = [
+            one for one in proof(operator, "--depth", "catalog")["residue"] if one["name"] == "WAL archive"
+        ]
+        assert archive["state"].startswith("archive_mode is on, ")
+        assert (archive["who"], archive["until"]) == ("database administrator", "its retention has passed")
         deadline = time.monotonic() + 60
         while True:
             lines = proof(operator, "--depth", "catalog", "--standby", standby.url("demo"))["residue"]

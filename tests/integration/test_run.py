@@ -331,7 +331,7 @@ def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operato
 
     def another_shell(done: threading.Event) -> None:
         while not done.wait(0.05):
-            if query(url, "select from backfill.runs where status = 'paused'"):
+            if query(url, "select 1 from backfill.runs where status = 'paused'"):
                 stood.append(look())
                 time.sleep(1)
                 stood.append(look())

@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import tomllib
 from contextlib import closing
 
@@ -258,3 +259,49 @@ def test_a_sensor_holds_it_and_it_says_why(hidden):
         out, _ = process.communicate(timeout=60)
     assert "t_text.v" in out
     assert process.returncode == 1
+
+
+def test_values_of_a_hundred_megabytes_are_read_piece_by_piece(database):
+    """The address lies at the end, and across the edge of two pieces; client memory does not grow with the value."""
+    operator = Operator(database, environment(database, "/nonexistent"))
+    half = "repeat('lorem ipsum ', 4400000)"
+    query(database, "create table public.huge (text text, bytes bytea, document jsonb)")
+    for name in ("text", "bytes", "document"):  # compressing them would take longer than all the rest
+        query(database, f"alter table public.huge alter {name} set storage external")
+    query(
+        database,
+        f"""insert into public.huge select {half} || '{V4} ' || {half} || '{V6}',
+                   convert_to({half}, 'UTF8') || '\x0001ff'::bytea || '{V4}'::bytea || '\xfe00'::bytea || convert_to({half}, 'UTF8'),
+                   jsonb_build_object('a', {half}, 'b', {half}, 'c', '{V4}')""",
+    )
+    assert query(
+        database,
+        "select length(text) > 100 * 1024 * 1024, length(bytes) > 100 * 1024 * 1024 from public.huge",
+    ) == [(True, True)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = places(operator, "--full")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # kilobytes
+    assert {where: place["sure"] for where, place in found.items()} == {
+        "huge.text": 1,
+        "huge.bytes": 1,
+        "huge.document": 1,
+    }
+    assert all(place["unread"] is None for place in found.values())
+    assert grown < 64 * 1024
+
+
+def test_binary_rubbish_is_read_without_a_word_and_raises_no_alarm(database):
+    operator = Operator(database, environment(database, "/nonexistent"))
+    query(
+        database,
+        """create table public.rubbish as
+           select decode(string_agg(md5(n::text || g::text), ''), 'hex') as v
+             from generate_series(1, 100) as g, generate_series(1, 3000) as n group by g""",
+    )
+    query(database, r"insert into public.rubbish values ('\x'), ('\x00'), ('\xff5c3078'), ('\xc328'), (decode(repeat('00', 5000000), 'hex'))")  # fmt: skip
+    assert sum(place["sure"] for place in places(operator, "--full").values()) == 0
+    query(
+        database,
+        rf"insert into public.rubbish values ('\xff00'::bytea || '{V4}'::bytea || '\x5c3031'::bytea)",
+    )
+    assert places(operator, "--full")["rubbish.v"]["sure"] == 1

@@ -25,5 +25,6 @@ def test_the_tour_ends_with_erase_and_prove_and_its_report_says_what_is_left():
         assert "The raw addresses are gone from tables and files." in done.stdout
         report = (home / "report.html").read_text(encoding="utf-8")
         assert "What is left, and who must act" in report
-        assert "Gone: no look at this depth found a raw address. Depth bytes" in report
+        assert "Gone: every raw column was dropped" in report
+        assert "no raw address was found afterwards" in report
         assert "restore point" in report

@@ -52,11 +52,11 @@ def end_after(monkeypatch: pytest.MonkeyPatch, ranges: int) -> None:
     """The process ends in the middle of the range after so many."""
     read, seen = EventProof.read, []
 
-    def ending(*words: Any) -> dict[str, Any]:
+    def ending(*words: Any, **options: Any) -> dict[str, Any]:
         seen.append(1)
         if len(seen) > ranges:
             raise KeyboardInterrupt
-        return read(*words)
+        return read(*words, **options)
 
     monkeypatch.setattr(EventProof, "read", ending)
 
@@ -127,11 +127,11 @@ def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
 ) -> None:
     read, seen = EventProof.read, []
 
-    def rewriting(self: EventProof, *words: Any) -> dict[str, Any]:
+    def rewriting(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
         if not seen:
             seen.append(1)
             query(settled_run.url, "cluster project_events using project_events_pkey")
-        return read(self, *words)
+        return read(self, *words, **options)
 
     monkeypatch.setattr(EventProof, "read", rewriting)
     with verifier(settled_run, geo, [], workers=1) as one, pytest.raises(TableMoved, match="project_events"):
@@ -144,11 +144,11 @@ def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
 ) -> None:
     read, seen = EventProof.read, []
 
-    def spoiling(self: EventProof, *words: Any) -> dict[str, Any]:
+    def spoiling(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
         if not seen:
             seen.append(1)
             query(settled_run.url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('198.51.100.201', repeat('0', 64))")  # fmt: skip
-        return read(self, *words)
+        return read(self, *words, **options)
 
     monkeypatch.setattr(EventProof, "read", spoiling)
     with verifier(settled_run, geo, [], workers=1) as one:

@@ -26,7 +26,9 @@ FENCED = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 def commands(group: click.Group = cli, path: str = "backfill") -> Iterator[tuple[str, click.Command]]:
     """Every command that does something, with its words."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         words = f"{path} {name}"
         if isinstance(command, click.Group):
             yield from commands(command, words)
@@ -107,8 +109,9 @@ def test_every_command_that_is_mentioned_exists(name):
             for word in found.group(1).split():
                 if not isinstance(node, click.Group):
                     break
-                assert word in node.commands, f"{name}: `{span}`"
-                node = node.commands[word]
+                inner = node.get_command(click.Context(node), word)
+                assert inner is not None, f"{name}: `{span}`"
+                node = inner
             known = set(options(node)) | {"--help"}
             assert set(re.findall(r"--[a-z-]+", found.group(0))) - {"--"} <= known, f"{name}: `{span}`"
 

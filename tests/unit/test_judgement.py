@@ -2,13 +2,15 @@
 
 import math
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.addresses import canonicalise
-from backfill.coverage.judgement import STATES, Suspect, hash_state, judge, state, tally
+from backfill.addresses import canonical_text, canonicalise
+from backfill.coverage.judgement import STATES, Suspect, hash_state, judge, plain_states, state
+from backfill.coverage.reading import judged
 from backfill.coverage.record import Kind, Record
 from backfill.coverage.sample import CHUNK_BLOCKS, chunks, upper_bound
 from backfill.report import pictures
@@ -56,17 +58,53 @@ def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -
     assert judge(hopeless, SENTINEL, lambda _: True) == ["settled"]
 
 
-def test_a_tally_counts_rows_and_not_groups() -> None:
-    suspects = [
-        (Suspect("198.51.100.7", "198.51.100.8", "wrong", False, False), 3),
-        (Suspect("unknown", None, "right", True, False), 2),
+def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
+    rows = [
+        ("198.51.100.7", "198.51.100.8", "wrong", "false", "false", 3, 0b101, None, None, None, None),
+        ("unknown", None, "right", "true", "false", 2, 0b110, None, None, "2024-05-01 10:00:00", True),
+        ("198.51.100.9", "198.51.100.9", "right", "true", "false", 5, 0b111, None, None, None, None),
+        (None, None, None, None, None, 100, None, 90, 94, None, None),
     ]
-    assert tally(suspects, SENTINEL, lambda _: True) == {
+    held = judged(rows, lambda suspect: judge(suspect, SENTINEL, lambda _: True))
+    assert held.counts == {
+        "right": 95,
         "wrong": 3,
         "hash wrong": 3,
         "rejected": 2,
         "reason unknown": 2,
+        "geo missing": 5,
     }
+    assert (held.rows, held.raw, held.link_only) == (110, 100, 4)
+    assert (held.newest, held.late) == ("2024-05-01 10:00:00", True)
+    assert (held.others, held.checksum) == (5, 0b011)  # its own spelling, without geo, is none of them
+
+
+@pytest.mark.parametrize(
+    ("hosts", "hashes", "plain"),
+    [
+        (["198.51.100.7", "2001:db8::1"], ["h(198.51.100.7)", "h(2001:db8::1)"], True),
+        (["198.51.100.7"], ["h(198.51.100.8)"], False),
+        (["198.51.100.7"], ["H(198.51.100.7)"], False),
+        (["198.51.100.7", "198.51.100.8"], ["h(198.51.100.7)"], False),
+        (["198.51.100.7"], ["h(198.51.100.7)", "h(198.51.100.8)"], False),
+        (["::ffff:198.51.100.7"], ["h(::ffff:198.51.100.7)"], False),
+        (["2001:DB8::1"], ["h(2001:DB8::1)"], False),
+        (["2001:db8:0:0:0:0:0:1"], ["h(2001:db8:0:0:0:0:0:1)"], False),
+    ],
+)
+def test_only_rows_that_are_right_and_canonical_need_no_second_look(
+    hosts: list[str], hashes: list[str], plain: bool
+) -> None:
+    assert plain_states(hosts, hashes, lambda text: f"h({text})") is plain
+
+
+@given(st.lists(st.ip_addresses(v=6), max_size=20))
+def test_what_needs_no_second_look_is_what_the_canonicaliser_prints(found: list[Any]) -> None:
+    hosts = [str(one) for one in found]
+    if plain_states(hosts, hosts, lambda text: text):
+        assert [canonical_text(canonicalise(host)) for host in hosts] == hosts
+    else:
+        assert any(host.startswith("::") for host in hosts)
 
 
 @pytest.mark.parametrize(
