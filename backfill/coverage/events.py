@@ -104,7 +104,11 @@ class EventProof:
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
     ) -> dict[str, Any]:
         """Judge one range; returns its counts. *slot*: to ask the server in."""
-        names = self.names | reading.geo_names(self.job) | {"in_range": span.holds("event")}
+        names = (
+            self.names
+            | reading.geo_names(self.job)
+            | {"in_range": span.holds("event"), "newest": reading.NEWEST}
+        )
         if hashes_amiss:
             kind = sql.SQL(key_type(connection, self.addresses))
             names |= reading.with_hashes(names | {"key_type": kind})
