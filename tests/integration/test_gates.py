@@ -350,6 +350,12 @@ def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: O
     assert "At most 3 raw values" in proved_run.types("unseal", "journals").out
     assert query(url, "select kind, count from backfill.decisions where table_name = 'journals' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
     assert "is not sealed" in proved_run.types("unseal", "journals", expect=2).err
+    patient = proved_run.having(observe="3600")  # without the seal it is the writes that count again
+    assert "writes to journals.submitted_from" in patient.is_refused("0002_journals")
+    query(
+        url, "insert into journals (name, action, submitted_from) values (null, 'unsealed', '198.51.100.9')"
+    )
+    assert query(url, "select count(submitted_from) from journals where action = 'unsealed'") == [(1,)]
 
 
 def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Operator) -> None:
