@@ -65,11 +65,11 @@ class EventProof:
     @cached_property
     def resolves(self) -> Callable[[str], bool]:
         """Whether the geo database has a place for the address that a text spells."""
-        lookup = self.geo.lookup
+        knows = self.geo.knows
 
         def resolves(text: str) -> bool:
             address = canonical(text)
-            return not isinstance(address, Reason) and lookup(address) is not None
+            return not isinstance(address, Reason) and knows(address)
 
         return lru_cache(REMEMBERED)(resolves)
 
