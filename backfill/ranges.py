@@ -1,7 +1,7 @@
 """Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Row
@@ -98,17 +98,6 @@ class Ranges:
         with self._errand.engine.begin() as connection:
             gone = self._leases.silent(batches.leases(connection, self._errand.run.id))
             return set(batches.take_back(connection, gone)) if gone else set()
-
-    def picks(self, phase: str) -> Iterator[Batch]:
-        """One batch after the other, the next one before the last is done."""
-        last: frozenset[int] = frozenset()
-        while True:
-            self._errand.control.checkpoint(self._errand.run)
-            batch = self.pick(phase, last)
-            if batch is None or batch.id in last:
-                return
-            last = frozenset({batch.id})
-            yield batch
 
     def take_in(self, outcome: Outcome, batch: Batch) -> int:
         """Learn from what became of a batch; returns the rows that are done with it.
