@@ -73,10 +73,10 @@ class Ranges:
         errand, size = self._errand, self._sizer(phase).blocks
         with errand.engine.begin() as connection:
             if not phases.at_desk(phase):
-                # Workers are to end together: half of an even share of what is left, once that is less.
+                # Workers are to end together: an even share of what is left, once that is less.
                 left = batches.blocks_left(connection, errand.run.id, phase)
                 least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
-                size = min(size, max(left // (2 * errand.settings.workers), least))
+                size = min(size, max(left // errand.settings.workers, least))
             batch = batches.pick(
                 connection,
                 errand.run.id,

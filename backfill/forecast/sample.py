@@ -297,8 +297,7 @@ class _Miniature:
         with self._timed() as linking:
             for number in range(self._passes):
                 now = turn(whole.range, whole.passes, number)
-                link.choose_join(self._connection, TEMPORARY, self._job, now)
-                written += link.link_rows(self._connection, TEMPORARY, self._job, now)
+                written += link.link_rows(self._connection, TEMPORARY, self._job, whole, now)
                 self._connection.commit()
                 self._check()
         return written, linking.seconds
