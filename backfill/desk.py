@@ -1,12 +1,19 @@
-"""Desk: what a driver does in its own process, where the salt is: resolve and fill."""
+"""Desk: what a driver does in its own process, where the salt is: resolve and fill.
+
+Resolve computes one batch while the server enters two others: computing a text costs about what entering
+it costs the server, so that one session would wait for the interpreter half of the time, or the
+interpreter for it. Batches that are in hand share no text; addresses they may share, and wait for each
+other then, in the order of the addresses.
+"""
 
 import uuid
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
-from backfill.attempt import Terms, Work, attempt
+from backfill.attempt import Outcome, Terms, Work, attempt
 from backfill.control import Stop
 from backfill.errand import Errand
 from backfill.jobs import fill, resolve
@@ -16,6 +23,7 @@ from backfill.phases import FILL, RESOLVE
 from backfill.progress import Progress
 from backfill.ranges import Ranges
 
+SESSIONS = 2  # that enter what was resolved; more of them would wait for the interpreter
 HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
 
 
@@ -30,15 +38,22 @@ class Desk:
         errand, ranges = self._errand, self._ranges
         for job in errand.jobs:
             ranges.plan(phase, job)
-        with Progress(phase, ranges.rows_left(phase), quiet=errand.quiet) as progress:
+        sessions = min(errand.settings.workers, SESSIONS)
+        in_hand: dict[Future[Outcome], Ready] = {}
+        with (
+            Progress(phase, ranges.rows_left(phase), quiet=errand.quiet) as progress,
+            ThreadPoolExecutor(sessions, "resolve") as pool,
+        ):
             while ranges.is_open(phase):
-                moved = False
-                for ready in resolve.ahead(ranges.picks(phase), self._prepare):
-                    progress.advance(self._do(ready.batch, self._entering(ready)))
-                    moved = True
-                if not moved:
+                ready = self._next(phase, in_hand.values()) if len(in_hand) <= sessions else None
+                if ready is not None:
+                    in_hand[pool.submit(self._try, ready.batch, self._entering(ready))] = ready
+                elif not in_hand:
                     ranges.take_back()
                     errand.control.sleep(HELD_SECONDS)
+                done, _ = wait(in_hand, timeout=None if ready is None else 0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    progress.advance(self._ranges.take_in(future.result(), in_hand.pop(future).batch))
         return ranges.written(phase)
 
     def fill(self) -> None:
@@ -76,17 +91,28 @@ class Desk:
 
         return stoppable
 
+    def _next(self, phase: str, in_hand: Iterable[Ready]) -> Ready | None:
+        """The next batch, read and computed; None where nobody needs one now. Its siblings are *in_hand*."""
+        self._errand.control.checkpoint(self._errand.run)
+        batch = self._ranges.pick(phase, frozenset(ready.batch.id for ready in in_hand))
+        if batch is None:
+            return None
+        return self._prepare(batch, {one.raw for ready in in_hand for one in ready.resolved})
+
     def _do(self, batch: Batch, work: Work) -> int:
         """Do one batch; returns the rows that are done with it."""
+        return self._ranges.take_in(self._try(batch, work), batch)
+
+    def _try(self, batch: Batch, work: Work) -> Outcome:
+        """Do one batch, in whatever thread, and rest as long as we are asked to."""
         errand, nice = self._errand, self._errand.settings.nice
         terms = Terms(errand.limits, patience=0, nice=nice)
         outcome = attempt(errand.engine, batch.id, self.stoppable(work), terms, sleep=errand.control.sleep)
         if outcome.error is not None and errand.control.stopping:
             raise Stop(errand.control.reason)
-        done = self._ranges.take_in(outcome, batch)
         if outcome.account is not None:
             errand.control.sleep(nice * outcome.account.seconds)
-        return done
+        return outcome
 
     def _prepare(self, batch: Batch, in_flight: Set[str]) -> Ready:
         errand = self._errand

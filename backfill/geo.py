@@ -101,6 +101,20 @@ class GeoDatabase:
             if isinstance(spelled, Reason):
                 return None
             address = spelled
+        record = self._record(address)
+        return None if record is None else eight_fields(record)
+
+    def knows(self, address: Address) -> bool:
+        """Whether ``lookup`` would find anything, without taking the record apart where its place says so."""
+        record = self._record(address)
+        if record is None:
+            return False
+        return (
+            _degrees(_part(record, "location").get("latitude")) is not None
+            or eight_fields(record) is not None
+        )
+
+    def _record(self, address: Address) -> Mapping[str, Any] | None:
         if address.version == 6 and self._only_v4:
             return None
         try:
@@ -109,7 +123,7 @@ class GeoDatabase:
             raise GeoFileUnusable(path=self.provenance.path, problem="it is damaged") from error
         if not isinstance(record, dict) or classify(address) is not Kind.PUBLIC:
             return None
-        return eight_fields(record)
+        return record
 
     def close(self) -> None:
         """Give the file back; the second time does nothing."""

@@ -1,7 +1,7 @@
 """Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Row
@@ -73,10 +73,10 @@ class Ranges:
         errand, size = self._errand, self._sizer(phase).blocks
         with errand.engine.begin() as connection:
             if not phases.at_desk(phase):
-                # Workers are to end together: half of an even share of what is left, once that is less.
+                # Workers are to end together: an even share of what is left, once that is less.
                 left = batches.blocks_left(connection, errand.run.id, phase)
                 least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
-                size = min(size, max(left // (2 * errand.settings.workers), least))
+                size = min(size, max(left // errand.settings.workers, least))
             batch = batches.pick(
                 connection,
                 errand.run.id,
@@ -98,17 +98,6 @@ class Ranges:
         with self._errand.engine.begin() as connection:
             gone = self._leases.silent(batches.leases(connection, self._errand.run.id))
             return set(batches.take_back(connection, gone)) if gone else set()
-
-    def picks(self, phase: str) -> Iterator[Batch]:
-        """One batch after the other, the next one before the last is done."""
-        last: frozenset[int] = frozenset()
-        while True:
-            self._errand.control.checkpoint(self._errand.run)
-            batch = self.pick(phase, last)
-            if batch is None or batch.id in last:
-                return
-            last = frozenset({batch.id})
-            yield batch
 
     def take_in(self, outcome: Outcome, batch: Batch) -> int:
         """Learn from what became of a batch; returns the rows that are done with it.

@@ -7,6 +7,7 @@ target is a time therefore, and the number of blocks only follows from it.
 from dataclasses import dataclass, field
 
 MAX_GROWTH = 1.2  # a batch may grow by a fifth a step: an estimate from one fast batch is a trap
+AIM = 0.6  # of the target, for the average: a checkpoint makes some transactions half as long again
 WEIGHT = 0.4  # of the newest measurement in the moving average
 FIRST_BLOCKS = 500  # 4 MB: what to begin with on a server nobody has measured yet
 FLOOR_BLOCKS = 8  # below this the transaction itself costs more than its rows; only timeouts go lower
@@ -37,12 +38,12 @@ class Sizer:
         self._average = each if self._average is None else WEIGHT * each + (1 - WEIGHT) * self._average
         if seconds > self.target:  # at once, and by what it was, not by what it used to be
             self._average = max(self._average, each)
-            wanted = min(self.target / each, self.blocks)
+            wanted = min(AIM * self.target / each, self.blocks)
         else:
             grown = (
                 self.blocks * MAX_GROWTH if blocks * 2 > self.blocks else self.blocks
             )  # a stub proves little
-            wanted = min(self.target / self._average, grown)
+            wanted = min(AIM * self.target / self._average, grown)
         self.blocks = max(self.floor, min(int(wanted), self.ceiling))
         return self.blocks
 

@@ -18,6 +18,7 @@ import psutil
 from sqlalchemy import make_url
 from tabulate import tabulate
 
+from backfill.coverage.judgement import canonical
 from backfill.coverage.verify import WORK_MEM, Verifier
 from backfill.database.engine import make_engine
 from backfill.database.heap import even_ranges
@@ -80,6 +81,7 @@ def _cost(server: psutil.Process, work: Callable[[], None]) -> Cost:
 
 
 def _verify(site: Site) -> None:
+    canonical.cache_clear()  # as in a process of its own
     engine = make_engine(make_url(site.url), ledger_schema="backfill")
     try:
         with open_geo(site.geo_path) as geo:

@@ -65,7 +65,12 @@ CANONICAL = sql.SQL("""
 """)
 MERGED = sql.SQL("select row_key from {quarantine} where table_name = %s and decision_id is not null")
 
-TOTALS = sql.SQL("select count(*), count({address}) from {addresses}")
+# With a checksum of all keys and hashes, as conditions.hashes() makes it: the last drop asks whether it is still that.
+TOTALS = sql.SQL("""
+    select count(*), count({address}),
+           coalesce(bit_xor(hash_record_extended(row({key}, {hash}), 0)) filter (where {address} is not null), 0)
+      from {addresses}
+""")
 AMISS = sql.SQL("""
     select count(*) filter (where hash = 'wrong' and not odd),
            count(*) filter (where hash = 'missing' and not odd), count(*) filter (where odd)
@@ -230,7 +235,7 @@ class AddressProof:
         connection.commit()
         execute(connection, sql.SQL("set transaction isolation level repeatable read"))
         self.read_again(connection, transaction)
-        ((total, raw),) = rows(connection, TOTALS.format(**self.names))
+        ((total, raw, checksum),) = rows(connection, TOTALS.format(**self.names))
         ((wrong, missing, odd),) = rows(connection, AMISS.format(**self.names))
         spelled = self._odd_counts(connection)
         counts = {
@@ -267,6 +272,7 @@ class AddressProof:
             counts=counts,
             reasons=tuple(reasons),
             raw_rows=raw,
+            detail={"hashes": str(checksum)},
             wrong_keys=self._wrong_keys(connection) if wrong else (),
             builds=geo.builds,
         )

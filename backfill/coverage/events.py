@@ -65,11 +65,11 @@ class EventProof:
     @cached_property
     def resolves(self) -> Callable[[str], bool]:
         """Whether the geo database has a place for the address that a text spells."""
-        lookup = self.geo.lookup
+        knows = self.geo.knows
 
         def resolves(text: str) -> bool:
             address = canonical(text)
-            return not isinstance(address, Reason) and lookup(address) is not None
+            return not isinstance(address, Reason) and knows(address)
 
         return lru_cache(REMEMBERED)(resolves)
 
@@ -104,7 +104,11 @@ class EventProof:
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
     ) -> dict[str, Any]:
         """Judge one range; returns its counts. *slot*: to ask the server in."""
-        names = self.names | reading.geo_names(self.job) | {"in_range": span.holds("event")}
+        names = (
+            self.names
+            | reading.geo_names(self.job)
+            | {"in_range": span.holds("event"), "newest": reading.NEWEST}
+        )
         if hashes_amiss:
             kind = sql.SQL(key_type(connection, self.addresses))
             names |= reading.with_hashes(names | {"key_type": kind})

@@ -16,29 +16,29 @@ from backfill.coverage.judgement import RIGHT, Suspect
 from backfill.jobs.conditions import lacks_geo
 from backfill.plan import Job
 
-# A group without a suspect is all the rest of the range. The inner query is not flattened (offset 0),
-# or each row would work out several times what it is.
+# Rows of one kind are a group: NULL for those that are plainly right, five elements for suspects that are
+# alike, none or one for rows without a text. All that is known of a row is in its kind, so that nothing but
+# rows is counted. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
-    select suspect[1], suspect[2], suspect[3], suspect[4], suspect[5], count(*),
-           bit_xor(hash_record_extended(row(key, link), 0)) filter (where suspect is not null),
-           case when suspect is null then count(raw) end, case when suspect is null then count(link) end,
-           case when row_number() over () = 1
-                then (max(max(time) filter (where raw is not null)) over ())::text end,
-           case when row_number() over () = 1
-                then max(max(time) filter (where raw is not null)) over () > {run_ended} end
-      from (select event.{key} as key, event.{raw} as raw, event.{link} as link, {time} as time,
-                   case when event.{raw} is not null
-                         and (event.{raw} is distinct from host(known.{address}) {or_geo} {or_hash})
+    select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], count(*),
+           bit_xor(hash_record_extended(row(key, link), 0)) filter (where kind is not null),
+           case when row_number() over () = 1 then (max({newest}) over ())::text end,
+           case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
+      from (select event.{key} as key, event.{link} as link, {time} as time,
+                   case when event.{raw} is null
+                        then case when event.{link} is null then '{{}}'::text[] else '{{linked}}'::text[] end
+                        when event.{raw} is distinct from host(known.{address}) {or_geo} {or_hash}
                         then array[left(event.{raw}::text, {shown}), host(known.{address}), {hash_state},
                                    coalesce({lacks}, false)::text, coalesce({no_place}, false)::text]
-                   end as suspect
+                   end as kind
               from {table} as event
               left join {addresses} as known on known.{address_key} = event.{link}
               {with_hashes}
              where {in_range}
             offset 0) as judged
-     group by suspect
+     group by kind
 """)
+NEWEST = sql.SQL("case when coalesce(cardinality(kind), 5) = 5 then max(time) end")  # of a group with a text
 
 # Only where a hash is amiss; the others have no row there, or one that says right.
 WITH_HASHES = sql.SQL("""
@@ -63,19 +63,13 @@ class Held:
     others: int = 0  # other spellings than the linked address's own
     checksum: int = 0  # of their keys and links
 
-    def add(self, suspect: Suspect, number: int, check: int | None, judge: Judge) -> None:
+    def add(self, suspect: Suspect, number: int, check: int, judge: Judge) -> None:
         """Take in a group of suspects."""
-        self.rows, self.raw = self.rows + number, self.raw + number
+        self.raw += number
         for name in judge(suspect):
             self.counts[name] += number
-        if suspect.raw != suspect.linked and check is not None:
+        if suspect.raw != suspect.linked:
             self.others, self.checksum = self.others + number, self.checksum ^ check
-
-    def add_rest(self, number: int, raw: int, links: int) -> None:
-        """Take in what is left of the range: plainly right, or without an address."""
-        self.rows, self.raw = self.rows + number, self.raw + raw
-        self.counts[RIGHT] += raw
-        self.link_only = links - raw  # those with a text are linked, or they would be suspects
 
 
 def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
@@ -84,11 +78,15 @@ def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
     Row by row: a list of all suspects would be walked again and again by the garbage collector.
     """
     held = Held()
-    for raw, linked, hashed, lacks, no_place, number, check, raws, links, newest, late in found:
+    for size, raw, linked, hashed, lacks, no_place, number, check, newest, late in found:
+        held.rows += number
         if newest is not None:  # on one of the groups
             held.newest, held.late = newest, bool(late)
-        if hashed is None:
-            held.add_rest(number, raws, links)
+        if size is None:
+            held.raw += number
+            held.counts[RIGHT] += number
+        elif size < 5:
+            held.link_only += number * size
         else:
             held.add(Suspect(raw, linked, hashed, lacks == "true", no_place == "true"), number, check, judge)
     return held

@@ -68,7 +68,7 @@ def of_tables(
     found = []
     for job in jobs:
         try:
-            taken = sample.take(engine, addresses, job, resolver, passes=settings.passes)
+            taken = sample.take_best(engine, addresses, job, resolver, passes=settings.passes)
         except SampleFailed as failed:
             found.append(Forecast(job.name, {}, None, None, str(failed)))
             continue

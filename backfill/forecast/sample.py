@@ -35,7 +35,9 @@ from backfill.shadow.rows import insert
 TEMPORARY = "pg_temp"
 SPOTS = 16  # a table is not the same throughout: the newest rows are linked already
 MOST_BLOCKS = 256  # 2 MB, some 6,000 rows: well under a second on an idle server
-SECONDS = 3.0  # for one table; then the server is too busy to be asked
+FIRST_BLOCKS = 32  # what the first look takes…
+QUICK_SECONDS = 0.5  # … and how long it may last, for a larger one to be worth its while
+SECONDS = 3.0  # for one look; then the server is too busy to be asked
 LOCK_SECONDS = 0.3
 
 
@@ -84,6 +86,17 @@ def take(
             raise SampleFailed(problem_of(error)) from None
         finally:
             connection.invalidate()  # the temporary tables hold addresses: they go with their session, now
+
+
+def take_best(engine: Engine, addresses: Addresses, job: Job, resolver: Resolver, *, passes: int) -> Sample:
+    """A small sample, and where that is quick a larger one: on a busy server small figures are better than none."""
+    first = take(engine, addresses, job, resolver, passes=passes, most_blocks=FIRST_BLOCKS)
+    if first.share >= 1 or first.took > QUICK_SECONDS:
+        return first
+    try:
+        return take(engine, addresses, job, resolver, passes=passes)
+    except SampleFailed:
+        return first
 
 
 class _Miniature:
@@ -139,6 +152,9 @@ class _Miniature:
         copying, indexing, comparing = self._copy(blueprint)
         copied = self._sizes(names.shadow(self._job))
         written, linking = self._link(whole)
+        # Again, with nothing left to do: what the statements cost by themselves, which does not grow with the table.
+        _, idle = self._link(whole)
+        reading = read.seconds * self._passes / 2
         after = self._sizes(self._job)
         ((number, raw),) = rows(
             self._connection,
@@ -154,7 +170,7 @@ class _Miniature:
             written=written,
             read=read.seconds,
             resolve=resolving.seconds,
-            link=linking,
+            link=max(0.0, linking - idle) + reading,
             copy=copying,
             index=indexing,
             compare=comparing,
@@ -281,8 +297,7 @@ class _Miniature:
         with self._timed() as linking:
             for number in range(self._passes):
                 now = turn(whole.range, whole.passes, number)
-                link.choose_join(self._connection, TEMPORARY, self._job, now)
-                written += link.link_rows(self._connection, TEMPORARY, self._job, now)
+                written += link.link_rows(self._connection, TEMPORARY, self._job, whole, now)
                 self._connection.commit()
                 self._check()
         return written, linking.seconds

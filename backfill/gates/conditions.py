@@ -69,6 +69,23 @@ def links(gate: Gate, job: Job) -> Condition:
     )
 
 
+def hashes(gate: Gate) -> Condition:
+    """Every row that still has its address carries the hash that was verified: after the drop nothing can tell."""
+    part = gate.plan.addresses
+    now = (
+        f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}), 0))"
+        f" filter (where {ident(part.address)} is not null), 0)::text from {table(part)}"
+    )
+    verified = gate.latest(part.name, "proof.detail ->> 'hashes'")
+    return Condition(
+        f"hashes of {part.name}",
+        f"coalesce(({now}) = {verified}, false)",
+        literal("a hash was changed, or a row with an address came or went, after the last verification"),
+        "`backfill run`, then `backfill verify`",
+        held="those that were verified",
+    )
+
+
 def settled(gate: Gate, part: Table) -> Condition:
     """Nothing of this table waits in the quarantine."""
     waiting = (

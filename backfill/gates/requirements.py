@@ -70,4 +70,8 @@ def address_optional(gate: Gate) -> list[Condition]:
 def address_drop(gate: Gate) -> list[Condition]:
     """Before the address itself goes."""
     part = gate.plan.addresses
-    return [*address_optional(gate), conditions.unwritten(gate, part, part.address, None)]
+    return [
+        *address_optional(gate),
+        conditions.unwritten(gate, part, part.address, None),
+        conditions.hashes(gate),
+    ]

@@ -12,10 +12,11 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
-from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
+from backfill.database.engine import ASYNCHRONOUS, execute, value
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
+from backfill.jobs import excerpt
 from backfill.jobs.conditions import lacks_geo, unlinked
 from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, batches
@@ -54,22 +55,6 @@ SET_GEO = sql.SQL("""
 # and eight; for "= {number}" on an expression it would take one row in 200.
 IN_TURN = sql.SQL("hashtid(event.ctid) & {mask} <= {number} and -(hashtid(event.ctid) & {mask}) <= -{number}")
 
-# Which join is right depends on how many rows of the map a pass looks for, and the planner misjudges
-# both sides: it charges a probe of the map's index four disk reads, and the condition on the JSON has
-# no statistics. Measured, the map in memory: a probe 4-7 µs, putting one row of the map into a hash
-# 0.3-0.5 µs. So a pass probes when the map has over 16 times its rows, and hashes otherwise.
-PROBE = sql.SQL("set local enable_hashjoin = off; set local enable_mergejoin = off")
-HASH = sql.SQL(
-    "set local enable_nestloop = off; set local enable_mergejoin = off; set local work_mem = '64MB'"
-)
-PROBES_PER_ROW = 16
-
-SIZES = sql.SQL("""
-    select event.reltuples / greatest(event.relpages, 1), greatest(map.reltuples, 0)
-      from pg_class as event, pg_class as map
-     where event.oid = {event} and map.oid = {map}
-""")
-
 # The map has few reasons among many addresses, and an index over them: joined with the whole of it,
 # looking for the few rows that link nowhere cost a third of copying the range.
 QUARANTINE = sql.SQL("""
@@ -99,16 +84,8 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
         raise TableRewritten
 
 
-def choose_join(connection: Connection, schema: str, job: Job, now: Turn) -> None:
-    """Tell the planner, for this transaction, how to join the rows of *now* with the map."""
-    statement = SIZES.format(event=regclass(job), map=address_map.regclass(schema))
-    ((density, texts),) = rows(connection, statement)
-    wanted = max(density, 1) * (now.range.last - now.range.first) / now.shares
-    execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
-
-
-def statement(schema: str, job: Job, now: Turn) -> sql.Composed:
-    """The UPDATE of one turn."""
+def statement(texts: sql.Identifier, job: Job, now: Turn) -> sql.Composed:
+    """The UPDATE of one turn, from an excerpt of the address map or all of it."""
     extra = None if job.extra is None else sql.Identifier(job.extra)
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
@@ -116,7 +93,7 @@ def statement(schema: str, job: Job, now: Turn) -> sql.Composed:
         assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
     return LINK.format(
         table=table(job),
-        map=address_map.name(schema),
+        map=texts,
         raw=sql.Identifier(job.raw),
         link=sql.Identifier(job.link),
         assignments=sql.SQL(", ").join(assignments),
@@ -128,9 +105,16 @@ def statement(schema: str, job: Job, now: Turn) -> sql.Composed:
     )
 
 
-def link_rows(connection: Connection, schema: str, job: Job, now: Turn) -> int:
-    """One turn; returns the rows written."""
-    with execute(connection, statement(schema, job, now)) as cursor:
+def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: Turn) -> int:
+    """One turn; returns the rows written. A single one needs no excerpt."""
+    if batch.passes == 1:
+        excerpt.choose_join(connection, schema, job, now.range.last - now.range.first, texts_only=False)
+        texts = address_map.name(schema)
+    else:
+        excerpt.ensure(connection, schema, job, batch)
+        execute(connection, excerpt.HASH)
+        texts = excerpt.NAME
+    with execute(connection, statement(texts, job, now)) as cursor:
         return cursor.rowcount
 
 
@@ -176,8 +160,7 @@ def run_pass(
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
     now = turn(batch.range, batch.passes, number)
-    choose_join(connection, schema, job, now)
-    written = link_rows(connection, schema, job, now)
+    written = link_rows(connection, schema, job, batch, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
@@ -196,14 +179,25 @@ def process(
     limits: Limits = LIMITS,
     rest: Callable[[float], object] = lambda worked: None,
 ) -> Account:
-    """All passes that are left of one range, a transaction each, and a rest after each."""
+    """All passes that are left of one range, a transaction each, and a rest after each.
+
+    In one session, which has the excerpt.
+    """
     written, quarantined, longest = 0, 0, 0.0
     done = batch.passes_done
-    while done < batch.passes:
-        with engine.begin() as connection:
-            account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
-        written += account.written
-        quarantined += account.quarantined
-        longest = max(longest, account.seconds)
-        rest(account.seconds)
+    with engine.connect() as connection:
+        if batch.passes - done > 1:
+            with connection.begin():
+                limits.apply(connection)
+                address_map.require_complete(connection, schema, batch.run_id)
+                excerpt.ensure(connection, schema, job, batch)
+        while done < batch.passes:
+            with connection.begin():
+                account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
+            written += account.written
+            quarantined += account.quarantined
+            longest = max(longest, account.seconds)
+            rest(account.seconds)
+        with connection.begin():
+            excerpt.drop(connection)
     return Account(written=written, quarantined=quarantined, seconds=longest)

@@ -4,17 +4,14 @@ All computing happens here, in the client; the salt never reaches the server. A 
 distinct texts of a block range that the map does not have yet, computes without a transaction
 open, and writes addresses, map, lookups and its own checkpoint in one.
 
-While the server writes one batch, the next is read and computed in a thread of ours (``ahead``).
-Computing costs less than a batch's indexes do (16 µs against 25 µs a text), so a thread hides all of
-it: the driver waits in the server without the interpreter's lock. A pool of processes would hide no
-more, and would have to be given the salt.
+The driver computes the next batch while the server writes these (``desk``). A pool of processes would have
+to be given the salt.
 """
 
 import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -286,23 +283,6 @@ def prepare(
     read = time.monotonic() - began
     resolved = list(resolver.resolve(text for text in texts if text not in in_flight))
     return Ready(batch, total, already, resolved, read)
-
-
-def ahead(batches: Iterable[Batch], prepare: Callable[[Batch, Set[str]], Ready]) -> Iterator[Ready]:
-    """Each of *batches* ready, the next one in the making meanwhile.
-
-    While a batch is with the caller its texts are in flight: the map does not show them yet.
-    """
-    waiting = iter(batches)
-    with ThreadPoolExecutor(1, "resolve-ahead") as thread:
-        batch = next(waiting, None)
-        coming = None if batch is None else thread.submit(prepare, batch, frozenset())
-        while coming is not None:
-            ready = coming.result()
-            batch = next(waiting, None)
-            texts = {one.raw for one in ready.resolved}
-            coming = None if batch is None else thread.submit(prepare, batch, texts)
-            yield ready
 
 
 def process(

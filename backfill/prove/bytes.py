@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from backfill.prove import inline, toast
 from backfill.prove.files import Files, pieces
@@ -16,6 +17,8 @@ TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
 OVERLAP = 2 * inline.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
 
+Memory: TypeAlias = Callable[[str], Iterator[bytes]]  # pages of a relation, as the server has them
+
 
 @dataclass
 class Tally:
@@ -26,15 +29,20 @@ class Tally:
     unknown: dict[str, int] = field(default_factory=dict)  # address-shaped and public, by place
     toast_left: int = 0  # bytes of TOAST that were searched as they are, not decompressed
     budget: int = TOAST_BUDGET
+    unread: list[str] = field(default_factory=list)  # unlogged places whose pages in memory could not be read
 
 
 def look(
-    files: Files, places: Iterator[Place], recogniser: Recogniser, tell: Callable[[str], None]
+    files: Files,
+    places: Iterator[Place],
+    recogniser: Recogniser,
+    tell: Callable[[str], None],
+    memory: Memory | None = None,
 ) -> Iterator[Finding]:
-    """A finding for each place that holds something, and the sum of the others."""
+    """A finding for each place that holds something, and the sum of the others. *memory*: for unlogged places."""
     tally, clean, told = Tally(), True, 0
     for place in places:
-        ours, unknown = _count(files, place, recogniser, tally)
+        ours, unknown = _count(files, place, recogniser, tally, memory)
         # Without the salt we cannot tell ours from others: no public address is harmless then.
         copies = ours if recogniser.able else ours + unknown
         if copies:
@@ -55,6 +63,15 @@ def look(
         yield Finding(
             Depth.BYTES, "other dotted texts", State.NOTE, what, "`backfill scan` says what they are"
         )
+    if tally.unread:
+        what = f"what the server has in memory of {', '.join(tally.unread[:5])} was not read: no checkpoint writes it out"
+        yield Finding(
+            Depth.BYTES,
+            "unlogged tables",
+            State.UNPROVED,
+            what,
+            "prove as a superuser (pageinspect), or restart the server first",
+        )
     if tally.toast_left:
         what = f"{tally.toast_left / 2**20:,.0f} MiB were searched compressed as they are: over the limit"
         yield Finding(
@@ -62,7 +79,9 @@ def look(
         )
 
 
-def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> tuple[int, int]:
+def _count(
+    files: Files, place: Place, recogniser: Recogniser, tally: Tally, memory: Memory | None
+) -> tuple[int, int]:
     ours = unknown = 0
     for path in place.paths:
         size = files.size(path)
@@ -77,6 +96,14 @@ def _count(files: Files, place: Place, recogniser: Recogniser, tally: Tally) -> 
         if place.toast and "_" not in path.rpartition("/")[2] and size:
             more = _decompressed(files, path, size, recogniser, tally)
             ours, unknown = ours + more[0], unknown + more[1]
+    if place.unlogged is not None and not ours:
+        if memory is None:
+            tally.unread.append(place.name)
+        else:
+            for piece in memory(place.unlogged):
+                end = len(piece)
+                more = recogniser.judge([*groups(piece, 0, end), *_compressed(piece, 0, end)])
+                ours, unknown = ours + more[0], max(unknown, more[1])
     return ours, unknown
 
 

@@ -77,7 +77,7 @@ def look(
 ) -> Iterator[Finding]:
     """A finding for every table of the plan that has a dropped attribute. *connection* is in a transaction,
     which the caller rolls back. *from_files*: the folder is not the server's own."""
-    inspect = None if from_files else _pageinspect(connection)
+    inspect = None if from_files else pageinspect(connection)
     for part, _column in raw_columns(plan):
         for target in relations(connection, part.schema_, part.table):
             if target.dropped == 0:
@@ -128,7 +128,7 @@ def _judge(connection: Connection, target: Target, inspect: str | None, files: F
     return Finding(Depth.PAGES, target.name, State.GONE, what)
 
 
-def _pageinspect(connection: Connection) -> str | None:
+def pageinspect(connection: Connection) -> str | None:
     """The schema of pageinspect, created for this transaction if need be; ``None`` without the right."""
     try:
         with connection.begin_nested():
@@ -150,6 +150,31 @@ def _pageinspect(connection: Connection) -> str | None:
             return None
         raise
     return str(schema)
+
+
+RAW = sql.SQL("""
+    select string_agg({inspect}.get_raw_page({relation}, block::int), ''::bytea order by block)
+      from generate_series({first}, {last}) as block
+""")
+BLOCKS_A_PIECE = 500  # 4 MB, which travel as hex
+
+
+def in_memory(connection: Connection, inspect: str, relation: str) -> Iterator[bytes]:
+    """The pages of that relation as the server has them, whether or not it has written them out."""
+    ((blocks,),) = rows(
+        connection,
+        sql.SQL("select pg_relation_size({}) / current_setting('block_size')::int").format(
+            sql.Literal(relation)
+        ),
+    )
+    for first in range(0, blocks, BLOCKS_A_PIECE):
+        names = {
+            "inspect": sql.SQL(inspect),
+            "relation": sql.Literal(relation),
+            "first": sql.Literal(first),
+            "last": sql.Literal(min(first + BLOCKS_A_PIECE, blocks) - 1),
+        }
+        yield bytes(rows(connection, RAW.format(**names))[0][0])
 
 
 def _through_server(

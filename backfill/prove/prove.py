@@ -1,6 +1,8 @@
 """Prove: catalog, pages, bytes, as deep as asked for and as privileges allow; then what is out of reach."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -40,7 +42,8 @@ def prove(
             findings += pages.look(connection, plan, files, from_files=pgdata is not None)
         if deep >= 2:
             recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
-            findings += _bytes(files, whereabouts_of(connection, files), recogniser, flushed, tell)
+            places = whereabouts_of(connection, files, elsewhere=pgdata is not None)
+            findings += _bytes(files, places, recogniser, flushed, tell, _memory(connection))
         others = residue.database_count(connection)
         if others:
             what = f"{others} other database{'s' if others > 1 else ''} of this cluster: not looked into"
@@ -60,10 +63,13 @@ def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Proof:
     return Proof(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
 
 
-def whereabouts_of(connection: Connection, files: Files | None) -> Iterator[whereabouts.Place]:
-    """Relations, then the cluster's own files."""
+def whereabouts_of(
+    connection: Connection, files: Files | None, *, elsewhere: bool = False
+) -> Iterator[whereabouts.Place]:
+    """Relations, then the cluster's own files. *elsewhere*: the folder is not the server's own."""
     if files is not None:
-        yield from whereabouts.relations(connection, files)
+        for place in whereabouts.relations(connection, files):
+            yield replace(place, unlogged=None) if elsewhere else place
         yield from whereabouts.elsewhere(files)
 
 
@@ -73,6 +79,7 @@ def _bytes(
     recogniser: Recogniser,
     flushed: bool,
     tell: Tell,
+    memory: byte_search.Memory | None,
 ) -> Iterator[Finding]:
     if files is None:
         what = "reading files takes a superuser, pg_read_server_files, or the data folder on this machine"
@@ -92,7 +99,13 @@ def _bytes(
     if not recogniser.able:
         what = "no salt: addresses of this database cannot be told from others, so every public one counts"
         yield Finding(Depth.BYTES, "recognition", State.NOTE, what, "set BACKFILL_IP_SALT")
-    yield from byte_search.look(files, places, recogniser, tell)
+    yield from byte_search.look(files, places, recogniser, tell, memory)
+
+
+def _memory(connection: Connection) -> byte_search.Memory | None:
+    """The way to what the server has in memory; ``None`` without pageinspect."""
+    inspect = pages.pageinspect(connection)
+    return None if inspect is None else partial(pages.in_memory, connection, inspect)
 
 
 def _files(connection: Connection, pgdata: Path | None) -> Files | None:

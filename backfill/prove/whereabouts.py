@@ -16,7 +16,8 @@ _FILE = re.compile(r"^(?:t\d+_)?(\d+)(?:_(?:fsm|vm|init))?(?:\.\d+)?$")
 # Indexes and TOAST bear the name of the table that has to be rewritten to rewrite them.
 RELATIONS = sql.SQL("""
     select pg_relation_filepath(c.oid), n.nspname, coalesce(owner.relname, c.relname), c.relkind,
-           coalesce(owner.relkind, c.relkind), c.relname, coalesce(home.nspname, n.nspname)
+           coalesce(owner.relkind, c.relkind), c.relname, coalesce(home.nspname, n.nspname),
+           case when c.relpersistence = 'u' then c.oid::regclass::text end
       from pg_class as c
       join pg_namespace as n on n.oid = c.relnamespace
       left join pg_index as i on i.indexrelid = c.oid
@@ -39,6 +40,7 @@ class Place:
     paths: tuple[str, ...]
     toast: bool = False
     mend: str = ""
+    unlogged: str | None = None  # its name; no checkpoint writes its pages out, only a shutdown does
 
 
 def relations(connection: Connection, files: Files) -> Iterator[Place]:
@@ -55,7 +57,7 @@ def relations(connection: Connection, files: Files) -> Iterator[Place]:
         for name in names:
             if (match := _FILE.match(name)) and not name.startswith("t"):
                 by_node.setdefault((folder, match[1]), []).append(f"{folder}/{name}")
-    for path, schema, owner, kind, owner_kind, own_name, home in found:
+    for path, schema, owner, kind, owner_kind, own_name, home, unlogged in found:
         folder, _, node = path.rpartition("/")
         paths = tuple(by_node.get((folder, node), ()))
         known.update(paths)
@@ -66,7 +68,7 @@ def relations(connection: Connection, files: Files) -> Iterator[Place]:
         shown = f"{what} {name}" if own_name == owner else f"{what} of {name}"
         if kind == "i":
             shown = f"index {own_name} of {name}"
-        yield Place(shown, paths, toast=kind == "t", mend=_mend(schema, home, name, owner_kind))
+        yield Place(shown, paths, kind == "t", _mend(schema, home, name, owner_kind), unlogged)
     orphans = [
         f"{folder}/{name}"
         for folder, names in listed.items()

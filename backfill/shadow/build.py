@@ -14,8 +14,7 @@ from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.patience import patiently
-from backfill.jobs import link
-from backfill.jobs.turn import turn
+from backfill.jobs import excerpt, link
 from backfill.ledger import address_map, batches, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.plan import Job
@@ -87,7 +86,8 @@ def load(
             return Account()
         address_map.require_complete(connection, schema, batch.run_id)
         link.check_filenode(connection, job, filenode)
-        link.choose_join(connection, schema, job, turn(batch.range, batch.passes, 0))
+        blocks = batch.range.last - batch.range.first
+        excerpt.choose_join(connection, schema, job, blocks, texts_only=False)
         with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
             written = cursor.rowcount
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))

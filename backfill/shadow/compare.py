@@ -98,14 +98,16 @@ def compare(
     advance: Callable[[int], object],
     *,
     workers: int,
+    first: bool,
     last: bool,
 ) -> Counts:
     """Counts of all rows by ``FAULTS`` and ``FLAWS``, of rows, and of rows that only the copy has.
 
-    The proof stays for the next table unless this is the *last*.
+    One proof serves several tables, from the *first* to the *last*.
     """
     with engine.begin() as connection:
-        proof.create(connection, schema)
+        if first or not proof.exists(connection, schema):
+            proof.create(connection, schema)
         blocks = heap_of(connection, job).blocks
     proof.read_all(engine, schema, job, resolver)
     rounds = min(-(-blocks // (BLOCKS * workers)), MOST_ROUNDS) or 1

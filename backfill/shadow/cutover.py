@@ -47,11 +47,16 @@ class Cutover:
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
-        self, job: Job, advance: Callable[[int], object] = lambda rows: None, *, last: bool = True
+        self,
+        job: Job,
+        advance: Callable[[int], object] = lambda rows: None,
+        *,
+        first: bool = True,
+        last: bool = True,
     ) -> compare.Counts:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``.
 
-        What the texts call for is kept for the next table unless this is the *last*.
+        What the texts call for is kept from the *first* table to the *last*.
         """
         run_id = self._run(job)
         with self.engine.begin() as connection:
@@ -67,6 +72,7 @@ class Cutover:
             self.resolver,
             advance,
             workers=self.workers,
+            first=first,
             last=last,
         )
         if compare.faults(counts):

@@ -216,7 +216,7 @@ class ShadowDriver(Driver):
         ) as progress:
             try:
                 self.cutover(self.run.identity.plan_fingerprint).prepare(
-                    job, progress.advance, last=job is self.jobs[-1]
+                    job, progress.advance, first=job is self.jobs[0], last=job is self.jobs[-1]
                 )
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None

@@ -11,7 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
-from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows
+from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.names import table
 from backfill.jobs.resolve import Resolved, Resolver
@@ -42,10 +42,16 @@ def shared(schema: str) -> sql.Identifier:
 
 
 def create(connection: Connection, schema: str) -> None:
-    """The shared proof, unless it is there."""
-    statement = sql.SQL("create unlogged table if not exists {} ({})").format(shared(schema), COLUMNS)
-    execute(connection, statement)
+    """The shared proof, empty: one that was left behind may be of another salt or geo database."""
+    drop(connection, schema)
+    execute(connection, sql.SQL("create unlogged table {} ({})").format(shared(schema), COLUMNS))
     execute(connection, PRIVATE.format(proof=shared(schema)))
+
+
+def exists(connection: Connection, schema: str) -> bool:
+    """Whether there is one to go on with."""
+    there = sql.SQL("select to_regclass(%s) is not null")
+    return bool(value(connection, there, (f"{schema}.shadow_proof",)))
 
 
 def create_temporary(connection: Connection) -> None:

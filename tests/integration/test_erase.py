@@ -1,7 +1,11 @@
 """Erase: what it rewrites, what it says first, what is in its way, and that it goes on where it ended."""
 
 import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +151,58 @@ def test_too_small_a_disk_is_refused_before_anything_is_begun(migrated, monkeypa
     assert "needs about" in said.err
     assert files(migrated) == before
     assert query(migrated.url, STEPS) == []
+
+
+@pytest.fixture
+def small_disk(erased) -> Iterator[Path]:
+    """A file system of 8 MB that belongs to the server's user."""
+    owner = Path(query(erased.url, "show data_directory")[0][0]).stat()
+    folder = Path(tempfile.mkdtemp(prefix="backfill-disk-"))
+    mounted = subprocess.run(
+        [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size=8m,uid={owner.st_uid},gid={owner.st_gid},mode=700",
+            "none",
+            folder,
+        ],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip("mounting a small file system takes root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
+
+
+def test_a_table_on_a_disk_without_room_for_it_once_more_is_refused_and_named(erased, small_disk):
+    url = erased.url
+    query(url, f"create tablespace tight_of_erase location '{small_disk}'")
+    try:
+        query(
+            url,
+            "create table public.tight tablespace tight_of_erase as select n, repeat('x', 900) as ballast from generate_series(1, 5200) as n",
+        )
+        query(url, "checkpoint")
+        file = "select pg_relation_filenode('tight')"
+        before = query(url, file)
+        said = erased.types("erase", "tight", expect=2)
+        assert "tight" in said.err
+        assert "needs about" in said.err
+        assert query(url, file) == before
+        query(url, "truncate public.tight")
+        erased.types("erase", "tight", expect=None)
+        assert query(url, file) != before
+    finally:
+        query(url, "drop table if exists public.tight")
+        query(url, "checkpoint")
+        query(url, "drop tablespace tight_of_erase")
 
 
 def test_a_disk_that_cannot_be_seen_is_said_to_be_so(migrated, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import pytest
 from backfill.database.embedded.binaries import Binaries
 from tests.databases import Databases, connect, dsn, query
 from tests.demo_template import environment
-from tests.integration.test_damage import PLAIN, link_elsewhere, some, unlink, verified
+from tests.integration.test_damage import (
+    PLAIN,
+    link_elsewhere,
+    link_to_the_sentinel,
+    some,
+    take_the_geo_away,
+    unlink,
+    verified,
+)
 from tests.operator import Operator
 
 RAW = "ip_address_string"
@@ -187,6 +196,106 @@ def test_a_pasted_script_carries_its_gates_and_stops_at_the_first_refusal(proved
     assert query(url, "select version_num from backfill.alembic_version") == [("0004_team_events",)]
 
 
+def another_hash(operator: Operator, keys: list[str]) -> None:
+    query(
+        operator.url,
+        """update ip_addresses set hashed_ip_address = encode(sha256(convert_to(host(ip_address) || 'another salt', 'UTF8')), 'hex')
+            where id in (select ip_address_id from user_events where id::text = any(%s))""",
+        keys,
+    )
+
+
+def no_hash(operator: Operator, keys: list[str]) -> None:
+    query(
+        operator.url,
+        "update ip_addresses set hashed_ip_address = null where id in (select ip_address_id from user_events where id::text = any(%s))",
+        keys,
+    )
+
+
+def no_address(operator: Operator, keys: list[str]) -> None:
+    query(
+        operator.url,
+        f"update user_events set {RAW} = 'nobody knows', ip_address_id = null where id::text = any(%s)",
+        keys,
+    )
+
+
+def a_live_writer(operator: Operator, keys: list[str]) -> None:
+    query(
+        operator.url,
+        f"""insert into user_events (source_id, tag, {RAW}, ip_address_id, additional, time)
+            select source_id, 'live', {RAW}, ip_address_id, additional, now() + '1 hour' from user_events
+             where id::text = any(%s)""",
+        keys,
+    )
+
+
+DAMAGES = {
+    unlink: "`backfill run`",
+    link_elsewhere: "rows are linked to another address",
+    link_to_the_sentinel: "rows with an address are linked to the sentinel",
+    take_the_geo_away: "rows lack the geo that their address has",
+    another_hash: "rows are linked to an address with a wrong hash",
+    no_hash: "rows are linked to an address without a hash",
+    no_address: "rows hold a text that is no address",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_pasted_script_refuses_what_a_verification_found(
+    proved_run: Operator, damage: Callable[[Operator, list[str]], None]
+) -> None:
+    """The script was written while all was well; what it is run on is another matter."""
+    proved_run.migrates("0002_journals")
+    script = script_of(proved_run, "0002_journals:0004_team_events")
+    damage(proved_run, some(proved_run, 3))
+    proved_run.types("verify", expect=1)
+    done = psql(proved_run, script)
+    assert done.returncode == 3
+    assert (
+        "backfill refuses: guard user_events: proof of user_events: the last verification says" in done.stderr
+    )
+    assert DAMAGES[damage] in done.stderr
+    assert "HINT:" in done.stderr
+    assert query(proved_run.url, "select version_num from backfill.alembic_version") == [("0002_journals",)]
+    for name in ("user_events", "team_events"):
+        assert query(proved_run.url, f"select count({RAW}) > 0 from {name}") == [(True,)]
+
+
+@pytest.mark.parametrize("damage", [unlink, link_elsewhere, link_to_the_sentinel, no_address, a_live_writer])
+@pytest.mark.parametrize("at", ["0002_journals", "0003b_team_events"])
+def test_a_pasted_script_refuses_what_happened_after_the_verification(
+    proved_run: Operator, damage: Callable[[Operator, list[str]], None], at: str
+) -> None:
+    proved_run.migrates(at)
+    script = script_of(proved_run, f"{at}:0004_team_events")
+    if at != "0002_journals":  # as somebody does who knows how to switch the guard off
+        query(proved_run.url, "alter table user_events disable trigger zz_backfill_guard")
+        query(proved_run.url, "alter table user_events drop constraint backfill_covered")
+    damage(proved_run, some(proved_run, 3))
+    if at != "0002_journals":
+        query(proved_run.url, "alter table user_events enable trigger zz_backfill_guard")
+    done = psql(proved_run, script)
+    assert done.returncode == 3
+    assert "backfill refuses: " in done.stderr
+    said = "writes to user_events" if damage is a_live_writer else "links of user_events"
+    assert said in done.stderr
+    assert query(proved_run.url, "select version_num from backfill.alembic_version") == [(at,)]
+    assert query(proved_run.url, f"select count({RAW}) > 0 from user_events") == [(True,)]
+
+
+def test_a_pasted_script_refuses_an_edited_record(proved_run: Operator) -> None:
+    proved_run.migrates("0002_journals")
+    script = script_of(proved_run, "0002_journals:0004_team_events")
+    unlink(proved_run, some(proved_run, 1))
+    verified(proved_run)
+    query(proved_run.url, "update backfill.coverage set covered = true, reasons = '[]'")
+    done = psql(proved_run, script)
+    assert done.returncode == 3
+    assert "the record was changed after it was entered" in done.stderr
+
+
 # Patience
 
 
@@ -241,6 +350,12 @@ def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: O
     assert "At most 3 raw values" in proved_run.types("unseal", "journals").out
     assert query(url, "select kind, count from backfill.decisions where table_name = 'journals' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
     assert "is not sealed" in proved_run.types("unseal", "journals", expect=2).err
+    patient = proved_run.having(observe="3600")  # without the seal it is the writes that count again
+    assert "writes to journals.submitted_from" in patient.is_refused("0002_journals")
+    query(
+        url, "insert into journals (name, action, submitted_from) values (null, 'unsealed', '198.51.100.9')"
+    )
+    assert query(url, "select count(submitted_from) from journals where action = 'unsealed'") == [(1,)]
 
 
 def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Operator) -> None:

@@ -1,4 +1,4 @@
-"""A pass over a few blocks never hashes the whole map; a pass over many never probes it row by row."""
+"""A few blocks never hash the whole map, many never probe it row by row, and the turns of a batch leave it alone."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,12 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, make_url
 
-from backfill.database.engine import execute, make_engine, rows
+from backfill.database.engine import driver, execute, make_engine, rows
 from backfill.database.heap import Range
-from backfill.jobs import link
+from backfill.jobs import excerpt, link
 from backfill.jobs.turn import turn
 from backfill.ledger import address_map
+from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job
 
 JOB = Job(table="event", time=None)
@@ -60,18 +61,28 @@ def texts(connection: Connection, request) -> int:
     return request.param
 
 
-def plan_of(connection: Connection, blocks: int, passes: int) -> str:
-    now = turn(Range(0, blocks), passes, 0)
-    link.choose_join(connection, SCHEMA, JOB, now)
-    found = rows(connection, sql.SQL("explain ") + link.statement(SCHEMA, JOB, now))
+def explained(connection: Connection, statement: sql.Composable) -> str:
+    found = rows(connection, sql.SQL("explain ") + statement)
     connection.rollback()
     return "\n".join(line for (line,) in found)
 
 
-@pytest.mark.parametrize("passes", [1, 8])
-def test_a_batch_of_20_blocks_probes_the_map(connection: Connection, texts: int, passes: int) -> None:
-    plan = plan_of(connection, 20, passes)
-    if texts > link.PROBES_PER_ROW * 20 * 80 / passes:
+def plan_of_one_pass(connection: Connection, blocks: int) -> str:
+    now = turn(Range(0, blocks), 1, 0)
+    excerpt.choose_join(connection, SCHEMA, JOB, blocks, texts_only=False)
+    return explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
+
+
+def plan_of_excerpt(connection: Connection, blocks: int) -> str:
+    batch = Batch(1, 1, "link", JOB.name, Range(0, blocks), 8, 0)
+    excerpt.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
+    made, _, _ = excerpt.statement(SCHEMA, JOB, batch).as_string(driver(connection)).rpartition(";")
+    return explained(connection, sql.SQL(made))
+
+
+def test_a_batch_of_20_blocks_probes_the_map(connection: Connection, texts: int) -> None:
+    plan = plan_of_one_pass(connection, 20)
+    if texts > excerpt.PROBES_PER_ROW * 20 * 80:
         assert "Nested Loop" in plan
         assert "Index Scan using address_map_pkey" in plan
         assert "Hash" not in plan
@@ -79,21 +90,54 @@ def test_a_batch_of_20_blocks_probes_the_map(connection: Connection, texts: int,
 
 
 def test_a_pass_over_5000_blocks_hashes_the_map(connection: Connection, texts: int) -> None:
-    plan = plan_of(connection, 5_000, 1)
+    plan = plan_of_one_pass(connection, 5_000)
     assert "Hash Join" in plan
     assert "Nested Loop" not in plan
 
 
-def test_an_eighth_of_5000_blocks_hashes_a_small_map_and_probes_a_large_one(
+def test_the_excerpt_of_20_blocks_never_hashes_a_large_map(connection: Connection, texts: int) -> None:
+    plan = plan_of_excerpt(connection, 20)
+    assert ("Hash Join" if texts == 10_000 else "Index Scan using address_map_pkey") in plan
+
+
+def test_the_excerpt_of_5000_blocks_hashes_the_map(connection: Connection, texts: int) -> None:
+    plan = plan_of_excerpt(connection, 5_000)
+    assert "Hash Join" in plan
+    assert "Nested Loop" not in plan
+
+
+def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
     connection: Connection, texts: int
 ) -> None:
-    plan = plan_of(connection, 5_000, 8)
-    assert ("Hash Join" if texts == 10_000 else "Nested Loop") in plan
+    batch = Batch(1, 1, "link", JOB.name, Range(0, 2_000), 8, 0)
+    now = turn(batch.range, batch.passes, 0)
+    excerpt.ensure(connection, SCHEMA, JOB, batch)
+    execute(connection, excerpt.HASH)
+    plan = explained(connection, link.statement(excerpt.NAME, JOB, now))
+    assert "Hash Join" in plan
+    assert "Seq Scan on backfill_excerpt" in plan
+    assert "address_map" not in plan
 
 
-def test_the_planner_knows_how_many_rows_a_pass_takes(connection: Connection, texts: int) -> None:
-    """ "= number" on an expression would be one row in 200, whatever the number of passes."""
-    plan = plan_of(connection, 2_000, 8)
+def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: int) -> None:
+    first, second = (
+        Batch(number, 1, "link", JOB.name, Range(0, blocks), 8, 0) for number, blocks in ((1, 20), (2, 10))
+    )
+    which = sql.SQL("select 'pg_temp.backfill_excerpt'::regclass::oid")
+    made = []
+    for batch in (first, first, second):
+        excerpt.ensure(connection, SCHEMA, JOB, batch)
+        made.append(rows(connection, which))
+    excerpt.drop(connection)
+    connection.rollback()
+    assert made[0] == made[1] != made[2]
+
+
+def test_the_planner_knows_how_many_rows_a_turn_takes(connection: Connection, texts: int) -> None:
+    """ "= number" on an expression would be one row in 200, whatever the number of turns."""
+    now = turn(Range(0, 2_000), 8, 0)
+    plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
     (scan,) = [line for line in plan.splitlines() if "Tid Range Scan" in line]
     rows_expected = int(scan.split("rows=")[1].split()[0])
-    assert EVENT_ROWS * 2_000 / 5_000 / 8 / 3 < rows_expected < EVENT_ROWS * 2_000 / 5_000 / 8 * 3
+    in_turn = EVENT_ROWS * 1_000 / 5_000 / 4
+    assert in_turn / 3 < rows_expected < in_turn * 3

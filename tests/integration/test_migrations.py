@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from backfill.database.embedded.binaries import Binaries
 from backfill.ledger.tables import metadata
 from tests.databases import connect, dsn, query
-from tests.demo_template import TABLES
+from tests.demo_template import TABLES, live_hash
 from tests.integration.test_link import insert
 from tests.operator import ROOT, Operator
 
@@ -301,6 +301,41 @@ def test_a_new_address_between_verify_and_its_drop_keeps_the_last_gate_shut(prov
     refusal = proved_run.is_refused()
     assert "writes to ip_addresses.ip_address" in refusal
     assert "ip_address" in columns(url, "ip_addresses")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update ip_addresses set hashed_ip_address = repeat('0', 64) where id = (select min(id::text)::uuid from ip_addresses)",
+        "update ip_addresses as one set hashed_ip_address = reverse(hashed_ip_address)",
+        "delete from ip_addresses where host(ip_address) = '203.0.113.200';"
+        " insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.201', 'x')",
+    ],
+    ids=["one hash", "every hash", "one row for another"],
+)
+def test_a_hash_that_changed_between_verify_and_the_last_drop_keeps_it_shut(
+    settled_run: Operator, change: str
+) -> None:
+    url = settled_run.url
+    query(url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.200', %s)", live_hash("203.0.113.200"))  # fmt: skip
+    settled_run.types("verify")
+    settled_run.migrates("0005c_hash_required")
+    before = query(url, "select id, ip_address, hashed_ip_address from ip_addresses order by id")
+    query(url, change)
+    refusal = settled_run.is_refused()
+    assert "hashes of ip_addresses: a hash was changed, or a row with an address came or went" in refusal
+    assert "`backfill verify`" in refusal
+    assert "ip_address" in columns(url, "ip_addresses")
+    query(url, "delete from ip_addresses where host(ip_address) = '203.0.113.201'")
+    query(url, "update ip_addresses set hashed_ip_address = id::text")
+    for row in before:
+        query(
+            url,
+            "insert into ip_addresses (id, ip_address, hashed_ip_address) values (%s, %s, %s)"
+            " on conflict (id) do update set hashed_ip_address = excluded.hashed_ip_address",
+            *row,
+        )
+    settled_run.migrates()
 
 
 def test_a_row_without_a_hash_is_refused_once_hashes_are_required(proved_run: Operator) -> None:

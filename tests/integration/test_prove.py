@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import make_url
 from backfill.database.embedded.binaries import Binaries
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
-from tests.databases import query
+from tests.databases import connect, query
 from tests.demo_template import SALT, environment, fill_demo
 from tests.faults.cluster import Cluster
 from tests.operator import Operator
@@ -112,6 +113,12 @@ def in_an_index_alone(url, host):
     return "index stray_host of stray"
 
 
+def in_an_unlogged_table(url, host):
+    """No checkpoint writes it out: for a while it is in the server's memory alone."""
+    query(url, "create unlogged table public.stray as select %s as note", f"from {host}")
+    return "table stray"
+
+
 def in_a_materialized_view(url, host):
     _parts(url, host)
     query(
@@ -145,6 +152,7 @@ COLUMNS = {
     as_binary_inet: ["stray.sources"],
     in_compressed_toast: ["stray.doc $.log[*]"],
     in_a_compressed_row: ["stray.note"],
+    in_an_unlogged_table: ["stray.note"],
     in_a_materialized_view: ["stray_view.host"],
 }
 
@@ -158,6 +166,7 @@ COLUMNS = {
         in_compressed_toast,
         in_a_compressed_row,
         in_an_index_alone,
+        in_an_unlogged_table,
         in_a_materialized_view,
         in_statistics_of_a_dropped_table,
         in_the_wal,
@@ -177,6 +186,32 @@ def test_red_again_for_every_single_copy_planted_back(erased, address, plant):
     if plant in (in_a_dead_row, in_statistics_of_a_dropped_table, in_the_wal):
         erased.types("erase", *(["stray"] if plant is in_a_dead_row else []))
         assert found(erased) == {}
+
+
+def test_unlogged_pages_in_memory_that_could_not_be_read_are_named(erased, address, monkeypatch):
+    erased.types("erase")
+    in_an_unlogged_table(erased.url, address)
+    monkeypatch.setattr(prove_pages, "pageinspect", lambda connection: None)
+    result = proof(erased)
+    assert result["verdict"] == "unproved"
+    (line,) = [one for one in result["findings"] if one["where"] == "unlogged tables"]
+    assert line["state"] == "unproved"
+    assert "what the server has in memory of table stray, TOAST of stray" in line["what"]
+
+
+def test_a_temporary_file_is_searched_while_its_query_is_open(erased, address):
+    erased.types("erase")
+    with closing(connect(erased.url, autocommit=False)) as session, session.cursor() as cursor:
+        cursor.execute("set work_mem = '64kB'")
+        cursor.execute(
+            "declare sorted cursor for select %s || md5(n::text) from generate_series(1, 20000) as n order by md5(n::text)",
+            (f"{address} ",),
+        )
+        cursor.execute("fetch 1 from sorted")
+        places = found(erased)
+        assert "they go with their query" in places.pop("temporary files")
+        assert set(places) <= {"WAL segments"}
+    assert "temporary files" not in found(erased)
 
 
 def test_an_address_that_only_a_discarded_column_had_is_recognised_by_its_canary(operator_of):
@@ -236,7 +271,7 @@ def test_pages_read_from_the_files_say_what_pageinspect_says(migrated, monkeypat
 
     through_server = rows(migrated)
     assert all(state == "found" for _, state, _ in through_server)
-    monkeypatch.setattr(prove_pages, "_pageinspect", lambda connection: None)
+    monkeypatch.setattr(prove_pages, "pageinspect", lambda connection: None)
     assert rows(migrated) == through_server
     migrated.types("erase")
     through_files = rows(migrated)

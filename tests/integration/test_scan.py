@@ -270,7 +270,7 @@ def test_values_of_a_hundred_megabytes_are_read_piece_by_piece(database):
         query(database, f"alter table public.huge alter {name} set storage external")
     query(
         database,
-        f"""insert into public.huge select {half} || '{V4} ' || {half} || '{V6}',
+        rf"""insert into public.huge select {half} || '{V4} ' || {half} || '{V6}',
                    convert_to({half}, 'UTF8') || '\x0001ff'::bytea || '{V4}'::bytea || '\xfe00'::bytea || convert_to({half}, 'UTF8'),
                    jsonb_build_object('a', {half}, 'b', {half}, 'c', '{V4}')""",
     )

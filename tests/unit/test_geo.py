@@ -244,3 +244,28 @@ def test_closing_twice_does_nothing(city_file: Path) -> None:
     geo = open_geo(city_file)
     geo.close()
     geo.close()
+
+
+def test_an_address_is_known_exactly_when_a_lookup_finds_something(tmp_path: Path) -> None:
+    path = tmp_path / "city.mmdb"
+    sparse = {
+        "1.2.6.0/24": {"city": {"names": {"en": "Nowhere"}}},
+        "1.2.7.0/24": {"location": {"latitude": "?"}},
+    }
+    write_database(path, RECORDS | sparse)
+    with open_geo(path) as geo:
+        texts = (
+            "1.2.3.4",
+            "1.2.4.4",
+            "1.2.5.4",
+            "1.2.6.4",
+            "1.2.7.4",
+            "9.9.9.9",
+            "10.1.1.1",
+            "192.0.2.1",
+            "2a00:1450::1",
+            "fd00::1",
+        )
+        found = {text: geo.knows(ip_address(text)) for text in texts}
+        assert found == {text: geo.lookup(text) is not None for text in texts}
+        assert set(found.values()) == {True, False}

@@ -60,10 +60,12 @@ def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -
 
 def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
     rows = [
-        ("198.51.100.7", "198.51.100.8", "wrong", "false", "false", 3, 0b101, None, None, None, None),
-        ("unknown", None, "right", "true", "false", 2, 0b110, None, None, "2024-05-01 10:00:00", True),
-        ("198.51.100.9", "198.51.100.9", "right", "true", "false", 5, 0b111, None, None, None, None),
-        (None, None, None, None, None, 100, None, 90, 94, None, None),
+        (5, "198.51.100.7", "198.51.100.8", "wrong", "false", "false", 3, 0b101, None, None),
+        (5, "unknown", None, "right", "true", "false", 2, 0b110, "2024-05-01 10:00:00", True),
+        (5, "198.51.100.9", "198.51.100.9", "right", "true", "false", 5, 0b111, None, None),
+        (None, None, None, None, None, None, 90, None, None, None),
+        (0, None, None, None, None, None, 6, 0b001, None, None),
+        (1, "linked", None, None, None, None, 4, 0b001, None, None),
     ]
     held = judged(rows, lambda suspect: judge(suspect, SENTINEL, lambda _: True))
     assert held.counts == {
