@@ -1,5 +1,6 @@
 """A verification that was ended goes on at its place, unless something that matters has changed."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from backfill.coverage.addresses import AddressProof
 from backfill.coverage.events import EventProof
 from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier
@@ -16,7 +18,7 @@ from backfill.geo import GeoDatabase, open_geo
 from backfill.hashing import Salt
 from backfill.plan import PYPI, Scheme
 from tests.databases import connect, query
-from tests.demo_template import GEO_PATH, SALT
+from tests.demo_template import GEO_PATH, SALT, TABLES
 from tests.operator import Operator
 
 
@@ -155,6 +157,42 @@ def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
         records = {record.table: record for record in one.verify()}
     assert records["ip_addresses"].counts["hash wrong"] == 1
     assert not records["ip_addresses"].covered
+
+
+def test_events_that_were_read_before_a_hash_turned_out_amiss_are_read_again(
+    settled_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((key, events),) = query(
+        settled_run.url,
+        """select ip.id, count(*) from ip_addresses ip join user_events e on e.ip_address_id = ip.id
+            where e.ip_address_string is not null group by 1 order by 2 desc limit 1""",
+    )
+    query(
+        settled_run.url, "update ip_addresses set hashed_ip_address = repeat('0', 64) where id = %s", str(key)
+    )
+    read_events, read_addresses, some_read = EventProof.read, AddressProof.read, threading.Event()
+    told: list[bool] = []
+
+    def reading_events(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
+        told.append(options["hashes_amiss"])
+        counts = read_events(self, *words, **options)
+        some_read.set()
+        return counts
+
+    def reading_addresses(self: AddressProof, *words: Any) -> dict[str, Any]:
+        assert some_read.wait(60)
+        return read_addresses(self, *words)
+
+    monkeypatch.setattr(EventProof, "read", reading_events)
+    monkeypatch.setattr(AddressProof, "read", reading_addresses)
+    with verifier(settled_run, geo, []) as one:
+        records = {record.table: record for record in one.verify()}
+    assert told[0] is False
+    assert told[-1] is True
+    assert records["ip_addresses"].counts["hash wrong"] == 1
+    assert records["user_events"].counts["hash wrong"] == events
+    total = sum(records[name].counts["rows"] for name in TABLES)
+    assert total == sum(query(settled_run.url, f"select count(*) from {name}")[0][0] for name in TABLES)
 
 
 def test_two_at_once_are_one_too_many(settled_run: Operator) -> None:
