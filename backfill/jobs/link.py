@@ -190,6 +190,7 @@ def process(
             with connection.begin():
                 limits.apply(connection)
                 address_map.require_complete(connection, schema, batch.run_id)
+                check_filenode(connection, job, filenode)
                 excerpt.ensure(connection, schema, job, batch)
         while done < batch.passes:
             with connection.begin():

@@ -34,6 +34,7 @@ class Live:
         self.linked: dict[str, str] = {}  # event → address row, as the live application wrote it
         self.unlinked: list[str] = []
         self.deadlocks = 0
+        self.collisions = 0
         self.errors: list[str] = []
 
     def work(self, seed: int = 1) -> Callable[[threading.Event], None]:
@@ -81,6 +82,11 @@ class Live:
             connection.commit()
         except psycopg2.errors.DeadlockDetected:
             self.deadlocks += 1
+            connection.rollback()
+        except psycopg2.errors.UniqueViolation:
+            # Of the hash, which is no arbiter of this upsert: whoever inserts the same new address in the same
+            # moment, another request or we, makes it fail, and it is sent again.
+            self.collisions += 1
             connection.rollback()
         else:
             if with_link:

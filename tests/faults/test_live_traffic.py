@@ -12,6 +12,7 @@ def test_a_run_under_live_traffic_ends_and_overwrites_nothing(stage):
         during = len(live.linked)
     assert during > 50
     assert live.deadlocks <= 2  # one may lose once; nobody loses for good
+    assert live.collisions <= 2
     links = dict(stage.query("select id::text, ip_address_id::text from user_events where tag = 'live'"))
     assert {event: links[event] for event in live.linked} == live.linked
     wrong = stage.value(
