@@ -68,8 +68,13 @@ class Ranges:
                 f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
             )
 
-    def pick(self, phase: str, besides: frozenset[int] = frozenset()) -> Batch | None:
-        """The next batch, as large as its phase allows now; *besides* are in somebody's hands."""
+    def pick(
+        self, phase: str, besides: frozenset[int] = frozenset(), only: Table | None = None
+    ) -> Batch | None:
+        """The next batch, of any table or *only* that one, as large as its phase allows now.
+
+        *besides* are in somebody's hands.
+        """
         errand, size = self._errand, self._sizer(phase).blocks
         with errand.engine.begin() as connection:
             if not phases.at_desk(phase):
@@ -81,7 +86,7 @@ class Ranges:
                 connection,
                 errand.run.id,
                 phase,
-                tables=[job.name for job in errand.jobs] + [errand.plan.addresses.name],
+                tables=[part.name for part in ([only] if only else [*errand.jobs, errand.plan.addresses])],
                 blocks=size,
                 one_pass=self._pinned(),
                 besides=besides,
@@ -126,21 +131,25 @@ class Ranges:
         for sizer in self._sizers.values():
             sizer.timed_out(sizer.blocks)
 
-    def is_open(self, phase: str) -> bool:
-        """Whether any of the phase is left to do."""
+    def is_open(self, phase: str, only: Table | None = None) -> bool:
+        """Whether any of the phase is left to do, for any table or *only* that one."""
+        tables = [only.name] if only else None
         with self._errand.engine.begin() as connection:
-            return batches.open_batches(connection, self._errand.run.id, phase) > 0
+            return batches.open_batches(connection, self._errand.run.id, phase, tables=tables) > 0
 
     def written(self, phase: str) -> int:
         """Rows that the phase has written so far."""
         with self._errand.engine.begin() as connection:
             return batches.written(connection, self._errand.run.id, phase)
 
-    def rows_left(self, phase: str) -> int:
-        """Rows of what is left of the phase, as the planner estimates them."""
+    def rows_left(self, phase: str, only: Table | None = None) -> int:
+        """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
         with self._errand.engine.begin() as connection:
             found = batches.phase(connection, self._errand.run.id, phase)
-        return sum(self._rows(Batch.of(row)) for row in found if row.finished is None)
+        left = [
+            row for row in found if row.finished is None and (only is None or row.table_name == only.name)
+        ]
+        return sum(self._rows(Batch.of(row)) for row in left)
 
     def _sizer(self, phase: str) -> Sizer:
         """How large the phase's batches are; sweeps of a kind share one."""

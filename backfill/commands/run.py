@@ -270,6 +270,9 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
+    if strategy == "shadow" and shadow.are_ready(session, chosen):  # the same command again
+        shadow.hold_or_cut_over(session, chosen, hold=hold_cutover)
+        return
     if strategy == "shadow":
         require_disk(session.engine, session.settings.ledger_schema, chosen)
     resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)

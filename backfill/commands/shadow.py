@@ -6,7 +6,7 @@ import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
-from backfill.errors import CutoverHeld
+from backfill.errors import CutoverHeld, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys
 from backfill.plan import Job
@@ -43,6 +43,29 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
             else:
                 work.run(job)
                 _say_swapped(job)
+
+
+def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
+    """Whether copies of all these tables are compared and wait for their cut-over: nothing is left to run.
+
+    Raises ``ShadowExists`` where only some of them are: a run makes its copies anew, and those serve already
+    as what was asked for.
+    """
+    with session.engine.connect() as connection:
+        ready = [job.name for job in jobs if swapping.is_ready(connection, job)]
+    if 0 < len(ready) < len(jobs):
+        tables = " ".join(ready)
+        raise ShadowExists(
+            table=", ".join(ready),
+            state="a copy is ready and waits for the cut-over",
+            mend=f"`backfill cutover {tables}` lets it take its place, `backfill run --abandon {tables}` removes it.",
+        )
+    return bool(ready)
+
+
+def hold_or_cut_over(session: Session, jobs: Sequence[Job], *, hold: bool) -> None:
+    """What is left to do for copies that are ready."""
+    cut_over_or_hold(session, _cutover(session), jobs, hold=hold)
 
 
 def cut_over_or_hold(session: Session, work: Cutover, jobs: Sequence[Job], *, hold: bool) -> None:

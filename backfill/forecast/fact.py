@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import psycopg2
 from psycopg2 import sql
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.engine import value
+from backfill.database.limits import Limits
 from backfill.database.names import quoted
 from backfill.ledger import runs
 from backfill.plan import Job
@@ -18,6 +19,7 @@ from backfill.shadow import names
 
 WHOLE = sql.SQL("select coalesce(pg_total_relation_size(to_regclass(%s)), 0)")
 WRITTEN = sql.SQL("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+PATIENCE_SECONDS = 0.2  # a size asks for a lock, and a signal has promised an end within two seconds
 
 
 class Fact:
@@ -47,7 +49,7 @@ class Fact:
             run = runs.get(connection, fields["run"])
             self._wal = int(value(connection, WRITTEN))
             if run.outcome is None:
-                outcome = {"seconds": 0.0, "wal": 0, "growth": 0, "bytes": self._bytes(connection)}
+                outcome = {"seconds": 0.0, "wal": 0, "growth": None, "bytes": self._bytes()}
                 runs.note(connection, run.id, forecast=self._predicted, outcome=outcome)
             self._run = run.id
 
@@ -55,18 +57,25 @@ class Fact:
         """Of the attempt, however it ended."""
         if self._run is None:
             return
+        after = self._bytes()
         with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.begin() as connection:
             so_far = runs.get(connection, self._run).outcome or {}
+            before = so_far.get("bytes")
             outcome = {
                 "seconds": round(so_far.get("seconds", 0) + time.monotonic() - self._began, 3),
                 # A server that was promoted meanwhile goes on counting where the other was.
                 "wal": so_far.get("wal", 0) + max(0, int(value(connection, WRITTEN)) - self._wal),
-                "growth": self._bytes(connection) - so_far.get("bytes", 0),
-                "bytes": so_far.get("bytes", 0),
+                "growth": so_far.get("growth") if before is None or after is None else after - before,
+                "bytes": before,
             }
             runs.note(connection, self._run, outcome=outcome)
 
-    def _bytes(self, connection: Connection) -> int:
-        """Tables with indexes and TOAST, copies and old tables among them."""
+    def _bytes(self) -> int | None:
+        """Tables with indexes and TOAST, copies and old tables among them; None where one is locked now."""
         parts = [part for job in self._jobs for part in (job, names.shadow(job), names.before(job))]
-        return sum(int(value(connection, WHOLE, (quoted(part),))) for part in parts)
+        try:
+            with self._engine.begin() as connection:
+                Limits(lock=PATIENCE_SECONDS).apply(connection)
+                return sum(int(value(connection, WHOLE, (quoted(part),))) for part in parts)
+        except (DBAPIError, psycopg2.Error):
+            return None

@@ -185,7 +185,7 @@ def pick(
     one_pass: bool = False,
     besides: Collection[int] = (),
 ) -> Batch | None:
-    """The next batch that nobody holds, in the order of *tables* and as they lie on disk; not claimed yet.
+    """The next batch of *tables* that nobody holds, in their order and as they lie on disk; not claimed yet.
 
     *besides* those of ours that no worker has claimed yet. A range of more than *blocks* is split here, so
     that the size is decided as late as it can be: a phase is planned as one range a table. *one_pass* for
@@ -196,6 +196,7 @@ def pick(
         .where(
             batches.c.run_id == run_id,
             batches.c.phase == phase,
+            batches.c.table_name.in_(list(tables)),
             _pending(),
             batches.c.id.not_in(list(besides)),
         )
@@ -253,13 +254,17 @@ def halve(connection: Connection, batch: Batch, lease: uuid.UUID) -> bool:
     return True
 
 
-def open_batches(connection: Connection, run_id: int, phase: str) -> int:
-    """Batches of the phase that are neither done nor given up."""
+def open_batches(
+    connection: Connection, run_id: int, phase: str, *, tables: Collection[str] | None = None
+) -> int:
+    """Batches of the phase, of all tables or of *tables*, that are neither done nor given up."""
     statement = select(func.count()).where(
         batches.c.run_id == run_id,
         batches.c.phase == phase,
         batches.c.status.in_((BatchStatus.PENDING, BatchStatus.RUNNING)),
     )
+    if tables is not None:
+        statement = statement.where(batches.c.table_name.in_(list(tables)))
     return int(connection.execute(statement).scalar_one())
 
 

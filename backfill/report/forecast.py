@@ -68,7 +68,8 @@ def beside_fact(predicted: Mapping[str, Any] | None, fact: Mapping[str, Any] | N
     """Prediction against fact, one line; None where there is neither."""
     if not fact:
         return None
-    was = f"{duration(fact['seconds'])}, {fact['wal'] / MB:,.0f} MB of WAL, {fact['growth'] / MB:+,.0f} MB of disk"
+    growth = "disk not measured" if fact["growth"] is None else f"{fact['growth'] / MB:+,.0f} MB of disk"
+    was = f"{duration(fact['seconds'])}, {fact['wal'] / MB:,.0f} MB of WAL, {growth}"
     if not predicted or "problem" in predicted:
         why = f" ({predicted['problem']})" if predicted else ""
         return f"So far it took {was}; nothing was predicted{why}."

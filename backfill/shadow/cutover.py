@@ -293,6 +293,14 @@ def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms:
     return True
 
 
+def is_ready(connection: Connection, job: Job) -> bool:
+    """Whether a run that has ended left a compared copy of this table behind."""
+    entry = shadows.of(connection, job.name)
+    if entry is None or entry.stage != Stage.COMPARED:
+        return False
+    return runs.get(connection, entry.run_id).status is RunStatus.SUCCEEDED
+
+
 def leftovers(connection: Connection, job: Job) -> str | None:
     """The name of an old table that was not dropped yet."""
     before = quoted(names.before(job))

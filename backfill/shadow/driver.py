@@ -134,7 +134,7 @@ class ShadowDriver(Driver):
         self._enter(COPY)
         while True:
             filenode = self._planned_copy(job)
-            if not self.ranges.is_open(COPY):
+            if not self.ranges.is_open(COPY, job):
                 return
             if self._load_once(job, blueprint, filenode):
                 self.mender.restarted(f"{job.name} keeps being rewritten")
@@ -155,8 +155,9 @@ class ShadowDriver(Driver):
         return int(self.ranges.tables[job.name].filenode)
 
     def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
-        """Until the phase is done; whether the table was rewritten instead.
+        """Until the table's phase is done; whether it was rewritten instead.
 
+        Its batches alone: a driver that comes back meets those of a later table beside it.
         Threads: the server does the work, and a thread that waits for it holds nobody up.
         """
         terms = Terms(self.limits, patience=0, nice=self.settings.nice)
@@ -172,13 +173,13 @@ class ShadowDriver(Driver):
             return done
 
         with (
-            Progress(f"{COPY} {job.name}", self.ranges.rows_left(COPY), quiet=self.quiet) as progress,
+            Progress(f"{COPY} {job.name}", self.ranges.rows_left(COPY, job), quiet=self.quiet) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
-            while self.ranges.is_open(COPY):
+            while self.ranges.is_open(COPY, job):
                 if len(running) < self.settings.workers:
                     self.control.checkpoint(self.run)
-                    batch = self.ranges.pick(COPY, frozenset(one.id for one in running.values()))
+                    batch = self.ranges.pick(COPY, frozenset(one.id for one in running.values()), job)
                     if batch is not None:
                         running[pool.submit(try_one, batch)] = batch
                         continue

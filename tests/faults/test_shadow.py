@@ -58,12 +58,42 @@ def test_a_server_that_is_killed_amid_the_copy_is_waited_for_and_its_map_made_ag
     ends_like(stage, settled)
 
 
+def test_a_driver_that_comes_back_amid_a_later_copy_leaves_the_earlier_ones_alone(stage, settled):
+    command = stage.start(*SHADOW, "--nice", "10")
+    stage.until(
+        "exists (select from backfill.batches where phase = 'copy' and table_name <> 'user_events'"
+        " and status in ('pending', 'running'))"
+    )
+    kill_group(command)
+    stage.call(*SHADOW)
+    ends_like(stage, settled)
+
+
 @pytest.mark.slow
 def test_a_driver_that_is_killed_at_random_moments_ends_like_one_that_was_left_alone(stage, settled):
-    chance = random.Random(5)
-    for _ in range(8):
-        command = stage.start(*SHADOW)
-        time.sleep(chance.uniform(1.0, 6.0))
+    chance, phases = random.Random(5), set()
+    for phase in ("resolve", "copy", "index", "compare", "copy", "compare", "index", "copy"):
+        command = stage.start(*SHADOW, "--nice", "2")
+        there = f"select 1 from backfill.runs where phase = '{phase}' and status = 'running'"
+        stage.until_true(
+            lambda run=command, there=there: (
+                run.process.poll() is not None or (stage.sessions() and stage.query(there))
+            )
+        )
+        time.sleep(chance.uniform(0, 0.2))
         kill_group(command)
+        phases |= set(stage.query("select phase from backfill.runs where status = 'running'"))
+    assert len(phases) >= 3, phases
+    assert stage.value("select attempts from backfill.runs") >= 6
     stage.call(*SHADOW)
+    ends_like(stage, settled)
+
+
+def test_the_same_command_after_its_end_says_what_is_left_to_do(stage, settled):
+    stage.call(*SHADOW)
+    again = stage.call(*SHADOW)
+    assert (
+        "The copy of user_events is ready and kept up to date. Next: `backfill cutover user_events`." in again
+    )
+    assert stage.query("select status from backfill.runs") == [("succeeded",)]
     ends_like(stage, settled)
