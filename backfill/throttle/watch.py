@@ -97,7 +97,9 @@ class Watch:
         reason = f"the sensors could not be asked for {BLIND_SECONDS:g} s: {problem}"
         with contextlib.suppress(DBAPIError, psycopg2.Error), self._driver.begin() as connection:
             runs.hold(connection, run_id, reason)
-            self.held = reason  # the next look that succeeds lets go
+            known, self.held = self.held, reason  # the next look that succeeds lets go
+            if known is None:
+                self._observe("held", reason)
 
     def look(self, run_id: int) -> None:
         """Ask all, and note what has changed."""
