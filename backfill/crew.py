@@ -1,6 +1,7 @@
 """Crew: the workers of a run's link phases, kept busy until the phase is done, and replaced when lost."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -11,7 +12,7 @@ from backfill.attempt import Terms
 from backfill.errand import Errand, MapEmptied
 from backfill.errors import TransitionRefused
 from backfill.ledger import runs
-from backfill.ledger.batches import Batch
+from backfill.ledger.batches import LEASE_SECONDS, Batch
 from backfill.ledger.status import RunStatus
 from backfill.mender import Mender
 from backfill.pool import Pool, PoolBroken, outcomes
@@ -19,6 +20,9 @@ from backfill.progress import Progress
 from backfill.ranges import Ranges
 from backfill.vacuum import Vacuumer
 from backfill.worker import Setup, Ticket
+
+# By then whatever a dead worker held has been taken back; or something is amiss, and all of it is.
+IDLE_SECONDS = LEASE_SECONDS + 15
 
 MakePool = Callable[[Setup, int, Callable[[float], None]], AbstractContextManager[Pool]]
 
@@ -61,12 +65,19 @@ class Crew:
         """Until the phase is done, or somebody stops it; the caller asks which."""
         errand, ranges = self._errand, self._ranges
         taken: dict[int, Batch] = {}
+        worked = time.monotonic()  # or waited, for a reason that is written in the status
 
         def following(in_flight: frozenset[int]) -> Ticket | None:
+            nonlocal worked
             if errand.control.waits(errand.run):
+                worked = time.monotonic()
                 return None
             batch = ranges.pick(phase, in_flight)
+            if batch is not None or in_flight:
+                worked = time.monotonic()
             if batch is None:
+                if time.monotonic() - worked >= IDLE_SECONDS:
+                    raise PoolBroken(f"nobody is at work, and no batch was free for {IDLE_SECONDS} s")
                 return None
             taken[batch.id] = batch
             return Ticket(batch.id, batch.table_name, ranges.tables[batch.table_name].filenode)
