@@ -121,4 +121,5 @@ def _cutover(session: Session) -> Cutover:
         Resolver(salt.hasher(session.plan.hash.scheme), session.geo),
         session.settings.lock_timeout_ms,
         click.echo,
+        session.settings.workers,
     )

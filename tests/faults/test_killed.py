@@ -209,3 +209,18 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
     assert account.written > 0
     engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_run_that_finds_nothing_to_do_says_so_and_looks_again(stage, same_as_undisturbed):
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "1")
+    stage.until_linking()
+    with closing(connect(stage.url, autocommit=False)) as other, other.cursor() as cursor:
+        cursor.execute(
+            "select from backfill.batches where phase = 'link' and table_name = 'team_events' for update skip locked"
+        )
+        assert cursor.rowcount == 1  # no lease, and nobody can have it
+        stage.until_true(lambda: "no batch was free for" in command.said, seconds=150)
+        other.rollback()
+    assert command.end() == 0, command.said
+    same_as_undisturbed(stage)
