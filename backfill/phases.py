@@ -8,6 +8,11 @@ def sweep(number: int, part: str) -> str:
     return f"{SWEEP}-{number}-{part}"
 
 
+def is_sweep(phase: str) -> bool:
+    """Whether nearly all rows are expected to be done: few of those that are read look into the map."""
+    return phase.startswith(SWEEP)
+
+
 def kind(phase: str) -> str:
     """The phases of one kind cost alike: all sweeps that resolve, all that link, and each other by itself."""
     return f"{SWEEP}-{phase.rsplit('-', 1)[-1]}" if phase.startswith(SWEEP) else phase

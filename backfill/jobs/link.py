@@ -22,6 +22,7 @@ from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, batches
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
+from backfill.phases import is_sweep
 from backfill.plan import Job
 
 LIMITS = Limits()
@@ -38,6 +39,7 @@ LINK = sql.SQL("""
      where map.raw = event.{raw}
        and map.address_id is not null                     -- a text that is no address links nowhere
        and (event.{link} is null or ({needs_geo}))        -- idempotent
+       and {looks}
        and {in_range}
        and {in_turn}
 """)
@@ -84,8 +86,11 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
         raise TableRewritten
 
 
-def statement(texts: sql.Identifier, job: Job, now: Turn) -> sql.Composed:
-    """The UPDATE of one turn, from an excerpt of the address map or all of it."""
+def statement(texts: sql.Identifier, job: Job, now: Turn, *, few: bool = False) -> sql.Composed:
+    """The UPDATE of one turn, from an excerpt of the address map or all of it.
+
+    *few*: rows that have all they need, nearly all of them, are told without a look into the map.
+    """
     extra = None if job.extra is None else sql.Identifier(job.extra)
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
@@ -98,6 +103,9 @@ def statement(texts: sql.Identifier, job: Job, now: Turn) -> sql.Composed:
         link=sql.Identifier(job.link),
         assignments=sql.SQL(", ").join(assignments),
         needs_geo=needs_geo,
+        looks=sql.SQL("(event.{} is null or {})").format(sql.Identifier(job.link), lacks_geo(job))
+        if few
+        else sql.SQL("true"),
         in_range=now.range.holds("event"),
         in_turn=sql.SQL("true")
         if now.last
@@ -107,14 +115,18 @@ def statement(texts: sql.Identifier, job: Job, now: Turn) -> sql.Composed:
 
 def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: Turn) -> int:
     """One turn; returns the rows written. A single one needs no excerpt."""
-    if batch.passes == 1:
+    few = is_sweep(batch.phase)
+    if few:
+        execute(connection, excerpt.PROBE)
+        texts = address_map.name(schema)
+    elif batch.passes == 1:
         excerpt.choose_join(connection, schema, job, now.range.last - now.range.first, texts_only=False)
         texts = address_map.name(schema)
     else:
         excerpt.ensure(connection, schema, job, batch)
         execute(connection, excerpt.HASH)
         texts = excerpt.NAME
-    with execute(connection, statement(texts, job, now)) as cursor:
+    with execute(connection, statement(texts, job, now, few=few)) as cursor:
         return cursor.rowcount
 
 

@@ -24,9 +24,11 @@ from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.geo import KEYS, GeoDatabase
+from backfill.jobs import excerpt
 from backfill.jobs.conditions import lacks_geo
 from backfill.ledger import address_map, batches, runs
 from backfill.ledger.batches import Account, Batch
+from backfill.phases import is_sweep
 from backfill.plan import Addresses, Job
 
 _JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps makes one a call
@@ -183,6 +185,8 @@ ADD_LOOKUPS = sql.SQL("""
 
 def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> list[str]:
     """Distinct texts of the range that need resolving and that the map lacks; at most 64 characters each."""
+    if is_sweep(batch.phase):  # the hash of a map of a million texts costs most of a second, a batch
+        execute(connection, excerpt.PROBE)
     statement = TEXTS.format(
         raw=sql.Identifier(job.raw),
         link=sql.Identifier(job.link),

@@ -95,6 +95,18 @@ def test_a_pass_over_5000_blocks_hashes_the_map(connection: Connection, texts: i
     assert "Nested Loop" not in plan
 
 
+def test_a_sweep_never_hashes_the_map_and_tells_rows_that_are_done_without_it(
+    connection: Connection, texts: int
+) -> None:
+    execute(connection, excerpt.PROBE)
+    now = turn(Range(0, 32_000), 1, 0)
+    plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now, few=True))
+    assert "Index Scan using address_map_pkey" in plan
+    assert "Hash" not in plan
+    scan = plan[plan.index("Tid Range Scan") : plan.index("Index Scan using address_map_pkey")]
+    assert "ip_address_id IS NULL" in scan  # asked of the row alone, before any look
+
+
 def test_the_excerpt_of_20_blocks_never_hashes_a_large_map(connection: Connection, texts: int) -> None:
     plan = plan_of_excerpt(connection, 20)
     assert ("Hash Join" if texts == 10_000 else "Index Scan using address_map_pkey") in plan
