@@ -170,6 +170,9 @@ class EmbeddedServer:
             shutil.rmtree(half, ignore_errors=True)
             raise self._failed(f"could not be created: {_last_line(made.stderr)}")
         half.rename(data)
+        # An initdb whose client was killed outlives it, and may have written into its half while we removed that.
+        for half in folders.ground.glob("data.*"):
+            shutil.rmtree(half, ignore_errors=True)
 
     def _answer(self, folders: Folders) -> str | None:
         """The version of the running server; None when it does not answer, or not yet."""
