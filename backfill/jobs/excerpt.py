@@ -24,8 +24,8 @@ NAME = sql.Identifier("pg_temp", "backfill_excerpt")
 # it charges a probe of the map's index four disk reads, and the condition on the JSON has no statistics.
 # Measured, the map in memory: a probe 4-7 µs, putting one row of the map into a hash 0.3-0.5 µs. So rows
 # probe when the map has over 16 times as many texts, and hash it otherwise. In a sweep nearly all rows are done
-# and do not look: there they always probe. Three sweeps of 10 million events beside a live writer hashed the
-# map of a million texts for every batch, and took longer than all links (164 s against 145).
+# and do not look: there they always probe. Before, three sweeps of 10 million events beside a live writer, with
+# a map of a million texts, took longer than all links (164 s against 145).
 PROBE = sql.SQL(
     "set local enable_nestloop = on; set local enable_hashjoin = off; set local enable_mergejoin = off"
 )
