@@ -7,7 +7,7 @@ from backfill.database.engine import execute, rows
 
 # Address map and proof hold raw text and are dropped when their run succeeds; a killed or superseded run
 # leaves them. Nothing else of the ledger ever holds an address.
-OURS = ("address_map", "address_map_complete", "shadow_proof")
+OURS = ("address_map", "address_map_complete", "shadow_proof", "shadow_expected")
 
 FOUND = sql.SQL("""
     select relname, pg_total_relation_size(c.oid)

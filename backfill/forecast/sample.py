@@ -219,11 +219,13 @@ class _Miniature:
             create temporary table address_map (raw text primary key, address_id {id}, geo jsonb, reason text);
             alter table {map} alter raw set statistics 0, alter address_id set statistics 0, alter geo set statistics 0;
             create temporary table geo_lookups (address_key text, build timestamptz, found boolean, primary key (address_key, build));
-            create temporary table {log} (key {key})
+            create temporary table {log} (key {key});
+            create temporary table {flaws} (key {key}, kind text)
             """,
             map=address_map.name(TEMPORARY),
             id=sql.SQL(key_type(self._connection, self._real_addresses)),
             log=sql.Identifier(f"changes_{self._job.table}"),
+            flaws=sql.Identifier(f"flaws_{self._job.table}"),
             key=sql.SQL(key_type(self._connection, self._real)),
         )
         self._without_statistics(self._job)

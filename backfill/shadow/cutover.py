@@ -19,8 +19,10 @@ from backfill.ledger import address_map, batches, coverage, quarantine, runs, sh
 from backfill.ledger.shadows import Stage
 from backfill.ledger.status import UNFINISHED, RunStatus
 from backfill.plan import Job, Plan
-from backfill.shadow import capture, catalog, compare, names, proof, replay, swap
+from backfill.shadow import capture, catalog, compare, flaws, names, proof, replay, swap
 from backfill.shadow.catalog import Blueprint
+from backfill.shadow.judgement import FLAWS
+from backfill.shadow.proof import Proof
 
 LAST_NOTES = 2_000  # under the lock: more of them, and we let go and catch up first
 
@@ -47,17 +49,9 @@ class Cutover:
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
-        self,
-        job: Job,
-        advance: Callable[[int], object] = lambda rows: None,
-        *,
-        first: bool = True,
-        last: bool = True,
+        self, job: Job, proof: Proof, advance: Callable[[int], object] = lambda rows: None
     ) -> compare.Counts:
-        """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``.
-
-        What the texts call for is kept from the *first* table to the *last*.
-        """
+        """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
             blueprint = catalog.read(connection, job)
@@ -69,11 +63,9 @@ class Cutover:
             self.plan.addresses,
             job,
             blueprint,
-            self.resolver,
+            proof,
             advance,
             workers=self.workers,
-            first=first,
-            last=last,
         )
         if compare.faults(counts):
             raise ShadowDiffers(table=job.name, faults=_words(compare.faults(counts)))
@@ -89,9 +81,14 @@ class Cutover:
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
             blueprint = catalog.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
-        if counts is None or set(compare.flaws(counts)) - {REJECTED}:  # it may have been mended meanwhile
-            counts = self.prepare(job)
+        if counts is None:
+            with Proof(self.engine, self.schema, self.resolver) as proof:
+                counts = self.prepare(job, proof)
         self._catch_up(job, blueprint, run_id)
+        with self.engine.begin() as connection:
+            asked = flaws.ask_again(connection, self.schema, job)
+        if asked:
+            self._catch_up(job, blueprint, run_id)
         counts = self._settled(job, counts)
         again: list[str] = []
         for _ in range(LAST_TRIES):
@@ -157,14 +154,12 @@ class Cutover:
             raise ShadowDiffers(table=job.name, faults=str(difference)) from None
 
     def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
-        """The counts as they are after settlement: those rows changed, so the replay compared them.
-
-        Raises ``CutoverHeld``.
-        """
+        """The counts as they are after settlement. Raises ``CutoverHeld``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
             quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
             waiting = len(quarantine.entries(connection, job.name))
-            now = compare.unlinked(connection, self.schema, job)
+            now = compare.now(connection, self.schema, job)
+            left = flaws.counts(connection, self.schema, job)
         again = f"then `backfill cutover {job.name}`."
         if waiting:
             raise CutoverHeld(
@@ -172,14 +167,15 @@ class Cutover:
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
                 mend=f"`backfill quarantine settle {job.name} --as sentinel|discard --count {waiting}`, {again}",
             )
-        flaws = compare.flaws(counts | now)
-        if flaws:
+        if compare.faults(now):
+            raise ShadowDiffers(table=job.name, faults=_words(compare.faults(now)))
+        if left:
             raise CutoverHeld(
                 table=job.name,
-                reason=f"the proof of its links is not complete ({_words(flaws)})",
+                reason=f"the proof of its links is not complete ({_words(left)})",
                 mend=f"Run `backfill addresses merge`, or mend the rows that `backfill verify` names, {again}",
             )
-        return counts | now
+        return counts | dict.fromkeys(FLAWS, 0) | now
 
     def _swap(
         self, connection: Connection, job: Job, blueprint: Blueprint, run_id: int, counts: compare.Counts
@@ -210,11 +206,11 @@ class Cutover:
             )
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.name, faults=str(difference)) from None
-        if quarantine.entries(connection, job.name):
+        if quarantine.entries(connection, job.name) or flaws.counts(connection, self.schema, job):
             raise CutoverHeld(
                 table=job.name,
-                reason="rows whose text is no address were written in the last moment",
-                mend=f"`backfill quarantine list {job.name}`, then `backfill cutover {job.name}`.",
+                reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
+                mend=f"`backfill cutover {job.name}` again says which.",
             )
         swap.swap(connection, self.schema, job, blueprint)
         shadows.swapped(connection, job.name)
@@ -251,7 +247,6 @@ class _Behind(Exception):
 
 
 LAST_TRIES = 5
-REJECTED = "rejected"  # the one flaw that settling mends, and that can be counted without comparing again
 
 
 def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:

@@ -12,13 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState
 
 from backfill.attempt import Outcome, Terms, attempt
+from backfill.control import Cancel, LockLost, Stop
 from backfill.database.engine import execute, problem_of
 from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.errand import Failed, MapEmptied
-from backfill.errors import CannotBeCopied, ShadowDiffers, ShadowExists
+from backfill.errors import CannotBeCopied, RunTakenOver, ShadowDiffers, ShadowExists
 from backfill.interrupt import Sleep, obedient
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.batches import Account, Batch
@@ -32,6 +33,7 @@ from backfill.runner import Driver
 from backfill.shadow import build, catalog, names
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.cutover import Cutover, discard, leftovers
+from backfill.shadow.proof import Proof
 
 COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
@@ -72,7 +74,12 @@ class ShadowDriver(Driver):
         )
 
     def _work(self) -> None:
-        self._fill()
+        proof = Proof(self.engine, self.schema, self.resolver)
+        with proof, proof.ahead(self.jobs, self._may_read):
+            self._fill()
+            self._copy(proof)
+
+    def _copy(self, proof: Proof) -> None:
         for job in self.jobs:
             blueprint = self._begun(job)
             self._load(job, blueprint)
@@ -80,7 +87,14 @@ class ShadowDriver(Driver):
             obedient(self.engine, self.control, self.run, partial(self._index, job, blueprint))
             self._require_loaded()
             self._enter(COMPARE)
-            obedient(self.engine, self.control, self.run, partial(self._compare, job))
+            obedient(self.engine, self.control, self.run, partial(self._compare, job, proof))
+
+    def _may_read(self) -> bool:
+        """Whether texts may be read ahead now. Holds and orders are the driver's to wait for."""
+        try:
+            return not self.control.waits(self.run)
+        except (Stop, Cancel, LockLost, RunTakenOver, DBAPIError, psycopg2.Error):
+            return False
 
     def _index(self, job: Job, blueprint: Blueprint, sleep: Sleep) -> None:
         """What is done already costs a look."""
@@ -211,14 +225,12 @@ class ShadowDriver(Driver):
                     f"`backfill run --abandon {job.name}`."
                 )
 
-    def _compare(self, job: Job, _sleep: Sleep) -> None:
+    def _compare(self, job: Job, proof: Proof, _sleep: Sleep) -> None:
         with Progress(
             f"{COMPARE} {job.name}", int(self.ranges.tables[job.name].rows), quiet=self.quiet
         ) as progress:
             try:
-                self.cutover(self.run.identity.plan_fingerprint).prepare(
-                    job, progress.advance, first=job is self.jobs[0], last=job is self.jobs[-1]
-                )
+                self.cutover(self.run.identity.plan_fingerprint).prepare(job, proof, progress.advance)
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None
 

@@ -22,6 +22,11 @@ def log(schema: str, job: Job) -> sql.Identifier:
     return sql.Identifier(schema, f"changes_{job.table}")
 
 
+def flaws(schema: str, job: Job) -> sql.Identifier:
+    """The table of keys of rows that have to be mended before the swap."""
+    return sql.Identifier(schema, f"flaws_{job.table}")
+
+
 def note_function(schema: str, job: Job) -> sql.Identifier:
     """The trigger function that notes keys."""
     return sql.Identifier(schema, f"note_{job.table}")

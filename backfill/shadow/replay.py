@@ -18,7 +18,7 @@ from backfill.jobs.conditions import lacks_geo
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
-from backfill.shadow import capture, compare, names, proof
+from backfill.shadow import capture, compare, flaws, names, proof
 from backfill.shadow.catalog import Blueprint
 from backfill.shadow.rows import insert
 
@@ -111,6 +111,8 @@ def replay(
         # be read; those that were read already are taken again.
         execute(connection, sql.SQL("delete from {}").format(shadow))
         which = sql.SQL("true")
+        flaws.clear(connection, schema, job)
+    flaws.release(connection, schema, job, sql.Identifier("backfill_noted"))
     statement = sql.SQL("delete from {} as copy using backfill_noted as noted where noted.key = copy.{}")
     execute(connection, statement.format(shadow, key))
     execute(connection, insert(schema, job, blueprint, which))
