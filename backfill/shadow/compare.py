@@ -23,8 +23,8 @@ from backfill.shadow.catalog import Blueprint
 from backfill.shadow.judgement import FAULTS, FLAWS
 from backfill.shadow.proof import Proof
 
-BLOCKS = 20_000  # 160 MB a snapshot, some 700,000 rows
-MOST_ROUNDS = 6  # of a range for each session; each range reads the whole copy once
+BLOCKS = 10_000  # 80 MB a snapshot, some 350,000 rows: twice as many are more than a hash in memory holds
+MOST_ROUNDS = 12  # of a range for each session; each range reads the whole copy once
 FEW = 20_000  # rows that are asked for by key; for more of them the whole range is read again
 REPEATABLE = sql.SQL("set transaction isolation level repeatable read")
 
@@ -149,10 +149,11 @@ def now(connection: Connection, schema: str, job: Job) -> Counts:
 
 def _surplus(connection: Connection, schema: str, job: Job) -> int:
     execute(connection, REPEATABLE)
-    execute(connection, HASHED)
     originals, copies, _ = _numbers(connection, schema, job)
-    statement = SURPLUS.format(**_sides(schema, job))
-    return 0 if originals == copies else int(rows(connection, statement)[0][0])
+    if originals == copies:
+        return 0
+    execute(connection, HASHED)
+    return int(rows(connection, SURPLUS.format(**_sides(schema, job)))[0][0])
 
 
 def _numbers(connection: Connection, schema: str, job: Job) -> tuple[int, int, int]:

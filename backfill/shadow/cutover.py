@@ -237,7 +237,6 @@ class Cutover:
             if key.valid:
                 patiently(self.engine, self.lock_timeout_ms, partial(swap.validate, key=key))
         with self.engine.begin() as connection:
-            execute(connection, sql.SQL("analyze {}").format(table(job)))
             if not shadows.waiting(connection):
                 address_map.drop(connection, self.schema)
 

@@ -74,9 +74,9 @@ class ShadowDriver(Driver):
         )
 
     def _work(self) -> None:
+        self._fill()
         proof = Proof(self.engine, self.schema, self.resolver)
-        with proof, proof.ahead(self.jobs, self._may_read):
-            self._fill()
+        with proof, proof.ahead(self.jobs, self.plan.addresses, self._may_read):
             self._copy(proof)
 
     def _copy(self, proof: Proof) -> None:

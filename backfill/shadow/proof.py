@@ -99,25 +99,30 @@ class Proof:
 
     def expected(self, addresses: Addresses) -> sql.Identifier:
         """What was read, with the address rows as they are: raw, link, geo."""
-        entered = self._entered
-        if entered != self._expected_of:
-            parts = {
-                "expected": self._expected,
-                "proof": self._table,
-                "addresses": table(addresses),
-                "key": sql.Identifier(addresses.key),
-                "address": sql.Identifier(addresses.address),
-                "hash": sql.Identifier(addresses.hash),
-                "geo": sql.Identifier(addresses.geo),
-            }
-            with self._engine.begin() as connection:
-                execute(connection, sql.SQL("drop table if exists {}").format(self._expected))
-                execute(connection, EXPECTED.format(**parts))
-            self._expected_of = entered
+        with self._reading:
+            if self._entered != self._expected_of:
+                self._match(addresses)
         return self._expected
 
+    def _match(self, addresses: Addresses) -> None:
+        parts = {
+            "expected": self._expected,
+            "proof": self._table,
+            "addresses": table(addresses),
+            "key": sql.Identifier(addresses.key),
+            "address": sql.Identifier(addresses.address),
+            "hash": sql.Identifier(addresses.hash),
+            "geo": sql.Identifier(addresses.geo),
+        }
+        with self._engine.begin() as connection:
+            execute(connection, sql.SQL("drop table if exists {}").format(self._expected))
+            execute(connection, EXPECTED.format(**parts))
+        self._expected_of = self._entered
+
     @contextmanager
-    def ahead(self, jobs: Sequence[Job], may_go_on: Callable[[], bool]) -> Iterator[None]:
+    def ahead(
+        self, jobs: Sequence[Job], addresses: Addresses, may_go_on: Callable[[], bool]
+    ) -> Iterator[None]:
         """Read *jobs* in a thread, one range after the other as long as it *may_go_on*.
 
         Whatever stops it, a locked table as well, ``read`` goes on from there, and meets the trouble if it lasts.
@@ -131,6 +136,8 @@ class Proof:
             with contextlib.suppress(DBAPIError, psycopg2.Error):
                 for job in jobs:
                     self.read(job, go_on, Limits())
+                if go_on():
+                    self.expected(addresses)
 
         thread = threading.Thread(target=read, name="proof", daemon=True)
         thread.start()
