@@ -75,6 +75,23 @@ def test_odd_code_points_are_no_address(text: str) -> None:
     assert isinstance(canonicalise(text), Reason)
 
 
+@given(
+    st.one_of(
+        st.text(st.characters(codec=None, categories=None)),
+        st.text("0123456789.٣ x+-\0", max_size=16),
+        st.lists(st.integers(0, 300).map(str), min_size=3, max_size=5).map(".".join),
+    )
+)
+def test_a_bare_text_is_ipv4_exactly_where_python_says_so(text: str) -> None:
+    try:
+        expected: IPv4Address | None = IPv4Address(text.strip())
+    except ValueError:
+        expected = None
+    found = canonicalise(text)
+    if ":" not in text and "/" not in text:
+        assert (None if isinstance(found, Reason) else found) == expected
+
+
 @given(any_address, white_space, white_space)
 def test_white_space_and_case_do_not_matter(address: Address, before: str, after: str) -> None:
     assert canonicalise(f"{before}{str(address).upper()}{after}") == canonicalise(str(address))
