@@ -112,7 +112,9 @@ class Ranges:
         tell, blocks = self._errand.tell, batch.range.last - batch.range.first
         if outcome.account is not None:
             self.done += 1
-            self._sizer(batch.phase).measured(blocks, outcome.account.seconds)
+            # A sweep finds most rows done, and would never grow.
+            written = outcome.account.written if batch.phase == LINK else None
+            self._sizer(batch.phase).measured(blocks, outcome.account.seconds, written)
             return self._rows(batch)
         if outcome.halved is not None:
             self._sizer(batch.phase).timed_out(blocks)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 MAX_GROWTH = 1.2  # a batch may grow by a fifth a step: an estimate from one fast batch is a trap
 AIM = 0.6  # of the target, for the average: a checkpoint makes some transactions half as long again
 WEIGHT = 0.4  # of the newest measurement in the moving average
+SPARSE = 0.5  # of the most rows that a block was good for: less than that, and a batch proves little
 FIRST_BLOCKS = 500  # 4 MB: what to begin with on a server nobody has measured yet
 FLOOR_BLOCKS = 8  # below this the transaction itself costs more than its rows; only timeouts go lower
 
@@ -21,6 +22,7 @@ class Sizer:
     ceiling: int
     blocks: int = 0
     _average: float | None = field(default=None, init=False)  # seconds a block and transaction
+    _densest: float = field(default=0.0, init=False)  # rows written a block
 
     def __post_init__(self) -> None:
         self.blocks = min(self.blocks or FIRST_BLOCKS, self.ceiling)
@@ -30,10 +32,19 @@ class Sizer:
         """The smallest size that time alone leads to."""
         return min(FLOOR_BLOCKS, self.ceiling)
 
-    def measured(self, blocks: int, seconds: float) -> int:
-        """Take in the longest transaction of a batch of *blocks*; returns the size of the next one."""
+    def measured(self, blocks: int, seconds: float, written: int | None = None) -> int:
+        """Take in the longest transaction of a batch of *blocks*; returns the size of the next one.
+
+        Where *written* says how many rows it wrote, one that found most of them done, by the live application
+        or before a kill, makes no batch larger: 0.1 s for 4,288 blocks of those led to 1.3 s for 6,174 others.
+        """
         if blocks <= 0 or seconds <= 0:
             return self.blocks
+        if written is not None:
+            density = written / blocks
+            self._densest = max(self._densest, density)
+            if seconds <= self.target and density < SPARSE * self._densest:
+                return self.blocks
         each = max(seconds / blocks, 1e-9)  # a clock has a smallest step
         self._average = each if self._average is None else WEIGHT * each + (1 - WEIGHT) * self._average
         if seconds > self.target:  # at once, and by what it was, not by what it used to be

@@ -47,6 +47,15 @@ def test_the_rest_of_a_table_proves_little():
     assert sizer.measured(3, 0.0001) == FIRST_BLOCKS
 
 
+def test_a_batch_that_found_its_rows_done_makes_none_larger_and_a_slow_one_shrinks_all_the_same():
+    sizer = Sizer(1.0, 10_000)
+    size = sizer.measured(500, 0.5, written=5_000)
+    assert sizer.measured(500, 0.01, written=2_000) == size
+    assert sizer.measured(500, 0.01, written=0) == size
+    assert sizer.measured(500, 0.01, written=3_000) > size
+    assert sizer.measured(500, 5.0, written=0) < size
+
+
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0, 1e5)), max_size=50), st.integers(1, 10_000))
 def test_the_size_stays_between_one_and_the_ceiling(measurements, ceiling):
     sizer = Sizer(1.0, ceiling)
