@@ -7,7 +7,7 @@ target is a time therefore, and the number of blocks only follows from it.
 from dataclasses import dataclass, field
 
 MAX_GROWTH = 1.2  # a batch may grow by a fifth a step: an estimate from one fast batch is a trap
-AIM = 0.6  # of the target, for the average: a checkpoint makes some transactions half as long again
+AIM = 0.5  # of the target, for the average: a checkpoint makes some transactions half as long again, and more
 WEIGHT = 0.4  # of the newest measurement in the moving average
 SPARSE = 0.5  # of the most rows that a block was good for: less than that, and a batch proves little
 FIRST_BLOCKS = 500  # 4 MB: what to begin with on a server nobody has measured yet

@@ -244,9 +244,7 @@ def _split(connection: Connection, batch: Batch, at: int) -> None:
 
 def halve(connection: Connection, batch: Batch, lease: uuid.UUID) -> bool:
     """Hand the batch back as two; False, and nothing done, where it is one block or ours no longer."""
-    row = connection.execute(
-        select(batches).where(batches.c.id == batch.id, batches.c.lease == lease).with_for_update()
-    ).one_or_none()
+    row = connection.execute(select(batches).where(_ours(batch.id, lease)).with_for_update()).one_or_none()
     if row is None or row.last_block - row.first_block < 2:
         return False
     _split(connection, Batch.of(row), (row.first_block + row.last_block) // 2)
@@ -409,7 +407,7 @@ def fail(connection: Connection, batch_id: int, lease: uuid.UUID, error: str) ->
     """Give the batch up, with the class of its error."""
     connection.execute(
         update(batches)
-        .where(batches.c.id == batch_id, batches.c.lease == lease)
+        .where(_ours(batch_id, lease))
         .values(status=BatchStatus.FAILED, error=error, lease=None, lease_until=None)
     )
 
@@ -418,9 +416,17 @@ def release(connection: Connection, batch_id: int, lease: uuid.UUID) -> None:
     """Hand a batch back at its checkpoint."""
     connection.execute(
         update(batches)
-        .where(batches.c.id == batch_id, batches.c.lease == lease)
+        .where(_ours(batch_id, lease))
         .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
     )
+
+
+def _ours(batch_id: int, lease: uuid.UUID) -> ColumnElement[bool]:
+    """Under that lease, and not done: one whose last commit was answered to nobody is, whatever we think.
+
+    Handed back, it would be pending with no pass left to do, and nobody could ever end it.
+    """
+    return (batches.c.id == batch_id) & (batches.c.lease == lease) & (batches.c.status == BatchStatus.RUNNING)
 
 
 def _term() -> Any:

@@ -7,9 +7,11 @@ import time
 import uuid
 from contextlib import closing, suppress
 
+import psycopg2
 import pytest
 from sqlalchemy import make_url
 
+from backfill.attempt import Terms, attempt
 from backfill.database.engine import make_engine
 from backfill.database.limits import Limits
 from backfill.jobs import link
@@ -209,6 +211,46 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
     assert account.written > 0
     engine.dispose()
+
+
+@pytest.mark.parametrize("then", ["held", "an error", "a timeout"])
+def test_a_batch_whose_last_commit_was_answered_to_nobody_stays_done(stage, same_as_undisturbed, then):
+    """Handed back or given up, it had no pass left to do: nobody could end it, and the run waited for ever."""
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "30")
+    stage.until_linking()
+    command.signal(signal.SIGTERM)
+    assert command.end() == 3
+    stage.query("update backfill.runs set status = 'running'")
+    engine = make_engine(make_url(stage.url), ledger_schema="backfill")
+    ((number, table),) = stage.query(
+        "select id, table_name from backfill.batches where status = 'pending' and phase = 'link' limit 1"
+    )
+    filenode = stage.value(f"select pg_relation_filenode('{table}')")
+    failing = {
+        "an error": "select nonsense",
+        "a timeout": "set statement_timeout = 10; select pg_sleep(5)",
+    }
+    calls = []
+
+    def work(batch, lease):
+        calls.append(batch)
+        if len(calls) > 1 and then in failing:
+            stage.query(failing[then])
+        link.process(engine, "backfill", PYPI.job(table), batch, lease, filenode)
+        if then == "held":
+            stage.query("update backfill.runs set held = 'a sensor'")
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    outcome = attempt(engine, number, work, Terms(), sleep=lambda seconds: None)
+    engine.dispose()
+    assert outcome.stopped or outcome.error or outcome.halved
+    assert len(calls) > 1
+    assert stage.query("select status, passes_done = passes from backfill.batches where id = %s", number) == [
+        ("succeeded", True)
+    ]
+    stage.query("update backfill.runs set held = null, status = 'paused'")
+    stage.run(*SMALL)
+    same_as_undisturbed(stage)
 
 
 @pytest.mark.slow
