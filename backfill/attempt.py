@@ -19,9 +19,10 @@ from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.limits import Limits
 from backfill.database.trouble import LIMITS, LOST, TIMEOUTS, TableLocked, Trouble, trouble_of
 from backfill.jobs.link import TableRewritten
-from backfill.ledger import batches
+from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Account, Batch, LeaseLost, Stopped
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.claims import LeaseLost, Stopped
 
 BEAT_SECONDS = 3.0  # a waiting worker renews its lease this often; half of ``leases.GRACE_SECONDS``
 FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0
@@ -92,7 +93,7 @@ def attempt(
     def once() -> Account | None:
         if not held:
             with engine.begin() as connection:
-                claimed = batches.claim(connection, batch_id, lease)
+                claimed = claims.claim(connection, batch_id, lease)
             if claimed is None:
                 return None
             held.append(claimed[0])
@@ -121,7 +122,7 @@ def attempt(
         return Outcome(batch_id, lost=True)
     except (Stopped, TableRewritten, MapIncomplete) as reason:
         with engine.begin() as connection:
-            batches.release(connection, batch_id, lease)
+            claims.release(connection, batch_id, lease)
         return Outcome(
             batch_id,
             stopped=isinstance(reason, Stopped),
@@ -144,16 +145,16 @@ def _give_up(
     text = f"{state}: {problem_of(error)}"
     # With the server gone the lease runs out by itself.
     with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
-        if batch is not None and trouble in TIMEOUTS and batches.halve(connection, batch, lease):
+        if batch is not None and trouble in TIMEOUTS and claims.halve(connection, batch, lease):
             return Outcome(batch_id, halved=trouble)
-        batches.fail(connection, batch_id, lease, text)
+        claims.fail(connection, batch_id, lease, text)
     return Outcome(batch_id, error=text)
 
 
 def _beat(engine: Engine, batch: Batch, lease: uuid.UUID, trouble: Trouble | None = None) -> None:
     """Renew the lease, where the server can be reached; raises ``LeaseLost``."""
     with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
-        batches.renew(connection, batch, lease, trouble)
+        claims.renew(connection, batch, lease, trouble)
 
 
 def rester(

@@ -12,7 +12,8 @@ from backfill.attempt import Terms
 from backfill.errand import Errand, MapEmptied
 from backfill.errors import TransitionRefused
 from backfill.ledger import runs
-from backfill.ledger.batches import LEASE_SECONDS, Batch
+from backfill.ledger.batches import Batch
+from backfill.ledger.claims import LEASE_SECONDS
 from backfill.ledger.status import RunStatus
 from backfill.mender import Mender
 from backfill.pool import Pool, PoolBroken, outcomes

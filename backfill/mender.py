@@ -14,7 +14,7 @@ from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.trouble import LIMITS, LOST, Trouble
 from backfill.errand import Errand, Failed
 from backfill.errors import RunTakenOver
-from backfill.ledger import batches, runs
+from backfill.ledger import claims, runs
 from backfill.ledger.lock import RunLock, in_progress, wait_for
 from backfill.ranges import Ranges
 
@@ -53,7 +53,7 @@ class Mender:
         """Note the trouble, and let whatever was in hand be picked again."""
         with self._errand.engine.begin() as connection:
             runs.count_retry(connection, self._errand.run.id, trouble)
-            batches.reclaim(connection, self._errand.run.id, failed=False)
+            claims.reclaim(connection, self._errand.run.id, failed=False)
 
     def restarted(self, problem: str) -> None:
         """Count a new beginning; raises ``Failed`` when one follows the other without any progress."""

@@ -11,8 +11,9 @@ from backfill.attempt import Outcome
 from backfill.database.heap import Range, heap_of
 from backfill.errand import Errand, Failed
 from backfill.leases import Leases
-from backfill.ledger import batches, runs
-from backfill.ledger.batches import LEASE_SECONDS, Batch
+from backfill.ledger import batches, claims, runs
+from backfill.ledger.batches import Batch
+from backfill.ledger.claims import LEASE_SECONDS
 from backfill.phases import LINK
 from backfill.plan import Table
 from backfill.sizing import FIRST_BLOCKS, Sizer
@@ -101,8 +102,8 @@ class Ranges:
             return set()
         self._looked = time.monotonic()
         with self._errand.engine.begin() as connection:
-            gone = self._leases.silent(batches.leases(connection, self._errand.run.id))
-            return set(batches.take_back(connection, gone)) if gone else set()
+            gone = self._leases.silent(claims.leases(connection, self._errand.run.id))
+            return set(claims.take_back(connection, gone)) if gone else set()
 
     def take_in(self, outcome: Outcome, batch: Batch) -> int:
         """Learn from what became of a batch; returns the rows that are done with it.

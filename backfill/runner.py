@@ -35,7 +35,7 @@ from backfill.interrupt import interruptible
 from backfill.jobs import closing
 from backfill.jobs.closing import Counted
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import address_map, batches, quarantine, runs
+from backfill.ledger import address_map, batches, claims, quarantine, runs
 from backfill.ledger.lock import RunLock, run_lock
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.ledger.status import RunStatus
@@ -148,7 +148,7 @@ class Driver:
                 self._new_map(connection)
             else:
                 self.run = runs.resume(connection, earlier)
-                batches.reclaim(connection, self.run.id, failed=True)
+                claims.reclaim(connection, self.run.id, failed=True)
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
         self.observe("started", run=self.run.id, attempt=self.run.attempts)
 
@@ -215,7 +215,7 @@ class Driver:
         """
         with contextlib.suppress(DBAPIError, psycopg2.Error), self.engine.begin() as connection:
             execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(LET_GO_MS)))
-            batches.reclaim(connection, self.run.id, failed=False)
+            claims.reclaim(connection, self.run.id, failed=False)
 
     def _until_done(self) -> list[TableCount]:
         """All phases and the closing; back to the first that is not done, whenever something passes.

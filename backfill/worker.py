@@ -21,7 +21,8 @@ from backfill.attempt import Outcome, Terms, attempt, rester
 from backfill.database.engine import make_engine, target_url
 from backfill.database.statements import Statements
 from backfill.jobs import link
-from backfill.ledger.batches import Account, Batch, Stopped
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.claims import Stopped
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 

@@ -15,7 +15,7 @@ from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.jobs import duplicates, resolve
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import batches
+from backfill.ledger import claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import DUPLICATE
 from backfill.plan import Addresses
@@ -78,13 +78,13 @@ def process(
     started = time.monotonic()
     with engine.begin() as connection:
         limits.apply(connection)
-        if batches.hold(connection, batch, lease) >= batch.passes:
+        if claims.hold(connection, batch, lease) >= batch.passes:
             return Account()  # committed, and the answer was lost on its way to us
         written = 0
         if resolved:
             written = resolve.fill_known(connection, schema, addresses, resolver, resolved)
         account = Account(rows=len(texts), written=written, seconds=time.monotonic() - started)
-        batches.account(connection, batch.id, account, seconds=account.seconds)
+        claims.account(connection, batch.id, account, seconds=account.seconds)
     return account
 
 

@@ -19,7 +19,7 @@ from backfill.database.trouble import TableLocked
 from backfill.jobs import excerpt
 from backfill.jobs.conditions import lacks_geo, unlinked
 from backfill.jobs.turn import Turn, turn
-from backfill.ledger import address_map, batches
+from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
 from backfill.phases import is_sweep
@@ -166,7 +166,7 @@ def run_pass(
     started = time.monotonic()
     limits.apply(connection)
     execute(connection, ASYNCHRONOUS)
-    number = batches.hold(connection, batch, lease)
+    number = claims.hold(connection, batch, lease)
     if number >= batch.passes:  # committed, and the answer was lost on its way to us
         return Account(), number
     address_map.require_complete(connection, schema, batch.run_id)
@@ -177,7 +177,7 @@ def run_pass(
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
     account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
-    batches.account(connection, batch.id, account, seconds=account.seconds)
+    claims.account(connection, batch.id, account, seconds=account.seconds)
     return account, number + 1
 
 

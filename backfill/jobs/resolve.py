@@ -26,7 +26,7 @@ from backfill.database.names import table
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import excerpt
 from backfill.jobs.conditions import lacks_geo
-from backfill.ledger import address_map, batches, runs
+from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Account, Batch
 from backfill.phases import is_sweep
 from backfill.plan import Addresses, Job
@@ -306,7 +306,7 @@ def process(
     with engine.begin() as connection:
         limits.apply(connection)
         execute(connection, ASYNCHRONOUS)  # a crash empties the map as well, and it all begins anew
-        if batches.hold(connection, batch, lease) >= batch.passes:
+        if claims.hold(connection, batch, lease) >= batch.passes:
             return Account()  # committed, and the answer was lost on its way to us
         entered = enter_all(connection, schema, addresses, resolver, resolved) if resolved else 0
         runs.add_map_rows(connection, batch.run_id, entered)
@@ -314,5 +314,5 @@ def process(
         account = Account(
             rows=ready.rows, already_linked=ready.already_linked, written=entered, seconds=seconds
         )
-        batches.account(connection, batch.id, account, seconds=seconds)
+        claims.account(connection, batch.id, account, seconds=seconds)
     return account

@@ -12,7 +12,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.engine import rows, value
-from backfill.ledger import batches, quarantine, runs
+from backfill.ledger import batches, claims, quarantine, runs
 from backfill.ledger.lock import is_driven
 from backfill.ledger.runs import Run
 from backfill.ledger.status import BatchStatus, RunStatus
@@ -135,7 +135,7 @@ def standing(connection: Connection, schema: str, run_id: int | None = None) -> 
     driven = is_driven(connection, schema)
     age = max(0.0, (now - run.heartbeat).total_seconds())
     parts, rate = _parts(connection, run, now)
-    holdings = [_holding(row) for row in batches.holdings(connection, run.id)]
+    holdings = [_holding(row) for row in claims.holdings(connection, run.id)]
     return Standing(
         run=run,
         now=now,

@@ -15,7 +15,7 @@ from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.patience import patiently
 from backfill.jobs import excerpt, link
-from backfill.ledger import address_map, batches, shadows
+from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.plan import Job
 from backfill.shadow import capture, catalog, names
@@ -82,7 +82,7 @@ def load(
     with engine.begin() as connection:
         limits.apply(connection)
         execute(connection, ASYNCHRONOUS)
-        if batches.hold(connection, batch, lease) >= batch.passes:
+        if claims.hold(connection, batch, lease) >= batch.passes:
             return Account()
         address_map.require_complete(connection, schema, batch.run_id)
         link.check_filenode(connection, job, filenode)
@@ -93,7 +93,7 @@ def load(
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
         account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
-        batches.account(connection, batch.id, account, seconds=account.seconds)
+        claims.account(connection, batch.id, account, seconds=account.seconds)
     return account
 
 

@@ -15,8 +15,8 @@ from backfill.attempt import Terms, attempt
 from backfill.database.engine import make_engine
 from backfill.database.limits import Limits
 from backfill.jobs import link
-from backfill.ledger import batches
-from backfill.ledger.batches import LeaseLost, Stopped
+from backfill.ledger import claims
+from backfill.ledger.claims import LeaseLost, Stopped
 from backfill.plan import PYPI
 from tests.databases import connect, query
 from tests.faults.conftest import SMALL
@@ -192,13 +192,13 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     filenode = stage.value(f"select pg_relation_filenode('{table}')")
     zombie, other = uuid.uuid4(), uuid.uuid4()
     with engine.begin() as connection:
-        claimed = batches.claim(connection, number, zombie)
+        claimed = claims.claim(connection, number, zombie)
         assert claimed is not None
         batch = claimed[0]
-        assert batches.claim(connection, number, other) is None
+        assert claims.claim(connection, number, other) is None
     stage.query("update backfill.batches set lease_until = now() - interval '1 second' where id = %s", number)
     with engine.begin() as connection:
-        assert batches.claim(connection, number, other) is not None
+        assert claims.claim(connection, number, other) is not None
     before = stage.value(f"select count(ip_address_id) from {table}")
     with pytest.raises(LeaseLost):
         link.process(engine, "backfill", job, batch, zombie, filenode, Limits(), lambda seconds: None)

@@ -14,9 +14,10 @@ from backfill.database.engine import make_engine
 from backfill.database.heap import heap_of
 from backfill.jobs import link
 from backfill.jobs.link import TableRewritten
-from backfill.ledger import batches, runs
+from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Account, Batch, LeaseLost, Stopped
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.claims import LeaseLost, Stopped
 from backfill.ledger.status import RunStatus
 from backfill.plan import PYPI
 from backfill.runner import Driver
@@ -143,9 +144,9 @@ def batch_in_hand(operator: Operator) -> Iterator[tuple[Any, Batch, uuid.UUID]]:
     engine = make_engine(make_url(operator.url), ledger_schema="backfill")
     try:
         with engine.begin() as connection:
-            batches.reclaim(connection, 1)
+            claims.reclaim(connection, 1)
             waiting = [row.id for row in batches.phase(connection, 1, "link") if row.status == "pending"]
-            claimed = batches.claim(connection, waiting[0])
+            claimed = claims.claim(connection, waiting[0])
         assert claimed
         yield engine, *claimed
     finally:
@@ -175,17 +176,17 @@ def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: O
         job = PYPI.job(batch.table_name)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
-            assert batches.claim(connection, batch.id) is None  # held, and not run out
+            assert claims.claim(connection, batch.id) is None  # held, and not run out
         query(url, "update backfill.batches set lease_until = now() - interval '1 s' where id = %s", batch.id)
         with engine.begin() as connection:
-            taken_over = batches.claim(connection, batch.id)
+            taken_over = claims.claim(connection, batch.id)
         assert taken_over
         before = query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}")
         with pytest.raises(LeaseLost):
             link.process(engine, "backfill", job, batch, old_lease, filenode)
         with engine.begin() as connection:
-            batches.fail(connection, batch.id, old_lease, "too late")
-            batches.release(connection, batch.id, old_lease)
+            claims.fail(connection, batch.id, old_lease, "too late")
+            claims.release(connection, batch.id, old_lease)
         assert query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}") == before
         assert query(
             url, "select status, passes_done, lease from backfill.batches where id = %s", batch.id
