@@ -24,7 +24,7 @@ from backfill.shadow.judgement import FAULTS, FLAWS
 from backfill.shadow.proof import Proof
 
 BLOCKS = 10_000  # 80 MB a snapshot, some 350,000 rows: twice as many are more than a hash in memory holds
-MOST_ROUNDS = 12  # of a range for each session; each range reads the whole copy once
+MOST_ROUNDS = 6  # of a range for each session; each range reads the whole copy once
 FEW = 20_000  # rows that are asked for by key; for more of them the whole range is read again
 REPEATABLE = sql.SQL("set transaction isolation level repeatable read")
 

@@ -1,6 +1,8 @@
 """Driver of a copying run: resolve and fill as in place, then each table built, replayed and compared."""
 
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +78,7 @@ class ShadowDriver(Driver):
     def _work(self) -> None:
         self._fill()
         proof = Proof(self.engine, self.schema, self.resolver)
-        with proof, proof.ahead(self.jobs, self.plan.addresses, self._may_read):
+        with proof, proof.ahead(self.jobs, self.plan.addresses, self._reads_on()):
             self._copy(proof)
 
     def _copy(self, proof: Proof) -> None:
@@ -89,12 +91,23 @@ class ShadowDriver(Driver):
             self._enter(COMPARE)
             obedient(self.engine, self.control, self.run, partial(self._compare, job, proof))
 
-    def _may_read(self) -> bool:
-        """Whether texts may be read ahead now. Holds and orders are the driver's to wait for."""
-        try:
-            return not self.control.waits(self.run)
-        except (Stop, Cancel, LockLost, RunTakenOver, DBAPIError, psycopg2.Error):
-            return False
+    def _reads_on(self) -> Callable[[], bool]:
+        """Whether the next range of texts may be read ahead; rests as long as every batch does.
+
+        Holds and orders are the driver's to wait for: the comparison reads what is missing.
+        """
+        last = time.monotonic()
+
+        def reads_on() -> bool:
+            nonlocal last
+            try:
+                self.control.sleep(self.settings.nice * (time.monotonic() - last))
+                last = time.monotonic()
+                return not self.control.waits(self.run)
+            except (Stop, Cancel, LockLost, RunTakenOver, DBAPIError, psycopg2.Error):
+                return False
+
+        return reads_on
 
     def _index(self, job: Job, blueprint: Blueprint, sleep: Sleep) -> None:
         """What is done already costs a look."""

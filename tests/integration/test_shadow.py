@@ -137,7 +137,7 @@ def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
     assert query(fresh_demo.url, "select * from user_events order by id") == rows
     left = query(
         fresh_demo.url,
-        "select relname from pg_class where relname ~ 'shadow|changes_|address_map|backfill_new'"
+        "select relname from pg_class where relname ~ 'shadow|changes_|flaws_|address_map|backfill_new'"
         " and relname !~ '^shadows' and relkind <> 't' and relnamespace <> 'pg_catalog'::regnamespace",
     )
     assert left == []
@@ -373,7 +373,7 @@ def stopped_in(url: str, process, phase: str) -> Iterator[None]:
 HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a loaded machine may add
 TRACES = """
     select relname from pg_class
-     where relname ~ 'shadow|changes_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
+     where relname ~ 'shadow|changes_|flaws_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
        and relnamespace <> 'pg_catalog'::regnamespace
 """
 
