@@ -17,7 +17,14 @@ from tests.faults.cluster import Cluster
 from tests.faults.conftest import EVENTS, SMALL
 from tests.faults.stage import Stage, fill, in_background, worker_of_a_batch
 
-STEPS = ("+1h", "+2h", "+3h", "+4h", "+0", "-1h")  # forward again and again: a lease of a moment ago looks expired
+STEPS = (
+    "+1h",
+    "+2h",
+    "+3h",
+    "+4h",
+    "+0",
+    "-1h",
+)  # forward again and again: a lease of a moment ago looks expired
 
 
 def faketime() -> Path:

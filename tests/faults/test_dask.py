@@ -167,6 +167,7 @@ def test_a_scheduler_that_is_killed_is_waited_for(stage, farm, same_as_undisturb
     farm.scheduler.kill()
     farm.scheduler.wait()
     stage.until_true(lambda: "A worker was lost" in command.said, "the driver has noticed")
+    stage.until_true(lambda: "is not there; waiting for it" in command.said, "it has asked in vain")
     farm.scheduler = farm.start_scheduler()
     farm.start_worker()
     assert command.end() == 0, command.said

@@ -9,9 +9,11 @@ from sqlalchemy import Connection, make_url
 from backfill.database.engine import driver, execute, make_engine, rows
 from backfill.database.heap import Range
 from backfill.jobs import excerpt, link
+from backfill.jobs.resolve import new_texts
 from backfill.jobs.turn import turn
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
+from backfill.phases import sweep
 from backfill.plan import Addresses, Job
 
 JOB = Job(table="event", time=None)
@@ -105,6 +107,17 @@ def test_a_sweep_never_hashes_the_map_and_tells_rows_that_are_done_without_it(
     assert "Hash" not in plan
     scan = plan[plan.index("Tid Range Scan") : plan.index("Index Scan using address_map_pkey")]
     assert "ip_address_id IS NULL" in scan  # asked of the row alone, before any look
+
+
+def test_both_halves_of_a_sweep_are_told_to_probe(connection: Connection, texts: int) -> None:
+    for phase, part in ((sweep(1, "link"), "link"), (sweep(1, "resolve"), "resolve")):
+        batch = Batch(1, 1, phase, JOB.name, Range(0, 8), 1, 0)
+        if part == "link":
+            link.link_rows(connection, SCHEMA, JOB, batch, turn(batch.range, 1, 0))
+        else:
+            new_texts(connection, SCHEMA, JOB, batch)
+        assert rows(connection, sql.SQL("show enable_hashjoin")) == [("off",)]
+        connection.rollback()
 
 
 def test_the_excerpt_of_20_blocks_never_hashes_a_large_map(connection: Connection, texts: int) -> None:
