@@ -5,7 +5,7 @@ A batch goes over its blocks in passes, a transaction each: why, and which rows 
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg2.errors
 from psycopg2 import sql
@@ -16,7 +16,7 @@ from backfill.database.engine import ASYNCHRONOUS, execute, value
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
-from backfill.jobs import excerpt
+from backfill.jobs import churn, excerpt
 from backfill.jobs.conditions import lacks_geo, unlinked
 from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, claims
@@ -45,6 +45,7 @@ LINK = sql.SQL("""
 """)
 
 SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
+SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``churn``
 SET_GEO = sql.SQL("""
     {extra} = case when {needs_geo}
                    then coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb) || map.geo
@@ -86,16 +87,20 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
         raise TableRewritten
 
 
-def statement(texts: sql.Identifier, job: Job, now: Turn, *, few: bool = False) -> sql.Composed:
+def statement(
+    texts: sql.Identifier, job: Job, now: Turn, unchanged: Sequence[str] = (), *, few: bool = False
+) -> sql.Composed:
     """The UPDATE of one turn, from an excerpt of the address map or all of it.
 
-    *few*: rows that have all they need, nearly all of them, are told without a look into the map.
+    *unchanged*: columns that are named, and stay as they are. *few*: rows that have all they need, nearly all of
+    them, are told without a look into the map.
     """
     extra = None if job.extra is None else sql.Identifier(job.extra)
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
     if extra is not None:
         assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
+    assignments.extend(SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged)
     return LINK.format(
         table=table(job),
         map=texts,
@@ -126,7 +131,8 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: 
         excerpt.ensure(connection, schema, job, batch)
         execute(connection, excerpt.HASH)
         texts = excerpt.NAME
-    with execute(connection, statement(texts, job, now, few=few)) as cursor:
+    unchanged = churn.unchanged(connection, job)
+    with execute(connection, statement(texts, job, now, unchanged, few=few)) as cursor:
         return cursor.rowcount
 
 
