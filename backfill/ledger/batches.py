@@ -60,7 +60,7 @@ class Account:
     already_linked: int | None = None  # before the run touched the range; the first count stands
     written: int = 0
     quarantined: int = 0
-    seconds: float = 0.0  # the longest transaction
+    seconds: float = 0.0  # the longest transaction; of resolve, all of them: they are of equal size
 
 
 @dataclass(frozen=True)

@@ -157,14 +157,16 @@ def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     return int(row.passes_done)
 
 
-def account(connection: Connection, batch_id: int, account: Account, *, seconds: float) -> None:
-    """Count one more pass, and its rows; the last one ends the batch."""
-    last = batches.c.passes_done + 1 >= batches.c.passes
+def account(
+    connection: Connection, batch_id: int, account: Account, *, seconds: float, passes: int = 1
+) -> None:
+    """Count one more pass, and its rows; the last one ends the batch. A part of a pass counts none."""
+    last = batches.c.passes_done + passes >= batches.c.passes
     connection.execute(
         update(batches)
         .where(batches.c.id == batch_id)
         .values(
-            passes_done=batches.c.passes_done + 1,
+            passes_done=batches.c.passes_done + passes,
             rows=batches.c.rows + account.rows,
             already_linked=func.coalesce(batches.c.already_linked, account.already_linked),
             written=batches.c.written + account.written,

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from backfill.database.engine import make_engine
 from backfill.database.heap import heap_of
-from backfill.jobs import link
+from backfill.jobs import link, resolve
 from backfill.jobs.link import TableRewritten
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
@@ -222,6 +222,36 @@ def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> Non
             connection.rollback()
         after = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
         assert after == before
+
+
+def test_many_texts_are_entered_in_several_transactions_and_a_kill_between_them_loses_none(
+    fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering, entered = resolve.enter_all, 0
+
+    def some(*words: Any) -> int:
+        nonlocal entered
+        if entered == 5:
+            raise Interrupted
+        entered += 1
+        assert len(words[-1]) <= 50
+        return entering(*words)
+
+    monkeypatch.setattr(resolve, "TEXTS_AT_ONCE", 50)
+    with monkeypatch.context() as patch:
+        patch.setattr(resolve, "enter_all", some)
+        with pytest.raises(Interrupted):
+            fresh_demo.types("run", "--quiet", "--workers", "1", "--no-sample")
+    counts = """
+        select (select count(*) from backfill.address_map), (select map_rows from backfill.runs),
+               (select sum(written) from backfill.batches where phase = 'resolve'),
+               (select count(*) from backfill.batches where phase = 'resolve' and status = 'succeeded')
+    """
+    in_map, in_run, in_batches, done = query(fresh_demo.url, counts)[0]
+    assert (in_map, in_map, 0) == (in_run, in_batches, done)
+    assert in_map >= 200, "five parts of one batch, less a spelling or two of another's address"
+    fresh_demo.types("run", "--quiet", "--workers", "1", "--no-sample")
+    assert canonical_dump(fresh_demo.url) == expected
 
 
 def test_a_batch_of_a_table_with_another_file_is_not_touched(half_done_run: Operator) -> None:

@@ -26,6 +26,7 @@ SETTINGS = {
     "logging_collector": "off",  # one log file, ours
     "log_destination": "stderr",
     "shared_buffers": "256MB",
+    "wal_buffers": "64MB",  # commits are asynchronous: the 8 MB that follow from 256 fill in a tenth of a second, and writers wait
     "max_wal_size": "2GB",  # the demo rewrites its tables; fewer checkpoints, fewer full-page images
 }
 
