@@ -68,7 +68,7 @@ def compare(
     The keys of rows with flaws are on record afterwards.
     """
     against.read(job)
-    expected = against.expected(addresses)
+    expected = against.expected(addresses, job)
     with engine.begin() as connection:
         flaws.clear(connection, schema, job)
         blocks = heap_of(connection, job).blocks

@@ -13,12 +13,18 @@ from pathlib import Path
 
 import psycopg2.errors
 import pytest
+from sqlalchemy import make_url
 
 from backfill.database import patience
+from backfill.database.engine import make_engine
+from backfill.geo import open_geo
+from backfill.jobs.resolve import Resolver
+from backfill.plan import PYPI
 from backfill.shadow import compare
 from backfill.shadow.driver import ShadowDriver
+from backfill.shadow.proof import Proof
 from tests.databases import connect, query
-from tests.demo_template import SENTINEL, TABLES, digest, environment, fill_demo
+from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
 from tests.integration.test_shadow_catalog import schema_of
 from tests.operator import Operator, ended
 
@@ -225,6 +231,41 @@ def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_
     )
     fresh_demo.types("cutover", "user_events")
     assert query(fresh_demo.url, "select to_regclass('backfill.flaws_user_events')") == [(None,)]
+
+
+def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_come(
+    fresh_demo: Operator,
+) -> None:
+    """Made anew under a comparison that had its snapshot, it was empty there, and no row was plainly fine."""
+    engine = make_engine(make_url(fresh_demo.url), ledger_schema="backfill")
+    query(fresh_demo.url, "create schema backfill")
+    first, second = PYPI.job("user_events"), PYPI.job("project_events")
+    texts = "select count(distinct ip_address_string) from user_events where length(ip_address_string) <= 64"
+    with open_geo(GEO_PATH) as geo, Proof(engine, "backfill", Resolver(live_hash, geo)) as proof:
+        proof.read(first)
+        proof.expected(PYPI.addresses, first)
+        with closing(connect(fresh_demo.url)) as reading, reading.cursor() as cursor:
+            cursor.execute("begin isolation level repeatable read")
+            cursor.execute("select count(*) from backfill.shadow_expected")
+            seen = cursor.fetchall()
+            assert seen == query(fresh_demo.url, texts)
+            proof.read(second)
+            thread = threading.Thread(target=proof.expected, args=(PYPI.addresses, second))
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive(), "it waits for the comparison"
+            cursor.execute("select count(*) from backfill.shadow_expected")
+            assert cursor.fetchall() == seen
+        both = """
+            select count(distinct raw)
+              from (select ip_address_string as raw from user_events
+                    union all select ip_address_string from project_events) as either
+             where length(raw) <= 64
+        """
+        assert query(
+            fresh_demo.url, "select count(*), count(distinct raw) from backfill.shadow_expected"
+        ) == [query(fresh_demo.url, both)[0] * 2]
+    engine.dispose()
 
 
 def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
