@@ -1,10 +1,13 @@
 """Patience: a schema change asks for its lock a moment at a time, and tries again.
 
-A request that waits for a strong lock queues everybody else behind it: no wait may be long.
+A request that waits for a strong lock queues everybody else behind it: no wait may be long. But an autovacuum
+gives way only to whoever has waited for it for ``deadlock_timeout`` (1 s as shipped), longer than we wait; asked
+for a fraction of a second at a time, it runs to its end, which on a large table is hours. So it is sent
+away first, by a lock that only vacuums and schema changes conflict with: everybody else goes on meanwhile.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import psycopg2
@@ -13,10 +16,15 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backfill.database.engine import execute, sqlstate_of
+from backfill.database.engine import execute, rows, sqlstate_of, value
+from backfill.database.names import quoted, table
+from backfill.plan import Table
 
 ATTEMPTS = 20  # a minute or two of jittered tries
 AGAIN = {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED, errorcodes.SERIALIZATION_FAILURE}
+
+LONGER_MS = 500  # than deadlock_timeout: for the autovacuum to hear of it, and to end
+NOT_GIVEN = {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.INSUFFICIENT_PRIVILEGE}
 
 Result = TypeVar("Result")
 
@@ -26,16 +34,51 @@ def lock_was_refused(error: BaseException) -> bool:
     return isinstance(error, (DBAPIError, psycopg2.Error)) and sqlstate_of(error) in AGAIN
 
 
+REFERENCED = sql.SQL("""
+    select distinct format('%I.%I', n.nspname, c.relname)
+      from pg_constraint as con join pg_class as c on c.oid = con.confrelid join pg_namespace as n on n.oid = c.relnamespace
+     where con.contype = 'f' and con.conrelid = to_regclass({})
+""")
+
+
+def with_referenced(engine: Engine, part: Table) -> list[sql.Composable]:
+    """The table and those that its foreign keys point at: to add or drop one locks both."""
+    with engine.begin() as connection:
+        others = rows(connection, REFERENCED.format(sql.Literal(quoted(part))))
+    return [table(part), *(sql.SQL(name) for (name,) in others)]
+
+
+def send_vacuum_away(connection: Connection, tables: Iterable[sql.Composable]) -> None:
+    """Cancel the autovacuum of these tables, where there is one, and keep others away until the transaction ends.
+
+    It is no trouble when that fails: a VACUUM that somebody typed, or one against wraparound, stays; and
+    for a table of somebody else the right may be missing.
+    """
+    patience = "select setting::int from pg_settings where name = 'deadlock_timeout'"
+    longest = int(value(connection, sql.SQL(patience))) + LONGER_MS
+    for one in tables:
+        execute(connection, sql.SQL("savepoint backfill_vacuum"))
+        try:
+            execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(f"{longest}ms")))
+            execute(connection, sql.SQL("lock table {} in share update exclusive mode").format(one))
+        except (DBAPIError, psycopg2.Error) as error:
+            if sqlstate_of(error) not in NOT_GIVEN:
+                raise
+            execute(connection, sql.SQL("rollback to savepoint backfill_vacuum"))
+        execute(connection, sql.SQL("release savepoint backfill_vacuum"))
+
+
 def patiently(
     engine: Engine,
     timeout_ms: int,
     change: Callable[[Connection], Result],
+    tables: Sequence[sql.Composable] = (),
     *,
     between: Callable[[RetryCallState], None] | None = None,
     attempts: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
-    """Run *change* in a transaction of its own, with that lock timeout, as often as it takes.
+    """Run *change*, which needs strong locks of *tables*, in a transaction of its own, as often as it takes.
 
     *between* is called before every further try, and *sleep* waits for it. Raises the driver's error after the last.
     """
@@ -48,6 +91,8 @@ def patiently(
         reraise=True,
     ):
         with attempt, engine.begin() as connection:
+            if tables:  # else *change* is the first to ask anything, and may choose its isolation
+                send_vacuum_away(connection, tables)
             execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(f"{timeout_ms}ms")))
             return change(connection)
     raise AssertionError("unreachable")  # Retrying either returns or raises

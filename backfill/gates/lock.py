@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic import op
 from backfill.database.engine import execute, rows, sqlstate_of
+from backfill.database.patience import send_vacuum_away
 from backfill.gates.gate import Gate
 from backfill.gates.script import emit, offline, regclass, table, tell
 from backfill.plan import Table
@@ -46,6 +47,8 @@ def lock(gate: Gate, part: Table) -> None:
     connection = op.get_bind()
     for attempt in range(1, ATTEMPTS + 1):
         execute(connection, sql.SQL("savepoint backfill_lock"))
+        send_vacuum_away(connection, [sql.SQL(table(part))])
+        timeout(gate)
         try:
             execute(connection, sql.SQL(statement))
         except (DBAPIError, psycopg2.Error) as error:

@@ -6,27 +6,24 @@ back counts too: the number is an upper bound). On a table with triggers of its 
 fires: ours is a BEFORE trigger and changes nothing but the row that is being written.
 """
 
-import random
-import time
 from collections.abc import Callable
 
-import psycopg2
-from psycopg2 import errorcodes, sql
+from psycopg2 import sql
 from sqlalchemy import Connection, Engine, func, select
-from sqlalchemy.exc import DBAPIError
+from tenacity import RetryCallState
 
-from backfill.database.engine import execute, sqlstate_of, value
+from backfill.database.engine import execute, value
 from backfill.database.inspection import has_column
 from backfill.database.names import regclass, table
+from backfill.database.patience import ATTEMPTS, patiently
 from backfill.database.sealing import quoted, seal_name, seal_removal
 from backfill.errors import NotSealed
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
-from backfill.plan import Discard, Job, Plan
+from backfill.plan import Discard, Job, Plan, Table
 
 TRIGGER = "zy_backfill_seal"  # triggers fire in the order of their names: before our guard
-ATTEMPTS = 20
-LOCK_TIMEOUT = "300ms"  # CREATE TRIGGER waits for writers, and writers queue behind it
+LOCK_TIMEOUT_MS = 300  # CREATE TRIGGER waits for writers, and writers queue behind it
 
 CREATE = sql.SQL("""
     create sequence {name};
@@ -88,7 +85,7 @@ def seal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str
         connection.execute(seals.insert().values(table_name=name, column_name=column, decision_id=decision))
         return True
 
-    return bool(_patiently(engine, name, install, tell))
+    return bool(_patiently(engine, part, install, tell))
 
 
 def unseal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str], None]) -> int:
@@ -106,7 +103,7 @@ def unseal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[s
         connection.execute(seals.delete().where(seals.c.table_name == name))
         return number
 
-    return _patiently(engine, name, remove, tell)
+    return _patiently(engine, part, remove, tell)
 
 
 def discarded(connection: Connection, schema: str, part: Job | Discard) -> int:
@@ -133,17 +130,11 @@ def counts(connection: Connection, schema: str, plan: Plan) -> dict[str, int]:
 
 
 def _patiently(
-    engine: Engine, name: str, change: Callable[[Connection], int], tell: Callable[[str], None]
+    engine: Engine, part: Table, change: Callable[[Connection], int], tell: Callable[[str], None]
 ) -> int:
-    """Run *change* in a transaction that waits for its lock a fraction of a second at a time."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with engine.begin() as connection:
-                execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
-                return change(connection)
-        except (DBAPIError, psycopg2.Error) as error:
-            if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE or attempt == ATTEMPTS:
-                raise
-            tell(f"{name} is busy; trying again ({attempt} of {ATTEMPTS}). Nothing is held meanwhile.")
-            time.sleep(random.uniform(0.1, min(5.0, 0.2 * 1.4**attempt)))  # noqa: S311 (no secret)
-    raise AssertionError("the last attempt raises")
+    def busy(state: RetryCallState) -> None:
+        tell(
+            f"{part.name} is busy; trying again ({state.attempt_number} of {ATTEMPTS}). Nothing is held meanwhile."
+        )
+
+    return patiently(engine, LOCK_TIMEOUT_MS, change, [table(part)], between=busy)

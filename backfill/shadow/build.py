@@ -13,7 +13,7 @@ from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
 from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
-from backfill.database.patience import patiently
+from backfill.database.patience import patiently, with_referenced
 from backfill.jobs import excerpt, link
 from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Account, Batch
@@ -176,9 +176,10 @@ def add_foreign_keys(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
+    tables = with_referenced(engine, job)
     for key in blueprint.outgoing:
         add = partial(_add_foreign_key, job=job, key=key)
-        if not patiently(engine, lock_timeout_ms, add, sleep=sleep) and key.valid:
+        if not patiently(engine, lock_timeout_ms, add, tables, sleep=sleep) and key.valid:
             with engine.begin() as connection:
                 statement = sql.SQL("alter table {} validate constraint {}")
                 execute(connection, statement.format(table(names.shadow(job)), sql.Identifier(key.name)))

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.database.engine import execute, value
 from backfill.database.inspection import has_column, key_type
 from backfill.database.names import quoted, table
-from backfill.database.patience import lock_was_refused, patiently
+from backfill.database.patience import lock_was_refused, patiently, with_referenced
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
@@ -97,6 +97,7 @@ class Cutover:
                     self.engine,
                     self.lock_timeout_ms,
                     lambda connection: self._swap(connection, job, blueprint, run_id, dict(counts)),
+                    swap.locked(job, blueprint),
                     between=lambda state: self.tell(
                         f"{job.name} is busy; trying again. Nothing is held meanwhile."
                     ),
@@ -135,7 +136,7 @@ class Cutover:
             execute(connection, sql.SQL("drop table {}").format(table(names.before(job))))
             shadows.forget(connection, job.name)
 
-        patiently(self.engine, self.lock_timeout_ms, drop)
+        patiently(self.engine, self.lock_timeout_ms, drop, with_referenced(self.engine, names.before(job)))
         return True
 
     def _run(self, job: Job) -> int:
@@ -235,7 +236,8 @@ class Cutover:
         """What need not be done under the lock."""
         for key in blueprint.incoming:
             if key.valid:
-                patiently(self.engine, self.lock_timeout_ms, partial(swap.validate, key=key))
+                check = partial(swap.validate, key=key)
+                patiently(self.engine, self.lock_timeout_ms, check, [sql.SQL(key.table)])
         with self.engine.begin() as connection:
             if not shadows.waiting(connection):
                 address_map.drop(connection, self.schema)
@@ -274,7 +276,8 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         if not shadows.waiting(connection):
             address_map.drop(connection, schema)
 
-    patiently(engine, lock_timeout_ms, remove)
+    copy = with_referenced(engine, names.shadow(job))
+    patiently(engine, lock_timeout_ms, remove, [table(job), *copy])
 
 
 def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:

@@ -138,7 +138,7 @@ class ShadowDriver(Driver):
 
             def try_to(sleep: Sleep) -> Blueprint:
                 timeout, busy = self.settings.lock_timeout_ms, self._say_busy(job)
-                return patiently(self.engine, timeout, begin, between=busy, sleep=sleep)
+                return patiently(self.engine, timeout, begin, [table(job)], between=busy, sleep=sleep)
 
             return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:

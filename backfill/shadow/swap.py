@@ -12,10 +12,14 @@ from backfill.shadow import capture, names
 from backfill.shadow.catalog import QUALIFIED, Blueprint, ForeignKey
 
 
+def locked(job: Job, blueprint: Blueprint) -> list[sql.Composable]:
+    """The table, and those that point at it."""
+    return [table(job), *(sql.SQL(name) for name in sorted({key.table for key in blueprint.incoming}))]
+
+
 def lock(connection: Connection, job: Job, blueprint: Blueprint) -> None:
     """Nobody reads or writes the table, nor the tables that point at it, until the transaction ends."""
-    everyone = [table(job), *(sql.SQL(name) for name in sorted({key.table for key in blueprint.incoming}))]
-    for one in everyone:
+    for one in locked(job, blueprint):
         execute(connection, sql.SQL("lock table {} in access exclusive mode").format(one))
 
 
