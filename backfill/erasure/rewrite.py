@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from backfill.database.engine import driver, execute, sqlstate_of, value
+from backfill.database.patience import send_vacuum_away
 from backfill.erasure import pins
 from backfill.erasure.targets import Target
 from backfill.errors import NotRewritten, TableBusy
@@ -72,6 +73,7 @@ def vacuum_full(
             reraise=True,
         ):
             with attempt:
+                _send_vacuum_away(connection, target)
                 execute(connection, sql.SQL("vacuum (full) {}").format(target.identifier))
     except psycopg2.Error as error:
         if not _is_locked(error):
@@ -81,6 +83,15 @@ def vacuum_full(
     # Without the right to do it, VACUUM warns and goes on; only the file tells.
     if filenode(connection, target.oid) == target.filenode:
         raise NotRewritten(table=target.name, method=Method.VACUUM)
+
+
+def _send_vacuum_away(connection: Connection, target: Target) -> None:
+    """In a transaction of its own, which VACUUM cannot be part of: another one comes after a minute, not at once."""
+    execute(connection, sql.SQL("begin"))
+    try:
+        send_vacuum_away(connection, [target.identifier])
+    finally:
+        execute(connection, sql.SQL("commit"))
 
 
 def repack(connection: Connection, target: Target, client: Path) -> None:
