@@ -32,6 +32,9 @@ class Ranges:
         self._sizers: dict[str, Sizer] = {}
         self.tables: dict[str, Row[Any]] = {}  # the run's tables as noted
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
+        self.left: dict[
+            str, list[Range]
+        ] = {}  # by table: where a sweep has something to do, as far as anybody knows
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 
@@ -52,7 +55,14 @@ class Ranges:
                 runs.plan_table(connection, run_id, part.name, heap)
                 self.tables = runs.planned(connection, run_id)
             # An empty table has one empty batch, so that it counts as planned.
-            batches.plan(connection, run_id, phase, part.name, [Range(0, heap.blocks)], passes)
+            whole = [Range(0, heap.blocks)]
+            parts = self.left.get(part.name, whole) if phases.is_sweep(phase) else whole
+            batches.plan(connection, run_id, phase, part.name, parts or [Range(0, 0)], passes)
+
+    def is_planned(self, phase: str) -> bool:
+        """Whether the phase was begun, by us or by a driver before us."""
+        with self._errand.engine.begin() as connection:
+            return bool(batches.phase(connection, self._errand.run.id, phase))
 
     def forget_rewritten(self, phase: str) -> None:
         """Drop the ranges of every table that has another file: a VACUUM FULL rarely comes alone."""
@@ -63,6 +73,7 @@ class Ranges:
                 if heap.filenode == self.tables[job.name].filenode:
                     continue
                 batches.forget(connection, run_id, phase=phase, table_name=job.name)
+                self.left.pop(job.name, None)  # it lies elsewhere now
                 runs.plan_table(connection, run_id, job.name, heap)
                 self.tables = runs.planned(connection, run_id)
             self._errand.tell(

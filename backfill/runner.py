@@ -298,7 +298,7 @@ class Driver:
         self.desk.fill()
 
     def _sweep(self, number: int) -> int:
-        """Rows that moved or came while we were at work, up to the sweep's own start; returns what it did."""
+        """Rows that moved or came while we were at work, where the count has seen them; returns what it did."""
         entered = self._resolve(phases.sweep(number, RESOLVE))
         return entered + self._link(phases.sweep(number, LINK), 1)
 
@@ -313,8 +313,12 @@ class Driver:
                 self.settings.workers,
                 lambda: self.control.checkpoint(self.run),
             )
-            left = sum(counted.left for counted in found.values())
-            if left == 0 or number > SWEEPS or self._sweep(number) == 0:
+            if number > SWEEPS or not any(counted.left for counted in found.values()):
+                break
+            self.ranges.left = {name: counted.where_left() for name, counted in found.items()}
+            # One that a driver before us has begun went where that one had found something.
+            begun = self.ranges.is_planned(phases.sweep(number, RESOLVE))
+            if self._sweep(number) == 0 and not begun:
                 break
         return found
 

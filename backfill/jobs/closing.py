@@ -7,7 +7,7 @@ wrote meanwhile is read once more and not three times.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,20 +23,25 @@ from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job
 
+STRETCH = 128  # blocks: how finely it is said where something is left to do
+MOST_STRETCHES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
 COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 
 # The last number is what a sweep could do: link or quarantine a row that is neither, or give one its geo.
 # A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
+LEFT = sql.SQL("""
+    ({unlinked} and entry.row_key is null)
+    or (event.{raw} is not null and event.{link} is not null and length(event.{raw}) <= {max_length} and {lacks_geo}
+        and coalesce((select map.address_id is not null and map.geo is not null
+                        from {map} as map where map.raw = event.{raw}), true))
+""")
 COUNT = sql.SQL("""
     select count(*),
            count(*) filter (where event.{raw} is null),
            count(*) filter (where event.{raw} is not null and event.{link} is not null),
            count(*) filter (where {unlinked} and entry.row_key is not null),
-           count(*) filter (where ({unlinked} and entry.row_key is null)
-                               or (event.{raw} is not null and event.{link} is not null
-                                   and length(event.{raw}) <= {max_length} and {lacks_geo}
-                                   and coalesce((select map.address_id is not null and map.geo is not null
-                                                   from {map} as map where map.raw = event.{raw}), true)))
+           count(*) filter (where {left}),
+           array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
       from {table} as event
       left join {quarantine} as entry
         on entry.table_name = {name} and entry.row_key = event.{key}::text
@@ -54,6 +59,7 @@ class Counted:
     linked: int = 0  # before this run or by it
     quarantined: int = 0
     left: int = 0  # a sweep would do something about them
+    stretches: tuple[int, ...] = ()  # where those are, in numbers of ``STRETCH`` blocks
 
     def __add__(self, other: "Counted") -> "Counted":
         return Counted(
@@ -62,7 +68,12 @@ class Counted:
             self.linked + other.linked,
             self.quarantined + other.quarantined,
             self.left + other.left,
+            self.stretches + other.stretches,
         )
+
+    def where_left(self) -> list[Range]:
+        """The blocks that hold all rows that are left."""
+        return joined(self.stretches)
 
     def closing(self, job: Job, already_linked: int) -> TableCount:
         """The closing count; *already_linked* rows were found so when their batch began."""
@@ -76,6 +87,22 @@ class Counted:
             quarantined=self.quarantined,
             left_to_live=self.rows - self.no_address - self.linked - self.quarantined,
         )
+
+
+def joined(stretches: Iterable[int]) -> list[Range]:
+    """Ranges of blocks that hold those stretches, in order: neighbours in one, and at most ``MOST_STRETCHES`` of them."""
+    numbers = sorted(set(stretches))
+    gap = 1
+    while True:
+        found: list[Range] = []
+        for number in numbers:
+            if found and number - found[-1].last < gap:
+                found[-1] = Range(found[-1].first, number + 1)
+            else:
+                found.append(Range(number, number + 1))
+        if len(found) <= MOST_STRETCHES:
+            return [Range(span.first * STRETCH, span.last * STRETCH) for span in found]
+        gap *= 2
 
 
 def count_rows(
@@ -102,19 +129,27 @@ def count_rows(
 
 
 def _count(engine: Engine, schema: str, job: Job, span: Range) -> Counted:
-    statement = COUNT.format(
-        raw=sql.Identifier(job.raw),
-        link=sql.Identifier(job.link),
-        key=sql.Identifier(job.key),
-        table=table(job),
+    raw, link = sql.Identifier(job.raw), sql.Identifier(job.link)
+    left = LEFT.format(
+        raw=raw,
+        link=link,
         map=address_map.name(schema),
-        quarantine=sql.Identifier(schema, "quarantine"),
-        name=sql.Literal(job.name),
         unlinked=unlinked(job),
         lacks_geo=lacks_geo(job),
         max_length=sql.Literal(MAX_LENGTH),
+    )
+    statement = COUNT.format(
+        raw=raw,
+        link=link,
+        left=left,
+        stretch=sql.Literal(STRETCH),
+        key=sql.Identifier(job.key),
+        table=table(job),
+        quarantine=sql.Identifier(schema, "quarantine"),
+        name=sql.Literal(job.name),
+        unlinked=unlinked(job),
         in_range=span.holds("event"),
     )
     with engine.begin() as connection:
-        ((total, no_address, linked, quarantined, left),) = rows(connection, statement)
-    return Counted(total, no_address, linked, quarantined, left)
+        ((total, no_address, linked, quarantined, number, where),) = rows(connection, statement)
+    return Counted(total, no_address, linked, quarantined, number, tuple(where or ()))

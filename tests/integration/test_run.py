@@ -12,13 +12,14 @@ from sqlalchemy import make_url
 
 from backfill.database.engine import make_engine
 from backfill.database.heap import heap_of
-from backfill.jobs import link, resolve
+from backfill.jobs import closing, link, resolve
 from backfill.jobs.link import TableRewritten
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.claims import LeaseLost, Stopped
 from backfill.ledger.status import RunStatus
+from backfill.phases import LINK, sweep
 from backfill.plan import PYPI
 from backfill.runner import Driver
 from tests.databases import query
@@ -290,19 +291,63 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
         resolve_and_link(driver)
 
     monkeypatch.setattr(Driver, "_fill", busy)
+    monkeypatch.setattr(closing, "STRETCH", 1)
+    blocks = query(url, "select pg_relation_size('user_events') / 8192")[0][0]
     fresh_demo.types("run", *SMALL)
     late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"
     assert query(url, late) == [(50, 50)]
+    swept = "select sum(last_block - first_block) from backfill.batches where phase = %s and table_name = %s"
+    (elsewhere,), (here,) = (
+        query(url, swept, sweep(1, LINK), name)[0] for name in ("team_events", "user_events")
+    )
+    assert elsewhere == 0, "nothing was left there"
+    assert 0 < here < blocks / 2, "only where the late rows are"
+
+
+def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
+    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went where its own driver had seen something, and does nothing about what came since."""
+    url = fresh_demo.url
+
+    def late(driver: Driver, *_: object) -> int:
+        query(
+            url,
+            """insert into user_events (source_id, tag, ip_address_string)
+               select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
+        )
+        return fill(driver)
+
+    def cut(driver: Driver, phase: str, passes: int) -> int:
+        if phase == LINK:
+            return link_all(driver, phase, passes)
+        raise Interrupted
+
+    fill, link_all = Driver._fill, Driver._link
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "_fill", late)
+        patch.setattr(Driver, "_link", cut)
+        with pytest.raises(Interrupted):
+            fresh_demo.types("run", *SMALL)
+    query(
+        url,
+        """insert into team_events (source_id, tag, ip_address_string)
+           select source_id, 'late', '203.0.113.' || row_number() over () from team_events limit 50""",
+    )
+    fresh_demo.types("run", *SMALL)
+    for table in ("user_events", "team_events"):
+        late_rows = f"select count(*), count(ip_address_id) from {table} where tag = 'late'"
+        assert query(url, late_rows) == [(50, 50)], table
 
 
 def test_a_run_ends_under_constant_inserts_and_says_what_it_left(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fresh_demo.url
-    sweep = Driver._link
+    link_all = Driver._link
 
     def busy(driver: Driver, phase: str, passes: int) -> int:
-        done = sweep(driver, phase, passes)
+        done = link_all(driver, phase, passes)
         query(
             url,
             """insert into user_events (source_id, tag, ip_address_string)
