@@ -67,6 +67,8 @@ lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one database; about ten minutes
 	@$(BIN)/python -m benchmarks
+	@echo "Alone, without a live writer beside them and nobody who looks at their memory, as the sample through the ORM is:"
+	@$(BIN)/python -m benchmarks --bare --repeat 5 --only "one UPDATE" --only "in place, 2" --only "a query a row"
 bench-full: $(VENV)/.dev ## The same at 2 million events, growth to 10 million, 1 thousand to 1 million addresses; hours
 	@$(BIN)/python -m benchmarks --full
 clean: ## Stop the embedded server; remove .venv, .backfill and caches

@@ -133,7 +133,10 @@ def test_out_of_resources_ends_the_run_at_once_instead_of_failing_every_other_ba
     )
     said = stage.call("run", "--quiet", *SMALL, "--workers", "1", expect=1)
     assert "53100: could not extend file" in said
-    assert stage.value("select count(*) from backfill.batches where status = 'failed'") == 1
+    failed = stage.value("select count(*) from backfill.batches where status = 'failed'")
+    assert failed in (1, 2), (
+        "one more may have been handed to the worker before the driver heard of the first"
+    )
     assert "53100" in stage.status()["error"]
     left = "select count(*) from backfill.batches where status = 'pending' and table_name = 'project_events'"
     assert stage.value(left) > 0
