@@ -32,9 +32,8 @@ class Ranges:
         self._sizers: dict[str, Sizer] = {}
         self.tables: dict[str, Row[Any]] = {}  # the run's tables as noted
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
-        self.left: dict[
-            str, list[Range]
-        ] = {}  # by table: where a sweep has something to do, as far as anybody knows
+        # By table: where a sweep has something to do. A table that is not in it is swept as a whole.
+        self.left: dict[str, list[Range]] = {}
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backfill.database.engine import execute, rows, sqlstate_of, value
+from backfill.database.engine import execute, rows, sqlstate_of
 from backfill.database.names import quoted, table
 from backfill.plan import Table
 
@@ -26,19 +26,22 @@ AGAIN = {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED, errorcodes
 LONGER_MS = 500  # than deadlock_timeout: for the autovacuum to hear of it, and to end
 NOT_GIVEN = {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.INSUFFICIENT_PRIVILEGE}
 
+REFERENCED = sql.SQL("""
+    select distinct format('%I.%I', n.nspname, c.relname)
+      from pg_constraint as con join pg_class as c on c.oid = con.confrelid join pg_namespace as n on n.oid = c.relnamespace
+     where con.contype = 'f' and con.conrelid = to_regclass({})
+""")
+
+WAITS = sql.SQL("""
+    select current_setting('lock_timeout'), setting::int from pg_settings where name = 'deadlock_timeout'
+""")
+
 Result = TypeVar("Result")
 
 
 def lock_was_refused(error: BaseException) -> bool:
     """Whether the same transaction may get its lock a moment later."""
     return isinstance(error, (DBAPIError, psycopg2.Error)) and sqlstate_of(error) in AGAIN
-
-
-REFERENCED = sql.SQL("""
-    select distinct format('%I.%I', n.nspname, c.relname)
-      from pg_constraint as con join pg_class as c on c.oid = con.confrelid join pg_namespace as n on n.oid = c.relnamespace
-     where con.contype = 'f' and con.conrelid = to_regclass({})
-""")
 
 
 def with_referenced(engine: Engine, part: Table) -> list[sql.Composable]:
@@ -54,18 +57,19 @@ def send_vacuum_away(connection: Connection, tables: Iterable[sql.Composable]) -
     It is no trouble when that fails: a VACUUM that somebody typed, or one against wraparound, stays; and
     for a table of somebody else the right may be missing.
     """
-    patience = "select setting::int from pg_settings where name = 'deadlock_timeout'"
-    longest = int(value(connection, sql.SQL(patience))) + LONGER_MS
+    ((usual, milliseconds),) = rows(connection, WAITS)
+    set_timeout = sql.SQL("set local lock_timeout = {}")
+    execute(connection, set_timeout.format(sql.Literal(f"{milliseconds + LONGER_MS}ms")))
     for one in tables:
         execute(connection, sql.SQL("savepoint backfill_vacuum"))
         try:
-            execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(f"{longest}ms")))
             execute(connection, sql.SQL("lock table {} in share update exclusive mode").format(one))
         except (DBAPIError, psycopg2.Error) as error:
             if sqlstate_of(error) not in NOT_GIVEN:
                 raise
             execute(connection, sql.SQL("rollback to savepoint backfill_vacuum"))
         execute(connection, sql.SQL("release savepoint backfill_vacuum"))
+    execute(connection, set_timeout.format(sql.Literal(usual)))  # what follows waits as briefly as ever
 
 
 def patiently(

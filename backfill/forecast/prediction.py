@@ -11,9 +11,8 @@ IN_PLACE, SHADOW = "in-place", "shadow"
 # temporary table writes no WAL, has no other user of its buffers, and no checkpoint behind it.
 LOGGED = 1.4
 SECOND_WORKER = 0.6  # what each further worker adds to the first: server and client share the cores
-LOOKED = (
-    0.5  # the sample judges every row by name; a run tells nearly all by one look, their texts read ahead
-)
+# The sample judges every row by name; a run tells nearly all by one look, their texts read ahead.
+LOOKED = 0.5
 START_SECONDS = 1.5  # workers, ledger, the last sweep
 SCANS_IN_PLACE, SCANS_SHADOW = (
     3,

@@ -48,7 +48,6 @@ def lock(gate: Gate, part: Table) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         execute(connection, sql.SQL("savepoint backfill_lock"))
         send_vacuum_away(connection, [sql.SQL(table(part))])
-        timeout(gate)
         try:
             execute(connection, sql.SQL(statement))
         except (DBAPIError, psycopg2.Error) as error:

@@ -24,10 +24,10 @@ from backfill.ledger.runs import TableCount
 from backfill.plan import Job
 
 STRETCH = 128  # blocks: how finely it is said where something is left to do
-MOST_STRETCHES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
+MOST_RANGES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
 COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 
-# The last number is what a sweep could do: link or quarantine a row that is neither, or give one its geo.
+# What a sweep could do: link or quarantine a row that is neither, or give one its geo.
 # A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
 LEFT = sql.SQL("""
     ({unlinked} and entry.row_key is null)
@@ -90,7 +90,7 @@ class Counted:
 
 
 def joined(stretches: Iterable[int]) -> list[Range]:
-    """Ranges of blocks that hold those stretches, in order: neighbours in one, and at most ``MOST_STRETCHES`` of them."""
+    """Ranges of blocks that hold those stretches, in order: neighbours in one, and at most ``MOST_RANGES`` of them."""
     numbers = sorted(set(stretches))
     gap = 1
     while True:
@@ -100,7 +100,7 @@ def joined(stretches: Iterable[int]) -> list[Range]:
                 found[-1] = Range(found[-1].first, number + 1)
             else:
                 found.append(Range(number, number + 1))
-        if len(found) <= MOST_STRETCHES:
+        if len(found) <= MOST_RANGES:
             return [Range(span.first * STRETCH, span.last * STRETCH) for span in found]
         gap *= 2
 

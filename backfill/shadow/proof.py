@@ -79,9 +79,8 @@ class Proof:
         self._expected = sql.Identifier(schema, "shadow_expected")
         self._reading = threading.Lock()  # one table at a time, ahead or when it is needed
         self._read: set[str] = set()  # tables whose texts are in it
-        self._matching = (
-            threading.Lock()
-        )  # not the same: who compares one table does not wait for the next one's texts
+        # Another lock: who compares one table does not wait for the next one's texts.
+        self._matching = threading.Lock()
         self._matched: set[str] = set()  # tables whose texts are expected
 
     def __enter__(self) -> Self:

@@ -68,7 +68,9 @@ def test_an_autovacuum_is_sent_away_which_would_not_give_way_to_short_waits(engi
 def test_writers_go_on_meanwhile_and_no_autovacuum_comes_back(engine: Engine) -> None:
     url = engine.url.render_as_string(hide_password=False)
     with engine.begin() as connection:
+        usual = value(connection, sql.SQL("show lock_timeout"))
         send_vacuum_away(connection, [sql.SQL("busy")])
+        assert value(connection, sql.SQL("show lock_timeout")) == usual
         query(url, "set lock_timeout = 100; update busy set n = n where n = 1")
         time.sleep(2.5)  # two of its rounds
         assert query(url, HELD) == [(value(connection, sql.SQL("select pg_backend_pid()")),)]

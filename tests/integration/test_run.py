@@ -307,14 +307,15 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
 def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It went where its own driver had seen something, and does nothing about what came since."""
+    """It goes where its own driver had seen something, finds nothing there any more, and that is not the end."""
     url = fresh_demo.url
 
     def late(driver: Driver, *_: object) -> int:
         query(
             url,
             """insert into user_events (source_id, tag, ip_address_string)
-               select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
+               select source_id, 'late', ip_address_string from user_events
+                where ip_address_id is not null and ip_address_string is not null limit 50""",
         )
         return fill(driver)
 
@@ -329,15 +330,15 @@ def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
         patch.setattr(Driver, "_link", cut)
         with pytest.raises(Interrupted):
             fresh_demo.types("run", *SMALL)
+    query(url, "delete from user_events where tag = 'late'")
     query(
         url,
         """insert into team_events (source_id, tag, ip_address_string)
            select source_id, 'late', '203.0.113.' || row_number() over () from team_events limit 50""",
     )
     fresh_demo.types("run", *SMALL)
-    for table in ("user_events", "team_events"):
-        late_rows = f"select count(*), count(ip_address_id) from {table} where tag = 'late'"
-        assert query(url, late_rows) == [(50, 50)], table
+    late_rows = "select count(*), count(ip_address_id) from team_events where tag = 'late'"
+    assert query(url, late_rows) == [(50, 50)]
 
 
 def test_a_run_ends_under_constant_inserts_and_says_what_it_left(

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.database.heap import Range
-from backfill.jobs.closing import MOST_STRETCHES, STRETCH, Counted, joined
+from backfill.jobs.closing import MOST_RANGES, STRETCH, Counted, joined
 
 
 @given(st.lists(st.integers(0, 5_000), max_size=400))
 def test_every_stretch_is_in_one_range_and_there_are_few(stretches: list[int]) -> None:
     found = joined(stretches)
-    assert len(found) <= MOST_STRETCHES
+    assert len(found) <= MOST_RANGES
     for number in stretches:
         holding = [
             one for one in found if one.first <= number * STRETCH and (number + 1) * STRETCH <= one.last
@@ -21,7 +21,7 @@ def test_every_stretch_is_in_one_range_and_there_are_few(stretches: list[int]) -
     assert all(one.last <= other.first for one, other in pairwise(found))
 
 
-@given(st.sets(st.integers(0, 5_000), max_size=MOST_STRETCHES))
+@given(st.sets(st.integers(0, 5_000), max_size=MOST_RANGES))
 def test_where_they_are_few_nothing_else_is_in_the_ranges(stretches: set[int]) -> None:
     assert sum(one.last - one.first for one in joined(stretches)) == STRETCH * len(stretches)
 
