@@ -81,7 +81,7 @@ class Crew:
                     raise PoolBroken(f"nobody is at work, and no batch was free for {IDLE_SECONDS} s")
                 return None
             taken[batch.id] = batch
-            return Ticket(batch.id, batch.table_name, ranges.tables[batch.table_name].filenode)
+            return Ticket(batch.id, batch.job, ranges.tables[batch.job].filenode)
 
         def stopping() -> bool:
             if ranges.take_back() & taken.keys():  # hung, or cut off: whoever had it may write no more
@@ -98,12 +98,12 @@ class Crew:
             for outcome in outcomes(pool, following, stopping):
                 batch = taken.pop(outcome.batch_id)
                 if outcome.rewritten:
-                    raise _Rewritten(batch.table_name)
+                    raise _Rewritten(errand.plan.label(batch.job))
                 if outcome.map_incomplete:
                     raise MapEmptied
                 progress.advance(ranges.take_in(outcome, batch))
                 if outcome.account is not None:
-                    self._vacuumer.written(errand.plan.job(batch.table_name), outcome.account.written)
+                    self._vacuumer.written(errand.plan.job(batch.job), outcome.account.written)
 
     @contextmanager
     def _pooled(self) -> Iterator[Pool]:

@@ -119,7 +119,7 @@ class Desk:
         return resolve.prepare(
             errand.engine,
             errand.schema,
-            errand.plan.job(batch.table_name),
+            errand.plan.job(batch.job),
             self._resolver,
             batch,
             in_flight,

@@ -43,6 +43,10 @@ class UnknownJob(BackfillError):
     """No job is called {job}. The plan has: {known}."""
 
 
+class AmbiguousJob(BackfillError):
+    """{job} could be any of: {choices}. Name one of them."""
+
+
 class SaltMissing(BackfillError):
     """No salt is set. Set BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE to the salt of the live application."""
 

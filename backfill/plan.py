@@ -7,11 +7,12 @@ id give the same fingerprint, which ties runs, proofs and gates together.
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,14 +20,23 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 
-from backfill.errors import PlanInvalid, UnknownJob
+from backfill.errors import AmbiguousJob, PlanInvalid, UnknownJob
+from backfill.identity import LONGEST, JobId, identity
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+
+def _in_bytes(name: str) -> str:
+    if len(name.encode()) > LONGEST:  # PostgreSQL would cut it, and mean another one
+        raise ValueError(f"a name in PostgreSQL has at most {LONGEST} bytes")
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(_in_bytes)]
 # TOML has no null: an empty text says that there is no such column.
 NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
 AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
@@ -56,11 +66,56 @@ class Table(Part):
 
     @property
     def name(self) -> str:
-        """``table``, or ``schema.table`` outside ``public``: what commands and messages call it."""
+        """``table``, or ``schema.table`` outside ``public``: what messages call the table."""
         return self.table if self.schema_ == "public" else f"{self.schema_}.{self.table}"
 
+    @property
+    def table_identity(self) -> str:
+        """The table alone, unambiguously: two jobs may share it."""
+        return identity(self.schema_, self.table)
 
-class Addresses(Table):
+
+class RawColumn(Table):
+    """A raw column of a table: what a plan is about, and what everything on record belongs to.
+
+    ``identity`` is for the ledger, ``label`` for people: the table's name where that says enough.
+    """
+
+    _label: str = PrivateAttr("")  # given by the plan, which knows what else shares the table
+
+    @property
+    def raw_column(self) -> str:
+        """The column that holds addresses."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> JobId:
+        """Schema, table and column, unambiguously."""
+        return JobId(identity(self.schema_, self.table, self.raw_column))
+
+    @property
+    def label(self) -> str:
+        """What commands and messages call it."""
+        return self._label or self.name
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """What a command accepts for it, where nothing else is called the same."""
+        schema, table, column = self.schema_, self.table, self.raw_column
+        return frozenset(
+            {
+                self.identity,
+                self.label,
+                self.name,
+                table,
+                f"{schema}.{table}",
+                f"{self.name}.{column}",
+                f"{schema}.{table}.{column}",
+            }
+        )
+
+
+class Addresses(RawColumn):
     """The table that holds each address once."""
 
     address: Name = "ip_address"  # inet, unique
@@ -71,8 +126,13 @@ class Addresses(Table):
     ban_date: NameOrNone = "ban_date"
     sentinel: AddressText = "192.0.2.69"  # what the application stores for text that is no address
 
+    @property
+    def raw_column(self) -> str:
+        """The address."""
+        return self.address
 
-class Job(Table):
+
+class Job(RawColumn):
     """An event table: *raw* becomes *link*, and geo goes into *extra*."""
 
     raw: Name = "ip_address_string"  # text
@@ -80,12 +140,22 @@ class Job(Table):
     extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
     time: NameOrNone = "time"  # newest-first order for the write check
 
+    @property
+    def raw_column(self) -> str:
+        """The raw text."""
+        return self.raw
 
-class Discard(Table):
+
+class Discard(RawColumn):
     """A raw column that is dropped without being kept in any form."""
 
     column: Name
     time: NameOrNone = None
+
+    @property
+    def raw_column(self) -> str:
+        """The column that goes."""
+        return self.column
 
 
 class Hash(Part):
@@ -104,30 +174,110 @@ class Plan(Part):
     discard: tuple[Discard, ...] = ()
 
     @model_validator(mode="after")
-    def _each_table_once(self) -> Self:
-        names = [job.name for job in self.jobs]
-        if len(set(names)) < len(names):
-            raise ValueError("a table has two jobs")
-        if self.addresses.name in names:
+    def _fits_together(self) -> Self:
+        if self.addresses.table_identity in {job.table_identity for job in self.jobs}:
             raise ValueError("the address table cannot be a job")
+        _require_distinct(self)
+        labels = _labels(self.parts)
+        # Copies: a part that stands in two plans may be called differently in each.
+        object.__setattr__(self, "addresses", _labelled(self.addresses, labels))
+        object.__setattr__(self, "jobs", tuple(_labelled(job, labels) for job in self.jobs))
+        object.__setattr__(self, "discard", tuple(_labelled(one, labels) for one in self.discard))
         return self
 
+    @property
+    def parts(self) -> tuple[RawColumn, ...]:
+        """Every raw column: those of the jobs, that of the address table, those to be discarded."""
+        return (*self.jobs, self.addresses, *self.discard)
+
     def job(self, name: str) -> Job:
-        """The job of that table. Raises ``UnknownJob``."""
-        for job in self.jobs:
-            if job.name == name:
-                return job
-        raise UnknownJob(job=name, known=", ".join(job.name for job in self.jobs))
+        """The job of that identity or name. Raises ``UnknownJob``, ``AmbiguousJob``."""
+        return find(name, self.jobs)
+
+    def label(self, identity: str) -> str:
+        """What people call the part of that identity; the identity itself where this plan has none."""
+        return next((part.label for part in self.parts if part.identity == identity), identity)
 
     def choose(self, names: Sequence[str]) -> tuple[Job, ...]:
         """The jobs of that name, in the plan's order; all of them for no name. Raises ``UnknownJob``."""
-        chosen = {self.job(name).name for name in names}
-        return tuple(job for job in self.jobs if not chosen or job.name in chosen)
+        chosen = {self.job(name).identity for name in names}
+        return tuple(job for job in self.jobs if not chosen or job.identity in chosen)
 
     def fingerprint(self, key_id: str) -> str:
         """Hex sha256 over plan text, hash scheme and key id; the catalog has no part in it."""
         text = json.dumps([self.model_dump(mode="json", by_alias=True), key_id], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+Some = TypeVar("Some", bound=RawColumn)
+
+
+def find(name: str, parts: Iterable[Some]) -> Some:
+    """The one of *parts* that *name* means: its identity, its label, or another name that is its alone.
+
+    Raises ``UnknownJob``, ``AmbiguousJob``.
+    """
+    known = tuple(parts)
+    for exact in (
+        (one for one in known if one.identity == name),
+        (one for one in known if one.label == name),
+    ):
+        if (found := next(exact, None)) is not None:
+            return found
+    alike = [one for one in known if name in one.aliases]
+    if not alike:
+        raise UnknownJob(job=name, known=", ".join(one.label for one in known))
+    if len(alike) > 1:
+        raise AmbiguousJob(job=name, choices=", ".join(one.label for one in alike))
+    return alike[0]
+
+
+def _labels(parts: Sequence[RawColumn]) -> dict[JobId, str]:
+    """The table's name where it has one part; its column behind it, or the identity, where that is not enough."""
+    tables = Counter(part.name for part in parts)
+    labels = {
+        part.identity: part.name if tables[part.name] == 1 else f"{part.name}.{part.raw_column}"
+        for part in parts
+    }
+    times = Counter(labels.values())
+    return {name: label if times[label] == 1 else str(name) for name, label in labels.items()}
+
+
+def _labelled(part: Some, labels: dict[JobId, str]) -> Some:
+    copy = part.model_copy()
+    label = labels[part.identity]
+    copy._label = "" if label == part.name else label
+    return copy
+
+
+def _columns(plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Columns that belong to one part alone: table, column, and who has it."""
+    part = plan.addresses
+    for name in (part.key, part.address, part.hash, part.geo):
+        yield part.table_identity, name, "the address table"
+    for job in plan.jobs:
+        owner = f"the job for {job.name}.{job.raw}"
+        yield from (
+            (job.table_identity, column, owner) for column in (job.raw, job.link, job.extra) if column
+        )
+    for discard in plan.discard:
+        yield discard.table_identity, discard.column, f"the discard of {discard.name}.{discard.column}"
+
+
+def _require_distinct(plan: Plan) -> None:
+    """Raises ``ValueError`` where two parts of the plan want one column."""
+    owners: dict[tuple[str, str], str] = {}
+    for table, column, owner in _columns(plan):
+        if (other := owners.get((table, column))) is not None:
+            raise ValueError(
+                f"{owner} and {other} have one column, {column}: each raw, link and extra column belongs to one"
+            )
+        owners[table, column] = owner
+    going = {(part.table_identity, part.raw_column) for part in plan.parts}
+    for job in plan.jobs:
+        for name in (job.key, job.time):
+            if (job.table_identity, name) in going:
+                raise ValueError(f"{job.name}.{name} is key or time of a job, and is to be dropped")
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")

@@ -10,12 +10,13 @@ from backfill import phases
 from backfill.attempt import Outcome
 from backfill.database.heap import Range, heap_of
 from backfill.errand import Errand, Failed
+from backfill.identity import JobId
 from backfill.leases import Leases
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
 from backfill.phases import LINK
-from backfill.plan import Table
+from backfill.plan import RawColumn
 from backfill.sizing import FIRST_BLOCKS, Sizer
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
@@ -30,10 +31,10 @@ class Ranges:
     def __init__(self, errand: Errand, pinned: Callable[[], bool]) -> None:
         self._errand, self._pinned = errand, pinned
         self._sizers: dict[str, Sizer] = {}
-        self.tables: dict[str, Row[Any]] = {}  # the run's tables as noted
+        self.tables: dict[JobId, Row[Any]] = {}  # the run's tables as noted, by job
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
-        # By table: where a sweep has something to do. A table that is not in it is swept as a whole.
-        self.left: dict[str, list[Range]] = {}
+        # By job: where a sweep has something to do. A table that is not in it is swept as a whole.
+        self.left: dict[JobId, list[Range]] = {}
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 
@@ -42,21 +43,21 @@ class Ranges:
         with self._errand.engine.begin() as connection:
             self.tables = runs.planned(connection, self._errand.run.id)
 
-    def plan(self, phase: str, part: Table, passes: int = 1) -> None:
+    def plan(self, phase: str, part: RawColumn, passes: int = 1) -> None:
         """Enter the phase's one range for that table, unless it is there; it is split as it is worked on."""
         run_id = self._errand.run.id
         with self._errand.engine.begin() as connection:
-            known = {row.table_name for row in batches.phase(connection, run_id, phase)}
-            if part.name in known:
+            known = {row.job for row in batches.phase(connection, run_id, phase)}
+            if part.identity in known:
                 return
             heap = heap_of(connection, part)
-            if phase == LINK or part.name not in self.tables:
-                runs.plan_table(connection, run_id, part.name, heap)
+            if phase == LINK or part.identity not in self.tables:
+                runs.plan_table(connection, run_id, part.identity, heap)
                 self.tables = runs.planned(connection, run_id)
             # An empty table has one empty batch, so that it counts as planned.
             whole = [Range(0, heap.blocks)]
-            parts = self.left.get(part.name, whole) if phases.is_sweep(phase) else whole
-            batches.plan(connection, run_id, phase, part.name, parts or [Range(0, 0)], passes)
+            parts = self.left.get(part.identity, whole) if phases.is_sweep(phase) else whole
+            batches.plan(connection, run_id, phase, part.identity, parts or [Range(0, 0)], passes)
 
     def is_planned(self, phase: str) -> bool:
         """Whether the phase was begun, by us or by a driver before us."""
@@ -69,18 +70,18 @@ class Ranges:
         for job in self._errand.jobs:
             with self._errand.engine.begin() as connection:
                 heap = heap_of(connection, job)
-                if heap.filenode == self.tables[job.name].filenode:
+                if heap.filenode == self.tables[job.identity].filenode:
                     continue
-                batches.forget(connection, run_id, phase=phase, table_name=job.name)
-                self.left.pop(job.name, None)  # it lies elsewhere now
-                runs.plan_table(connection, run_id, job.name, heap)
+                batches.forget(connection, run_id, phase=phase, job=job.identity)
+                self.left.pop(job.identity, None)  # it lies elsewhere now
+                runs.plan_table(connection, run_id, job.identity, heap)
                 self.tables = runs.planned(connection, run_id)
             self._errand.tell(
                 f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
             )
 
     def pick(
-        self, phase: str, besides: frozenset[int] = frozenset(), only: Table | None = None
+        self, phase: str, besides: frozenset[int] = frozenset(), only: RawColumn | None = None
     ) -> Batch | None:
         """The next batch, of any table or *only* that one, as large as its phase allows now.
 
@@ -97,7 +98,7 @@ class Ranges:
                 connection,
                 errand.run.id,
                 phase,
-                tables=[part.name for part in ([only] if only else [*errand.jobs, errand.plan.addresses])],
+                jobs=[part.identity for part in ([only] if only else [*errand.jobs, errand.plan.addresses])],
                 blocks=size,
                 one_pass=self._pinned(),
                 besides=besides,
@@ -129,14 +130,19 @@ class Ranges:
             return self._rows(batch)
         if outcome.halved is not None:
             self._sizer(batch.phase).timed_out(blocks)
-            tell(f"{batch.table_name}: {blocks} blocks met {outcome.halved} three times; halved.")
+            tell(
+                f"{self._errand.plan.label(batch.job)}: {blocks} blocks met {outcome.halved} three times; halved."
+            )
         elif outcome.error is not None:
             self._errand.observe(
-                "batch-failed", run=self._errand.run.id, table=batch.table_name, error=outcome.error
+                "batch-failed",
+                run=self._errand.run.id,
+                table=self._errand.plan.label(batch.job),
+                error=outcome.error,
             )
-            tell(f"{_shown(batch)} could not be done: {outcome.error}. Going on with the others.")
+            tell(f"{self._shown(batch)} could not be done: {outcome.error}. Going on with the others.")
             if outcome.error.startswith(OUT_OF_RESOURCES):
-                raise Failed(f"{_shown(batch)}: {outcome.error}")
+                raise Failed(f"{self._shown(batch)}: {outcome.error}")
         return 0
 
     def shrink(self) -> None:
@@ -144,24 +150,22 @@ class Ranges:
         for sizer in self._sizers.values():
             sizer.timed_out(sizer.blocks)
 
-    def is_open(self, phase: str, only: Table | None = None) -> bool:
+    def is_open(self, phase: str, only: RawColumn | None = None) -> bool:
         """Whether any of the phase is left to do, for any table or *only* that one."""
-        tables = [only.name] if only else None
+        jobs = [only.identity] if only else None
         with self._errand.engine.begin() as connection:
-            return batches.open_batches(connection, self._errand.run.id, phase, tables=tables) > 0
+            return batches.open_batches(connection, self._errand.run.id, phase, jobs=jobs) > 0
 
     def written(self, phase: str) -> int:
         """Rows that the phase has written so far."""
         with self._errand.engine.begin() as connection:
             return batches.written(connection, self._errand.run.id, phase)
 
-    def rows_left(self, phase: str, only: Table | None = None) -> int:
+    def rows_left(self, phase: str, only: RawColumn | None = None) -> int:
         """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
         with self._errand.engine.begin() as connection:
             found = batches.phase(connection, self._errand.run.id, phase)
-        left = [
-            row for row in found if row.finished is None and (only is None or row.table_name == only.name)
-        ]
+        left = [row for row in found if row.finished is None and (only is None or row.job == only.identity)]
         return sum(self._rows(Batch.of(row)) for row in left)
 
     def _sizer(self, phase: str) -> Sizer:
@@ -176,10 +180,10 @@ class Ranges:
 
     def _rows(self, batch: Batch) -> int:
         """The rows of a batch as the planner estimates them, for the bar; blocks added since hold moved rows."""
-        noted = self.tables[batch.table_name]
+        noted = self.tables[batch.job]
         first, last = (min(block, noted.blocks) for block in (batch.range.first, batch.range.last))
         return int(noted.rows * (last - first) / max(noted.blocks, 1))
 
-
-def _shown(batch: Batch) -> str:
-    return f"{batch.table_name}, blocks {batch.range.first} to {batch.range.last},"
+    def _shown(self, batch: Batch) -> str:
+        label = self._errand.plan.label(batch.job)
+        return f"{label}, blocks {batch.range.first} to {batch.range.last},"

@@ -31,6 +31,7 @@ from backfill.database.trouble import TableLocked, Trouble, trouble_of
 from backfill.desk import Desk
 from backfill.errand import Errand, Failed, MapEmptied
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
+from backfill.identity import JobId
 from backfill.interrupt import interruptible
 from backfill.jobs import closing
 from backfill.jobs.closing import Counted
@@ -80,7 +81,7 @@ class Driver:
     _vacuumer: Vacuumer = field(init=False)
     desk: Desk = field(init=False)
     _crew: Crew = field(init=False)
-    _found: dict[str, Counted] = field(init=False)  # the rows as they are when all phases are done
+    _found: dict[JobId, Counted] = field(init=False)  # the rows as they are when all phases are done
     _end_workers: Callable[[], None] = field(default=lambda: None, init=False)
 
     @property
@@ -132,7 +133,7 @@ class Driver:
 
     def _begin(self, key_id: str) -> None:
         identity = Identity(
-            jobs=tuple(job.name for job in self.jobs),
+            jobs=tuple(job.identity for job in self.jobs),
             plan_name=self.plan.name,
             plan_fingerprint=self.plan.fingerprint(key_id),
             scheme=self.plan.hash.scheme,
@@ -302,7 +303,7 @@ class Driver:
         entered = self._resolve(phases.sweep(number, RESOLVE))
         return entered + self._link(phases.sweep(number, LINK), 1)
 
-    def _counted(self) -> dict[str, Counted]:
+    def _counted(self) -> dict[JobId, Counted]:
         """The rows of all tables as they are, once nothing is left that a sweep could do."""
         for number in range(1, SWEEPS + 2):
             self._enter(CLOSE)
@@ -327,8 +328,8 @@ class Driver:
         for job in self.jobs:
             with self.engine.begin() as connection:
                 quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
-                already = batches.already_linked(connection, self.run.id, RESOLVE, job.name)
-                count = self._found[job.name].closing(job, already)
+                already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
+                count = self._found[job.identity].closing(job, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
         with self.engine.begin() as connection:
@@ -339,7 +340,7 @@ class Driver:
         if given_up:
             first = given_up[0]
             raise Failed(
-                f"{len(given_up)} batches could not be done; the first, {first.table} blocks "
+                f"{len(given_up)} batches could not be done; the first, {self.plan.label(first.job)} blocks "
                 f"{first.range.first} to {first.range.last}: {first.error}"
             )
         self.control.ending = True

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.attempt import Outcome, Terms, attempt, rester
 from backfill.database.engine import make_engine, target_url
 from backfill.database.statements import Statements
+from backfill.identity import JobId
 from backfill.jobs import link
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.claims import Stopped
@@ -42,7 +43,7 @@ class Ticket:
     """What a worker is told about a batch; passes a scheduler, so nothing in it is secret."""
 
     batch_id: int
-    table_name: str
+    job: JobId
     filenode: int
 
 
@@ -134,7 +135,7 @@ def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: 
 
 def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
     setup, engine = bench.setup, bench.engine
-    job = setup.plan.job(ticket.table_name)
+    job = setup.plan.job(ticket.job)
 
     def work(batch: Batch, lease: uuid.UUID) -> Account:
         rest = rester(engine, batch, lease, terms.nice, _told.wait)

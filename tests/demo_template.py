@@ -81,7 +81,7 @@ def canonical_dump(url: str) -> dict[str, Any]:
     )
     quarantined = query(
         url,
-        """select q.table_name, coalesce(ip.ip_address::text, q.row_key), q.reason, q.decision_id is null
+        """select q.job, coalesce(ip.ip_address::text, q.row_key), q.reason, q.decision_id is null
              from backfill.quarantine q left join ip_addresses ip on ip.id::text = q.row_key order by 1, 2""",
     )
     return {"events": events, "addresses": known, "quarantine": quarantined}

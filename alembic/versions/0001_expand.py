@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_table(
         "coverage",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("plan_fingerprint", sa.Text(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
@@ -38,7 +38,7 @@ def upgrade() -> None:
         "decisions",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("detail", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("decided_by", sa.Text(), nullable=False),
@@ -106,7 +106,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("run_id", sa.BigInteger(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=False),
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("first_block", sa.BigInteger(), nullable=False),
         sa.Column("last_block", sa.BigInteger(), nullable=False),
         sa.Column("passes", sa.Integer(), nullable=False),
@@ -128,12 +128,12 @@ def upgrade() -> None:
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("run_id", "phase", "table_name", "first_block"),
+        sa.UniqueConstraint("run_id", "phase", "job", "first_block"),
         schema=schema,
     )
     op.create_table(
         "quarantine",
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("row_key", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("run_id", sa.BigInteger(), nullable=False),
@@ -141,13 +141,13 @@ def upgrade() -> None:
         sa.Column("noticed", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["decision_id"], [f"{schema}.decisions.id"]),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
-        sa.PrimaryKeyConstraint("table_name", "row_key"),
+        sa.PrimaryKeyConstraint("job", "row_key"),
         schema=schema,
     )
     op.create_table(
         "run_tables",
         sa.Column("run_id", sa.BigInteger(), nullable=False),
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("filenode", sa.BigInteger(), nullable=False),
         sa.Column("blocks", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
@@ -157,12 +157,13 @@ def upgrade() -> None:
         sa.Column("quarantined", sa.BigInteger(), nullable=True),
         sa.Column("left_to_live", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
-        sa.PrimaryKeyConstraint("run_id", "table_name"),
+        sa.PrimaryKeyConstraint("run_id", "job"),
         schema=schema,
     )
     op.create_table(
         "shadows",
         sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("run_id", sa.BigInteger(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
@@ -226,12 +227,12 @@ def upgrade() -> None:
     op.create_table(
         "verification_ranges",
         sa.Column("verification_id", sa.BigInteger(), nullable=False),
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("first_block", sa.BigInteger(), nullable=False),
         sa.Column("last_block", sa.BigInteger(), nullable=False),
         sa.Column("counts", postgresql.JSONB(), nullable=True),
         sa.ForeignKeyConstraint(["verification_id"], [f"{schema}.verifications.id"]),
-        sa.PrimaryKeyConstraint("verification_id", "table_name", "first_block"),
+        sa.PrimaryKeyConstraint("verification_id", "job", "first_block"),
         schema=schema,
     )
     op.create_table(
@@ -246,12 +247,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "seals",
-        sa.Column("table_name", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
         sa.Column("column_name", sa.Text(), nullable=False),
         sa.Column("decision_id", sa.BigInteger(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["decision_id"], [f"{schema}.decisions.id"]),
-        sa.PrimaryKeyConstraint("table_name"),
+        sa.PrimaryKeyConstraint("job"),
         schema=schema,
     )
 

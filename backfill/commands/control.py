@@ -22,7 +22,7 @@ CLEAR = "\x1b[H\x1b[2J"
 
 def _standing(session: Session) -> Standing:
     with session.engine.begin() as connection:
-        return standing(connection, session.settings.ledger_schema)
+        return standing(connection, session.settings.ledger_schema, label=session.plan.label)
 
 
 def _newest(session: Session) -> tuple[Run, bool]:
@@ -126,6 +126,6 @@ def _remove_copies(session: Session, run: Run) -> bool:
         if discard(
             session.engine, session.settings.ledger_schema, job, run.id, session.settings.lock_timeout_ms
         ):
-            click.echo(f"The copy of {job.name} is removed, with everything that belonged to it.")
+            click.echo(f"The copy of {job.label} is removed, with everything that belonged to it.")
             removed = True
     return removed

@@ -16,6 +16,7 @@ from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, checklist, survey
 from backfill.jobs import seal as seals
 from backfill.ledger import keys
+from backfill.plan import Discard, Job, find
 from backfill.runner import run_lock
 
 MARKS = {"done": "done", "open": "open", "shut": "SHUT"}
@@ -103,9 +104,10 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger("backfill verify")
     addresses = session.plan.addresses
-    if (table == addresses.name) != (kind == Repair.HASH):
+    part = find(table, (*session.plan.jobs, addresses))
+    if (part == addresses) != (kind == Repair.HASH):
         raise SettingInvalid(
-            setting="--kind", problem=f"hash is for {addresses.name}, link and sentinel are for event tables"
+            setting="--kind", problem=f"hash is for {addresses.label}, link and sentinel are for event tables"
         )
     with session.engine.begin() as connection:
         keys.check(connection, session.settings.key_id, session.salt)
@@ -115,11 +117,11 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     if kind == Repair.HASH:
         mender = HashRepair(session.engine, AddressProof(schema, addresses, hasher, 0))
     else:
-        proof = EventProof(schema, addresses, session.plan.job(table), session.geo, 0, None)
+        proof = EventProof(schema, addresses, session.plan.job(part.identity), session.geo, 0, None)
         mender = LinkRepair(session.engine, proof, Repair(kind), hasher)
     with run_lock(session.engine, schema):
         mended = mender.repair(count)
-    click.echo(f"{mended:,} rows of {table} mended ({kind}). Next: `backfill verify`.")
+    click.echo(f"{mended:,} rows of {part.label} mended ({kind}). Next: `backfill verify`.")
 
 
 @click.command("seal")
@@ -127,13 +129,14 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
 @click.pass_context
 def seal_command(context: click.Context, table: str) -> None:
     """Discard raw values in new rows of TABLE from now on. They are never linked: a decision, on record."""
-    session = _with_table(context, table)
-    if seals.seal(session.engine, session.settings.ledger_schema, session.plan, table, click.echo):
+    session, part = _with_part(context, table)
+    name = part.label
+    if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
         click.echo(
-            f"{table} is sealed: raw values in new rows are discarded and counted. `backfill unseal {table}`"
+            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {name}`"
         )
     else:
-        click.echo(f"{table} was sealed already.")
+        click.echo(f"{name} was sealed already.")
 
 
 @click.command("unseal")
@@ -141,19 +144,19 @@ def seal_command(context: click.Context, table: str) -> None:
 @click.pass_context
 def unseal_command(context: click.Context, table: str) -> None:
     """Remove the seal of TABLE."""
-    session = _with_table(context, table)
-    number = seals.unseal(session.engine, session.settings.ledger_schema, session.plan, table, click.echo)
-    click.echo(f"{table} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
+    session, part = _with_part(context, table)
+    number = seals.unseal(session.engine, session.settings.ledger_schema, part, click.echo)
+    click.echo(f"{part.label} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
 
 
-def _with_table(context: click.Context, table: str) -> Session:
+def _with_part(context: click.Context, name: str) -> tuple[Session, Job | Discard]:
     session = sessions.of(context)
-    part, column = seals.sealed_column(session.plan, table)
+    part = seals.sealable(session.plan, name)
     session.expand()
     with session.engine.connect() as connection:
-        if not seals.can_be_sealed(connection, part, column):
+        if not seals.can_be_sealed(connection, part):
             raise UnknownJob(
-                job=f"{table} with a column {column} that could be sealed",
-                known=", ".join(job.name for job in session.plan.jobs),
+                job=f"{part.label} with a column {part.raw_column} that could be sealed",
+                known=", ".join(job.label for job in session.plan.jobs),
             )
-    return session
+    return session, part

@@ -22,7 +22,7 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
 
     def look() -> Standing:
         with engine.begin() as connection:
-            return standing(connection, settings.ledger_schema)
+            return standing(connection, settings.ledger_schema, label=session.plan.label)
 
     log = Log(settings.log_format) if settings.log_format else None
     hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None

@@ -12,6 +12,7 @@ from backfill.jobs.merge import merge
 from backfill.jobs.settle import Fate, settle
 from backfill.ledger import keys
 from backfill.ledger import quarantine as entries
+from backfill.plan import find
 from backfill.runner import run_lock
 
 SHOWN = 20  # rows a table shows; JSON has them all
@@ -30,27 +31,34 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     """What waits for a decision, by row key and reason; never by value."""
     session = sessions.of(context)
     session.require_ledger()
-    if table is not None and table != session.plan.addresses.name:
-        session.plan.job(table)
+    plan = session.plan
+    part = None if table is None else find(table, (*plan.jobs, plan.addresses))
     with session.engine.begin() as connection:
-        found = entries.entries(connection, table)
+        found = entries.entries(connection, part.identity if part else None)
     if form == "json":
-        click.echo(json.dumps([{"table": e.table, "key": e.key, "reason": e.reason} for e in found]))
+        click.echo(
+            json.dumps(
+                [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
+            )
+        )
         return
     if not found:
         click.echo("Nothing waits for a decision.")
         return
     sums: dict[tuple[str, str], int] = {}
     for entry in found:
-        sums[entry.table, entry.reason] = sums.get((entry.table, entry.reason), 0) + 1
+        what = plan.label(entry.job), entry.reason
+        sums[what] = sums.get(what, 0) + 1
     click.echo(
         tabulate([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
     )
     click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
-    click.echo(tabulate([[e.table, e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"]))
-    for name in dict.fromkeys(entry.table for entry in found):
-        number = sum(entry.table == name for entry in found)
-        if name == session.plan.addresses.name:
+    click.echo(
+        tabulate([[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"])
+    )
+    for job in dict.fromkeys(entry.job for entry in found):
+        number, name = sum(entry.job == job for entry in found), plan.label(job)
+        if job == plan.addresses.identity:
             click.echo(f"To settle: `backfill addresses merge --count {number}`")
         else:
             click.echo(
@@ -89,7 +97,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
             count,
             hasher,
         )
-    click.echo(f"{settled:,} rows of {table} settled as {fate}. Next: `backfill verify`.")
+    click.echo(f"{settled:,} rows of {job.label} settled as {fate}. Next: `backfill verify`.")
 
 
 @click.group()

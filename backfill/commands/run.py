@@ -31,7 +31,7 @@ from backfill.report import forecast as forecasts
 from backfill.runner import Driver, run_lock
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
-from backfill.shadow.driver import ShadowDriver, require_copyable
+from backfill.shadow.driver import ShadowDriver, require_copyable, require_no_other_copy, require_one_a_table
 
 
 @click.command()
@@ -50,8 +50,8 @@ def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_w
     with session.engine.connect() as connection:
         problems = inspect(connection, session.plan, chosen, session.settings.ledger_schema)
         connection.rollback()
-        with_raw = {job.name: _has_raw(connection, job) for job in chosen}
-        body = [_planned(connection, session, job) for job in chosen if with_raw[job.name]]
+        with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
+        body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
     click.echo(
         f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
     )
@@ -68,7 +68,7 @@ def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_w
     click.echo(
         f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
     )
-    ahead = [job for job in chosen if with_raw[job.name]]
+    ahead = [job for job in chosen if with_raw[job.identity]]
     if not no_sample and ahead:
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         found = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
@@ -102,7 +102,7 @@ def _planned(connection: Connection, session: Session, job: Job) -> list[object]
     connection.rollback()
     size = session.settings.batch_blocks
     return [
-        job.name,
+        job.label,
         heap.rows,
         distinct,
         round(heap.blocks * 8 / 1024),
@@ -257,6 +257,7 @@ def run(
     with session.engine.connect() as connection:
         require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
         if strategy == "shadow":
+            require_one_a_table(chosen)
             for job in chosen:
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
@@ -274,6 +275,7 @@ def run(
         shadow.hold_or_cut_over(session, chosen, hold=hold_cutover)
         return
     if strategy == "shadow":
+        require_no_other_copy(session.engine, chosen)
         require_disk(session.engine, session.settings.ledger_schema, chosen)
     resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
     fact = Fact(
@@ -299,7 +301,7 @@ def run(
             pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
         )
         counts = driver.drive(session.settings.key_id)
-    click.echo(closing.as_text(counts))
+    click.echo(closing.as_text(counts, session.plan.label))
     click.echo(f"Run {driver.run.id} stopped because it is done.")
     if isinstance(driver, ShadowDriver):
         shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)

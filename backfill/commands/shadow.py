@@ -12,6 +12,7 @@ from backfill.ledger import keys
 from backfill.plan import Job
 from backfill.runner import run_lock
 from backfill.shadow import cutover as swapping
+from backfill.shadow import names
 from backfill.shadow.cutover import Cutover
 
 
@@ -35,11 +36,13 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
         work = _cutover(session)
         for job in chosen:
             if finish and work.finish(job):
-                click.echo(f"The old {job.name} is dropped, and its addresses with it. There is no way back.")
+                click.echo(
+                    f"The old {job.label} is dropped, and its addresses with it. There is no way back."
+                )
             elif finish:
-                click.echo(f"There is no old {job.name} left to drop.")
+                click.echo(f"There is no old {job.label} left to drop.")
             elif work.serves(job):  # the same command again, after a kill between two tables
-                click.echo(f"{job.name} is the copy already. Next: `backfill cutover --finish {job.name}`.")
+                click.echo(f"{job.label} is the copy already. Next: `backfill cutover --finish {job.label}`.")
             else:
                 work.run(job)
                 _say_swapped(job)
@@ -52,7 +55,7 @@ def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
     as what was asked for.
     """
     with session.engine.connect() as connection:
-        ready = [job.name for job in jobs if swapping.is_ready(connection, job)]
+        ready = [job.label for job in jobs if swapping.is_ready(connection, job)]
     if 0 < len(ready) < len(jobs):
         tables = " ".join(ready)
         raise ShadowExists(
@@ -73,7 +76,7 @@ def cut_over_or_hold(session: Session, work: Cutover, jobs: Sequence[Job], *, ho
     if hold:
         for job in jobs:
             click.echo(
-                f"The copy of {job.name} is ready and kept up to date. Next: `backfill cutover {job.name}`."
+                f"The copy of {job.label} is ready and kept up to date. Next: `backfill cutover {job.label}`."
             )
         return
     held: list[CutoverHeld] = []
@@ -98,14 +101,14 @@ def abandon(session: Session, jobs: Sequence[Job]) -> None:
             swapping.abandon(
                 session.engine, session.settings.ledger_schema, job, session.settings.lock_timeout_ms
             )
-            click.echo(f"The copy of {job.name} is removed, with everything that belonged to it.")
+            click.echo(f"The copy of {job.label} is removed, with everything that belonged to it.")
 
 
 def _say_swapped(job: Job) -> None:
     click.echo(
-        f"{job.name} is the copy now, without {job.raw}. The old table is {job.name}_before_backfill, with every "
+        f"{job.label} is the copy now, without {job.raw}. The old table is {names.before(job).name}, with every "
         f"address; going back to it loses what is written from now on.\n"
-        f"Next: `backfill cutover --finish {job.name}` drops it; then `backfill verify`."
+        f"Next: `backfill cutover --finish {job.label}` drops it; then `backfill verify`."
     )
 
 

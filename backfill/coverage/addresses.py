@@ -63,7 +63,7 @@ CANONICAL = sql.SQL("""
       from backfill_proof_spellings as spelling
       join {addresses} as known on known.{address} = spelling.address::inet
 """)
-MERGED = sql.SQL("select row_key from {quarantine} where table_name = %s and decision_id is not null")
+MERGED = sql.SQL("select row_key from {quarantine} where job = %s and decision_id is not null")
 
 # With a checksum of all keys and hashes, as conditions.hashes() makes it: the last drop asks whether it is still that.
 TOTALS = sql.SQL("""
@@ -198,7 +198,7 @@ class AddressProof:
         counts: Counter[str] = Counter()
         if not found:
             return counts
-        merged = {key for (key,) in rows(connection, MERGED.format(**self.names), (self.addresses.name,))}
+        merged = {key for (key,) in rows(connection, MERGED.format(**self.names), (self.addresses.identity,))}
         spelled = {key: hash_state(host, 0, None, self.hasher)[2] for key, host, _ in found}
         execute(
             connection,
@@ -262,11 +262,12 @@ class AddressProof:
                 wrong,
                 "hashes are not what salt and scheme make of the address",
                 "`backfill calibrate` tells whether the salt is right; if it is, "
-                f"`backfill repair {part.name} --kind hash --count {wrong}`",
+                f"`backfill repair {part.label} --kind hash --count {wrong}`",
             )
         )
         return Record(
-            table=part.name,
+            job=part.identity,
+            table=part.label,
             kind=Kind.ADDRESSES,
             covered=not reasons,
             counts=counts,
@@ -290,7 +291,8 @@ class AddressProof:
         reasons = shortfall(wrong, "hashes are not 64 lower-case hex digits", look)
         reasons += shortfall(missing, "rows have no hash", look)
         return Record(
-            table=self.addresses.name,
+            job=self.addresses.identity,
+            table=self.addresses.label,
             kind=Kind.ADDRESSES,
             covered=not reasons,
             counts={

@@ -165,14 +165,15 @@ class EventProof:
             notes.append(
                 f"{sums['since run']:,} raw values were written after the last run ended, the newest at {newest}: "
                 "the application still writes them; deploy the change that stops it, "
-                f"or `backfill seal {self.job.name}`"
+                f"or `backfill seal {self.job.label}`"
             )
         reasons = self._reasons(counts)
         checksum = 0
         for one in held:
             checksum ^= int(one["checksum"])
         return Record(
-            table=self.job.name,
+            job=self.job.identity,
+            table=self.job.label,
             kind=Kind.EVENTS,
             covered=not reasons,
             detail={"other spellings": f"{sums['others']}/{checksum}"},  # as conditions.links() counts it
@@ -203,7 +204,7 @@ class EventProof:
         return str(value(connection, statement, (found,)))
 
     def _reasons(self, counts: dict[str, int]) -> list[str]:
-        name = self.job.name
+        name = self.job.label
         settle = f"`backfill quarantine settle {name} --as sentinel|discard --count {counts['rejected']}`"
         hashes = "`backfill calibrate`; if the salt is right, `backfill repair "
         return (
@@ -225,7 +226,7 @@ class EventProof:
             + shortfall(
                 counts["hash wrong"],
                 "rows are linked to an address with a wrong hash",
-                f"{hashes}{self.addresses.name} --kind hash`",
+                f"{hashes}{self.addresses.label} --kind hash`",
             )
             + shortfall(counts["geo missing"], "rows lack the geo that their address has", "`backfill run`")
         )
@@ -253,7 +254,8 @@ class EventProof:
             "look at the application",
         )
         return Record(
-            table=self.job.name,
+            job=self.job.identity,
+            table=self.job.label,
             kind=Kind.EVENTS,
             covered=proved.covered and not reasons,
             counts=counts,

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from backfill.identity import JobId
+
 FULL, SAMPLE = "full", "sample"
 
 
@@ -21,7 +23,8 @@ class Kind(StrEnum):
 class Record:
     """One table's proof, or the lack of it. ``counts`` are rows; the names are those of the documents."""
 
-    table: str
+    job: JobId
+    table: str  # what people call it
     kind: Kind
     covered: bool
     counts: Mapping[str, int]

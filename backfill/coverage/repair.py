@@ -92,11 +92,11 @@ class LinkRepair:
                 )
             spans = list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
         found = sum(len(self._amiss(span)) for span in spans)
-        _require_count(self.job.name, self.kind, count, found)
+        _require_count(self.job.label, self.kind, count, found)
         if not found:
             return 0
         with self.engine.begin() as connection:
-            decisions.record(connection, "repair", self.job.name, count, what=self.kind.value)
+            decisions.record(connection, "repair", self.job.identity, count, what=self.kind.value)
         return sum(self._repair(span) for span in spans)
 
     def _amiss(self, span: Range) -> list[tuple[str, str]]:
@@ -163,7 +163,7 @@ class HashRepair:
         for span in spans:
             for _, state, *_ in self._judged(span):
                 wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
-        _require_count(self.part.name, Repair.HASH, count, wrong)
+        _require_count(self.part.label, Repair.HASH, count, wrong)
         if wrong > right:  # then it is the salt, or the scheme, that is wrong
             raise SchemaUnfit(
                 problem=f"{wrong:,} hashes of {self.part.name} are wrong and {right:,} right: that is not damage, "
@@ -172,7 +172,7 @@ class HashRepair:
         if not wrong:
             return 0
         with self.engine.begin() as connection:
-            decisions.record(connection, "repair", self.part.name, count, what=Repair.HASH.value)
+            decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
         # All first, then all: the hash that is right for one row may stand in another range.
         with self.engine.begin() as connection:
             names = {

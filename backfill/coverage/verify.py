@@ -37,7 +37,7 @@ from backfill.errors import NoRun, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
 from backfill.ledger import coverage, runs, verifications
 from backfill.ledger.verifications import Part
-from backfill.plan import Job, Plan, Table
+from backfill.plan import Job, Plan, RawColumn
 
 # 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
 # join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
@@ -101,7 +101,7 @@ class Verifier:
             connection.commit()
             looks = [partial(discards.observe, discard=discard) for discard in self.plan.discard]
             geo, *observed = self._read_all(connection, self._address.geo, *looks)
-            self.tell(f"{self.plan.addresses.name}: hashes recomputed")
+            self.tell(f"{self.plan.addresses.label}: hashes recomputed")
             if self._address.hashes_amiss(connection):
                 verifications.read_again(connection, self._number)
                 self._read_all(connection)
@@ -120,8 +120,8 @@ class Verifier:
         return records
 
     def _begin(self, connection: Connection) -> None:
-        self._files = {part.name: heap_of(connection, part).filenode for part in self._tables}
-        self._raw = {job.name: has_column(connection, job, job.raw) for job in self.plan.jobs}
+        self._files = {part.identity: heap_of(connection, part).filenode for part in self._tables}
+        self._raw = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
         ground = {
             "plan": self.fingerprint,
             "method": self.method,
@@ -140,13 +140,13 @@ class Verifier:
             self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
         self._address = AddressProof(self.schema, self.plan.addresses, self.hasher, self._number)
         self._events = {
-            job.name: EventProof(
+            job.identity: EventProof(
                 self.schema,
                 self.plan.addresses,
                 job,
                 self.geo,
                 self._number,
-                runs.last_success(connection, job.name),
+                runs.last_success(connection, job.identity),
             )
             for job in self.plan.jobs
         }
@@ -154,11 +154,11 @@ class Verifier:
 
     def _check_files(self, connection: Connection) -> None:
         for part in self._tables:
-            if heap_of(connection, part).filenode != self._files[part.name]:
+            if heap_of(connection, part).filenode != self._files[part.identity]:
                 raise TableMoved(table=part.name)
 
     @property
-    def _tables(self) -> tuple[Table, ...]:
+    def _tables(self) -> tuple[RawColumn, ...]:
         return (self.plan.addresses, *self.plan.jobs)
 
     def _size(self, connection: Connection) -> int:
@@ -166,21 +166,23 @@ class Verifier:
         total = sum(heap_of(connection, job).blocks for job in self.plan.jobs)
         return min(self.blocks, max(SMALL, -(-total // self.workers)))
 
-    def _plan(self, connection: Connection, part: Table, size: int, *, whole: bool) -> None:
+    def _plan(self, connection: Connection, part: RawColumn, size: int, *, whole: bool) -> None:
         """Enter the table's ranges, unless they are there."""
-        if verifications.planned_to(connection, self._number, part.name) is not None:
+        if verifications.planned_to(connection, self._number, part.identity) is not None:
             return
         heap = heap_of(connection, part)
         spans: Iterable[Range] = even_ranges(heap.blocks, size)
         if self.percent is not None and not whole:
             spans = sample.chunks(heap.blocks, self.percent, self._number)
-        verifications.plan(connection, self._number, part.name, spans)
+        verifications.plan(connection, self._number, part.identity, spans)
 
     def _plan_tails(self, connection: Connection) -> None:
         for job in self.plan.jobs:
-            read_to = verifications.planned_to(connection, self._number, job.name) or 0
+            read_to = verifications.planned_to(connection, self._number, job.identity) or 0
             now = heap_of(connection, job).blocks
-            verifications.plan(connection, self._number, job.name, ranges(now, self.blocks, first=read_to))
+            verifications.plan(
+                connection, self._number, job.identity, ranges(now, self.blocks, first=read_to)
+            )
         connection.commit()
 
     def _read_all(self, connection: Connection, *looks: Callable[[Connection], Any]) -> list[Any]:
@@ -190,8 +192,8 @@ class Verifier:
         """
         waiting = verifications.unread(connection, self._number)
         connection.commit()
-        hashes = [part for part in waiting if part.table_name == self.plan.addresses.name]
-        events = [part for part in waiting if part.table_name != self.plan.addresses.name]
+        hashes = [part for part in waiting if part.job == self.plan.addresses.identity]
+        events = [part for part in waiting if part.job != self.plan.addresses.identity]
         self._hashed.clear() if hashes else self._hashed.set()
         if not waiting and not looks:
             return []
@@ -238,11 +240,11 @@ class Verifier:
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
-        proof = self._events[part.table_name]
+        proof = self._events[part.job]
         with self._session() as connection:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
             counts: dict[str, Any]
-            if self._raw[part.table_name]:
+            if self._raw[part.job]:
                 known = self._hashed.is_set()
                 amiss = known and self._address.hashes_amiss(connection)
                 counts = proof.read(connection, part.range, self._slots, hashes_amiss=amiss)
@@ -253,18 +255,18 @@ class Verifier:
             verifications.read(connection, self._number, part, counts)
 
     def _event_record(self, connection: Connection, job: Job) -> Record:
-        held = verifications.held(connection, self._number, job.name)
-        proof = self._events[job.name]
-        if self._raw[job.name]:
+        held = verifications.held(connection, self._number, job.identity)
+        proof = self._events[job.identity]
+        if self._raw[job.identity]:
             record = proof.verdict(connection, held)
         else:
-            last = coverage.latest(connection, job.name, self.fingerprint, with_raw=True)
+            last = coverage.latest(connection, job.identity, self.fingerprint, with_raw=True)
             if last is None:
-                raise NoRun(what=f"proof of {job.name}, whose {job.raw} is gone,", command="backfill verify")
+                raise NoRun(what=f"proof of {job.label}, whose {job.raw} is gone,", command="backfill verify")
             record = proof.recheck(
-                held, Record(job.name, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
+                held, Record(job.identity, job.label, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
             )
-        self.tell(f"{job.name}: {record.counts['rows']:,} rows read")
+        self.tell(f"{job.label}: {record.counts['rows']:,} rows read")
         return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
 
     def _bound(self, held: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -280,7 +282,7 @@ class Verifier:
         for record in records:
             coverage.record(
                 connection,
-                table_name=record.table,
+                job=record.job,
                 kind=record.kind,
                 plan_fingerprint=self.fingerprint,
                 method=record.method,

@@ -1,20 +1,21 @@
 """Sealing: the names and the SQL of a trigger that discards raw values in new rows."""
 
-import hashlib
-
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
-from backfill.plan import Table
+from backfill.identity import helper_name
+from backfill.plan import RawColumn
 
 _DIALECT = PGDialect()  # type: ignore[no-untyped-call]
 
 
-def seal_name(part: Table) -> str:
-    """What function and counting sequence of that table's seal are called, in the ledger's schema."""
-    name = f"seal_{part.schema_}_{part.table}"
-    if len(name.encode()) <= 63:
-        return name
-    return f"seal_{hashlib.sha256(name.encode()).hexdigest()[:40]}"  # PostgreSQL would cut two names to one
+def seal_name(part: RawColumn) -> str:
+    """What function and counting sequence of that column's seal are called, in the ledger's schema."""
+    return helper_name("seal", part.table, part.identity)
+
+
+def seal_trigger(part: RawColumn) -> str:
+    """Its trigger; triggers fire in the order of their names: before our guard."""
+    return helper_name("zy_backfill_seal", part.raw_column, part.identity)
 
 
 def quoted(*names: str) -> str:
@@ -22,7 +23,7 @@ def quoted(*names: str) -> str:
     return ".".join(_DIALECT.identifier_preparer.quote_identifier(name) for name in names)
 
 
-def seal_removal(schema: str, part: Table) -> list[str]:
+def seal_removal(schema: str, part: RawColumn) -> list[str]:
     """What removes a seal once its trigger is gone; the count stays in the ledger's table."""
     name = quoted(schema, seal_name(part))
     return [f"drop function if exists {name}()", f"drop sequence if exists {name}"]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from backfill.database.engine import rows
 from backfill.database.inspection import has_column
 from backfill.errors import NotErasable
-from backfill.plan import Plan, Table
+from backfill.plan import Plan, RawColumn
 
 REFUSED = {
     "v": "a view, which holds nothing; name the tables beneath it",
@@ -73,13 +73,10 @@ class Skipped:
     why: str
 
 
-def raw_columns(plan: Plan) -> Iterator[tuple[Table, str]]:
+def raw_columns(plan: Plan) -> Iterator[tuple[RawColumn, str]]:
     """Every table of the plan with the column that is to be gone from it."""
-    for job in plan.jobs:
-        yield job, job.raw
-    yield plan.addresses, plan.addresses.address
-    for discard in plan.discard:
-        yield discard, discard.column
+    for part in plan.parts:
+        yield part, part.raw_column
 
 
 def find(connection: Connection, plan: Plan, names: Sequence[str]) -> tuple[list[Target], list[Skipped]]:
@@ -94,13 +91,13 @@ def find(connection: Connection, plan: Plan, names: Sequence[str]) -> tuple[list
     for part, column in raw_columns(plan):
         found = relations(connection, part.schema_, part.table)
         if not found:
-            skipped.append(Skipped(part.name, "does not exist here"))
+            skipped.append(Skipped(part.label, "does not exist here"))
         elif has_column(connection, part, column):
-            skipped.append(Skipped(part.name, f"{column} is still there: `make migrate` first"))
+            skipped.append(Skipped(part.label, f"{column} is still there: `make migrate` first"))
         elif not any(target.dropped for target in found):
-            skipped.append(Skipped(part.name, "carries no dropped column: a new table has taken its place"))
+            skipped.append(Skipped(part.label, "carries no dropped column: a new table has taken its place"))
         else:
-            targets += found
+            targets += [target for target in found if target not in targets]  # once for all its columns
     return targets, skipped
 
 
@@ -117,10 +114,15 @@ def _named(connection: Connection, plan: Plan, name: str) -> list[Target]:
     for target in found:
         if target.kind not in ("r", "m"):
             raise NotErasable(table=target.name, problem=f"it is {REFUSED.get(target.kind, 'not a table')}")
-    for part, column in raw_columns(plan):
-        if part.name == name and has_column(connection, part, column):
-            raise NotErasable(
-                table=name, problem=f"its column {column} is still there, so there is nothing to erase yet; "
-                "`make migrate` first"
-            )  # fmt: skip
+    ours = [
+        (part, column)
+        for part, column in raw_columns(plan)
+        if name in (part.name, f"{part.schema_}.{part.table}")
+    ]
+    standing = [column for part, column in ours if has_column(connection, part, column)]
+    if ours and len(standing) == len(ours):
+        raise NotErasable(
+            table=name, problem=f"its column {', '.join(standing)} is still there, so there is nothing to erase yet; "
+            "`make migrate` first"
+        )  # fmt: skip
     return found

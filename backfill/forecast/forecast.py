@@ -70,14 +70,14 @@ def of_tables(
         try:
             taken = sample.take_best(engine, addresses, job, resolver, passes=settings.passes)
         except SampleFailed as failed:
-            found.append(Forecast(job.name, {}, None, None, str(failed)))
+            found.append(Forecast(job.label, {}, None, None, str(failed)))
             continue
         with engine.connect() as connection:
             size = size_of(connection, job)
             refusals = catalog.refusals(connection, job)
         costs = _costs(taken, size, terms_of(settings))
         advice = prediction.advise(costs[IN_PLACE], costs[SHADOW], refusals, free)
-        found.append(Forecast(job.name, costs, advice, taken))
+        found.append(Forecast(job.label, costs, advice, taken))
     return found
 
 
@@ -91,10 +91,10 @@ def of_run(
 ) -> dict[str, Any]:
     """For the ledger: what this run should cost, by a small sample of its largest table."""
     with engine.connect() as connection:
-        blocks = {job.name: heap_of(connection, job).blocks for job in jobs}
-        sizes = {job.name: size_of(connection, job) for job in jobs}
-    largest = max(jobs, key=lambda job: blocks[job.name])
-    most = blocks[largest.name]
+        blocks = {job.identity: heap_of(connection, job).blocks for job in jobs}
+        sizes = {job.identity: size_of(connection, job) for job in jobs}
+    largest = max(jobs, key=lambda job: blocks[job.identity])
+    most = blocks[largest.identity]
     try:
         number = min(sample.MOST_BLOCKS, max(RUN_BLOCKS, most // RUN_SHARE))
         taken = sample.take(engine, addresses, largest, resolver, passes=settings.passes, most_blocks=number)
@@ -102,9 +102,9 @@ def of_run(
         return {"problem": str(failed)}
     costs = []
     for job in jobs:
-        if blocks[job.name]:
-            alike = replace(taken, share=min(1.0, taken.share * most / blocks[job.name]))
-            costs.append(_costs(alike, sizes[job.name], terms_of(settings))[strategy])
+        if blocks[job.identity]:
+            alike = replace(taken, share=min(1.0, taken.share * most / blocks[job.identity]))
+            costs.append(_costs(alike, sizes[job.identity], terms_of(settings))[strategy])
     whole = asdict(prediction.total(costs))
     return {name: whole[name] for name in ("seconds", "wal", "growth")}
 

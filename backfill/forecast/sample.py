@@ -140,7 +140,7 @@ class _Miniature:
             for spot in spots:
                 self._run("select count(*) from {table} as event where {which}", which=spot.holds("event"))
         self._load(blueprint, spots)
-        whole = Batch(0, 0, "link", self._job.name, Range(0, self._blocks(self._job)), self._passes, 0)
+        whole = Batch(0, 0, "link", self._job.identity, Range(0, self._blocks(self._job)), self._passes, 0)
         before = self._sizes(self._job)
         with self._timed() as resolving:
             texts = resolve.new_texts(self._connection, TEMPORARY, self._job, whole)
@@ -224,8 +224,8 @@ class _Miniature:
             """,
             map=address_map.name(TEMPORARY),
             id=sql.SQL(key_type(self._connection, self._real_addresses)),
-            log=sql.Identifier(f"changes_{self._job.table}"),
-            flaws=sql.Identifier(f"flaws_{self._job.table}"),
+            log=sql.Identifier(names.log_name(self._job)),
+            flaws=sql.Identifier(names.flaws_name(self._job)),
             key=sql.SQL(key_type(self._connection, self._real)),
         )
         self._without_statistics(self._job)

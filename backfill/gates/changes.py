@@ -4,41 +4,41 @@ A change asks what needs a scan first, then waits for its lock a fraction of a s
 (``env.py`` tries again), and asks what is quick once more under the lock.
 """
 
-from typing import TypeVar
-
 from alembic import op
 from backfill.database.inspection import columns, has_column
-from backfill.database.sealing import seal_removal
-from backfill.errors import UnknownJob
+from backfill.database.sealing import seal_removal, seal_trigger
+from backfill.errors import AmbiguousJob, UnknownJob
 from backfill.gates import conditions, requirements
-from backfill.gates.conditions import CONSTRAINT, GUARD, SEAL
+from backfill.gates.conditions import constraint, guard
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
 from backfill.gates.script import emit, ident, literal, offline, table, tell
-from backfill.plan import Discard, Job, Table
+from backfill.identity import helper_name
+from backfill.plan import Discard, Job, RawColumn, Some, find
 
 HASH_CHECK = "backfill_hash_required"
 
-Part = TypeVar("Part", bound=Table)
-
 
 def drop_discarded_column(name: str) -> None:
-    """Drop a column that the plan marks ``discard``: a restore point and the write check, no coverage."""
+    """Drop a column that the plan marks ``discard``: a restore point and the write check, no coverage.
+
+    *name* as in every function here: an identity, ``table.column``, or the table where that says enough.
+    """
     gate = Gate.open()
     discard = _discard(gate, name)
     change = f"drop {discard.name}.{discard.column}"
     require(gate, change, requirements.discard(gate, discard))
     lock(gate, discard)
-    _drop(gate, discard, discard.column)
+    _drop(gate, discard)
 
 
 def guard_links(name: str) -> None:
     """Let the database refuse what would uncover a row of that table: a trigger, and a CHECK not yet valid."""
     gate = Gate.open()
     job = _job(gate, name)
-    if _is_gone(gate, job, f"guard {job.name}"):
+    if _is_gone(gate, job, f"guard {job.label}"):
         return
-    require(gate, f"guard {job.name}", requirements.coverage(gate, job))
+    require(gate, f"guard {job.label}", requirements.coverage(gate, job))
     lock(gate, job)
     raw, link = f"new.{ident(job.raw)}", f"new.{ident(job.link)}"
     # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
@@ -63,11 +63,11 @@ def guard_links(name: str) -> None:
         end $guard$
     """)
     emit(
-        f"create trigger {ident(GUARD)} before insert or update on {table(job)}"
+        f"create trigger {ident(guard(job))} before insert or update on {table(job)}"
         f" for each row when ({raw} is not null) execute function {_guard_function(gate, job)}()"
     )
     emit(
-        f"alter table {table(job)} add constraint {ident(CONSTRAINT)}"
+        f"alter table {table(job)} add constraint {ident(constraint(job))}"
         f" check ({ident(job.raw)} is null or {ident(job.link)} is not null) not valid"
     )
 
@@ -77,7 +77,7 @@ def unguard_links(name: str) -> None:
     gate = Gate.open()
     job = _job(gate, name)
     lock(gate, job)
-    emit(f"alter table {table(job)} drop constraint if exists {ident(CONSTRAINT)}")
+    emit(f"alter table {table(job)} drop constraint if exists {ident(constraint(job))}")
     _drop_guard(gate, job)
 
 
@@ -85,11 +85,11 @@ def validate_links(name: str) -> None:
     """Let PostgreSQL check every row; in a revision of its own, so that readers and writers go on."""
     gate = Gate.open()
     job = _job(gate, name)
-    if _is_gone(gate, job, f"validate {job.name}"):
+    if _is_gone(gate, job, f"validate {job.label}"):
         return
-    require(gate, f"validate {job.name}", requirements.validation(gate, job))
+    require(gate, f"validate {job.label}", requirements.validation(gate, job))
     timeout(gate)
-    emit(f"alter table {table(job)} validate constraint {ident(CONSTRAINT)}")
+    emit(f"alter table {table(job)} validate constraint {ident(constraint(job))}")
 
 
 def unvalidate_links(name: str) -> None:
@@ -112,7 +112,7 @@ def drop_raw_column(name: str) -> None:
         requirements.under_lock(gate, job),
     )
     _drop_guard(gate, job)  # left behind, it would name a column that is gone and fail every INSERT
-    _drop(gate, job, job.raw)
+    _drop(gate, job)
 
 
 def require_coverage(name: str) -> None:
@@ -120,7 +120,7 @@ def require_coverage(name: str) -> None:
     gate = Gate.open()
     job = _job(gate, name)
     require(
-        gate, f"go on with {job.name}", [conditions.restore_point(gate), *requirements.coverage(gate, job)]
+        gate, f"go on with {job.label}", [conditions.restore_point(gate), *requirements.coverage(gate, job)]
     )
 
 
@@ -130,30 +130,37 @@ def drop_column(name: str, column: str) -> None:
     That of an event table asks for ``guard_links`` and ``validate_links`` in revisions before it.
     """
     plan = Gate.open().plan
-    if any((job.name, job.raw) == (name, column) for job in plan.jobs):
-        drop_raw_column(name)
-    elif any((one.name, one.column) == (name, column) for one in plan.discard):
-        drop_discarded_column(name)
-    elif (plan.addresses.name, plan.addresses.address) == (name, column):
-        drop_address_column()
-    else:
+    meant = [
+        part
+        for part in plan.parts
+        if part.raw_column == column
+        and name in (part.name, f"{part.schema_}.{part.table}", part.table_identity)
+    ]
+    if not meant:
         raise ChainUnfit(
             problem=f"Plan {plan.name} does not say that {name}.{column} is to go. Name it there, or drop it yourself."
         )
+    (part,) = meant  # no column is in a plan twice
+    if isinstance(part, Job):
+        drop_raw_column(part.identity)
+    elif isinstance(part, Discard):
+        drop_discarded_column(part.identity)
+    else:
+        drop_address_column()
 
 
 def restore_raw_column(name: str, sql_type: str) -> None:
     """Put an empty column back; says that the data is gone. The guard comes back with 0003a."""
     gate = Gate.open()
     job = _job(gate, name)
-    _restore(gate, job, job.raw, sql_type)
+    _restore(gate, job, sql_type)
 
 
 def restore_column(name: str, sql_type: str) -> None:
     """Put the empty column of a discard back."""
     gate = Gate.open()
     discard = _discard(gate, name)
-    _restore(gate, discard, discard.column, sql_type)
+    _restore(gate, discard, sql_type)
 
 
 def make_address_optional() -> None:
@@ -229,14 +236,14 @@ def drop_address_column() -> None:
     require(gate, change, requirements.address_drop(gate))
     lock(gate, part)
     require(gate, change, [conditions.proved(gate, part), conditions.settled(gate, part)])
-    _drop(gate, part, part.address)
+    _drop(gate, part)
 
 
 def restore_address_column(sql_type: str) -> None:
     """Put an empty address column back, optional and unique as it was."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _restore(gate, part, part.address, sql_type)
+    _restore(gate, part, sql_type)
     emit(f"alter table {table(part)} add unique ({ident(part.address)})")
 
 
@@ -256,6 +263,8 @@ def _is_gone(gate: Gate, job: Job, change: str) -> bool:
 def _job(gate: Gate, name: str) -> Job:
     try:
         return _existing(gate.plan.job(name))
+    except AmbiguousJob as error:
+        raise ChainUnfit(problem=str(error)) from None
     except UnknownJob:
         raise ChainUnfit(
             problem=f"This chain changes {name}, which plan {gate.plan.name} does not have. Unset BACKFILL_PLAN, "
@@ -264,16 +273,18 @@ def _job(gate: Gate, name: str) -> Job:
 
 
 def _discard(gate: Gate, name: str) -> Discard:
-    for discard in gate.plan.discard:
-        if discard.name == name:
-            return _existing(discard)
-    raise ChainUnfit(
-        problem=f"This chain discards a column of {name}, which plan {gate.plan.name} does not. Unset BACKFILL_PLAN, "
-        "or write the revisions of your plan into your own chain (docs/migrate.md)."
-    )
+    try:
+        return _existing(find(name, gate.plan.discard))
+    except AmbiguousJob as error:
+        raise ChainUnfit(problem=str(error)) from None
+    except UnknownJob:
+        raise ChainUnfit(
+            problem=f"This chain discards a column of {name}, which plan {gate.plan.name} does not. Unset BACKFILL_PLAN, "
+            "or write the revisions of your plan into your own chain (docs/migrate.md)."
+        ) from None
 
 
-def _existing(part: Part) -> Part:
+def _existing(part: Some) -> Some:
     if not offline():
         found = columns(op.get_bind(), part)
         if isinstance(found, str):
@@ -282,34 +293,36 @@ def _existing(part: Part) -> Part:
 
 
 def _guard_function(gate: Gate, job: Job) -> str:
-    return ident(gate.schema, f"guard_{job.table}"[:63])
+    return ident(gate.schema, helper_name("guard", job.table, job.identity))
 
 
 def _drop_guard(gate: Gate, job: Job) -> None:
-    emit(f"drop trigger if exists {ident(GUARD)} on {table(job)}")
+    emit(f"drop trigger if exists {ident(guard(job))} on {table(job)}")
     emit(f"drop function if exists {_guard_function(gate, job)}()")
 
 
-def _drop(gate: Gate, part: Table, column: str) -> None:
+def _drop(gate: Gate, part: RawColumn) -> None:
+    column = part.raw_column
     _drop_seal(gate, part)
     emit(f"alter table {table(part)} drop column {ident(column)}")
     emit(
-        f"insert into {gate.ledger('decisions')} (kind, table_name, count, detail, decided_by)"
-        f" values ('drop', {literal(part.name)}, 0, jsonb_build_object('column', {literal(column)}::text,"
+        f"insert into {gate.ledger('decisions')} (kind, job, count, detail, decided_by)"
+        f" values ('drop', {literal(part.identity)}, 0, jsonb_build_object('column', {literal(column)}::text,"
         f" 'restore point', {literal(gate.restore_point or '')}::text), current_user)"
     )
     tell(f"{part.name}.{column} is dropped; restore point {gate.restore_point}")
 
 
-def _drop_seal(gate: Gate, part: Table) -> None:
+def _drop_seal(gate: Gate, part: RawColumn) -> None:
     # Whether there is one or not: a script cannot look.
-    emit(f"delete from {gate.ledger('seals')} where table_name = {literal(part.name)}")
-    emit(f"drop trigger if exists {ident(SEAL)} on {table(part)}")
+    emit(f"delete from {gate.ledger('seals')} where job = {literal(part.identity)}")
+    emit(f"drop trigger if exists {ident(seal_trigger(part))} on {table(part)}")
     for statement in seal_removal(gate.schema, part):
         emit(statement)
 
 
-def _restore(gate: Gate, part: Table, column: str, sql_type: str) -> None:
+def _restore(gate: Gate, part: RawColumn, sql_type: str) -> None:
+    column = part.raw_column
     lock(gate, part)
     emit(f"alter table {table(part)} add column {ident(column)} {sql_type}")
     tell(f"{part.name}.{column} is back, and empty: its data is gone. Only the restore point still has it")

@@ -1,14 +1,22 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
+from backfill.database.sealing import seal_trigger
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.script import ident, literal, regclass, table
-from backfill.plan import Discard, Job, Table
+from backfill.identity import helper_name
+from backfill.plan import Discard, Job, RawColumn, Table
 
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
 
-CONSTRAINT = "backfill_covered"
-GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
-SEAL = "zy_backfill_seal"  # before the guard: what it takes away need not be linked
+
+def constraint(job: Job) -> str:
+    """The CHECK that no row holds a raw value without a link."""
+    return helper_name("backfill_covered", job.raw, job.identity)
+
+
+def guard(job: Job) -> str:
+    """The guard trigger; triggers fire in the order of their names: after whatever fills the row."""
+    return helper_name("zz_backfill_guard", job.raw, job.identity)
 
 
 def restore_point(gate: Gate) -> Condition:
@@ -22,16 +30,16 @@ def restore_point(gate: Gate) -> Condition:
     )
 
 
-def proved(gate: Gate, part: Table) -> Condition:
-    """A full verification of this table of this database under this plan passed, and no run ended after it."""
+def proved(gate: Gate, part: RawColumn) -> Condition:
+    """A full verification of this column of this database under this plan passed, and no run ended after it."""
     later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > proof.finished)"
     sound = f"proof.covered and not {gate.altered} and not {gate.foreign} and not {later}"
     return Condition(
-        f"proof of {part.name}",
-        f"coalesce({gate.latest(part.name, sound)}, false)",
+        f"proof of {part.label}",
+        f"coalesce({gate.latest(part.identity, sound)}, false)",
         "coalesce("
         + gate.latest(
-            part.name,
+            part.identity,
             f"case when {gate.foreign} then 'the record is about another database'"
             f" when {gate.altered} then 'the record was changed after it was entered'"
             f" when {later} then 'a run is newer than the last verification'"
@@ -59,9 +67,9 @@ def links(gate: Gate, job: Job) -> Condition:
         f" where event.{ident(job.raw)} is not null"
         f" and event.{ident(job.raw)} is distinct from host(known.{ident(part.address)})"
     )
-    verified = gate.latest(job.name, "proof.detail ->> 'other spellings'")
+    verified = gate.latest(job.identity, "proof.detail ->> 'other spellings'")
     return Condition(
-        f"links of {job.name}",
+        f"links of {job.label}",
         f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
         literal("a row with an address came, or a link was changed, after the last verification"),
         "`backfill run`, then `backfill verify`",
@@ -76,9 +84,9 @@ def hashes(gate: Gate) -> Condition:
         f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}), 0))"
         f" filter (where {ident(part.address)} is not null), 0)::text from {table(part)}"
     )
-    verified = gate.latest(part.name, "proof.detail ->> 'hashes'")
+    verified = gate.latest(part.identity, "proof.detail ->> 'hashes'")
     return Condition(
-        f"hashes of {part.name}",
+        f"hashes of {part.label}",
         f"coalesce(({now}) = {verified}, false)",
         literal("a hash was changed, or a row with an address came or went, after the last verification"),
         "`backfill run`, then `backfill verify`",
@@ -86,24 +94,24 @@ def hashes(gate: Gate) -> Condition:
     )
 
 
-def settled(gate: Gate, part: Table) -> Condition:
+def settled(gate: Gate, part: RawColumn) -> Condition:
     """Nothing of this table waits in the quarantine."""
     waiting = (
         f"(select count(*) from {gate.ledger('quarantine')} as entry"
-        f" where entry.table_name = {literal(part.name)} and entry.decision_id is null)"
+        f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
     )
     if part == gate.plan.addresses:
         mend = "`backfill addresses merge --count N`"
     else:
-        mend = f"`backfill quarantine settle {part.name} --as sentinel|discard --count N`"
+        mend = f"`backfill quarantine settle {part.label} --as sentinel|discard --count N`"
     return Condition(
-        f"quarantine of {part.name}", f"{waiting} = 0", f"{waiting} || ' rows wait for a decision'", mend
+        f"quarantine of {part.label}", f"{waiting} = 0", f"{waiting} || ' rows wait for a decision'", mend
     )
 
 
-def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Condition:
+def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
     """Nothing fills the column any more: a NULL newest row proves nothing where those are normal."""
-    name, raw = table(part), ident(column)
+    name, raw = table(part), ident(part.raw_column)
     ways = [is_sealed(part)]
     if gate.observe == 0 and isinstance(part, Discard):
         ways.append("true")
@@ -111,7 +119,7 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
     ways.append(
         "coalesce("
         + gate.latest(
-            part.name,
+            part.identity,
             f"not {gate.altered} and not {gate.foreign}"
             f" and clock_timestamp() - proof.finished >= make_interval(secs => {gate.observe})"
             f" and (select count({raw}) = proof.raw_rows"
@@ -125,11 +133,11 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
             f" from (select {raw} from {name} order by {ident(time)} desc limit {NEWER_ROWS}) as newest)"
         )
     return Condition(
-        f"writes to {part.name}.{column}",
+        f"writes to {part.name}.{part.raw_column}",
         "(" + " or ".join(ways) + ")",
         f"case when {is_sealed(part)} then 'sealed' else coalesce("
         + gate.latest(
-            part.name,
+            part.identity,
             f"case when (select count({raw}) from {name}) = proof.raw_rows"
             " then 'verified ' || extract(epoch from clock_timestamp() - proof.finished)::bigint || ' s ago'"
             " else 'it changed since the last verification' end",
@@ -137,13 +145,13 @@ def unwritten(gate: Gate, part: Table, column: str, time: str | None) -> Conditi
         + ", 'nobody has looked yet')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
         f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
-        + ("" if part == gate.plan.addresses else f"; or `backfill seal {part.name}`"),
+        + ("" if part == gate.plan.addresses else f"; or `backfill seal {part.label}`"),
     )
 
 
-def is_sealed(part: Table) -> str:
+def is_sealed(part: RawColumn) -> str:
     """Whether a trigger of ours discards what is written to the raw column."""
-    return _has_trigger(part, SEAL)
+    return _has_trigger(part, seal_trigger(part))
 
 
 def _has_trigger(part: Table, name: str) -> str:
@@ -157,44 +165,46 @@ def covered(job: Job) -> Condition:
     """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
     uncovered = f"(select count(*) from {table(job)} where {ident(job.raw)} is not null and {ident(job.link)} is null)"
     return Condition(
-        f"rows of {job.name}",
+        f"rows of {job.label}",
         f"{uncovered} = 0",
         f"{uncovered} || ' rows hold an address and no link'",
         "`backfill run`, then `backfill verify`",
     )
 
 
-def no_copy_left(gate: Gate, part: Table) -> Condition:
+def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
     """No shadow copy of the table is in the making, and no old table waits to be dropped: it holds every address."""
-    entry = f"from {gate.ledger('shadows')} as shadow where shadow.table_name = {literal(part.name)}"
+    entry = (
+        f"from {gate.ledger('shadows')} as shadow where shadow.table_name = {literal(part.table_identity)}"
+    )
     return Condition(
-        f"shadow copy of {part.name}",
+        f"shadow copy of {part.label}",
         f"not exists (select {entry})",
         "coalesce((select case when shadow.stage = 'swapped' then 'the table from before the cut-over is still there,"
         f" with every address in it' else 'a copy is in the making' end {entry}), 'none')",
-        f"`backfill cutover {part.name}`, then `backfill cutover --finish {part.name}`"
-        f" (or `backfill run --abandon {part.name}` before the cut-over)",
+        f"`backfill cutover {part.label}`, then `backfill cutover --finish {part.label}`"
+        f" (or `backfill run --abandon {part.label}` before the cut-over)",
     )
 
 
-def guarded(part: Table) -> Condition:
+def guarded(part: Job) -> Condition:
     """The guard trigger is in place and enabled."""
     return Condition(
-        f"guard of {part.name}",
-        _has_trigger(part, GUARD),
+        f"guard of {part.label}",
+        _has_trigger(part, guard(part)),
         literal("the trigger that keeps rows covered is missing or disabled"),
         "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
         held="in place",
     )
 
 
-def validated(part: Table) -> Condition:
+def validated(part: Job) -> Condition:
     """PostgreSQL itself has checked that no row holds an address without a link."""
     return Condition(
-        f"constraint of {part.name}",
+        f"constraint of {part.label}",
         f"exists (select from pg_constraint where conrelid = {regclass(part)}"
-        f" and conname = {literal(CONSTRAINT)} and convalidated)",
-        literal(f"{CONSTRAINT} is missing or not validated"),
+        f" and conname = {literal(constraint(part))} and convalidated)",
+        literal(f"{constraint(part)} is missing or not validated"),
         "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
         held="validated",
     )

@@ -21,6 +21,7 @@ from backfill.database.engine import rows
 from backfill.database.identity import IDENTITY, identity_expression
 from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates.script import emit, ident, literal, offline
+from backfill.identity import JobId
 from backfill.ledger.coverage import DIGEST
 from backfill.plan import Plan, load_plan
 from backfill.settings import OBSERVE_SECONDS, Settings
@@ -89,11 +90,11 @@ class Gate:
         """A table of the ledger."""
         return ident(self.schema, name)
 
-    def latest(self, name: str, columns: str) -> str:
-        """A sub-select of *columns* from the newest full record of that table under this plan."""
+    def latest(self, job: JobId, columns: str) -> str:
+        """A sub-select of *columns* from the newest full record of that job under this plan."""
         return (
             f"(select {columns} from {self.ledger('coverage')} as proof"
-            f" where proof.table_name = {literal(name)} and proof.method = 'full'"
+            f" where proof.job = {literal(job)} and proof.method = 'full'"
             f" and proof.plan_fingerprint = {literal(self.fingerprint)} order by proof.id desc limit 1)"
         )
 

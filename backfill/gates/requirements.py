@@ -7,7 +7,7 @@ from backfill.plan import Discard, Job
 
 def discard(gate: Gate, part: Discard) -> list[Condition]:
     """Before a column goes that is kept in no form."""
-    return [conditions.restore_point(gate), conditions.unwritten(gate, part, part.column, part.time)]
+    return [conditions.restore_point(gate), conditions.unwritten(gate, part, part.time)]
 
 
 def coverage(gate: Gate, job: Job) -> list[Condition]:
@@ -17,7 +17,7 @@ def coverage(gate: Gate, job: Job) -> list[Condition]:
         conditions.proved(gate, job),
         conditions.settled(gate, job),
         conditions.settled(gate, gate.plan.addresses),
-        conditions.unwritten(gate, job, job.raw, job.time),
+        conditions.unwritten(gate, job, job.time),
         conditions.links(gate, job),
     ]
 
@@ -72,6 +72,6 @@ def address_drop(gate: Gate) -> list[Condition]:
     part = gate.plan.addresses
     return [
         *address_optional(gate),
-        conditions.unwritten(gate, part, part.address, None),
+        conditions.unwritten(gate, part, None),
         conditions.hashes(gate),
     ]

@@ -76,7 +76,7 @@ def _changes(connection: Connection, gate: Gate) -> Iterator[_Change]:
     for job in plan.jobs:
         done = gone(job, job.raw) or _holds(connection, conditions.guarded(job))
         yield (
-            f"guard {job.name}",
+            f"guard {job.label}",
             f"0003a_{job.name}",
             done,
             lambda job=job: requirements.coverage(gate, job),  # type: ignore[misc]
@@ -84,7 +84,7 @@ def _changes(connection: Connection, gate: Gate) -> Iterator[_Change]:
     for job in plan.jobs:
         done = gone(job, job.raw) or _holds(connection, conditions.validated(job))
         yield (
-            f"validate {job.name}",
+            f"validate {job.label}",
             f"0003b_{job.name}",
             done,
             lambda job=job: requirements.validation(gate, job),  # type: ignore[misc]
@@ -140,11 +140,11 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
             ("application", f"deploy: nothing reads or writes {discard.name}.{discard.column} any more"),
             (
                 "operator",
-                migrate(f"0002_{discard.name}", f"drop_discarded_column({discard.name!r})")
+                migrate(f"0002_{discard.name}", f"drop_discarded_column({discard.label!r})")
                 + f" drops {discard.name}.{discard.column}",
             ),
         ]
-    first, last = plan.jobs[0].name, plan.jobs[-1].name
+    first, last = plan.jobs[0].label, plan.jobs[-1].label
     steps += [
         ("application", f"deploy: new rows get {plan.jobs[0].link}, {part.name}.{part.hash} and geo"),
         (

@@ -18,6 +18,7 @@ from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.names import table
+from backfill.identity import JobId
 from backfill.jobs.conditions import lacks_geo, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
@@ -44,7 +45,7 @@ COUNT = sql.SQL("""
            array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
       from {table} as event
       left join {quarantine} as entry
-        on entry.table_name = {name} and entry.row_key = event.{key}::text
+        on entry.job = {name} and entry.row_key = event.{key}::text
        and entry.decision_id is null and {unlinked}
      where {in_range}
 """)
@@ -79,7 +80,7 @@ class Counted:
         """The closing count; *already_linked* rows were found so when their batch began."""
         already = min(already_linked, self.linked)
         return TableCount(
-            table_name=job.name,
+            job=job.identity,
             rows=self.rows,
             linked=self.linked - already,
             already_linked=already,
@@ -107,21 +108,21 @@ def joined(stretches: Iterable[int]) -> list[Range]:
 
 def count_rows(
     engine: Engine, schema: str, jobs: tuple[Job, ...], workers: int, checkpoint: Callable[[], None]
-) -> dict[str, Counted]:
+) -> dict[JobId, Counted]:
     """Every table's rows, *workers* ranges at a time; *checkpoint* is asked between them and may raise."""
     parts: list[tuple[Job, Range]] = []
     for job in jobs:
         with engine.begin() as connection:
             blocks = heap_of(connection, job).blocks
         parts += [(job, span) for span in ranges(blocks, COUNT_BLOCKS)]
-    found = {job.name: Counted() for job in jobs}
-    under_way: deque[tuple[str, Future[Counted]]] = deque()
+    found = {job.identity: Counted() for job in jobs}
+    under_way: deque[tuple[JobId, Future[Counted]]] = deque()
     with ThreadPoolExecutor(workers, "count") as pool:
         while parts or under_way:
             if parts and len(under_way) < workers:
                 checkpoint()
                 job, span = parts.pop(0)
-                under_way.append((job.name, pool.submit(_count, engine, schema, job, span)))
+                under_way.append((job.identity, pool.submit(_count, engine, schema, job, span)))
                 continue
             name, counted = under_way.popleft()
             found[name] += counted.result()
@@ -146,7 +147,7 @@ def _count(engine: Engine, schema: str, job: Job, span: Range) -> Counted:
         key=sql.Identifier(job.key),
         table=table(job),
         quarantine=sql.Identifier(schema, "quarantine"),
-        name=sql.Literal(job.name),
+        name=sql.Literal(job.identity),
         unlinked=unlinked(job),
         in_range=span.holds("event"),
     )

@@ -42,14 +42,14 @@ FILL_ODD = sql.SQL("""
 """)
 
 QUARANTINE = sql.SQL("""
-    insert into {quarantine} as entry (table_name, row_key, reason, run_id)
+    insert into {quarantine} as entry (job, row_key, reason, run_id)
     select {name}, odd.key, {reason}, {run} from backfill_odd as odd
-    on conflict (table_name, row_key) do nothing  -- one that was merged stays merged
+    on conflict (job, row_key) do nothing  -- one that was merged stays merged
 """)
 
 RELEASE = sql.SQL("""
     delete from {quarantine} as entry
-     where entry.table_name = {name} and entry.decision_id is null
+     where entry.job = {name} and entry.decision_id is null
        and not exists (select from backfill_odd as odd where odd.key = entry.row_key)
 """)
 
@@ -100,7 +100,7 @@ def settle_odd_rows(
         "hash": sql.Identifier(addresses.hash),
         "geo": sql.Identifier(addresses.geo),
         "quarantine": sql.Identifier(schema, "quarantine"),
-        "name": sql.Literal(addresses.name),
+        "name": sql.Literal(addresses.identity),
         "reason": sql.Literal(DUPLICATE),
         "run": sql.Literal(run_id),
     }

@@ -61,13 +61,13 @@ IN_TURN = sql.SQL("hashtid(event.ctid) & {mask} <= {number} and -(hashtid(event.
 # The map has few reasons among many addresses, and an index over them: joined with the whole of it,
 # looking for the few rows that link nowhere cost a third of copying the range.
 QUARANTINE = sql.SQL("""
-    insert into {quarantine} as entry (table_name, row_key, reason, run_id)
+    insert into {quarantine} as entry (job, row_key, reason, run_id)
     select {name}, event.{key}::text, coalesce(map.reason, {too_long}), {run}
       from {table} as event
       left join (select raw, reason from {map} where reason is not null) as map on map.raw = event.{raw}
      where {in_range} and {unlinked}
        and (map.reason is not null or length(event.{raw}) > {max_length})
-    on conflict (table_name, row_key)
+    on conflict (job, row_key)
         do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
 """)
 
@@ -140,7 +140,7 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, 
     """Put those rows (``event``) that cannot be linked on record; returns their number."""
     statement = QUARANTINE.format(
         quarantine=sql.Identifier(schema, "quarantine"),
-        name=sql.Literal(job.name),
+        name=sql.Literal(job.identity),
         key=sql.Identifier(job.key),
         raw=sql.Identifier(job.raw),
         table=table(job),

@@ -72,7 +72,7 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
             raise SchemaUnfit(
                 problem=f"{addresses.name}.{addresses.address} is gone: duplicates cannot be told."
             )
-        waiting = {entry.key for entry in quarantine.entries(connection, addresses.name)}
+        waiting = {entry.key for entry in quarantine.entries(connection, addresses.identity)}
         twins, _ = duplicates.find(connection, addresses)
         connection.commit()
     found = [(pair, row) for pair in twins for row in pair.others if row.key in waiting]
@@ -81,7 +81,7 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
             subject=f"Duplicates of {addresses.name}",
             given=count,
             found=len(found),
-            look=f"backfill quarantine list {addresses.name}",
+            look=f"backfill quarantine list {addresses.label}",
         )
     if not found:
         return 0
@@ -110,8 +110,8 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
                 execute(connection, ban)
             execute(connection, OWN_HASH.format(**names))
             execute(connection, HASH.format(**names))
-            decision = decisions.record(connection, "merge", addresses.name, len(found))
-            quarantine.decide(connection, addresses.name, [row.key for _, row in found], decision)
+            decision = decisions.record(connection, "merge", addresses.identity, len(found))
+            quarantine.decide(connection, addresses.identity, [row.key for _, row in found], decision)
         connection.invalidate()
     return len(found)
 

@@ -16,13 +16,12 @@ from backfill.database.engine import execute, value
 from backfill.database.inspection import has_column
 from backfill.database.names import regclass, table
 from backfill.database.patience import ATTEMPTS, patiently
-from backfill.database.sealing import quoted, seal_name, seal_removal
+from backfill.database.sealing import quoted, seal_name, seal_removal, seal_trigger
 from backfill.errors import NotSealed
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
-from backfill.plan import Discard, Job, Plan, Table
+from backfill.plan import Discard, Job, Plan, Table, find
 
-TRIGGER = "zy_backfill_seal"  # triggers fire in the order of their names: before our guard
 LOCK_TIMEOUT_MS = 300  # CREATE TRIGGER waits for writers, and writers queue behind it
 
 CREATE = sql.SQL("""
@@ -42,36 +41,33 @@ CREATE = sql.SQL("""
 """)
 
 
-def sealed_column(plan: Plan, name: str) -> tuple[Job | Discard, str]:
-    """The table of that name and its raw column. Raises ``UnknownJob``."""
-    for discard in plan.discard:
-        if discard.name == name:
-            return discard, discard.column
-    job = plan.job(name)
-    return job, job.raw
+def sealable(plan: Plan, name: str) -> Job | Discard:
+    """The job or discard of that name. Raises ``UnknownJob``, ``AmbiguousJob``."""
+    parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
+    return find(name, parts)
 
 
-def can_be_sealed(connection: Connection, part: Job | Discard, column: str) -> bool:
+def can_be_sealed(connection: Connection, part: Job | Discard) -> bool:
     """Whether the column is still there."""
-    return has_column(connection, part, column)
+    return has_column(connection, part, part.raw_column)
 
 
 def is_sealed(connection: Connection, part: Job | Discard) -> bool:
     """Whether our trigger is there."""
     statement = sql.SQL("select exists (select from pg_trigger where tgrelid = {} and tgname = %s)")
-    return bool(value(connection, statement.format(regclass(part)), (TRIGGER,)))
+    return bool(value(connection, statement.format(regclass(part)), (seal_trigger(part),)))
 
 
-def seal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str], None]) -> bool:
+def seal(engine: Engine, schema: str, part: Job | Discard, tell: Callable[[str], None]) -> bool:
     """Install the trigger; whether it was not there before."""
-    part, column = sealed_column(plan, name)
+    column = part.raw_column
     own = sql.Identifier(schema, seal_name(part))
     statement = CREATE.format(
         name=own,
         sequence=sql.Literal(quoted(schema, seal_name(part))),
         column=sql.Identifier(column),
         table=table(part),
-        trigger=sql.Identifier(TRIGGER),
+        trigger=sql.Identifier(seal_trigger(part)),
     )
 
     def install(connection: Connection) -> bool:
@@ -79,35 +75,37 @@ def seal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str
             return False
         for leftover in seal_removal(schema, part):
             execute(connection, sql.SQL(leftover))
-        connection.execute(seals.delete().where(seals.c.table_name == name))
+        connection.execute(seals.delete().where(seals.c.job == part.identity))
         execute(connection, statement)
-        decision = decisions.record(connection, "seal", name, 0, column=column)
-        connection.execute(seals.insert().values(table_name=name, column_name=column, decision_id=decision))
+        decision = decisions.record(connection, "seal", part.identity, 0, column=column)
+        connection.execute(seals.insert().values(job=part.identity, column_name=column, decision_id=decision))
         return True
 
     return bool(_patiently(engine, part, install, tell))
 
 
-def unseal(engine: Engine, schema: str, plan: Plan, name: str, tell: Callable[[str], None]) -> int:
+def unseal(engine: Engine, schema: str, part: Job | Discard, tell: Callable[[str], None]) -> int:
     """Remove the trigger; returns what it discarded. Raises ``NotSealed``."""
-    part, column = sealed_column(plan, name)
 
     def remove(connection: Connection) -> int:
         if not is_sealed(connection, part):
-            raise NotSealed(table=name)
+            raise NotSealed(table=part.label)
         number = discarded(connection, schema, part)
-        execute(connection, sql.SQL("drop trigger {} on {}").format(sql.Identifier(TRIGGER), table(part)))
+        execute(
+            connection,
+            sql.SQL("drop trigger {} on {}").format(sql.Identifier(seal_trigger(part)), table(part)),
+        )
         for statement in seal_removal(schema, part):
             execute(connection, sql.SQL(statement))
-        decisions.record(connection, "unseal", name, number, column=column)
-        connection.execute(seals.delete().where(seals.c.table_name == name))
+        decisions.record(connection, "unseal", part.identity, number, column=part.raw_column)
+        connection.execute(seals.delete().where(seals.c.job == part.identity))
         return number
 
     return _patiently(engine, part, remove, tell)
 
 
 def discarded(connection: Connection, schema: str, part: Job | Discard) -> int:
-    """Raw values that the seal of that table has discarded, rolled-back writes included."""
+    """Raw values that the seal of that column has discarded, rolled-back writes included."""
     own = sql.Identifier(schema, seal_name(part))
     exists = value(
         connection, sql.SQL("select to_regclass(%s) is not null"), (quoted(schema, seal_name(part)),)
@@ -122,10 +120,13 @@ def discarded(connection: Connection, schema: str, part: Job | Discard) -> int:
 
 
 def counts(connection: Connection, schema: str, plan: Plan) -> dict[str, int]:
-    """Discarded values by sealed table."""
+    """Discarded values by what people call the sealed column."""
+    parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
+    known = {part.identity: part for part in parts}
     found = {}
-    for (name,) in connection.execute(select(seals.c.table_name).order_by(func.lower(seals.c.table_name))):
-        found[name] = discarded(connection, schema, sealed_column(plan, name)[0])
+    for (name,) in connection.execute(select(seals.c.job).order_by(func.lower(seals.c.job))):
+        if (part := known.get(name)) is not None:  # another plan's are that plan's to report
+            found[part.label] = discarded(connection, schema, part)
     return found
 
 

@@ -53,7 +53,7 @@ def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
         if not has_column(connection, job, job.raw):
             raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
         quarantine.release_mended(connection, schema, job, key_type(connection, job))
-        return quarantine.entries(connection, job.name)
+        return quarantine.entries(connection, job.identity)
 
 
 def settle(
@@ -72,10 +72,10 @@ def settle(
     entries = waiting(engine, schema, job)
     if len(entries) != count:
         raise WrongCount(
-            subject=f"Quarantine of {job.name}",
+            subject=f"Quarantine of {job.label}",
             given=count,
             found=len(entries),
-            look=f"backfill quarantine list {job.name}",
+            look=f"backfill quarantine list {job.label}",
         )
     if not entries:
         return 0
@@ -100,7 +100,7 @@ def settle(
             )
             if sentinel is None:
                 raise SchemaUnfit(problem=f"{addresses.name} did not take the sentinel. Nothing was changed.")
-        decision = decisions.record(connection, "settle", job.name, count, fate=fate.value)
+        decision = decisions.record(connection, "settle", job.identity, count, fate=fate.value)
     settled = 0
     keys = [entry.key for entry in entries]
     for start in range(0, len(keys), CHUNK):
@@ -125,5 +125,5 @@ def _settle_chunk(
             execute(connection, LINK.format(**names), (sentinel, hopeless))
         else:
             execute(connection, DISCARD.format(**names), (hopeless,))
-        quarantine.decide(connection, job.name, hopeless, decision)
+        quarantine.decide(connection, job.identity, hopeless, decision)
     return len(hopeless)

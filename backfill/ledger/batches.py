@@ -22,18 +22,19 @@ from sqlalchemy import (
 )
 
 from backfill.database.heap import Range
+from backfill.identity import JobId
 from backfill.ledger.status import BatchStatus
 from backfill.ledger.tables import batches
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A range of blocks of one table in one phase of a run."""
+    """A range of blocks of one job's table in one phase of a run."""
 
     id: int
     run_id: int
     phase: str
-    table_name: str
+    job: JobId
     range: Range
     passes: int
     passes_done: int
@@ -45,7 +46,7 @@ class Batch:
             id=row.id,
             run_id=row.run_id,
             phase=row.phase,
-            table_name=row.table_name,
+            job=row.job,
             range=Range(row.first_block, row.last_block),
             passes=row.passes,
             passes_done=row.passes_done,
@@ -68,20 +69,20 @@ class Failure:
     """A batch given up, for good in this attempt of the run."""
 
     phase: str
-    table: str
+    job: JobId
     range: Range
     error: str
 
 
 def plan(
-    connection: Connection, run_id: int, phase: str, table_name: str, ranges: Iterable[Range], passes: int
+    connection: Connection, run_id: int, phase: str, job: JobId, ranges: Iterable[Range], passes: int
 ) -> None:
     """Enter the batches of a phase."""
     rows = [
         {
             "run_id": run_id,
             "phase": phase,
-            "table_name": table_name,
+            "job": job,
             "first_block": span.first,
             "last_block": span.last,
             "passes": passes,
@@ -92,11 +93,11 @@ def plan(
         connection.execute(batches.insert(), rows)
 
 
-def forget(connection: Connection, run_id: int, *, phase: str, table_name: str | None = None) -> None:
+def forget(connection: Connection, run_id: int, *, phase: str, job: JobId | None = None) -> None:
     """Drop a phase's batches, so that it is planned again."""
     where = [batches.c.run_id == run_id, batches.c.phase == phase]
-    if table_name is not None:
-        where.append(batches.c.table_name == table_name)
+    if job is not None:
+        where.append(batches.c.job == job)
     connection.execute(batches.delete().where(*where))
 
 
@@ -109,11 +110,11 @@ def restart(connection: Connection, run_id: int, *, phase: str) -> None:
     )
 
 
-def already_linked(connection: Connection, run_id: int, phase: str, table_name: str) -> int:
+def already_linked(connection: Connection, run_id: int, phase: str, job: JobId) -> int:
     """Rows that had a link before the run came to them."""
     counted = connection.execute(
         select(func.coalesce(func.sum(batches.c.already_linked), 0)).where(
-            batches.c.run_id == run_id, batches.c.phase == phase, batches.c.table_name == table_name
+            batches.c.run_id == run_id, batches.c.phase == phase, batches.c.job == job
         )
     ).scalar_one()
     return int(counted)
@@ -132,12 +133,12 @@ def pick(
     run_id: int,
     phase: str,
     *,
-    tables: Sequence[str],
+    jobs: Sequence[JobId],
     blocks: int,
     one_pass: bool = False,
     besides: Collection[int] = (),
 ) -> Batch | None:
-    """The next batch of *tables* that nobody holds, in their order and as they lie on disk; not claimed yet.
+    """The next batch of *jobs* that nobody holds, in their order and as they lie on disk; not claimed yet.
 
     *besides* those of ours that no worker has claimed yet. A range of more than *blocks* is split here, so
     that the size is decided as late as it can be: a phase is planned as one range a table. *one_pass* for
@@ -148,13 +149,11 @@ def pick(
         .where(
             batches.c.run_id == run_id,
             batches.c.phase == phase,
-            batches.c.table_name.in_(list(tables)),
+            batches.c.job.in_(list(jobs)),
             _pending(),
             batches.c.id.not_in(list(besides)),
         )
-        .order_by(
-            func.array_position(cast(list(tables), ARRAY(Text)), batches.c.table_name), batches.c.first_block
-        )
+        .order_by(func.array_position(cast(list(jobs), ARRAY(Text)), batches.c.job), batches.c.first_block)
         .limit(1)
         .with_for_update(skip_locked=True)
     ).one_or_none()
@@ -180,7 +179,7 @@ def split(connection: Connection, batch: Batch, at: int) -> None:
     tail = select(
         batches.c.run_id,
         batches.c.phase,
-        batches.c.table_name,
+        batches.c.job,
         literal(at).label("first_block"),
         batches.c.last_block,
         batches.c.passes,
@@ -195,16 +194,16 @@ def split(connection: Connection, batch: Batch, at: int) -> None:
 
 
 def open_batches(
-    connection: Connection, run_id: int, phase: str, *, tables: Collection[str] | None = None
+    connection: Connection, run_id: int, phase: str, *, jobs: Collection[JobId] | None = None
 ) -> int:
-    """Batches of the phase, of all tables or of *tables*, that are neither done nor given up."""
+    """Batches of the phase, of all jobs or of *jobs*, that are neither done nor given up."""
     statement = select(func.count()).where(
         batches.c.run_id == run_id,
         batches.c.phase == phase,
         batches.c.status.in_((BatchStatus.PENDING, BatchStatus.RUNNING)),
     )
-    if tables is not None:
-        statement = statement.where(batches.c.table_name.in_(list(tables)))
+    if jobs is not None:
+        statement = statement.where(batches.c.job.in_(list(jobs)))
     return int(connection.execute(statement).scalar_one())
 
 
@@ -232,7 +231,7 @@ def failures(connection: Connection, run_id: int) -> list[Failure]:
         .order_by(batches.c.id)
     )
     return [
-        Failure(row.phase, row.table_name, Range(row.first_block, row.last_block), row.error)
+        Failure(row.phase, row.job, Range(row.first_block, row.last_block), row.error)
         for row in connection.execute(statement)
     ]
 

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, literal_column, select, update
 
 from backfill.database.identity import database_identity
+from backfill.identity import JobId
 from backfill.ledger.tables import coverage
 
 # Over everything that a gate reads of a record. No key is in it (a gate has none, and a DBA's psql
 # has less), so it tells a record that was touched from one that was not, and nobody who means to forge.
-DIGEST = """encode(sha256(convert_to(concat_ws('|', {0}id, {0}table_name, {0}kind, {0}plan_fingerprint,
+DIGEST = """encode(sha256(convert_to(concat_ws('|', {0}id, {0}job, {0}kind, {0}plan_fingerprint,
     {0}method, {0}covered, {0}counts, {0}reasons, coalesce({0}raw_rows, -1), coalesce({0}newest_raw, ''),
     {0}detail, extract(epoch from {0}finished), coalesce({0}database, '')), 'UTF8')), 'hex')"""
 
@@ -18,7 +19,7 @@ DIGEST = """encode(sha256(convert_to(concat_ws('|', {0}id, {0}table_name, {0}kin
 def record(
     connection: Connection,
     *,
-    table_name: str,
+    job: JobId,
     kind: str,
     plan_fingerprint: str,
     covered: bool,
@@ -29,11 +30,11 @@ def record(
     detail: Mapping[str, Any],
     method: str = "full",
 ) -> None:
-    """Enter one table's proof."""
+    """Enter one proof."""
     number = connection.execute(
         coverage.insert()
         .values(
-            table_name=table_name,
+            job=job,
             kind=kind,
             plan_fingerprint=plan_fingerprint,
             method=method,
@@ -64,13 +65,13 @@ def is_genuine(connection: Connection, number: int) -> bool:
 
 
 def latest(
-    connection: Connection, table_name: str, plan_fingerprint: str, *, with_raw: bool = False
+    connection: Connection, job: JobId, plan_fingerprint: str, *, with_raw: bool = False
 ) -> Row[Any] | None:
-    """The newest full record of that table under that plan; *with_raw*: made while the raw column stood."""
+    """The newest full record of that job under that plan; *with_raw*: made while the raw column stood."""
     statement = (
         select(coverage)
         .where(
-            coverage.c.table_name == table_name,
+            coverage.c.job == job,
             coverage.c.plan_fingerprint == plan_fingerprint,
             coverage.c.method == "full",
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from backfill.identity import JobId
 from backfill.ledger.tables import decisions
 
 
@@ -17,12 +18,12 @@ def operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def record(connection: Connection, kind: str, table_name: str, count: int, **detail: Any) -> int:
+def record(connection: Connection, kind: str, job: JobId, count: int, **detail: Any) -> int:
     """Enter a decision and return its number."""
     who = connection.execute(select(func.concat(operator(), " as ", func.current_user()))).scalar()
     number: int = connection.execute(
         decisions.insert()
-        .values(kind=kind, table_name=table_name, count=count, detail=detail, decided_by=who)
+        .values(kind=kind, job=job, count=count, detail=detail, decided_by=who)
         .returning(decisions.c.id)
     ).scalar_one()
     return number

@@ -1,4 +1,4 @@
-"""Quarantine: rows that cannot be linked, by table, row key and reason; never by value."""
+"""Quarantine: rows that cannot be linked, by job, row key and reason; never by value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select, update
 
 from backfill.database.engine import execute
 from backfill.database.names import table
+from backfill.identity import JobId
 from backfill.ledger.tables import quarantine
 from backfill.plan import Job
 
@@ -20,44 +21,44 @@ TOO_LONG = "too-long"
 class Entry:
     """A quarantined row that nobody has decided on."""
 
-    table: str
+    job: JobId
     key: str
     reason: str
     noticed: datetime
 
 
-def entries(connection: Connection, table_name: str | None = None) -> list[Entry]:
-    """What waits for a decision, by table and key."""
+def entries(connection: Connection, job: JobId | None = None) -> list[Entry]:
+    """What waits for a decision, by job and key."""
     statement = (
-        select(quarantine.c.table_name, quarantine.c.row_key, quarantine.c.reason, quarantine.c.noticed)
+        select(quarantine.c.job, quarantine.c.row_key, quarantine.c.reason, quarantine.c.noticed)
         .where(quarantine.c.decision_id.is_(None))
-        .order_by(quarantine.c.table_name, quarantine.c.reason, quarantine.c.row_key)
+        .order_by(quarantine.c.job, quarantine.c.reason, quarantine.c.row_key)
     )
-    if table_name is not None:
-        statement = statement.where(quarantine.c.table_name == table_name)
+    if job is not None:
+        statement = statement.where(quarantine.c.job == job)
     return [Entry(*row) for row in connection.execute(statement)]
 
 
-def counts(connection: Connection) -> dict[str, dict[str, int]]:
-    """Undecided rows by table and reason."""
+def counts(connection: Connection) -> dict[JobId, dict[str, int]]:
+    """Undecided rows by job and reason."""
     statement = (
-        select(quarantine.c.table_name, quarantine.c.reason, func.count())
+        select(quarantine.c.job, quarantine.c.reason, func.count())
         .where(quarantine.c.decision_id.is_(None))
-        .group_by(quarantine.c.table_name, quarantine.c.reason)
-        .order_by(quarantine.c.table_name, quarantine.c.reason)
+        .group_by(quarantine.c.job, quarantine.c.reason)
+        .order_by(quarantine.c.job, quarantine.c.reason)
     )
-    found: dict[str, dict[str, int]] = {}
-    for table_name, reason, number in connection.execute(statement):
-        found.setdefault(table_name, {})[reason] = number
+    found: dict[JobId, dict[str, int]] = {}
+    for job, reason, number in connection.execute(statement):
+        found.setdefault(job, {})[reason] = number
     return found
 
 
-def decide(connection: Connection, table_name: str, keys: Sequence[str], decision_id: int) -> None:
+def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id: int) -> None:
     """Take those rows out of the waiting, under that decision."""
     connection.execute(
         update(quarantine)
         .where(
-            quarantine.c.table_name == table_name,
+            quarantine.c.job == job,
             quarantine.c.row_key.in_(keys),
             quarantine.c.decision_id.is_(None),
         )
@@ -69,7 +70,7 @@ def release_mended(connection: Connection, schema: str, job: Job, key_type: str)
     """Drop undecided entries whose row is gone, linked, or holds no text any more; returns their number."""
     statement = sql.SQL("""
         delete from {quarantine} as entry
-         where entry.table_name = %s and entry.decision_id is null
+         where entry.job = %s and entry.decision_id is null
            and not exists (
                select from {table} as event
                 where event.{key} = entry.row_key::{key_type}
@@ -82,5 +83,5 @@ def release_mended(connection: Connection, schema: str, job: Job, key_type: str)
         link=sql.Identifier(job.link),
         key_type=sql.SQL(key_type),
     )
-    with execute(connection, statement, (job.name,)) as cursor:
+    with execute(connection, statement, (job.identity,)) as cursor:
         return cursor.rowcount

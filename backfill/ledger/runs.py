@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, lite
 
 from backfill.database.heap import Heap
 from backfill.errors import NoRun, TransitionRefused
+from backfill.identity import JobId
 from backfill.ledger.status import TRANSITIONS, UNFINISHED, RunStatus
 from backfill.ledger.tables import run_tables, runs
 
@@ -19,7 +20,7 @@ from backfill.ledger.tables import run_tables, runs
 class Identity:
     """What makes two invocations the same run: the second resumes the first."""
 
-    jobs: tuple[str, ...]
+    jobs: tuple[JobId, ...]
     plan_name: str
     plan_fingerprint: str
     scheme: str
@@ -80,11 +81,11 @@ def latest(connection: Connection) -> Run:
     return Run.of(row)
 
 
-def last_success(connection: Connection, table_name: str) -> str | None:
-    """When the last successful run of that table's job ended, as the server writes it."""
+def last_success(connection: Connection, job: JobId) -> str | None:
+    """When the last successful run of that job ended, as the server writes it."""
     return connection.execute(
         select(cast(func.max(runs.c.finished), Text)).where(
-            runs.c.status == RunStatus.SUCCEEDED, literal(table_name) == any_(runs.c.jobs)
+            runs.c.status == RunStatus.SUCCEEDED, literal(job) == any_(runs.c.jobs)
         )
     ).scalar()
 
@@ -220,7 +221,7 @@ def set_map_rows(connection: Connection, run_id: int, count: int) -> None:
 class TableCount:
     """A table's closing count; ``rows`` is the sum of the others."""
 
-    table_name: str
+    job: JobId
     rows: int
     linked: int
     already_linked: int
@@ -229,32 +230,30 @@ class TableCount:
     left_to_live: int
 
 
-def plan_table(connection: Connection, run_id: int, name: str, heap: Heap) -> None:
+def plan_table(connection: Connection, run_id: int, job: JobId, heap: Heap) -> None:
     """Note where that table's blocks are; forgets an earlier note."""
-    connection.execute(
-        run_tables.delete().where(run_tables.c.run_id == run_id, run_tables.c.table_name == name)
-    )
-    connection.execute(run_tables.insert().values(run_id=run_id, table_name=name, **vars(heap)))
+    connection.execute(run_tables.delete().where(run_tables.c.run_id == run_id, run_tables.c.job == job))
+    connection.execute(run_tables.insert().values(run_id=run_id, job=job, **vars(heap)))
 
 
-def planned(connection: Connection, run_id: int) -> dict[str, Row[Any]]:
-    """The noted tables by name: filenode, blocks, rows and the closing counts."""
+def planned(connection: Connection, run_id: int) -> dict[JobId, Row[Any]]:
+    """The noted tables by job: filenode, blocks, rows and the closing counts."""
     rows = connection.execute(select(run_tables).where(run_tables.c.run_id == run_id)).all()
-    return {row.table_name: row for row in rows}
+    return {row.job: row for row in rows}
 
 
 def close_table(connection: Connection, run_id: int, count: TableCount) -> None:
     """Record a table's closing count."""
-    values = {name: number for name, number in vars(count).items() if name != "table_name"}
+    values = {name: number for name, number in vars(count).items() if name != "job"}
     connection.execute(
         update(run_tables)
-        .where(run_tables.c.run_id == run_id, run_tables.c.table_name == count.table_name)
+        .where(run_tables.c.run_id == run_id, run_tables.c.job == count.job)
         .values(**values)
     )
 
 
-def closing(connection: Connection, run_id: int, order: Sequence[str]) -> list[TableCount]:
-    """The closing counts of a run, those that were made, in that order of tables."""
+def closing(connection: Connection, run_id: int, order: Sequence[JobId]) -> list[TableCount]:
+    """The closing counts of a run, those that were made, in that order of jobs."""
     names = TableCount.__dataclass_fields__
     found = {
         name: TableCount(**{field: getattr(row, field) for field in names})

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from backfill.ledger.tables import shadows
+from backfill.plan import Job, Table
 
 
 class Stage(StrEnum):
@@ -17,41 +18,52 @@ class Stage(StrEnum):
     SWAPPED = "swapped"  # it bears the name; the old table waits for `backfill cutover --finish`
 
 
-def of(connection: Connection, table_name: str) -> Row[Any] | None:
-    """The copy of that table."""
-    return connection.execute(select(shadows).where(shadows.c.table_name == table_name)).one_or_none()
+def of_table(connection: Connection, table: Table) -> Row[Any] | None:
+    """The copy of that table, for whichever job."""
+    statement = select(shadows).where(shadows.c.table_name == table.table_identity)
+    return connection.execute(statement).one_or_none()
 
 
-def begin(connection: Connection, table_name: str, run_id: int, fingerprint: str) -> None:
+def of(connection: Connection, job: Job) -> Row[Any] | None:
+    """The copy of its table that was made for that job."""
+    entry = of_table(connection, job)
+    return entry if entry is not None and entry.job == job.identity else None
+
+
+def begin(connection: Connection, job: Job, run_id: int, fingerprint: str) -> None:
     """Enter a copy, in the transaction that makes it."""
     connection.execute(
         shadows.insert().values(
-            table_name=table_name, run_id=run_id, stage=Stage.COPYING, fingerprint=fingerprint
+            table_name=job.table_identity,
+            job=job.identity,
+            run_id=run_id,
+            stage=Stage.COPYING,
+            fingerprint=fingerprint,
         )
     )
 
 
-def compared(connection: Connection, table_name: str, counts: Mapping[str, int]) -> None:
+def compared(connection: Connection, table: Table, counts: Mapping[str, int]) -> None:
     """Note that the rows were equal, and what was counted."""
     connection.execute(
         update(shadows)
-        .where(shadows.c.table_name == table_name)
+        .where(shadows.c.table_name == table.table_identity)
         .values(stage=Stage.COMPARED, counts=dict(counts))
     )
 
 
-def swapped(connection: Connection, table_name: str) -> None:
+def swapped(connection: Connection, table: Table) -> None:
     """Note that the copy bears the name, in the transaction that gives it."""
     connection.execute(
         update(shadows)
-        .where(shadows.c.table_name == table_name)
+        .where(shadows.c.table_name == table.table_identity)
         .values(stage=Stage.SWAPPED, swapped=func.clock_timestamp())
     )
 
 
-def forget(connection: Connection, table_name: str) -> None:
+def forget(connection: Connection, table: Table) -> None:
     """Remove the entry: abandoned, or finished."""
-    connection.execute(shadows.delete().where(shadows.c.table_name == table_name))
+    connection.execute(shadows.delete().where(shadows.c.table_name == table.table_identity))
 
 
 def waiting(connection: Connection) -> list[str]:

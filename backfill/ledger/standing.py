@@ -3,7 +3,7 @@
 The same object is the status on the terminal, its JSON, what hooks get and what metrics count.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -77,6 +77,7 @@ class Standing:
     """A run at one moment."""
 
     run: Run
+    jobs: Sequence[str]  # what people call them
     now: datetime
     driven: bool
     heartbeat_age: float
@@ -113,7 +114,7 @@ class Standing:
         fields = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "identity"}
         return {
             **fields,
-            "jobs": list(run.identity.jobs),
+            "jobs": list(self.jobs),
             "driven": self.driven,
             "heartbeat_age": round(self.heartbeat_age, 1),
             "waiting": self.waiting,
@@ -128,16 +129,19 @@ class Standing:
         }
 
 
-def standing(connection: Connection, schema: str, run_id: int | None = None) -> Standing:
-    """Of that run; of the newest for None. Raises ``NoRun``."""
+def standing(
+    connection: Connection, schema: str, run_id: int | None = None, *, label: Callable[[str], str] = str
+) -> Standing:
+    """Of that run; of the newest for None. *label*: what people call a job. Raises ``NoRun``."""
     run = runs.latest(connection) if run_id is None else runs.get(connection, run_id)
     now: datetime = value(connection, sql.SQL("select clock_timestamp()"))
     driven = is_driven(connection, schema)
     age = max(0.0, (now - run.heartbeat).total_seconds())
-    parts, rate = _parts(connection, run, now)
-    holdings = [_holding(row) for row in claims.holdings(connection, run.id)]
+    parts, rate = _parts(connection, run, now, label)
+    holdings = [_holding(row, label) for row in claims.holdings(connection, run.id)]
     return Standing(
         run=run,
+        jobs=[label(job) for job in run.identity.jobs],
         now=now,
         driven=driven,
         heartbeat_age=age,
@@ -145,26 +149,28 @@ def standing(connection: Connection, schema: str, run_id: int | None = None) -> 
         holdings=holdings,
         rate=rate,
         waiting=_waiting(connection, run, driven, age, holdings) or _idle(connection, run, now, holdings),
-        quarantine=quarantine.counts(connection),
+        quarantine={label(job): reasons for job, reasons in quarantine.counts(connection).items()},
         failures=[
-            f"{failure.table} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
+            f"{label(failure.job)} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
             for failure in batches.failures(connection, run.id)
         ],
     )
 
 
-def _parts(connection: Connection, run: Run, now: datetime) -> tuple[list[Part], float]:
+def _parts(
+    connection: Connection, run: Run, now: datetime, label: Callable[[str], str]
+) -> tuple[list[Part], float]:
     """The parts, and the rate of the last minute in the current phase."""
     noted = runs.planned(connection, run.id)
     parts: dict[tuple[str, str], list[Any]] = {}
     recent, earliest = 0.0, now
     for row in batches.all_of(connection, run.id):
-        table = noted.get(row.table_name)
+        table = noted.get(row.job)
         each = table.rows / max(table.blocks, 1) if table else 0.0
         last = min(row.last_block, table.blocks) if table else row.last_block
         estimate = max(0, last - min(row.first_block, last)) * each
         share = row.passes_done / row.passes
-        sums = parts.setdefault((row.phase, row.table_name), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
+        sums = parts.setdefault((row.phase, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
         sums[0] += row.status == BatchStatus.SUCCEEDED
         sums[1] += 1
         sums[2] += row.written
@@ -180,7 +186,7 @@ def _parts(connection: Connection, run: Run, now: datetime) -> tuple[list[Part],
     found = [
         Part(
             phase=phase,
-            table=name,
+            table=label(name),
             done=s[0],
             batches=s[1],
             written=s[2],
@@ -195,11 +201,11 @@ def _parts(connection: Connection, run: Run, now: datetime) -> tuple[list[Part],
     return found, recent / seconds if seconds > 0 else 0.0
 
 
-def _holding(row: Any) -> Holding:
+def _holding(row: Any, label: Callable[[str], str]) -> Holding:
     return Holding(
         worker=row.worker or "nobody",
         phase=row.phase,
-        table=row.table_name,
+        table=label(row.job),
         first_block=row.first_block,
         last_block=row.last_block,
         passes=row.passes,

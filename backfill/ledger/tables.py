@@ -1,7 +1,8 @@
 """The ledger's tables as SQLAlchemy Core; revision 1 holds the same DDL, frozen (a test compares).
 
 The schema is left open here and filled in by the engine's ``schema_translate_map``, since the
-operator may name it.
+operator may name it. A column ``job`` holds an identity (``backfill.identity``): schema, table and
+raw column, of a job, of the address table or of a discard.
 """
 
 from sqlalchemy import (
@@ -77,7 +78,7 @@ run_tables = Table(
     "run_tables",
     metadata,
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("filenode", BigInteger, nullable=False),
     Column("blocks", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),  # the planner's estimate, then the closing count
@@ -86,7 +87,7 @@ run_tables = Table(
     Column("no_address", BigInteger),
     Column("quarantined", BigInteger),
     Column("left_to_live", BigInteger),
-    PrimaryKeyConstraint("run_id", "table_name"),
+    PrimaryKeyConstraint("run_id", "job"),
 )
 
 batches = Table(
@@ -95,7 +96,7 @@ batches = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
     Column("phase", Text, nullable=False),
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("first_block", BigInteger, nullable=False),
     Column("last_block", BigInteger, nullable=False),
     Column("passes", Integer, nullable=False),
@@ -115,7 +116,7 @@ batches = Table(
     _moment("lease_until"),
     _moment("claimed"),
     _moment("finished"),
-    UniqueConstraint("run_id", "phase", "table_name", "first_block"),
+    UniqueConstraint("run_id", "phase", "job", "first_block"),
 )
 
 decisions = Table(
@@ -123,7 +124,7 @@ decisions = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("kind", Text, nullable=False),  # settle, merge, restore-point, drop, …
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
     Column("count", BigInteger, nullable=False),
     Column("decided_by", Text, nullable=False),
@@ -133,13 +134,13 @@ decisions = Table(
 quarantine = Table(
     "quarantine",
     metadata,
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("row_key", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
     Column("decision_id", BigInteger, ForeignKey(decisions.c.id)),
     _moment("noticed", default=True),
-    PrimaryKeyConstraint("table_name", "row_key"),
+    PrimaryKeyConstraint("job", "row_key"),
 )
 
 # So that "looked up, not in the database" is not "never looked up". The key is text: an application
@@ -157,7 +158,8 @@ geo_lookups = Table(
 shadows = Table(
     "shadows",
     metadata,
-    Column("table_name", Text, primary_key=True),
+    Column("table_name", Text, primary_key=True),  # one copy a table
+    Column("job", Text, nullable=False),  # whose raw column the copy is without
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
     Column("stage", Text, nullable=False),  # copying, compared, swapped
     Column("fingerprint", Text, nullable=False),  # of the table's definition when the copy was begun
@@ -179,7 +181,7 @@ coverage = Table(
     "coverage",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("kind", Text, nullable=False),  # events, addresses, discard
     Column("plan_fingerprint", Text, nullable=False),
     Column("method", Text, nullable=False),  # full or sample
@@ -214,11 +216,11 @@ verification_ranges = Table(
     "verification_ranges",
     metadata,
     Column("verification_id", BigInteger, ForeignKey(verifications.c.id), nullable=False),
-    Column("table_name", Text, nullable=False),
+    Column("job", Text, nullable=False),
     Column("first_block", BigInteger, nullable=False),
     Column("last_block", BigInteger, nullable=False),
     Column("counts", JSONB),  # null: not read yet
-    PrimaryKeyConstraint("verification_id", "table_name", "first_block"),
+    PrimaryKeyConstraint("verification_id", "job", "first_block"),
 )
 
 # Address rows that are not plainly right, by key; what else is said of an address is in its row.
@@ -236,7 +238,7 @@ verification_addresses = Table(
 seals = Table(
     "seals",
     metadata,
-    Column("table_name", Text, primary_key=True),
+    Column("job", Text, primary_key=True),
     Column("column_name", Text, nullable=False),
     Column("decision_id", BigInteger, ForeignKey(decisions.c.id), nullable=False),
     _moment("since", default=True),

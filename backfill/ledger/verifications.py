@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, null, select, update
 
 from backfill.database.heap import Range
+from backfill.identity import JobId
 from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications
 
 HASHES_KNOWN, HASHES_UNKNOWN = "known", "not yet known"  # while a range of events was read
@@ -17,7 +18,7 @@ RESUME_HOURS = 24  # what was counted before that is too old to be part of a pro
 class Part:
     """A range of one table that has not been read."""
 
-    table_name: str
+    job: JobId
     range: Range
 
 
@@ -53,12 +54,12 @@ def begin(connection: Connection, ground: Mapping[str, Any], transaction: str) -
     return int(number), transaction, False
 
 
-def plan(connection: Connection, number: int, table_name: str, ranges: Iterable[Range]) -> None:
+def plan(connection: Connection, number: int, job: JobId, ranges: Iterable[Range]) -> None:
     """Enter ranges to be read."""
     found = [
         {
             "verification_id": number,
-            "table_name": table_name,
+            "job": job,
             "first_block": span.first,
             "last_block": span.last,
         }
@@ -68,13 +69,11 @@ def plan(connection: Connection, number: int, table_name: str, ranges: Iterable[
         connection.execute(verification_ranges.insert(), found)
 
 
-def planned_to(connection: Connection, number: int, table_name: str) -> int | None:
+def planned_to(connection: Connection, number: int, job: JobId) -> int | None:
     """The block up to which that table's ranges reach; none where it has none."""
     where = verification_ranges.c
     return connection.execute(
-        select(func.max(where.last_block)).where(
-            where.verification_id == number, where.table_name == table_name
-        )
+        select(func.max(where.last_block)).where(where.verification_id == number, where.job == job)
     ).scalar()
 
 
@@ -82,9 +81,9 @@ def unread(connection: Connection, number: int) -> list[Part]:
     """Ranges that are still to be read, the longest first: then all connections come to their end together."""
     where = verification_ranges.c
     statement = (
-        select(where.table_name, where.first_block, where.last_block)
+        select(where.job, where.first_block, where.last_block)
         .where(where.verification_id == number, where.counts.is_(None))
-        .order_by((where.first_block - where.last_block), where.table_name, where.first_block)
+        .order_by((where.first_block - where.last_block), where.job, where.first_block)
     )
     return [Part(name, Range(first, last)) for name, first, last in connection.execute(statement)]
 
@@ -96,7 +95,7 @@ def read(connection: Connection, number: int, part: Part, counts: Mapping[str, A
         update(verification_ranges)
         .where(
             where.verification_id == number,
-            where.table_name == part.table_name,
+            where.job == part.job,
             where.first_block == part.range.first,
         )
         .values(counts=dict(counts))
@@ -113,12 +112,12 @@ def read_again(connection: Connection, number: int) -> None:
     )
 
 
-def held(connection: Connection, number: int, table_name: str) -> list[dict[str, Any]]:
+def held(connection: Connection, number: int, job: JobId) -> list[dict[str, Any]]:
     """What the ranges of that table held, in their order."""
     where = verification_ranges.c
     statement = (
         select(where.counts)
-        .where(where.verification_id == number, where.table_name == table_name, where.counts.is_not(None))
+        .where(where.verification_id == number, where.job == job, where.counts.is_not(None))
         .order_by(where.first_block)
     )
     return list(connection.execute(statement).scalars())

@@ -10,10 +10,9 @@ from backfill.database.inspection import has_column
 from backfill.database.names import regclass
 from backfill.erasure import scratch
 from backfill.erasure.targets import raw_columns
-from backfill.plan import Plan, Table
+from backfill.plan import Plan, RawColumn, Table
 from backfill.prove.finding import Depth, Finding, State
-
-REPLACED = "_before_backfill"  # how a table is called whose shadow copy has taken its name
+from backfill.shadow import names
 
 # What hangs on the table itself. PostgreSQL drops what depends on a column with it; what is left is
 # text that it does not understand: function bodies.
@@ -63,25 +62,25 @@ def look(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
         yield Finding(Depth.CATALOG, f"{schema}.{name}", State.FOUND, what, "`backfill erase`")
 
 
-def _table(connection: Connection, part: Table, column: str) -> Iterator[Finding]:
+def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Finding]:
     where = f"{part.name}.{column}"
     if not rows(connection, sql.SQL("select 1 where to_regclass(%s) is not null"), (_quoted(part),)):
         yield Finding(Depth.CATALOG, where, State.NOTE, "there is no such table here")
         return
-    old = part.model_copy(update={"table": f"{part.table}{REPLACED}"})
+    old = names.before(part)
     if has_column(connection, old, column):
         what = "the table that a shadow copy replaced is still there, with the column"
-        mend = f"`backfill cutover --finish {part.name}`"
+        mend = f"`backfill cutover --finish {part.label}`"
         yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`make migrate`")
         return
-    names = {
+    parts = {
         "table": regclass(part),
         "word": sql.Literal(rf"\m{column}\M"),
         "table_word": sql.Literal(rf"\m{part.table}\M"),
     }
-    left = [what for (what,) in rows(connection, ON_TABLE.format(**names))]
+    left = [what for (what,) in rows(connection, ON_TABLE.format(**parts))]
     if rows(connection, STALE, (part.schema_, part.table, column))[0][0]:
         left.append("statistics")
     if left:
@@ -91,7 +90,7 @@ def _table(connection: Connection, part: Table, column: str) -> Iterator[Finding
         yield Finding(
             Depth.CATALOG, where, State.GONE, "no column, constraint, index, trigger, rule or policy"
         )
-    others = [what for (what,) in rows(connection, ELSEWHERE.format(**names))]
+    others = [what for (what,) in rows(connection, ELSEWHERE.format(**parts))]
     if others:
         what = f"named beside the table by {', '.join(others)}"
         yield Finding(Depth.CATALOG, where, State.NOTE, what, "see whether it still means this column")

@@ -1,6 +1,6 @@
 """The closing count of a run, as a table that adds up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
@@ -9,8 +9,8 @@ from backfill.ledger.runs import TableCount
 COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live")
 
 
-def as_text(counts: Sequence[TableCount]) -> str:
-    """rows = linked + already linked + no address + quarantined + left to the live application."""
+def as_text(counts: Sequence[TableCount], label: Callable[[str], str]) -> str:
+    """rows = linked + already linked + no address + quarantined + left to the live application. *label*: what people call a job."""
     header = [
         "table",
         "rows",
@@ -20,6 +20,6 @@ def as_text(counts: Sequence[TableCount]) -> str:
         "+ quarantined",
         "+ left to live",
     ]
-    body = [[count.table_name, *(getattr(count, name) for name in COLUMNS)] for count in counts]
+    body = [[label(count.job), *(getattr(count, name) for name in COLUMNS)] for count in counts]
     body.append(["all", *(sum(getattr(count, name) for count in counts) for name in COLUMNS)])
     return tabulate(body, header, tablefmt="simple", intfmt=",")

@@ -19,7 +19,7 @@ from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
 from backfill.ledger import coverage, proofs, runs
 from backfill.ledger.tables import batches, decisions, quarantine
-from backfill.plan import Plan, Table
+from backfill.plan import Plan, RawColumn
 from backfill.report.coverage import verdict
 from backfill.report.document import Decision, Document, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.left import Scene, left
@@ -44,9 +44,9 @@ PLACES = sql.SQL("""
 def collect(connection: Connection, gate: Gate) -> Document:
     """The report as of now. Raises ``NoRun`` where nothing was verified."""
     plan = gate.plan
-    records = [_record(connection, gate, part) for part in (*plan.jobs, plan.addresses, *plan.discard)]
+    records = [_record(connection, gate, part) for part in plan.parts]
     stages = survey(connection, gate)
-    story = _story(connection)
+    story = _story(connection, plan)
     proved = all(record.covered for record in records)
     scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
     dropped = not scene.stands()
@@ -60,8 +60,8 @@ def collect(connection: Connection, gate: Gate) -> Document:
         geography=_geography(connection, plan),
         left=left(scene),
         stages=stages,
-        decisions=_decisions(connection),
-        quarantine=_quarantine(connection),
+        decisions=_decisions(connection, plan),
+        quarantine=_quarantine(connection, plan),
         provenance=_provenance(connection, gate, records),
     )
 
@@ -79,10 +79,10 @@ def _gone(connection: Connection, gate: Gate) -> str:
     return f"Dropped, and NOT erased: {PROVED}; raw addresses were found afterwards ({seen})."
 
 
-def _record(connection: Connection, gate: Gate, part: Table) -> Record:
-    row = coverage.latest(connection, part.name, gate.fingerprint)
+def _record(connection: Connection, gate: Gate, part: RawColumn) -> Record:
+    row = coverage.latest(connection, part.identity, gate.fingerprint)
     if row is None:
-        raise NoRun(what=f"proof of {part.name}", command="backfill verify")
+        raise NoRun(what=f"proof of {part.label}", command="backfill verify")
     counts, detail = dict(row.counts), row.detail
     proved = detail.get("proved")
     notes = list(detail.get("notes", ()))
@@ -91,7 +91,8 @@ def _record(connection: Connection, gate: Gate, part: Table) -> Record:
             "the record was changed after it was entered, or is about another database: it opens no gate"
         )
     return Record(
-        table=row.table_name,
+        job=part.identity,
+        table=part.label,
         kind=Kind(row.kind),
         covered=row.covered,
         quarantined=counts.pop("quarantined by reason", {}),
@@ -126,7 +127,7 @@ def _place(name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _story(connection: Connection) -> RunStory | None:
+def _story(connection: Connection, plan: Plan) -> RunStory | None:
     try:
         run = runs.latest(connection)
     except NoRun:
@@ -145,7 +146,7 @@ def _story(connection: Connection) -> RunStory | None:
         status=run.status.value,
         began=run.created,
         ended=run.finished,
-        jobs=run.identity.jobs,
+        jobs=tuple(plan.label(job) for job in run.identity.jobs),
         phases=tuple(
             Phase(
                 name,
@@ -219,12 +220,12 @@ def _geography(connection: Connection, plan: Plan) -> Geography:
     )
 
 
-def _decisions(connection: Connection) -> list[Decision]:
+def _decisions(connection: Connection, plan: Plan) -> list[Decision]:
     statement = select(decisions).order_by(decisions.c.id)
     return [
         Decision(
             row.kind,
-            row.table_name,
+            plan.label(row.job),
             int(row._mapping["count"]),
             row.decided_by,
             row.decided,
@@ -241,19 +242,19 @@ def _object(detail: Mapping[str, Any]) -> str:
     return str(detail.get("column") or detail.get("what") or "")
 
 
-def _quarantine(connection: Connection) -> list[Quarantined]:
+def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
     where = quarantine.c
     statement = (
         select(
-            where.table_name,
+            where.job,
             where.reason,
             func.count().filter(where.decision_id.is_(None)),
             func.count().filter(where.decision_id.is_not(None)),
         )
-        .group_by(where.table_name, where.reason)
-        .order_by(where.table_name, where.reason)
+        .group_by(where.job, where.reason)
+        .order_by(where.job, where.reason)
     )
-    return [Quarantined(*row) for row in connection.execute(statement)]
+    return [Quarantined(plan.label(job), *rest) for job, *rest in connection.execute(statement)]
 
 
 def _provenance(connection: Connection, gate: Gate, records: list[Record]) -> dict[str, str]:

@@ -98,6 +98,7 @@ def as_json(records: Sequence[Record]) -> dict[str, Any]:
         "verdict": verdict(records),
         "tables": [
             {
+                "job": record.job,
                 "table": record.table,
                 "kind": record.kind.value,
                 "covered": record.covered,

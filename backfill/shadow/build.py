@@ -49,7 +49,7 @@ def begin(connection: Connection, schema: str, job: Job, run_id: int) -> Bluepri
     _revoke_defaults(connection, job)
     execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(blueprint.owner)))
     capture.start(connection, schema, job, key_type(connection, job))
-    shadows.begin(connection, job.name, run_id, catalog.read(connection, job).fingerprint)
+    shadows.begin(connection, job, run_id, catalog.read(connection, job).fingerprint)
     return blueprint
 
 

@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from backfill.database.engine import execute, rows
 from backfill.database.names import regclass
 from backfill.plan import Job
-from backfill.shadow import names
 
 QUALIFIED = sql.SQL("set local search_path = pg_catalog")  # pg_get_… then names every schema
 USUAL = sql.SQL("set local search_path to default")  # the application's triggers may name things without one
@@ -108,8 +107,6 @@ def refusals(connection: Connection, job: Job) -> list[str]:
     ask = _Asker(connection, job)
     found = [text for query in REFUSED for (text,) in ask(query)]
     execute(connection, USUAL)
-    if len(job.table.encode()) > names.LONGEST:
-        found.append(f"its name: {names.before(job).table} would be longer than 63 bytes")
     return found
 
 

@@ -43,9 +43,9 @@ class Cutover:
     def serves(self, job: Job) -> bool:
         """Whether the copy has taken the original's place. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job.name)
+            entry = shadows.of(connection, job)
         if entry is None:
-            raise NoShadow(table=job.name, state="")
+            raise NoShadow(table=job.label, state="")
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
@@ -68,16 +68,16 @@ class Cutover:
             workers=self.workers,
         )
         if compare.faults(counts):
-            raise ShadowDiffers(table=job.name, faults=_words(compare.faults(counts)))
+            raise ShadowDiffers(table=job.label, faults=_words(compare.faults(counts)))
         with self.engine.begin() as connection:
-            shadows.compared(connection, job.name, counts)
+            shadows.compared(connection, job, counts)
         return counts
 
     def run(self, job: Job) -> None:
         """Swap *job*'s table. Raises ``CutoverHeld`` when something has to be settled, or the lock is not to be had."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job.name)
+            entry = shadows.of(connection, job)
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
             blueprint = catalog.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
@@ -99,51 +99,51 @@ class Cutover:
                     lambda connection: self._swap(connection, job, blueprint, run_id, dict(counts)),
                     swap.locked(job, blueprint),
                     between=lambda state: self.tell(
-                        f"{job.name} is busy; trying again. Nothing is held meanwhile."
+                        f"{job.label} is busy; trying again. Nothing is held meanwhile."
                     ),
                 )
                 break
             except _Behind:
-                again.append(job.name)
+                again.append(job.label)
                 self._catch_up(job, blueprint, run_id)
             except (DBAPIError, psycopg2.Error) as error:
                 if lock_was_refused(error):
                     raise CutoverHeld(
-                        table=job.name,
+                        table=job.label,
                         reason=f"its lock was not granted within {self.lock_timeout_ms} ms, however often asked for",
-                        mend=f"Try `backfill cutover {job.name}` again.",
+                        mend=f"Try `backfill cutover {job.label}` again.",
                     ) from error
                 raise
         else:
             raise CutoverHeld(
-                table=job.name,
+                table=job.label,
                 reason="it changes faster than its changes can be replayed",
-                mend=f"Try `backfill cutover {job.name}` at a quieter time.",
+                mend=f"Try `backfill cutover {job.label}` at a quieter time.",
             )
         self._after(job, blueprint)
 
     def finish(self, job: Job) -> bool:
         """Drop the old table; False where that was done before. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job.name)
+            entry = shadows.of(connection, job)
             gone = not has_column(connection, job, job.raw)
         if entry is None and gone:
             return False
         if entry is None or entry.stage != Stage.SWAPPED:
-            raise NoShadow(table=job.name, state=" that serves")
+            raise NoShadow(table=job.label, state=" that serves")
 
         def drop(connection: Connection) -> None:
             execute(connection, sql.SQL("drop table {}").format(table(names.before(job))))
-            shadows.forget(connection, job.name)
+            shadows.forget(connection, job)
 
         patiently(self.engine, self.lock_timeout_ms, drop, with_referenced(self.engine, names.before(job)))
         return True
 
     def _run(self, job: Job) -> int:
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job.name)
+            entry = shadows.of(connection, job)
         if entry is None or entry.stage == Stage.SWAPPED:
-            raise NoShadow(table=job.name, state=" that waits")
+            raise NoShadow(table=job.label, state=" that waits")
         return int(entry.run_id)
 
     def _catch_up(self, job: Job, blueprint: Blueprint, run_id: int) -> None:
@@ -152,27 +152,27 @@ class Cutover:
                 self.engine, self.schema, self.plan.addresses, job, blueprint, self.resolver, run_id
             )
         except replay.ReplayDiffers as difference:
-            raise ShadowDiffers(table=job.name, faults=str(difference)) from None
+            raise ShadowDiffers(table=job.label, faults=str(difference)) from None
 
     def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
         """The counts as they are after settlement. Raises ``CutoverHeld``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
             quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
-            waiting = len(quarantine.entries(connection, job.name))
+            waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = flaws.counts(connection, self.schema, job)
-        again = f"then `backfill cutover {job.name}`."
+        again = f"then `backfill cutover {job.label}`."
         if waiting:
             raise CutoverHeld(
-                table=job.name,
+                table=job.label,
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
-                mend=f"`backfill quarantine settle {job.name} --as sentinel|discard --count {waiting}`, {again}",
+                mend=f"`backfill quarantine settle {job.label} --as sentinel|discard --count {waiting}`, {again}",
             )
         if compare.faults(now):
-            raise ShadowDiffers(table=job.name, faults=_words(compare.faults(now)))
+            raise ShadowDiffers(table=job.label, faults=_words(compare.faults(now)))
         if left:
             raise CutoverHeld(
-                table=job.name,
+                table=job.label,
                 reason=f"the proof of its links is not complete ({_words(left)})",
                 mend=f"Run `backfill addresses merge`, or mend the rows that `backfill verify` names, {again}",
             )
@@ -183,14 +183,14 @@ class Cutover:
     ) -> None:
         """The transaction. Whatever it raises leaves the original serving."""
         swap.lock(connection, job, blueprint)
-        entry = shadows.of(connection, job.name)
+        entry = shadows.of(connection, job)
         if entry is None or entry.stage != Stage.COMPARED:
-            raise NoShadow(table=job.name, state=" that is ready")
+            raise NoShadow(table=job.label, state=" that is ready")
         if catalog.read(connection, job).fingerprint != entry.fingerprint:
             raise CutoverHeld(
-                table=job.name,
+                table=job.label,
                 reason="the table's definition was changed after the copy was begun",
-                mend=f"`backfill run --abandon {job.name}`, and begin again.",
+                mend=f"`backfill run --abandon {job.label}`, and begin again.",
             )
         if capture.waiting(connection, self.schema, job) > LAST_NOTES:
             raise _Behind
@@ -206,18 +206,18 @@ class Cutover:
                 limit=LAST_NOTES,
             )
         except replay.ReplayDiffers as difference:
-            raise ShadowDiffers(table=job.name, faults=str(difference)) from None
-        if quarantine.entries(connection, job.name) or flaws.counts(connection, self.schema, job):
+            raise ShadowDiffers(table=job.label, faults=str(difference)) from None
+        if quarantine.entries(connection, job.identity) or flaws.counts(connection, self.schema, job):
             raise CutoverHeld(
-                table=job.name,
+                table=job.label,
                 reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
-                mend=f"`backfill cutover {job.name}` again says which.",
+                mend=f"`backfill cutover {job.label}` again says which.",
             )
         swap.swap(connection, self.schema, job, blueprint)
-        shadows.swapped(connection, job.name)
+        shadows.swapped(connection, job)
         coverage.record(
             connection,
-            table_name=job.name,
+            job=job.identity,
             kind="events",
             plan_fingerprint=self.fingerprint,
             covered=True,
@@ -253,12 +253,12 @@ LAST_TRIES = 5
 def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
     """Remove every trace of a copy that does not serve yet. Raises ``NoShadow``, ``ShadowExists``."""
     with engine.begin() as connection:
-        entry = shadows.of(connection, job.name)
+        entry = shadows.of(connection, job)
     if entry is None:
-        raise NoShadow(table=job.name, state=" to abandon")
+        raise NoShadow(table=job.label, state=" to abandon")
     if entry.stage == Stage.SWAPPED:
         raise ShadowExists(
-            table=job.name,
+            table=job.label,
             state="the copy serves already",
             mend=f"The old table is {quoted(names.before(job))}; going back to it, by renaming both by hand, loses "
             "what was written since the cut-over.",
@@ -268,11 +268,11 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         capture.stop(connection, schema, job)
         proof.drop(connection, schema)
         execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
-        batches.forget(connection, entry.run_id, phase="copy", table_name=job.name)
-        shadows.forget(connection, job.name)
+        batches.forget(connection, entry.run_id, phase="copy", job=job.identity)
+        shadows.forget(connection, job)
         run = runs.get(connection, entry.run_id)
         if run.status in UNFINISHED:
-            runs.move(connection, run.id, RunStatus.CANCELLED, error=f"the copy of {job.name} was abandoned")
+            runs.move(connection, run.id, RunStatus.CANCELLED, error=f"the copy of {job.label} was abandoned")
         if not shadows.waiting(connection):
             address_map.drop(connection, schema)
 
@@ -283,7 +283,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
 def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:
     """``abandon`` the copy of that run; False where it has none that waits."""
     with engine.begin() as connection:
-        entry = shadows.of(connection, job.name)
+        entry = shadows.of(connection, job)
     if entry is None or entry.run_id != run_id or entry.stage == Stage.SWAPPED:
         return False
     abandon(engine, schema, job, lock_timeout_ms)
@@ -292,7 +292,7 @@ def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms:
 
 def is_ready(connection: Connection, job: Job) -> bool:
     """Whether a run that has ended left a compared copy of this table behind."""
-    entry = shadows.of(connection, job.name)
+    entry = shadows.of(connection, job)
     if entry is None or entry.stage != Stage.COMPARED:
         return False
     return runs.get(connection, entry.run_id).status is RunStatus.SUCCEEDED

@@ -55,7 +55,7 @@ def require_disk(engine: Engine, schema: str, jobs: Sequence[Job]) -> None:
         if room is None:
             return
         for job in jobs:
-            if shadows.of(connection, job.name) is not None:
+            if shadows.of(connection, job) is not None:
                 continue
             takes = needed(connection, job)
             if takes > room:

@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
 import psycopg2
 from psycopg2 import sql
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState
 
@@ -46,14 +46,40 @@ def require_copyable(connection: Connection, job: Job) -> None:
     before = leftovers(connection, job)
     if before is not None:
         raise ShadowExists(
-            table=job.name,
+            table=job.label,
             state=f"{before} of an earlier cut-over is still there",
-            mend=f"Next: `backfill cutover --finish {job.name}`.",
+            mend=f"Next: `backfill cutover --finish {job.label}`.",
         )
     what = catalog.refusals(connection, job)
     connection.rollback()
     if what:
-        raise CannotBeCopied(table=job.name, what="; ".join(what))
+        raise CannotBeCopied(table=job.label, what="; ".join(what))
+
+
+def require_one_a_table(jobs: Sequence[Job]) -> None:
+    """Raises ``CannotBeCopied`` where two jobs share a table: a copy is made for one of them."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.table_identity, job)
+        if other is not job:
+            raise CannotBeCopied(
+                table=job.name,
+                what=f"two jobs, {other.label} and {job.label}: a copy is made for one at a time. Run one of them "
+                "without --strategy shadow",
+            )
+
+
+def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:
+    """Raises ``ShadowExists`` where a table has a copy for another job of it; asks the ledger."""
+    with engine.begin() as connection:
+        for job in jobs:
+            other = shadows.of_table(connection, job)
+            if other is not None and other.job != job.identity:
+                raise ShadowExists(
+                    table=job.label,
+                    state=f"its table has a copy for {other.job}, and a table has one copy at a time",
+                    mend=f"`backfill cutover {other.job}`, or `backfill run --abandon {other.job}`, comes first.",
+                )
 
 
 @dataclass
@@ -129,7 +155,7 @@ class ShadowDriver(Driver):
     def _begun(self, job: Job) -> Blueprint:
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job.name)
+            entry = shadows.of(connection, job)
             blueprint = catalog.read(connection, job)
         if entry is None:
 
@@ -143,14 +169,14 @@ class ShadowDriver(Driver):
             return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:
             raise Failed(
-                f"{job.name} has a copy of another run; remove it with `backfill run --abandon {job.name}`"
+                f"{job.label} has a copy of another run; remove it with `backfill run --abandon {job.label}`"
             )
         if entry.stage == Stage.SWAPPED:
-            raise Failed(f"{job.name} was cut over already")
+            raise Failed(f"{job.label} was cut over already")
         if entry.fingerprint != blueprint.fingerprint:
             raise Failed(
-                f"the definition of {job.name} was changed after the copy was begun; "
-                f"`backfill run --abandon {job.name}`, and begin again"
+                f"the definition of {job.label} was changed after the copy was begun; "
+                f"`backfill run --abandon {job.label}`, and begin again"
             )
         return blueprint
 
@@ -164,22 +190,22 @@ class ShadowDriver(Driver):
             if not self.ranges.is_open(COPY, job):
                 return
             if self._load_once(job, blueprint, filenode):
-                self.mender.restarted(f"{job.name} keeps being rewritten")
-                self.tell(f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
+                self.mender.restarted(f"{job.label} keeps being rewritten")
+                self.tell(f"{job.label} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
                 with self.engine.begin() as connection:
                     execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
-                    batches.forget(connection, self.run.id, phase=COPY, table_name=job.name)
+                    batches.forget(connection, self.run.id, phase=COPY, job=job.identity)
 
     def _planned_copy(self, job: Job) -> int:
         """Plan the copy's one range, once the capture is on; returns the file that it is about."""
         with self.engine.begin() as connection:
-            known = {row.table_name for row in batches.phase(connection, self.run.id, COPY)}
-            if job.name not in known:
+            known = {row.job for row in batches.phase(connection, self.run.id, COPY)}
+            if job.identity not in known:
                 heap = heap_of(connection, job)
-                runs.plan_table(connection, self.run.id, job.name, heap)
-                batches.plan(connection, self.run.id, COPY, job.name, [Range(0, heap.blocks)], 1)
+                runs.plan_table(connection, self.run.id, job.identity, heap)
+                batches.plan(connection, self.run.id, COPY, job.identity, [Range(0, heap.blocks)], 1)
             self.ranges.tables = runs.planned(connection, self.run.id)
-        return int(self.ranges.tables[job.name].filenode)
+        return int(self.ranges.tables[job.identity].filenode)
 
     def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
         """Until the table's phase is done; whether it was rewritten instead.
@@ -200,7 +226,7 @@ class ShadowDriver(Driver):
             return done
 
         with (
-            Progress(f"{COPY} {job.name}", self.ranges.rows_left(COPY, job), quiet=self.quiet) as progress,
+            Progress(f"{COPY} {job.label}", self.ranges.rows_left(COPY, job), quiet=self.quiet) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
             while self.ranges.is_open(COPY, job):
@@ -231,16 +257,16 @@ class ShadowDriver(Driver):
         for job in self.jobs:
             try:
                 if discard(self.engine, self.schema, job, self.run.id, self.settings.lock_timeout_ms):
-                    self.tell(f"The copy of {job.name} is removed, with everything that belonged to it.")
+                    self.tell(f"The copy of {job.label} is removed, with everything that belonged to it.")
             except (DBAPIError, psycopg2.Error) as error:
                 self.tell(
-                    f"The copy of {job.name} could not be removed ({problem_of(error)}): "
-                    f"`backfill run --abandon {job.name}`."
+                    f"The copy of {job.label} could not be removed ({problem_of(error)}): "
+                    f"`backfill run --abandon {job.label}`."
                 )
 
     def _compare(self, job: Job, proof: Proof, _sleep: Sleep) -> None:
         with Progress(
-            f"{COMPARE} {job.name}", int(self.ranges.tables[job.name].rows), quiet=self.quiet
+            f"{COMPARE} {job.label}", int(self.ranges.tables[job.identity].rows), quiet=self.quiet
         ) as progress:
             try:
                 self.cutover(self.run.identity.plan_fingerprint).prepare(job, proof, progress.advance)
@@ -254,8 +280,8 @@ class ShadowDriver(Driver):
         for job in self.jobs:
             with self.engine.begin() as connection:
                 quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
-                already = batches.already_linked(connection, self.run.id, RESOLVE, job.name)
-                entry = shadows.of(connection, job.name)
+                already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
+                entry = shadows.of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
@@ -274,14 +300,14 @@ class _Say:
     job: Job
 
     def __call__(self, state: RetryCallState) -> None:
-        self.driver.tell(f"{self.job.name} is busy; trying again. Nothing is held meanwhile.")
+        self.driver.tell(f"{self.job.label} is busy; trying again. Nothing is held meanwhile.")
 
 
 def _counted(job: Job, counts: dict[str, int], already: int) -> TableCount:
     linked, total = counts.get("linked", 0), counts.get("rows", 0)
     rejected = counts.get("rejected", 0)
     return TableCount(
-        table_name=job.name,
+        job=job.identity,
         rows=total,
         linked=linked - min(already, linked),
         already_linked=min(already, linked),

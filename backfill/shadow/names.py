@@ -1,35 +1,47 @@
-"""Names: what a shadow copy and its parts are called. All of them can be found again after a crash."""
+"""Names: what a shadow copy and its parts are called. All of them can be found again after a crash.
+
+One copy a table, so they go by the table, not by the job.
+"""
 
 from psycopg2 import sql
 
+from backfill.identity import helper_name, name_beside
 from backfill.plan import Job, Table
-
-LONGEST = 63 - len("_before_backfill")  # bytes of a table's name; PostgreSQL would cut a longer one
 
 
 def shadow(job: Job) -> Table:
     """The copy in the making."""
-    return Table(table=f"{job.table}_shadow", schema=job.schema_, key=job.key)
+    return Table(table=name_beside(job.table, "_shadow"), schema=job.schema_, key=job.key)
 
 
-def before(job: Job) -> Table:
+def before(job: Table) -> Table:
     """The original, once the copy has taken its name."""
-    return Table(table=f"{job.table}_before_backfill", schema=job.schema_, key=job.key)
+    return Table(table=name_beside(job.table, "_before_backfill"), schema=job.schema_, key=job.key)
+
+
+def log_name(job: Job) -> str:
+    """The table of noted keys, in the ledger's schema."""
+    return helper_name("changes", job.table, job.table_identity)
+
+
+def flaws_name(job: Job) -> str:
+    """The table of keys of rows that have to be mended before the swap, in the ledger's schema."""
+    return helper_name("flaws", job.table, job.table_identity)
 
 
 def log(schema: str, job: Job) -> sql.Identifier:
-    """The table of noted keys."""
-    return sql.Identifier(schema, f"changes_{job.table}")
+    """``log_name`` as SQL."""
+    return sql.Identifier(schema, log_name(job))
 
 
 def flaws(schema: str, job: Job) -> sql.Identifier:
-    """The table of keys of rows that have to be mended before the swap."""
-    return sql.Identifier(schema, f"flaws_{job.table}")
+    """``flaws_name`` as SQL."""
+    return sql.Identifier(schema, flaws_name(job))
 
 
 def note_function(schema: str, job: Job) -> sql.Identifier:
     """The trigger function that notes keys."""
-    return sql.Identifier(schema, f"note_{job.table}")
+    return sql.Identifier(schema, helper_name("note", job.table, job.table_identity))
 
 
 NOTE_ROW, NOTE_TRUNCATE = "zz_backfill_note", "zz_backfill_note_truncate"  # fire last: triggers go by name

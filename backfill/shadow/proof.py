@@ -98,16 +98,16 @@ class Proof:
 
     def read(self, job: Job, go_on: Callable[[], bool] = lambda: True, limits: Limits | None = None) -> None:
         """Enter what the texts of *job* call for, as far as that was not done; or until *go_on* says no."""
-        if job.name in self._read:
+        if job.identity in self._read:
             return
         with self._reading:
-            if job.name not in self._read and self._read_all(job, go_on, limits):
-                self._read.add(job.name)
+            if job.identity not in self._read and self._read_all(job, go_on, limits):
+                self._read.add(job.identity)
 
     def expected(self, addresses: Addresses, job: Job) -> sql.Identifier:
         """What the texts of *job*, once read, call for, with the address rows as they are: raw, link, geo."""
         with self._matching:
-            if job.name not in self._matched:
+            if job.identity not in self._matched:
                 read = frozenset(self._read)  # committed, each of them
                 self._match(addresses)
                 self._matched |= read

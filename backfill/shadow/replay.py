@@ -132,9 +132,9 @@ def _release(connection: Connection, schema: str, job: Job) -> None:
     """Nothing waits for a decision of a row that changed: what it holds now is judged anew."""
     statement = sql.SQL("""
         delete from {quarantine} as entry using backfill_noted as noted
-         where entry.table_name = %s and entry.decision_id is null and entry.row_key = noted.key::text
+         where entry.job = %s and entry.decision_id is null and entry.row_key = noted.key::text
     """)
-    execute(connection, statement.format(quarantine=sql.Identifier(schema, "quarantine")), (job.name,))
+    execute(connection, statement.format(quarantine=sql.Identifier(schema, "quarantine")), (job.identity,))
 
 
 def _resolve(

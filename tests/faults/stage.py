@@ -39,13 +39,13 @@ FINAL = {
     """,
     # A duplicate is told by the address, the key is drawn by lot.
     "quarantine": """
-        select entry.table_name, entry.reason, coalesce(known.ip_address::text, entry.row_key)
+        select entry.job, entry.reason, coalesce(known.ip_address::text, entry.row_key)
           from backfill.quarantine as entry
           left join ip_addresses as known on known.id::text = entry.row_key order by 1, 2, 3
     """,
 }
 CLOSING = """
-    select table_name, rows, linked, already_linked, no_address, quarantined, left_to_live
+    select job, rows, linked, already_linked, no_address, quarantined, left_to_live
       from backfill.run_tables where linked is not null and run_id = (select max(id) from backfill.runs) order by 1
 """
 

@@ -186,7 +186,7 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     stage.query("update backfill.runs set status = 'running'")
     engine = make_engine(make_url(stage.url), ledger_schema="backfill")
     ((number, table),) = stage.query(
-        "select id, table_name from backfill.batches where status = 'pending' and phase = 'link' limit 1"
+        "select id, split_part(job, '.', 2) from backfill.batches where status = 'pending' and phase = 'link' limit 1"
     )
     job = PYPI.job(table)
     filenode = stage.value(f"select pg_relation_filenode('{table}')")
@@ -223,7 +223,7 @@ def test_a_batch_whose_last_commit_was_answered_to_nobody_stays_done(stage, same
     stage.query("update backfill.runs set status = 'running'")
     engine = make_engine(make_url(stage.url), ledger_schema="backfill")
     ((number, table),) = stage.query(
-        "select id, table_name from backfill.batches where status = 'pending' and phase = 'link' limit 1"
+        "select id, split_part(job, '.', 2) from backfill.batches where status = 'pending' and phase = 'link' limit 1"
     )
     filenode = stage.value(f"select pg_relation_filenode('{table}')")
     failing = {
@@ -259,7 +259,7 @@ def test_a_run_that_finds_nothing_to_do_says_so_and_looks_again(stage, same_as_u
     stage.until_linking()
     with closing(connect(stage.url, autocommit=False)) as other, other.cursor() as cursor:
         cursor.execute(
-            "select from backfill.batches where phase = 'link' and table_name = 'team_events' for update skip locked"
+            "select from backfill.batches where phase = 'link' and job = 'public.team_events.ip_address_string' for update skip locked"
         )
         assert cursor.rowcount == 1  # no lease, and nobody can have it
         stage.until_true(lambda: "no batch was free for" in command.said, seconds=150)

@@ -138,7 +138,7 @@ def test_out_of_resources_ends_the_run_at_once_instead_of_failing_every_other_ba
         "one more may have been handed to the worker before the driver heard of the first"
     )
     assert "53100" in stage.status()["error"]
-    left = "select count(*) from backfill.batches where status = 'pending' and table_name = 'project_events'"
+    left = "select count(*) from backfill.batches where status = 'pending' and job = 'public.project_events.ip_address_string'"
     assert stage.value(left) > 0
     stage.query("drop trigger full_disk on project_events")
     stage.run(*SMALL)

@@ -61,7 +61,7 @@ def test_a_server_that_is_killed_amid_the_copy_is_waited_for_and_its_map_made_ag
 def test_a_driver_that_comes_back_amid_a_later_copy_leaves_the_earlier_ones_alone(stage, settled):
     command = stage.start(*SHADOW, "--nice", "10")
     stage.until(
-        "exists (select from backfill.batches where phase = 'copy' and table_name <> 'user_events'"
+        "exists (select from backfill.batches where phase = 'copy' and job <> 'public.user_events.ip_address_string'"
         " and status in ('pending', 'running'))"
     )
     kill_group(command)

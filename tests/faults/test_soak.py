@@ -69,7 +69,7 @@ def _agrees(stage, live):
     """To the row: links, hashes, geo, quarantine, and the closing count."""
     assert stage.value("select status from backfill.runs order by id desc limit 1") == "succeeded"
     for table, rows, *parts in stage.query(
-        """select table_name, rows, linked, already_linked, no_address, quarantined, left_to_live
+        """select split_part(job, '.', 2), rows, linked, already_linked, no_address, quarantined, left_to_live
              from backfill.run_tables where linked is not null and run_id = (select max(id) from backfill.runs)"""
     ):
         assert sum(parts) == rows
@@ -83,7 +83,7 @@ def _agrees(stage, live):
             f"select count(*) from {table} where ip_address_string is not null and ip_address_id is null"
         )
         waiting = stage.value(
-            f"select count(*) from backfill.quarantine where table_name = '{table}' and decision_id is null"
+            f"select count(*) from backfill.quarantine where job = 'public.{table}.ip_address_string' and decision_id is null"
         )
         assert unlinked == waiting == parts[3]
         assert parts[4] == 0

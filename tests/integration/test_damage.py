@@ -11,6 +11,7 @@ import pytest
 
 from tests.databases import query
 from tests.demo_template import SENTINEL, live_hash
+from tests.names import guard, identity
 from tests.operator import Operator
 
 RAW = "ip_address_string"
@@ -172,17 +173,17 @@ def test_a_repair_is_on_record_and_may_make_the_address_row_it_needs(proved_run:
     proved_run.types("repair", "user_events", "--kind", "link", "--count", 1)
     linked = "select host(ip_address), hashed_ip_address from ip_addresses where id = (select ip_address_id from user_events where id::text = %s)"
     assert query(proved_run.url, linked, key) == [("198.51.100.77", live_hash("198.51.100.77"))]
-    decisions = query(proved_run.url, "select kind, table_name, count, detail from backfill.decisions order by id desc limit 1")  # fmt: skip
-    assert decisions == [("repair", "user_events", 1, {"what": "link"})]
+    decisions = query(proved_run.url, "select kind, job, count, detail from backfill.decisions order by id desc limit 1")  # fmt: skip
+    assert decisions == [("repair", identity("user_events"), 1, {"what": "link"})]
     verified(proved_run, expect=0)
 
 
 def test_a_link_is_mended_under_the_guard_as_well(proved_run: Operator) -> None:
     keys = some(proved_run, 2)
     proved_run.migrates("0003b_team_events")
-    query(proved_run.url, "alter table user_events disable trigger zz_backfill_guard")
+    query(proved_run.url, f"alter table user_events disable trigger {guard('user_events')}")
     link_elsewhere(proved_run, keys)
-    query(proved_run.url, "alter table user_events enable trigger zz_backfill_guard")
+    query(proved_run.url, f"alter table user_events enable trigger {guard('user_events')}")
     assert "links of user_events" in proved_run.is_refused()
     proved_run.types("repair", "user_events", "--kind", "link", "--count", 2)
     verified(proved_run, expect=0)

@@ -21,6 +21,7 @@ from tests.integration.test_damage import (
     unlink,
     verified,
 )
+from tests.names import constraint, guard
 from tests.operator import Operator
 
 RAW = "ip_address_string"
@@ -271,11 +272,11 @@ def test_a_pasted_script_refuses_what_happened_after_the_verification(
     proved_run.migrates(at)
     script = script_of(proved_run, f"{at}:0004_team_events")
     if at != "0002_journals":  # as somebody does who knows how to switch the guard off
-        query(proved_run.url, "alter table user_events disable trigger zz_backfill_guard")
-        query(proved_run.url, "alter table user_events drop constraint backfill_covered")
+        query(proved_run.url, f"alter table user_events disable trigger {guard('user_events')}")
+        query(proved_run.url, f"alter table user_events drop constraint {constraint('user_events')}")
     damage(proved_run, some(proved_run, 3))
     if at != "0002_journals":
-        query(proved_run.url, "alter table user_events enable trigger zz_backfill_guard")
+        query(proved_run.url, f"alter table user_events enable trigger {guard('user_events')}")
     done = psql(proved_run, script)
     assert done.returncode == 3
     assert "backfill refuses: " in done.stderr
@@ -348,7 +349,7 @@ def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: O
         query(url, "drop owned by app; drop role app")
     assert query(url, "select count(submitted_from), count(*) from journals where action = 'new'") == [(0, 3)]
     assert "At most 3 raw values" in proved_run.types("unseal", "journals").out
-    assert query(url, "select kind, count from backfill.decisions where table_name = 'journals' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
+    assert query(url, "select kind, count from backfill.decisions where job = 'public.journals.submitted_from' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
     assert "is not sealed" in proved_run.types("unseal", "journals", expect=2).err
     patient = proved_run.having(observe="3600")  # without the seal it is the writes that count again
     assert "writes to journals.submitted_from" in patient.is_refused("0002_journals")
@@ -370,7 +371,7 @@ def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Ope
     proved_run.types("seal", "journals")
     proved_run.having(observe="3600").migrates("0002_journals")
     proved_run.migrates("0004_user_events")
-    assert query(url, "select count(*) from pg_trigger where tgname = 'zy_backfill_seal'") == [(0,)]
+    assert query(url, "select count(*) from pg_trigger where tgname like 'zy_backfill_seal%'") == [(0,)]
     assert query(url, "select count(*) from pg_proc where pronamespace = 'backfill'::regnamespace and proname like 'seal%'") == [(0,)]  # fmt: skip
     query(url, "insert into user_events (source_id, tag) select source_id, 'after' from user_events limit 1")
     query(url, "insert into journals (name, action) values (null, 'after')")

@@ -21,6 +21,7 @@ from backfill.ledger.tables import metadata
 from tests.databases import connect, dsn, query
 from tests.demo_template import TABLES, live_hash
 from tests.integration.test_link import insert
+from tests.names import constraint, guard
 from tests.operator import ROOT, Operator
 
 CHAIN = [
@@ -122,7 +123,7 @@ def test_the_whole_chain_on_a_proved_database(proved_run: Operator) -> None:
     assert query(url, "select * from public.alembic_version") == [("d0a1b2c3e4f5",)]
     left = "select count(*) from pg_proc where pronamespace = 'backfill'::regnamespace"
     assert query(url, left) == [(0,)]
-    assert query(url, "select count(*) from pg_trigger where tgname = 'zz_backfill_guard'") == [(0,)]
+    assert query(url, "select count(*) from pg_trigger where tgname like 'zz_backfill_guard%'") == [(0,)]
     ((not_null,),) = query(url, "select attnotnull from pg_attribute where attrelid = 'ip_addresses'::regclass and attname = 'hashed_ip_address'")  # fmt: skip
     assert not_null
     assert query(url, "select count(*) from pg_constraint where conname like 'backfill%'") == [(0,)]
@@ -251,7 +252,7 @@ def test_the_guard_refuses_to_uncover_a_row_and_lets_the_rest_pass(guarded_run: 
 
 
 def test_a_guard_that_was_disabled_keeps_the_gate_shut(guarded_run: Operator) -> None:
-    query(guarded_run.url, "alter table user_events disable trigger zz_backfill_guard")
+    query(guarded_run.url, f"alter table user_events disable trigger {guard('user_events')}")
     before = schema_of(guarded_run.url, "user_events")
     refusal = guarded_run.is_refused()
     assert "drop user_events.ip_address_string" in refusal
@@ -260,7 +261,7 @@ def test_a_guard_that_was_disabled_keeps_the_gate_shut(guarded_run: Operator) ->
 
 
 def test_a_constraint_that_was_dropped_keeps_the_gate_shut(guarded_run: Operator) -> None:
-    query(guarded_run.url, "alter table user_events drop constraint backfill_covered")
+    query(guarded_run.url, f"alter table user_events drop constraint {constraint('user_events')}")
     assert "constraint of user_events" in guarded_run.is_refused()
     assert "ip_address_string" in columns(guarded_run.url, "user_events")
 
@@ -273,7 +274,7 @@ def test_what_changes_while_a_drop_waits_for_its_lock_is_noticed(guarded_run: Op
     url = guarded_run.url
     patient = guarded_run.having(restore_point="before", lock_timeout_ms="60000")
     with closing(connect(url, autocommit=False)) as other, other.cursor() as cursor:
-        cursor.execute("alter table user_events disable trigger zz_backfill_guard")
+        cursor.execute(f"alter table user_events disable trigger {guard('user_events')}")
         upgrade = patient.starts("upgrade", "head", tool="alembic")
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%user_events%'"
         while not query(url, waiting)[0][0]:
@@ -286,7 +287,7 @@ def test_what_changes_while_a_drop_waits_for_its_lock_is_noticed(guarded_run: Op
 
 
 def test_earlier_revisions_of_a_refused_upgrade_stay(guarded_run: Operator) -> None:
-    query(guarded_run.url, "alter table file_events disable trigger zz_backfill_guard")
+    query(guarded_run.url, f"alter table file_events disable trigger {guard('file_events')}")
     before = schema_of(guarded_run.url, "file_events")
     assert "file_events" in guarded_run.is_refused()
     assert version(guarded_run.url) == "0004_project_events"

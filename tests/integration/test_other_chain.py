@@ -13,6 +13,7 @@ from alembic.util import CommandError
 from alembic import command
 from tests.databases import query
 from tests.integration.test_damage import link_elsewhere, some
+from tests.names import guard
 from tests.operator import ROOT, Operator
 
 ENV = """
@@ -94,7 +95,7 @@ def test_it_refuses_as_ours_does_and_leaves_everything_as_it_was(proved_run: Ope
         upgrade(proved_run, chain, "head")
     assert version(proved_run) == "f00000000002"
     named = proved_run.having(restore_point="nightly")
-    query(named.url, "alter table user_events disable trigger zz_backfill_guard")
+    query(named.url, f"alter table user_events disable trigger {guard('user_events')}")
     link_elsewhere(named, some(named, 1))
     with pytest.raises(CommandError, match="links of user_events"):
         upgrade(named, chain, "head")

@@ -7,6 +7,7 @@ import pytest
 from tests.databases import query
 from tests.demo_template import SENTINEL, TABLES, live_hash, read_by_hand
 from tests.integration.test_link import add_address, insert, linked
+from tests.names import identity
 from tests.operator import Operator
 
 REASONS = {
@@ -108,8 +109,8 @@ def test_settled_as_sentinel_the_rows_keep_their_text_and_get_the_sentinels_link
     assert raws(finished_run, keys) == before
     assert finished_run.waiting("user_events") == {}
     assert query(
-        finished_run.url, "select kind, table_name, count, detail, decided_by <> '' from backfill.decisions"
-    ) == [("settle", "user_events", len(keys), {"fate": "sentinel"}, True)]
+        finished_run.url, "select kind, job, count, detail, decided_by <> '' from backfill.decisions"
+    ) == [("settle", identity("user_events"), len(keys), {"fate": "sentinel"}, True)]
 
 
 def test_settled_as_discard_the_rows_lose_their_text_and_nothing_else(finished_run: Operator) -> None:
@@ -189,8 +190,8 @@ def test_merging_gives_events_and_the_stricter_ban_to_one_row(finished_run: Oper
     assert query(url, state, plain) == [(*ban[0], live_hash(address))]
     assert query(url, state, mapped)[0][3] == live_hash(f"::ffff:{address}")
     assert finished_run.waiting("ip_addresses") == {}
-    assert query(url, "select kind, table_name, count from backfill.decisions") == [
-        ("merge", "ip_addresses", 1)
+    assert query(url, "select kind, job, count from backfill.decisions") == [
+        ("merge", identity("ip_addresses"), 1)
     ]
 
 

@@ -125,7 +125,7 @@ def test_the_page_stands_alone_and_can_be_read_aloud(operator: Operator, tmp_pat
 
 def test_what_the_database_says_cannot_write_into_the_page(finished_run: Operator, tmp_path: Path) -> None:
     finished_run.types("verify", expect=1)
-    query(finished_run.url, "insert into backfill.decisions (kind, table_name, count, decided_by) values ('note', '<script>alert(1)</script>', 1, '<img src=x onerror=alert(1)>')")  # fmt: skip
+    query(finished_run.url, "insert into backfill.decisions (kind, job, count, decided_by) values ('note', '<script>alert(1)</script>', 1, '<img src=x onerror=alert(1)>')")  # fmt: skip
     finished_run.types("report", "--output", tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
     assert "script" not in page.tags
@@ -137,7 +137,10 @@ def test_without_a_verification_there_is_nothing_to_report(settled_run: Operator
 
 
 def test_a_touched_record_is_pointed_out(proved_run: Operator) -> None:
-    query(proved_run.url, "update backfill.coverage set raw_rows = 0 where table_name = 'user_events'")
+    query(
+        proved_run.url,
+        "update backfill.coverage set raw_rows = 0 where job = 'public.user_events.ip_address_string'",
+    )
     assert "the record was changed after it was entered" in proved_run.types("report").out
 
 

@@ -25,6 +25,7 @@ from backfill.runner import Driver
 from tests.databases import query
 from tests.demo_template import TABLES, canonical_dump
 from tests.faults.stage import in_background
+from tests.names import identity
 from tests.operator import Operator
 
 SMALL = ("--quiet", "--batch-blocks", "4")
@@ -132,7 +133,7 @@ def test_a_map_that_is_emptied_under_the_workers_is_noticed(
 def test_no_link_is_made_from_a_map_that_is_not_complete(half_done_run: Operator) -> None:
     query(half_done_run.url, "truncate backfill.address_map_complete")
     with batch_in_hand(half_done_run) as (engine, batch, lease):
-        job = PYPI.job(batch.table_name)
+        job = PYPI.job(batch.job)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
         with pytest.raises(MapIncomplete):
@@ -174,7 +175,7 @@ def test_the_map_is_unlogged_never_in_the_statistics_and_gone_at_the_end(half_do
 def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: Operator) -> None:
     url = half_done_run.url
     with batch_in_hand(half_done_run) as (engine, batch, old_lease):
-        job = PYPI.job(batch.table_name)
+        job = PYPI.job(batch.job)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
             assert claims.claim(connection, batch.id) is None  # held, and not run out
@@ -182,13 +183,13 @@ def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: O
         with engine.begin() as connection:
             taken_over = claims.claim(connection, batch.id)
         assert taken_over
-        before = query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}")
+        before = query(url, f"select array_agg(xmin::text order by id) from {job.table}")
         with pytest.raises(LeaseLost):
             link.process(engine, "backfill", job, batch, old_lease, filenode)
         with engine.begin() as connection:
             claims.fail(connection, batch.id, old_lease, "too late")
             claims.release(connection, batch.id, old_lease)
-        assert query(url, f"select array_agg(xmin::text order by id) from {batch.table_name}") == before
+        assert query(url, f"select array_agg(xmin::text order by id) from {job.table}") == before
         assert query(
             url, "select status, passes_done, lease from backfill.batches where id = %s", batch.id
         ) == [("running", 0, str(taken_over[1]))]
@@ -196,7 +197,7 @@ def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: O
 
 def test_a_worker_stops_between_two_passes_when_the_run_is_told_to(half_done_run: Operator) -> None:
     with batch_in_hand(half_done_run) as (engine, batch, lease):
-        job = PYPI.job(batch.table_name)
+        job = PYPI.job(batch.job)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
             link.run_pass(connection, "backfill", job, batch, lease, filenode)
@@ -212,8 +213,8 @@ def test_a_worker_stops_between_two_passes_when_the_run_is_told_to(half_done_run
 def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> None:
     url = half_done_run.url
     with batch_in_hand(half_done_run) as (engine, batch, lease):
-        job = PYPI.job(batch.table_name)
-        linked = f"select count(ip_address_id) from {batch.table_name}"
+        job = PYPI.job(batch.job)
+        linked = f"select count(ip_address_id) from {job.table}"
         before = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
         with engine.connect() as connection:
             filenode = heap_of(connection, job).filenode
@@ -257,10 +258,10 @@ def test_many_texts_are_entered_in_several_transactions_and_a_kill_between_them_
 
 def test_a_batch_of_a_table_with_another_file_is_not_touched(half_done_run: Operator) -> None:
     with batch_in_hand(half_done_run) as (engine, batch, lease):
-        job = PYPI.job(batch.table_name)
+        job = PYPI.job(batch.job)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
-        query(half_done_run.url, f"vacuum full {batch.table_name}")
+        query(half_done_run.url, f"vacuum full {job.table}")
         with pytest.raises(TableRewritten):
             link.process(engine, "backfill", job, batch, lease, filenode)
 
@@ -296,9 +297,9 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
     fresh_demo.types("run", *SMALL)
     late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"
     assert query(url, late) == [(50, 50)]
-    swept = "select sum(last_block - first_block) from backfill.batches where phase = %s and table_name = %s"
+    swept = "select sum(last_block - first_block) from backfill.batches where phase = %s and job = %s"
     (elsewhere,), (here,) = (
-        query(url, swept, sweep(1, LINK), name)[0] for name in ("team_events", "user_events")
+        query(url, swept, sweep(1, LINK), identity(name))[0] for name in ("team_events", "user_events")
     )
     assert elsewhere == 0, "nothing was left there"
     assert 0 < here < blocks / 2, "only where the late rows are"
@@ -359,9 +360,9 @@ def test_a_run_ends_under_constant_inserts_and_says_what_it_left(
 
     monkeypatch.setattr(Driver, "_link", busy)
     fresh_demo.types("run", *SMALL)
-    assert query(url, "select left_to_live from backfill.run_tables where table_name = 'user_events'") == [
-        (1,)
-    ]
+    assert query(
+        url, "select left_to_live from backfill.run_tables where job = 'public.user_events.ip_address_string'"
+    ) == [(1,)]
     assert query(url, "select count(*), count(ip_address_id) from user_events where tag = 'late'") == [(4, 3)]
 
 

@@ -26,6 +26,7 @@ from backfill.shadow.proof import Proof
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
 from tests.integration.test_shadow_catalog import schema_of
+from tests.names import CHANGES, FLAWS
 from tests.operator import Operator, ended
 
 # Without a sample: a test that waits for a statement to wait must not take the sample's for it.
@@ -206,9 +207,7 @@ def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_
     fresh_demo.types(*SHADOW, "--hold-cutover")
     waiting = len(fresh_demo.waiting("user_events"))
     fresh_demo.types("quarantine", "settle", "user_events", "--as", "discard", "--count", waiting)
-    kinds = query(
-        fresh_demo.url, "select kind, count(*) from backfill.flaws_user_events group by 1 order by 1"
-    )
+    kinds = query(fresh_demo.url, f"select kind, count(*) from backfill.{FLAWS} group by 1 order by 1")
     assert dict(kinds).keys() == {"rejected", "wrong"}  # the live application's links to a duplicate
     # A hash that is not the address's: nobody's change of an event will tell when that is mended.
     query(
@@ -230,7 +229,7 @@ def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_
         "update ip_addresses as known set hashed_ip_address = kept.hashed_ip_address from kept where kept.id = known.id",
     )
     fresh_demo.types("cutover", "user_events")
-    assert query(fresh_demo.url, "select to_regclass('backfill.flaws_user_events')") == [(None,)]
+    assert query(fresh_demo.url, f"select to_regclass('backfill.{FLAWS}')") == [(None,)]
 
 
 def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_come(
@@ -277,7 +276,7 @@ def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
     columns = query(
         fresh_demo.url,
         "select attname, atttypid::regtype::text from pg_attribute"
-        " where attrelid = 'backfill.changes_user_events'::regclass and attnum > 0",
+        f" where attrelid = 'backfill.{CHANGES}'::regclass and attnum > 0",
     )
     assert columns == [("id", "bigint"), ("key", "uuid")]
     fresh_demo.types("addresses", "merge", "--count", 1)
@@ -341,7 +340,7 @@ PAUSES = """
     create index on user_events (pause_index(tag))
 """
 LOAD, INDEX = "select pg_advisory_lock(41)", "select pg_advisory_lock(42)"
-REPLAY = "lock table backfill.changes_user_events in share mode"
+REPLAY = f"lock table backfill.{CHANGES} in share mode"
 VERIFICATION = "lock table ip_addresses in access exclusive mode"
 CUTOVER = "lock table user_events in access share mode"
 

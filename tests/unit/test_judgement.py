@@ -13,6 +13,7 @@ from backfill.coverage.judgement import STATES, Suspect, hash_state, judge, plai
 from backfill.coverage.reading import judged
 from backfill.coverage.record import Kind, Record
 from backfill.coverage.sample import CHUNK_BLOCKS, chunks, upper_bound
+from backfill.identity import JobId
 from backfill.report import pictures
 from backfill.report.document import Geography, Place, RunStory
 
@@ -150,12 +151,12 @@ def test_the_bound_is_that_of_clopper_and_pearson() -> None:
 
 
 def test_one_wrong_row_of_a_million_is_seen_in_the_bar() -> None:
-    record = Record("t", Kind.EVENTS, False, {"right": 999_999, "wrong": 1}, ())
+    record = Record(JobId("t"), "t", Kind.EVENTS, False, {"right": 999_999, "wrong": 1}, ())
     right, wrong = pictures.coverage_bar(record)
     assert wrong.width > 0.5
     assert right.width + wrong.width == pytest.approx(100)
     assert (wrong.kind, wrong.number) == ("wrong", 1)
-    assert pictures.coverage_bar(Record("t", Kind.EVENTS, True, {"rows": 0}, ())) == []
+    assert pictures.coverage_bar(Record(JobId("t"), "t", Kind.EVENTS, True, {"rows": 0}, ())) == []
 
 
 def test_dots_lie_on_the_map_and_grow_with_the_events() -> None:
