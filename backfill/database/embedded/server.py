@@ -1,7 +1,6 @@
 """The embedded server's life: started when somebody needs it, shared, mended after a crash, stopped."""
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,10 +13,14 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 -- the driver's own class, by its name
 
+from backfill.database.embedded.access import write_rules
 from backfill.database.embedded.binaries import Binaries
-from backfill.database.embedded.folders import PORT, Folders, locked
+from backfill.database.embedded.folders import HALF, PORT, Folders, locked
+from backfill.database.embedded.marked import FOLDER
 from backfill.database.embedded.postmaster import Postmaster
+from backfill.database.embedded.user import account_name, server_uid
 from backfill.errors import EmbeddedServerFailed
+from backfill.plain_files import NotPlain, read_plain
 
 ROLE = "backfill"
 DATABASE = "backfill"
@@ -157,22 +160,30 @@ class EmbeddedServer:
             )
         if (data / "global" / "pg_control").exists():
             raise self._failed(f"is damaged: {data} has lost its PG_VERSION. Remove it to begin anew.")
-        for half in (*folders.ground.glob("data.*"), data):
-            shutil.rmtree(half, ignore_errors=True)
-        half = Path(tempfile.mkdtemp(prefix="data.", dir=folders.ground))
-        folders.user.give(half)
+        if data.exists():
+            try:
+                data.rmdir()  # initdb works elsewhere, so whatever is in it is not from us
+            except OSError:
+                raise self._failed(f"cannot use {data}: it is not empty and holds no PostgreSQL.") from None
+        folders.clear_halves()
+        half = Path(tempfile.mkdtemp(prefix=HALF, dir=folders.ground))
+        descriptor = os.open(half, FOLDER)
+        try:
+            folders.user.give(descriptor)
+        finally:
+            os.close(descriptor)
         made = folders.user.run(
             binaries.folder / "initdb",
-            *("--pgdata", half, "--username", ROLE, "--auth", "trust"),
+            *("--pgdata", half, "--username", ROLE, "--auth-local", "peer", "--auth-host", "reject"),
             *("--encoding", "UTF8", "--locale", "C", "--no-instructions"),
         )
         if made.returncode != 0:
-            shutil.rmtree(half, ignore_errors=True)
+            folders.clear_halves()
             raise self._failed(f"could not be created: {_last_line(made.stderr)}")
+        write_rules(half, folders.user, binaries.major, ROLE)
         half.rename(data)
         # An initdb whose client was killed outlives it, and may have written into its half while we removed that.
-        for half in folders.ground.glob("data.*"):
-            shutil.rmtree(half, ignore_errors=True)
+        folders.clear_halves()
 
     def _answer(self, folders: Folders) -> str | None:
         """The version of the running server; None when it does not answer, or not yet."""
@@ -204,8 +215,14 @@ class EmbeddedServer:
 
 
 def _connect(folders: Folders) -> Connection:
+    # libpq asks the kernel who serves the socket, and refuses anybody but the server's account.
     session = psycopg2.connect(
-        host=str(folders.socket), port=PORT, user=ROLE, dbname="postgres", connect_timeout=10
+        host=str(folders.socket),
+        port=PORT,
+        user=ROLE,
+        dbname="postgres",
+        connect_timeout=10,
+        requirepeer=account_name(server_uid()) or "",
     )
     session.autocommit = True  # databases are created outside transactions
     return session
@@ -230,9 +247,10 @@ def _url(folders: Folders, database: str) -> str:
 def _major_of(data: Path) -> str | None:
     """The major version that made *data* ("18"); None where there is no complete data folder."""
     try:
-        return (data / "PG_VERSION").read_text(encoding="utf-8").strip() or None
-    except (FileNotFoundError, NotADirectoryError):
+        content, _ = read_plain(data / "PG_VERSION", 64, links=False)
+    except (FileNotFoundError, NotPlain):
         return None
+    return content.decode("utf-8", "replace").strip() or None
 
 
 def _reason(log: Path, began: int) -> str:

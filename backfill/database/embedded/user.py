@@ -65,19 +65,40 @@ class ServerUser:
         """Whether this user can enter *folder*: tried, since mode bits are not the whole truth."""
         return self.uid is None or self.run("/bin/sh", "-c", 'cd "$1"', "sh", folder).returncode == 0
 
-    def admit(self, folder: Path) -> None:
-        """Let this user, by its group, pass through *folder* of ours; everybody else stays out."""
-        if self.gid is None:
-            folder.chmod(0o700)
-        else:
-            os.chown(folder, 0, self.gid)
-            folder.chmod(0o710)
+    def admit(self, folder: int) -> None:
+        """Let this user, by its group, pass through *folder* of ours; everybody else stays out.
 
-    def give(self, folder: Path) -> None:
+        Folders are given by descriptor: a path might mean another folder by now.
+        """
+        if self.gid is None:
+            os.fchmod(folder, 0o700)
+        else:
+            os.fchown(folder, 0, self.gid)
+            os.fchmod(folder, 0o710)
+
+    def give(self, folder: int) -> None:
         """Make *folder* this user's own and nobody else's."""
         if self.uid is not None and self.gid is not None:
-            os.chown(folder, self.uid, self.gid)
-        folder.chmod(0o700)
+            os.fchown(folder, self.uid, self.gid)
+        os.fchmod(folder, 0o700)
+
+
+def server_uid() -> int:
+    """The user id that the server's files and process have: ours, or the lent account's where we are root."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    try:
+        return _unprivileged_account()
+    except LookupError:
+        return 0
+
+
+def account_name(uid: int) -> str | None:
+    """The name of *uid*; None where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 def _unprivileged_account() -> int:
