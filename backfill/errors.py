@@ -88,6 +88,12 @@ class PoolerInTheWay(BackfillError):
     it. Point BACKFILL_DATABASE_URL at the server itself."""
 
 
+class SessionUnfit(BackfillError):
+    """The role or the database sets {setting} = {found}, with which rows or triggers are passed over unseen,
+    and this role may not set it to {wanted}. Remove the setting (alter role … reset {setting}; or
+    alter database … reset {setting}), or connect as another role."""
+
+
 class SchemaUnfit(BackfillError):
     """{problem}"""
 

@@ -13,9 +13,11 @@ import psycopg2.extensions
 from psycopg2 import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import Pool
 
-from backfill.database import wire
+from backfill.database import session, wire
 from backfill.database.embedded import EmbeddedServer
+from backfill.database.path import ORIGIN
 from backfill.errors import (
     BackfillError,
     DatabaseFailed,
@@ -27,18 +29,6 @@ from backfill.errors import (
 from backfill.settings import Settings
 
 OLDEST_SERVER = 140_000  # TID range scans and hashtid() came with PostgreSQL 14
-CONNECT_SECONDS = 10
-
-# What a session of ours starts with. Ours are the short transactions; a lock we cannot have soon is
-# retried rather than queued for, since others queue behind us.
-SESSION = """
-    set application_name = 'backfill';
-    set client_encoding = 'UTF8';
-    set lock_timeout = '10s';
-    set idle_in_transaction_session_timeout = '10min';
-    set jit = off
-"""
-
 
 # A crash may lose the last half second of transactions, rows and checkpoint alike: they are done again.
 ASYNCHRONOUS = sql.SQL("set local synchronous_commit = off")
@@ -65,39 +55,23 @@ def target_url(settings: Settings) -> URL:
     return url.set(drivername="postgresql+psycopg2")
 
 
-def make_engine(url: URL, *, ledger_schema: str) -> Engine:
-    """An engine whose sessions have our settings and whose ledger tables live in *ledger_schema*."""
+def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[Pool] | None = None) -> Engine:
+    """An engine whose sessions are opened by ``session``, and whose ledger tables live in *ledger_schema*."""
     engine = create_engine(
         url,
         hide_parameters=True,
-        pool_size=2,
-        max_overflow=-1,
+        **({"poolclass": poolclass} if poolclass else {"pool_size": 2, "max_overflow": -1}),
         pool_pre_ping=True,  # a pooled connection may have died with the server between two batches
-        connect_args=_connect_args(url),
-        execution_options={"schema_translate_map": {None: ledger_schema}},
+        execution_options={"schema_translate_map": {None: ledger_schema}} if ledger_schema else {},
     )
 
-    @event.listens_for(engine, "connect")
-    def _settings(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(SESSION)
-        connection.commit()
+    # In place of the driver's own: SQLAlchemy asks a new connection a few things before "connect" is told.
+    @event.listens_for(engine, "do_connect")
+    def _open(_dialect: Any, record: Any, _words: Any, parameters: dict[str, Any]) -> Any:
+        connection, record.info[ORIGIN] = session.connect(**parameters)
+        return connection
 
     return engine
-
-
-def _connect_args(url: URL) -> dict[str, object]:
-    arguments: dict[str, object] = {
-        "connect_timeout": CONNECT_SECONDS,
-        # A line that was cut, rather than closed, is noticed within half a minute instead of two hours.
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 4,
-    }
-    hosts = url.query.get("host", ())
-    if len(hosts) > 1 and not isinstance(hosts, str) and "target_session_attrs" not in url.query:
-        arguments["target_session_attrs"] = "read-write"  # follow the primary, whichever it is by now
-    return arguments
 
 
 def open_engine(settings: Settings) -> Engine:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from psycopg2 import sql
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from backfill.database import wire
 from backfill.database.demo_mark import DEMO_MARK, is_demo
+from backfill.database.engine import make_engine
 from backfill.demo import events as event_tables
 from backfill.demo import journals, known, population
 from backfill.demo.clock import generator, new_uuid
@@ -102,7 +103,7 @@ def create_demo(
     of them, or a kill, the database is as it was.
     """
     target = make_url(url).set(drivername="postgresql+psycopg2")
-    engine = create_engine(target, poolclass=NullPool, hide_parameters=True)
+    engine = make_engine(target, poolclass=NullPool)
     with open_geo(geo_path) as geo, engine.begin() as connection:
         _claim(connection)
         cursor = _cursor(connection)

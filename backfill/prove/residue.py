@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg2
 from psycopg2 import sql
-from sqlalchemy import Connection, create_engine, make_url, select
+from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from backfill.database.engine import rows, value
+from backfill.database.engine import make_engine, rows, value
 from backfill.erasure import pins
 from backfill.erasure.erase import STATISTICS, WAL
 from backfill.ledger import erasures
@@ -122,9 +122,7 @@ def _asked(url: str, since: str) -> Residue:
     """Ask a standby itself. Its URL, password and all, goes nowhere else."""
     try:
         address = make_url(url).set(drivername="postgresql+psycopg2")
-        engine = create_engine(
-            address, poolclass=NullPool, hide_parameters=True, connect_args={"connect_timeout": 10}
-        )
+        engine = make_engine(address, poolclass=NullPool)
         with engine.connect() as connection:
             ((standby, replayed),) = rows(
                 connection,

@@ -12,12 +12,11 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute, rows
+from backfill.database.engine import rows
 from backfill.database.names import regclass
 from backfill.plan import Job
 
-QUALIFIED = sql.SQL("set local search_path = pg_catalog")  # pg_get_… then names every schema
-USUAL = sql.SQL("set local search_path to default")  # the application's triggers may name things without one
+# Under our search_path (database/session.py) pg_get_… names every schema.
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,11 @@ class Blueprint:
 
 def read(connection: Connection, job: Job) -> Blueprint:
     """The table's blueprint as it stands."""
-    execute(connection, QUALIFIED)
     ask = _Asker(connection, job)
     ((owner, persistence),) = ask(
         "select quote_ident(pg_get_userbyid(relowner)), relpersistence from pg_class where oid = {table}"
     )
-    blueprint = Blueprint(
+    return Blueprint(
         columns=tuple(Column(name, bool(made), tuple(s)) for name, made, s in ask(COLUMNS)),
         indexes=tuple(Index(*row) for row in ask(INDEXES)),
         outgoing=tuple(ForeignKey(*row) for row in ask(FOREIGN_KEYS + OUTGOING)),
@@ -97,17 +95,12 @@ def read(connection: Connection, job: Job) -> Blueprint:
         publications=tuple(name for (name,) in ask(PUBLICATIONS)),
         after_swap=tuple(text for query in AFTER_SWAP for (text,) in ask(query)),
     )
-    execute(connection, USUAL)
-    return blueprint
 
 
 def refusals(connection: Connection, job: Job) -> list[str]:
     """What a copy could not carry, each by name; empty when there is nothing."""
-    execute(connection, QUALIFIED)
     ask = _Asker(connection, job)
-    found = [text for query in REFUSED for (text,) in ask(query)]
-    execute(connection, USUAL)
-    return found
+    return [text for query in REFUSED for (text,) in ask(query)]
 
 
 class _Asker:

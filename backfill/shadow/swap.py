@@ -9,7 +9,7 @@ from backfill.database.engine import execute, rows
 from backfill.database.names import quoted, table
 from backfill.plan import Job
 from backfill.shadow import capture, names
-from backfill.shadow.catalog import QUALIFIED, Blueprint, ForeignKey
+from backfill.shadow.catalog import Blueprint, ForeignKey
 
 
 def locked(job: Job, blueprint: Blueprint) -> list[sql.Composable]:
@@ -26,7 +26,6 @@ def lock(connection: Connection, job: Job, blueprint: Blueprint) -> None:
 def swap(connection: Connection, schema: str, job: Job, blueprint: Blueprint) -> None:
     """Everything that is quick; needs ``lock`` before. Incoming foreign keys come back not valid."""
     shadow, before = names.shadow(job), names.before(job)
-    execute(connection, QUALIFIED)
     capture.stop(connection, schema, job)
     for key in blueprint.incoming:
         _on(connection, sql.SQL(key.table), sql.SQL("drop constraint {}"), key.name)

@@ -175,7 +175,9 @@ def test_what_cannot_be_carried_is_named(demo_engine: Engine, made: str, named: 
     with demo_engine.connect() as connection:
         if "where (tag" in made and driver(connection).server_version < 150000:
             pytest.skip("PostgreSQL 14 knows no row filter of a publication")
+        execute(connection, sql.SQL("set local search_path to public"))
         execute(connection, sql.SQL(made))
+        execute(connection, sql.SQL("set local search_path to pg_catalog, pg_temp"))
         with pytest.raises(CannotBeCopied) as refusal:
             require_copyable(connection, PYPI.job("user_events"))  # rolls back
     assert named in str(refusal.value)

@@ -19,6 +19,7 @@ from backfill.database.embedded.folders import HALF, PORT, Folders, locked
 from backfill.database.embedded.marked import FOLDER
 from backfill.database.embedded.postmaster import Postmaster
 from backfill.database.embedded.user import account_name, server_uid
+from backfill.database.session import connect
 from backfill.errors import EmbeddedServerFailed
 from backfill.plain_files import NotPlain, read_plain
 
@@ -197,7 +198,7 @@ class EmbeddedServer:
                 raise self._failed(f"refuses our session: {said}") from error
             return None
         if Path(data) != folders.data:
-            raise self._failed(f"is not what answers in {folders.socket}. Unset PGHOSTADDR, if it is set.")
+            raise self._failed(f"is not what answers in {folders.socket}.")
         return str(version).split(" ")[0]
 
     def _failed(self, problem: str) -> EmbeddedServerFailed:
@@ -216,12 +217,12 @@ class EmbeddedServer:
 
 def _connect(folders: Folders) -> Connection:
     # libpq asks the kernel who serves the socket, and refuses anybody but the server's account.
-    session = psycopg2.connect(
+    session: Connection
+    session, _ = connect(
         host=str(folders.socket),
         port=PORT,
         user=ROLE,
         dbname="postgres",
-        connect_timeout=10,
         requirepeer=account_name(server_uid()) or "",
     )
     session.autocommit = True  # databases are created outside transactions
