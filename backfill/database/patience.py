@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backfill.database.engine import execute, rows, sqlstate_of
+from backfill.database import verbatim
+from backfill.database.engine import driver, execute, rows, sqlstate_of
 from backfill.database.names import quoted, table
 from backfill.plan import Table
 
@@ -32,9 +33,9 @@ REFERENCED = sql.SQL("""
      where con.contype = 'f' and con.conrelid = to_regclass({})
 """)
 
-WAITS = sql.SQL("""
-    select current_setting('lock_timeout'), setting::int from pg_settings where name = 'deadlock_timeout'
-""")
+WAITS = """
+    select current_setting('lock_timeout'), setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
+"""
 
 Result = TypeVar("Result")
 
@@ -57,19 +58,24 @@ def send_vacuum_away(connection: Connection, tables: Iterable[sql.Composable]) -
     It is no trouble when that fails: a VACUUM that somebody typed, or one against wraparound, stays; and
     for a table of somebody else the right may be missing.
     """
-    ((usual, milliseconds),) = rows(connection, WAITS)
-    set_timeout = sql.SQL("set local lock_timeout = {}")
-    execute(connection, set_timeout.format(sql.Literal(f"{milliseconds + LONGER_MS}ms")))
+    keep_vacuum_away(connection, [one.as_string(driver(connection)) for one in tables])
+
+
+def keep_vacuum_away(connection: Connection, tables: Iterable[str]) -> None:
+    """The same for quoted names, through any driver."""
+    ((usual, milliseconds),) = verbatim.fetch(connection, WAITS)
+    verbatim.run(connection, f"set local lock_timeout = '{milliseconds + LONGER_MS}ms'")
     for one in tables:
-        execute(connection, sql.SQL("savepoint backfill_vacuum"))
+        savepoint = connection.begin_nested()
         try:
-            execute(connection, sql.SQL("lock table {} in share update exclusive mode").format(one))
-        except (DBAPIError, psycopg2.Error) as error:
+            verbatim.run(connection, f"lock table {one} in share update exclusive mode")
+        except DBAPIError as error:
+            savepoint.rollback()
             if sqlstate_of(error) not in NOT_GIVEN:
                 raise
-            execute(connection, sql.SQL("rollback to savepoint backfill_vacuum"))
-        execute(connection, sql.SQL("release savepoint backfill_vacuum"))
-    execute(connection, set_timeout.format(sql.Literal(usual)))  # what follows waits as briefly as ever
+        else:
+            savepoint.commit()
+    verbatim.run(connection, f"set local lock_timeout = '{usual}'")  # what follows waits as briefly as ever
 
 
 def patiently(

@@ -5,7 +5,8 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from backfill.identity import helper_name
 from backfill.plan import RawColumn
 
-_DIALECT = PGDialect()  # type: ignore[no-untyped-call]
+# Another style of parameters would double each % of a name.
+_DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def seal_name(part: RawColumn) -> str:

@@ -13,12 +13,14 @@ from backfill.gates.conditions import constraint, guard
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
 from backfill.gates.script import emit, ident, literal, offline, table, tell
+from backfill.gates.transaction import Needs, gated
 from backfill.identity import helper_name
 from backfill.plan import Discard, Job, RawColumn, Some, find
 
 HASH_CHECK = "backfill_hash_required"
 
 
+@gated(Needs.NO_LOCK)
 def drop_discarded_column(name: str) -> None:
     """Drop a column that the plan marks ``discard``: a restore point and the write check, no coverage.
 
@@ -32,6 +34,7 @@ def drop_discarded_column(name: str) -> None:
     _drop(gate, discard)
 
 
+@gated(Needs.OWN)
 def guard_links(name: str) -> None:
     """Let the database refuse what would uncover a row of that table: a trigger, and a CHECK not yet valid."""
     gate = Gate.open()
@@ -72,6 +75,7 @@ def guard_links(name: str) -> None:
     )
 
 
+@gated(Needs.ANY)
 def unguard_links(name: str) -> None:
     """Remove guard and CHECK."""
     gate = Gate.open()
@@ -81,6 +85,7 @@ def unguard_links(name: str) -> None:
     _drop_guard(gate, job)
 
 
+@gated(Needs.OWN)
 def validate_links(name: str) -> None:
     """Let PostgreSQL check every row; in a revision of its own, so that readers and writers go on."""
     gate = Gate.open()
@@ -97,6 +102,7 @@ def unvalidate_links(name: str) -> None:
     tell(f"{name}: the constraint stays validated until it is dropped")
 
 
+@gated(Needs.NO_LOCK)
 def drop_raw_column(name: str) -> None:
     """Drop the raw column of an event table: coverage, writes, guard, constraint, restore point."""
     gate = Gate.open()
@@ -115,6 +121,7 @@ def drop_raw_column(name: str) -> None:
     _drop(gate, job)
 
 
+@gated(Needs.NO_LOCK)
 def require_coverage(name: str) -> None:
     """Refuse unless that table is covered and nothing writes its raw column; for a revision in any chain."""
     gate = Gate.open()
@@ -149,6 +156,7 @@ def drop_column(name: str, column: str) -> None:
         drop_address_column()
 
 
+@gated(Needs.ANY)
 def restore_raw_column(name: str, sql_type: str) -> None:
     """Put an empty column back; says that the data is gone. The guard comes back with 0003a."""
     gate = Gate.open()
@@ -156,6 +164,7 @@ def restore_raw_column(name: str, sql_type: str) -> None:
     _restore(gate, job, sql_type)
 
 
+@gated(Needs.ANY)
 def restore_column(name: str, sql_type: str) -> None:
     """Put the empty column of a discard back."""
     gate = Gate.open()
@@ -163,6 +172,7 @@ def restore_column(name: str, sql_type: str) -> None:
     _restore(gate, discard, sql_type)
 
 
+@gated(Needs.NO_LOCK)
 def make_address_optional() -> None:
     """Let the application write addresses by their hash alone."""
     gate = Gate.open()
@@ -173,6 +183,7 @@ def make_address_optional() -> None:
     emit(f"alter table {table(part)} alter column {ident(part.address)} drop not null")
 
 
+@gated(Needs.ANY)
 def restore_address_required() -> None:
     """NOT NULL again, unless there are rows without an address: then it stays optional, and says so."""
     gate = Gate.open()
@@ -186,6 +197,7 @@ def restore_address_required() -> None:
     tell(f"{part.name}.{part.address} is required again, unless there are rows without one")
 
 
+@gated(Needs.OWN)
 def propose_hash_required() -> None:
     """A CHECK that new rows carry a hash; old rows are read in the next revision."""
     gate = Gate.open()
@@ -198,6 +210,7 @@ def propose_hash_required() -> None:
     )
 
 
+@gated(Needs.ANY)
 def unpropose_hash_required() -> None:
     """Remove the CHECK."""
     gate = Gate.open()
@@ -206,6 +219,7 @@ def unpropose_hash_required() -> None:
     emit(f"alter table {table(part)} drop constraint if exists {ident(HASH_CHECK)}")
 
 
+@gated(Needs.OWN)
 def make_hash_required() -> None:
     """NOT NULL through the validated CHECK: the scan holds no lock that a writer would meet."""
     gate = Gate.open()
@@ -216,6 +230,7 @@ def make_hash_required() -> None:
     emit(f"alter table {table(part)} drop constraint {ident(HASH_CHECK)}")
 
 
+@gated(Needs.ANY)
 def restore_hash_optional() -> None:
     """NOT NULL off; the CHECK of the revision before comes back."""
     gate = Gate.open()
@@ -228,6 +243,7 @@ def restore_hash_optional() -> None:
     )
 
 
+@gated(Needs.NO_LOCK)
 def drop_address_column() -> None:
     """Drop the address itself, after an observation period without a new raw value."""
     gate = Gate.open()
@@ -239,6 +255,7 @@ def drop_address_column() -> None:
     _drop(gate, part)
 
 
+@gated(Needs.ANY)
 def restore_address_column(sql_type: str) -> None:
     """Put an empty address column back, optional and unique as it was."""
     gate = Gate.open()

@@ -12,15 +12,18 @@ from types import FrameType
 from typing import Any, Self
 
 from alembic.util import CommandError
-from psycopg2 import sql
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from alembic import context, op
+from backfill.database import verbatim
 from backfill.database.demo_mark import is_demo
-from backfill.database.engine import rows
+from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.identity import IDENTITY, identity_expression
 from backfill.errors import BackfillError, SchemaUnfit
+from backfill.gates import shape
 from backfill.gates.script import emit, ident, literal, offline
+from backfill.gates.transaction import PATH, temporarily
 from backfill.identity import JobId
 from backfill.ledger.coverage import DIGEST
 from backfill.plan import Plan, load_plan
@@ -34,6 +37,13 @@ class GateClosed(BackfillError, CommandError):
 
 class ChainUnfit(SchemaUnfit, CommandError):
     """{problem}"""
+
+
+INSUFFICIENT_PRIVILEGE = "42501"
+READABLE = (
+    "let the role of this chain read the table and schema and tables of the ledger; where row security would"
+    " hide rows from it, run the chain as a role with BYPASSRLS"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class Gate:
         gate = cls.of(settings, load_plan(settings.plan), None if offline() else op.get_bind())
         if offline() and op.get_context().version_table_schema != settings.ledger_schema:
             _require_predecessor()  # in our own chain env.py sees to it
+        require(gate, "this revision", [_ledger(gate), _ledger_fits(gate)])
         return gate
 
     def ledger(self, name: str) -> str:
@@ -111,29 +122,57 @@ class Gate:
 
 def ask(connection: Connection, condition: Condition) -> tuple[bool, str]:
     """Whether it holds, and its evidence."""
-    statement = sql.SQL(f"select {condition.holds}, {condition.evidence}".replace("%", "%%"))
-    ((holds, evidence),) = rows(connection, statement, ())
+    ((holds, evidence),) = verbatim.fetch(connection, f"select {condition.holds}, {condition.evidence}")
     return bool(holds), condition.held if holds and condition.held else str(evidence)
 
 
 def require(gate: Gate, change: str, conditions: Sequence[Condition]) -> None:
     """Refuse *change* unless all hold. Raises ``GateClosed``; offline, the script does."""
-    if offline():
-        for condition in conditions:
-            text = f"backfill refuses: {change}: {condition.name}"
-            emit(
-                f"do $gate$ begin if not ({condition.holds}) then raise exception using"
-                f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)};"
-                f" end if; end $gate$"
-            )
-        return
-    failing = []
-    for condition in conditions:
-        holds, evidence = ask(op.get_bind(), condition)
-        if not holds:
-            failing.append(f"{condition.name}: {evidence}; mend: {condition.mend}")
+    with temporarily(PATH):
+        failing = [one for condition in conditions if (one := _require(change, condition))]
     if failing:
         raise GateClosed(change=change, conditions=" · ".join(failing))
+
+
+def _require(change: str, condition: Condition) -> str | None:
+    """What does not hold, in words."""
+    if not offline():
+        try:
+            holds, evidence = ask(op.get_bind(), condition)
+        except DBAPIError as error:
+            if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
+                raise
+            raise GateClosed(
+                change=change, conditions=f"{condition.name}: {problem_of(error)}; mend: {READABLE}"
+            ) from None
+        return None if holds else f"{condition.name}: {evidence}; mend: {condition.mend}"
+    text = f"backfill refuses: {change}: {condition.name}"
+    emit(
+        f"do $gate$ begin if not ({condition.holds}) then raise exception using"
+        f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)};"
+        f" end if; end $gate$"
+    )
+    return None
+
+
+def _ledger(gate: Gate) -> Condition:
+    return Condition(
+        "ledger",
+        shape.exists(gate.schema),
+        literal(f"there is none in schema {gate.schema} of this database"),
+        "`backfill run`, then `backfill verify`, with the same BACKFILL_DATABASE_URL and BACKFILL_LEDGER_SCHEMA",
+    )
+
+
+def _ledger_fits(gate: Gate) -> Condition:
+    odd = shape.odd_table(gate.schema)
+    return Condition(
+        "version of the ledger",
+        f"not ({shape.exists(gate.schema)}) or {odd} is null",
+        f"'table ' || {odd} || ' has not the columns that this version of Backfill knows'",
+        "install the version of Backfill that made this ledger, or make it anew with this one: `alembic downgrade base`"
+        " (its records go), `backfill run`, `backfill verify`",
+    )
 
 
 def _require_predecessor() -> None:

@@ -8,18 +8,16 @@ what was waited for, whatever chain we are in; ``env.py`` begins the revision ag
 import random
 import time
 
-import psycopg2
-from psycopg2 import errorcodes, sql
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from alembic import op
-from backfill.database.engine import execute, rows, sqlstate_of
-from backfill.database.patience import send_vacuum_away
+from backfill.database.engine import sqlstate_of
+from backfill.database.patience import keep_vacuum_away
 from backfill.gates.gate import Gate
-from backfill.gates.script import emit, offline, regclass, table, tell
+from backfill.gates.script import ask, emit, offline, regclass, table, tell
 from backfill.plan import Table
 
+LOCK_NOT_AVAILABLE = "55P03"
 ATTEMPTS = 20
 LONGEST_PAUSE = 5.0  # seconds; the pauses of all attempts come to about a minute
 
@@ -46,32 +44,31 @@ def lock(gate: Gate, part: Table) -> None:
         return
     connection = op.get_bind()
     for attempt in range(1, ATTEMPTS + 1):
-        execute(connection, sql.SQL("savepoint backfill_lock"))
-        send_vacuum_away(connection, [sql.SQL(table(part))])
+        savepoint = connection.begin_nested()
         try:
-            execute(connection, sql.SQL(statement))
-        except (DBAPIError, psycopg2.Error) as error:
-            if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE:
+            keep_vacuum_away(connection, [table(part)])
+            emit(statement)
+        except DBAPIError as error:
+            savepoint.rollback()
+            if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
                 raise
-            execute(connection, sql.SQL("rollback to savepoint backfill_lock"))
             tell(
-                f"{part.name} is busy; trying again ({attempt} of {ATTEMPTS}). In the way: "
-                f"{in_the_way(connection, part)}. Nothing is held meanwhile."
+                f"{part.name} is busy; trying again ({attempt} of {ATTEMPTS}). In the way: {in_the_way(part)}."
+                " Nothing is held meanwhile."
             )
             if attempt == ATTEMPTS:
                 raise
             time.sleep(random.uniform(0.1, min(LONGEST_PAUSE, 0.2 * 1.4**attempt)))  # noqa: S311 (no secret)
         else:
-            execute(connection, sql.SQL("release savepoint backfill_lock"))
+            savepoint.commit()
             return
 
 
-def in_the_way(connection: Connection, part: Table) -> str:
+def in_the_way(part: Table) -> str:
     """The sessions that hold a lock on that table, oldest transaction first; never what they run."""
-    statement = IN_THE_WAY.format(table=regclass(part))
     found = [
         f"session {pid} ({name or 'unnamed'}, {user}, {state or 'state hidden'}"
         + (f", in its transaction for {seconds} s)" if seconds is not None else ")")
-        for pid, name, user, state, seconds in rows(connection, sql.SQL(statement))
+        for pid, name, user, state, seconds in ask(IN_THE_WAY.format(table=regclass(part)))
     ]
     return "; ".join(found) or "it has just gone"

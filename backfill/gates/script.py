@@ -1,19 +1,21 @@
 """Script: one statement, run now or written into an offline script; quoting for both.
 
-Offline there is no connection, so identifiers and literals are quoted by SQLAlchemy's dialect.
+Offline there is no connection, so identifiers and literals are quoted by SQLAlchemy's dialect. Online there
+is only the connection of the chain that we are in, with the driver that its application chose.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from psycopg2 import sql
 from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from alembic import op
-from backfill.database.engine import execute, rows
+from backfill.database import verbatim
 from backfill.plan import Table
 
-_DIALECT = PGDialect()  # type: ignore[no-untyped-call]
+# Another style of parameters would double each % of a name.
+_DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _TEXT = Text().literal_processor(_DIALECT)  # type: ignore[no-untyped-call]
 
 
@@ -36,7 +38,7 @@ def table(part: Table) -> str:
 
 def regclass(part: Table) -> str:
     """``'"schema"."table"'::regclass``."""
-    return f"{literal(table(part))}::regclass"
+    return f"{literal(table(part))}::pg_catalog.regclass"
 
 
 def offline() -> bool:
@@ -49,12 +51,12 @@ def emit(statement: str) -> None:
     if offline():
         op.get_context().impl.static_output(f"{statement.strip()};\n")
     else:
-        execute(op.get_bind(), sql.SQL(statement))
+        verbatim.run(op.get_bind(), statement)
 
 
-def ask(statement: str) -> list[tuple[Any, ...]]:
+def ask(statement: str) -> Sequence[Any]:
     """The rows of a query; online only."""
-    return rows(op.get_bind(), sql.SQL(statement))
+    return verbatim.fetch(op.get_bind(), statement)
 
 
 def tell(text: str) -> None:

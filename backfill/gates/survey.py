@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import value
+from backfill.database import verbatim
 from backfill.database.inspection import columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate, ask
@@ -121,7 +120,7 @@ def _changes(connection: Connection, gate: Gate) -> Iterator[_Change]:
 
 
 def _holds(connection: Connection, condition: Condition) -> bool:
-    return bool(value(connection, sql.SQL(f"select {condition.holds}".replace("%", "%%")), ()))
+    return bool(verbatim.fetch(connection, f"select {condition.holds}")[0][0])
 
 
 def checklist(gate: Gate) -> list[tuple[str, str]]:

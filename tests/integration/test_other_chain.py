@@ -56,9 +56,12 @@ def chain(tmp_path: Path) -> Path:
     return versions.parent
 
 
-def upgrade(operator: Operator, chain: Path, to: str, *, sql: bool = False, down: bool = False) -> str:
-    written = io.StringIO()
-    config = Config(stdout=io.StringIO(), output_buffer=written)
+def upgrade(
+    operator: Operator, chain: Path, to: str, *, sql: bool = False, down: bool = False, aloud: bool = False
+) -> str:
+    """``alembic upgrade TO`` there; the script, or what it said *aloud*."""
+    written, said = io.StringIO(), io.StringIO()
+    config = Config(stdout=said, output_buffer=written)
     config.set_main_option("script_location", str(chain))
     config.set_main_option("path_separator", "os")
     with mock.patch.dict(os.environ, operator.variables):
@@ -66,7 +69,7 @@ def upgrade(operator: Operator, chain: Path, to: str, *, sql: bool = False, down
             command.downgrade(config, to)
         else:
             command.upgrade(config, to, sql=sql)
-    return written.getvalue()
+    return (said if aloud else written).getvalue()
 
 
 def version(operator: Operator) -> str:
