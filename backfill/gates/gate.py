@@ -160,7 +160,7 @@ def _ledger(gate: Gate) -> Condition:
         "ledger",
         shape.exists(gate.schema),
         literal(f"there is none in schema {gate.schema} of this database"),
-        "`backfill run`, then `backfill verify`, with the same BACKFILL_DATABASE_URL and BACKFILL_LEDGER_SCHEMA",
+        "`backfill run`, then `backfill verify`, on this database and with this plan",
     )
 
 
