@@ -172,6 +172,8 @@ class Plan(Part):
     addresses: Addresses
     jobs: tuple[Job, ...] = Field(min_length=1)
     discard: tuple[Discard, ...] = ()
+    # What preflight finds and the operator has looked at: "code:subject". It says nothing about what a run does.
+    accept: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -205,7 +207,9 @@ class Plan(Part):
 
     def fingerprint(self, key_id: str) -> str:
         """Hex sha256 over plan text, hash scheme and key id; the catalog has no part in it."""
-        text = json.dumps([self.model_dump(mode="json", by_alias=True), key_id], sort_keys=True)
+        text = json.dumps(
+            [self.model_dump(mode="json", by_alias=True, exclude={"accept"}), key_id], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 

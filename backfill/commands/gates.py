@@ -5,12 +5,13 @@ import json
 import click
 from tabulate import tabulate
 
+from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
 from backfill.coverage.addresses import AddressProof
 from backfill.coverage.events import EventProof
 from backfill.coverage.repair import HashRepair, LinkRepair, Repair
-from backfill.database.inspection import require_fit_to_verify
+from backfill.database.preflight.target import Purpose
 from backfill.errors import SettingInvalid, UnknownJob
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, checklist, survey
@@ -39,9 +40,8 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
         _show_checklist(Gate.of(settings, session.plan, None), form)
         return
     session.require_ledger("backfill verify")
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        require_fit_to_verify(connection, session.plan, settings.ledger_schema)
-        connection.rollback()
         stages = survey(connection, Gate.of(settings, session.plan, connection))
     if form == "json":
         click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))

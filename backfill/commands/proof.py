@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
 from backfill.coverage import canaries
 from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier, verify_lock
-from backfill.database.inspection import require_fit_to_verify
+from backfill.database.preflight.target import Purpose
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
 from backfill.report import faces
@@ -42,8 +43,7 @@ def verify_command(
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    with session.engine.connect() as connection:
-        require_fit_to_verify(connection, session.plan, session.settings.ledger_schema)
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
     geo, salt = session.geo, session.salt
     session.expand()
     with session.engine.begin() as connection:
@@ -100,9 +100,8 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
     """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
     session = sessions.of(context)
     session.require_ledger("backfill verify")
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        require_fit_to_verify(connection, session.plan, session.settings.ledger_schema)
-        connection.rollback()
         document = collect(connection, Gate.of(session.settings, session.plan, connection))
     text = FACES[form or SUFFIXES.get(output.suffix if output else "", "text")](document)
     if output is None:

@@ -10,13 +10,15 @@ from sqlalchemy import Connection
 from tabulate import tabulate
 
 from backfill import control, dask_pool
+from backfill.commands import preflight, shadow
 from backfill.commands import session as sessions
-from backfill.commands import shadow
 from backfill.commands.observed import observed
+from backfill.commands.preflight import accept_option
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
 from backfill.database.heap import heap_of
-from backfill.database.inspection import has_column, inspect, require_fit
+from backfill.database.inspection import has_column
+from backfill.database.preflight.target import Purpose
 from backfill.errors import BackfillError, NoRun
 from backfill.forecast.fact import Fact
 from backfill.forecast.forecast import of_run, of_tables, size_of
@@ -37,19 +39,31 @@ from backfill.shadow.driver import ShadowDriver, require_copyable, require_no_ot
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--no-sample", is_flag=True, help="Measure nothing: no prediction of time, WAL and disk.")
+@accept_option
 @weak_salt_option
 @click.pass_context
-def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_weak_salt: bool) -> None:
-    """What a run would do and cost, and what is missing; changes nothing. Exit 2 when something is.
+def plan(
+    context: click.Context,
+    jobs: tuple[str, ...],
+    no_sample: bool,
+    accept: tuple[str, ...],
+    allow_weak_salt: bool,
+) -> None:
+    """What a run would do and cost, and what is in the way; changes nothing. Exit 2 when something is.
+
+    docs/preflight.md describes every finding. One that "will change" waits until it is accepted by name.
 
     For the costs, some blocks of each table are copied into temporary tables and linked there.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     chosen = session.plan.choose(jobs)
+    parts = preflight.parts_of(session, chosen)
+    report = preflight.inspect(
+        session, parts if jobs else (*parts, *session.plan.discard), Purpose.PLAN, accept
+    )
+    problems = []
     with session.engine.connect() as connection:
-        problems = inspect(connection, session.plan, chosen, session.settings.ledger_schema)
-        connection.rollback()
         with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
         body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
     click.echo(
@@ -62,8 +76,12 @@ def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_w
             open_part()
         except BackfillError as error:
             problems.append(str(error))
+    found = preflight.as_text(report)
+    if found:
+        click.echo("\n" + found)
     if problems:
-        click.echo("\nIn the way:\n" + "\n".join(f"- {problem}" for problem in problems))
+        click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
+    if problems or not report.fit:
         context.exit(2)
     click.echo(
         f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
@@ -71,9 +89,9 @@ def plan(context: click.Context, jobs: tuple[str, ...], no_sample: bool, allow_w
     ahead = [job for job in chosen if with_raw[job.identity]]
     if not no_sample and ahead:
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
-        found = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
-        click.echo("\n" + forecasts.as_text(found, session.settings.workers) + "\n")
-    click.echo("Nothing is in the way. Next: `backfill calibrate`, then `backfill run`.")
+        costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
+        click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
+    click.echo(f"{preflight.nothing_in_the_way(report)} Next: `backfill calibrate`, then `backfill run`.")
 
 
 def _predicted(
@@ -119,8 +137,7 @@ def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) 
     """Prove, from stored hashes, that our salt and formula are the live application's. Changes nothing."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    with session.engine.connect() as connection:
-        require_fit(connection, session.plan, (), session.settings.ledger_schema)
+    preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
     found = calibrate(session.engine, session.plan.addresses, session.salt)
     if form == "json":
         click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
@@ -213,6 +230,7 @@ class TimeOfDay(click.ParamType[datetime]):
 @click.option(
     "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
 )
+@accept_option
 @weak_salt_option
 @click.pass_context
 def run(
@@ -232,6 +250,7 @@ def run(
     strategy: str,
     hold_cutover: bool,
     abandon: bool,
+    accept: tuple[str, ...],
     allow_weak_salt: bool,
 ) -> None:
     """Hash, locate and link. A JOB bears its table's name; none means all.
@@ -254,10 +273,10 @@ def run(
     if abandon:
         shadow.abandon(session, chosen)
         return
-    with session.engine.connect() as connection:
-        require_fit(connection, session.plan, chosen, session.settings.ledger_schema)
-        if strategy == "shadow":
-            require_one_a_table(chosen)
+    report = preflight.require(session, preflight.parts_of(session, chosen), Purpose.WRITE, accept)
+    if strategy == "shadow":
+        require_one_a_table(chosen)
+        with session.engine.connect() as connection:
             for job in chosen:
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
@@ -271,6 +290,7 @@ def run(
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
+    preflight.record(session, report)
     if strategy == "shadow" and shadow.are_ready(session, chosen):  # the same command again
         shadow.hold_or_cut_over(session, chosen, hold=hold_cutover)
         return

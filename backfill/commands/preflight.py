@@ -1,0 +1,83 @@
+"""What commands share of preflight: the option, what is accepted, and how findings are shown."""
+
+from collections.abc import Sequence
+
+import click
+
+from backfill.commands.session import Session
+from backfill.database.preflight import checks
+from backfill.database.preflight.checks import LOOKED_AT, Report
+from backfill.database.preflight.finding import Finding
+from backfill.database.preflight.target import Purpose
+from backfill.ledger import acceptances
+from backfill.plan import Job, Table
+
+
+def accept_option(command: click.decorators.FC) -> click.decorators.FC:
+    """``--accept``."""
+    return click.option(
+        "--accept",
+        multiple=True,
+        metavar="CODE:SUBJECT",
+        help="Accept this finding, which `backfill plan` names; repeatable, and recorded by a run.",
+    )(command)
+
+
+def parts_of(session: Session, jobs: Sequence[Job]) -> tuple[Table, ...]:
+    """The address table, and the tables of *jobs*."""
+    return (session.plan.addresses, *jobs)
+
+
+def all_parts(session: Session) -> tuple[Table, ...]:
+    """Every table of the plan."""
+    return (*parts_of(session, session.plan.jobs), *session.plan.discard)
+
+
+def inspect(session: Session, parts: Sequence[Table], purpose: Purpose, accept: Sequence[str] = ()) -> Report:
+    """What is in the way; what a run put on record as accepted counts too."""
+    schema = session.settings.ledger_schema
+    with session.engine.connect() as connection:
+        known = acceptances.recorded(connection, schema)
+        report = checks.inspect(connection, session.plan, parts, schema, purpose, [*accept, *known])
+        connection.rollback()
+    return report
+
+
+def require(session: Session, parts: Sequence[Table], purpose: Purpose, accept: Sequence[str] = ()) -> Report:
+    """Raises ``SchemaUnfit`` where something is in the way."""
+    return checks.require(inspect(session, parts, purpose, accept))
+
+
+def record(session: Session, report: Report) -> None:
+    """Put what was accepted on record, for the commands that follow."""
+    with session.engine.begin() as connection:
+        acceptances.record(
+            connection, session.settings.ledger_schema, [finding.name for finding in report.accepted]
+        )
+
+
+def as_text(report: Report) -> str:
+    """All findings, the worst first."""
+    parts = [
+        _listed("In the way (blocks):", report.blocking),
+        _listed("Will change, not accepted:", report.unaccepted, named=True),
+        _listed("Will change, accepted:", report.accepted, named=True),
+        _listed("Notes:", report.notes),
+    ]
+    if report.unaccepted:
+        parts.append("To accept one that you have looked at: --accept CODE:SUBJECT, or `accept` in the plan.")
+    if report.unknown:
+        parts.append("Accepted, but nothing of that name was found: " + ", ".join(sorted(report.unknown)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _listed(title: str, findings: Sequence[Finding], *, named: bool = False) -> str:
+    if not findings:
+        return ""
+    lines = [f"- {finding.name if named else finding.code}: {finding.text}" for finding in findings]
+    return "\n".join([title, *lines])
+
+
+def nothing_in_the_way(report: Report) -> str:
+    """What was looked at, and no more."""
+    return f"Nothing is in the way, as far as was looked at: {LOOKED_AT} of {report.tables} tables."

@@ -1,0 +1,106 @@
+"""Checks: all topics in one list, and what a command does with their findings."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from backfill.database.preflight import (
+    columns,
+    constraints,
+    database,
+    keys,
+    privileges,
+    publication,
+    relation,
+    triggers,
+)
+from backfill.database.preflight.finding import Finding, Severity
+from backfill.database.preflight.target import Purpose, Target, open_target
+from backfill.errors import SchemaUnfit
+from backfill.plan import Plan, Table
+
+Check = Callable[[Target], Iterator[Finding]]
+
+OF_A_TABLE: tuple[tuple[str, Check], ...] = (
+    ("columns", columns.check),
+    ("keys", keys.check),
+    ("triggers and rules", triggers.check),
+    ("constraints", constraints.check),
+    ("publications", publication.check),
+    ("privileges", privileges.check),
+)
+LOOKED_AT = ", ".join(("kind of relation", *(topic for topic, _ in OF_A_TABLE), "database"))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings by what they mean for the command."""
+
+    blocking: tuple[Finding, ...]
+    unaccepted: tuple[Finding, ...]
+    accepted: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    unknown: tuple[str, ...]  # accepted, and nothing like it was found
+    tables: int
+
+    @property
+    def fit(self) -> bool:
+        """Whether nothing is in the way."""
+        return not self.blocking and not self.unaccepted
+
+
+def inspect(
+    connection: Connection,
+    plan: Plan,
+    parts: Sequence[Table],
+    ledger_schema: str,
+    purpose: Purpose,
+    accept: Sequence[str] = (),
+) -> Report:
+    """All findings about these tables and the database they lie in."""
+    found = [*database.check(connection, ledger_schema, purpose)]
+    for part in parts:
+        found += _of_table(connection, plan, part, ledger_schema, purpose)
+    unique = list(dict.fromkeys(found))
+    names = {*accept, *plan.accept}
+    changes = [finding for finding in unique if finding.severity is Severity.CHANGES]
+    return Report(
+        blocking=tuple(finding for finding in unique if finding.severity is Severity.BLOCKS),
+        unaccepted=tuple(finding for finding in changes if finding.name not in names),
+        accepted=tuple(finding for finding in changes if finding.name in names),
+        notes=tuple(finding for finding in unique if finding.severity is Severity.NOTE),
+        unknown=tuple(name for name in accept if name not in {finding.name for finding in changes}),
+        tables=len(parts),
+    )
+
+
+def _of_table(
+    connection: Connection, plan: Plan, part: Table, ledger_schema: str, purpose: Purpose
+) -> list[Finding]:
+    target = open_target(connection, plan, ledger_schema, purpose, part)
+    if target is None:
+        return [
+            relation.NO_TABLE(
+                f"{part.schema_}.{part.table}",
+                f"Table {part.name} does not exist in this database.",
+                "Check BACKFILL_DATABASE_URL, or the plan.",
+            )
+        ]
+    found = list(relation.check(target))
+    if any(finding.code == relation.NOT_A_TABLE.code for finding in found):
+        return found
+    return found + [finding for _, check in OF_A_TABLE for finding in check(target)]
+
+
+def require(report: Report) -> Report:
+    """The report, where nothing is in the way. Raises ``SchemaUnfit`` with the first finding and the number of others."""
+    in_the_way = [*report.blocking, *report.unaccepted]
+    if in_the_way:
+        first = in_the_way[0]
+        text = first.text
+        if first.severity is Severity.CHANGES:
+            text += f" To accept it: `backfill run --accept {first.name}`, or `accept` in the plan."
+        others = f" ({len(in_the_way) - 1} more: `backfill plan` lists them.)" if len(in_the_way) > 1 else ""
+        raise SchemaUnfit(problem=text + others)
+    return report

@@ -1,0 +1,148 @@
+"""Columns: whether those of the plan are there, of a type that works, and writable."""
+
+from collections.abc import Iterator
+
+from backfill.database.preflight.finding import Finding, blocks, changes
+from backfill.database.preflight.target import Purpose, Target
+from backfill.plan import Addresses, Discard, Job
+
+NO_COLUMN = blocks("no-column")
+TYPE = blocks("column-type")
+TIME_TYPE = blocks("time-type")
+LINK_TYPE = blocks("link-type")
+HASH_LENGTH = blocks("hash-too-short")
+GENERATED = blocks("generated-column")
+REQUIRED = blocks("required-column")
+KEY_DEFAULT = blocks("key-without-default")
+DOMAIN = changes("domain-check")
+
+TEXTUAL = {"text": "text", "varchar": "character varying", "bpchar": "character", "citext": "citext"}
+MOMENTS = {
+    "timestamptz": "timestamp with time zone",
+    "timestamp": "timestamp without time zone",
+    "date": "date",
+}
+HASH_DIGITS = 64
+TYPMOD_EXTRA = 4  # a varchar's typmod is its length and 4
+
+
+def check(target: Target) -> Iterator[Finding]:
+    """Existence, types, generated columns, defaults of what is not given."""
+    part = target.part
+    if isinstance(part, Addresses):
+        yield from _expect(target, part.key, {}, "key")
+        yield from _expect(target, part.address, {"inet": "inet"}, "address")
+        yield from _expect(target, part.hash, TEXTUAL, "hash")
+        yield from _expect(target, part.geo, {"jsonb": "jsonb"}, "geo")
+        for name in (part.banned, part.ban_reason, part.ban_date):
+            yield from _expect(target, name, {}, "ban")
+        yield from _hash_length(target, part)
+        if target.inserts:
+            yield from _what_an_insert_needs(target, part)
+    elif isinstance(part, Job):
+        yield from _expect(target, part.key, {}, "key")
+        yield from _expect(target, part.raw, TEXTUAL, "raw address")
+        yield from _expect(target, part.link, {}, "link")
+        yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
+        yield from _expect(target, part.time, MOMENTS, "time")
+        yield from _link_type(target, part)
+    elif isinstance(part, Discard):
+        yield from _expect(target, part.time, MOMENTS, "time")
+    if target.writes:
+        yield from _written(target)
+
+
+def _expect(target: Target, name: str | None, types: dict[str, str], role: str) -> Iterator[Finding]:
+    if name is None:
+        return
+    known = target.columns.get(name)
+    if known is None:
+        if target.purpose is Purpose.READ and name == target.raw:
+            return  # dropped by a migration: the rest of the table is there to be read
+        yield NO_COLUMN(
+            target.column(name), f"Table {target.part.name} has no column {name} ({role}).", "Check the plan."
+        )
+    elif types and known.base not in types:
+        fix = f"It has to be {' or '.join(sorted(types.values()))}."
+        kind = TIME_TYPE if role == "time" else TYPE
+        if role == "time":
+            fix += ' Name another column in the plan, or none (time = "").'
+        yield kind(target.column(name), f"Column {target.part.name}.{name} ({role}) is {known.type}.", fix)
+
+
+def _hash_length(target: Target, part: Addresses) -> Iterator[Finding]:
+    known = target.columns.get(part.hash)
+    if known and known.base in ("varchar", "bpchar") and 0 <= known.typmod - TYPMOD_EXTRA < HASH_DIGITS:
+        yield HASH_LENGTH(
+            target.column(part.hash),
+            f"Column {part.name}.{part.hash} is {known.type}, and a hash has {HASH_DIGITS} digits.",
+            f"alter table {part.name} alter column {part.hash} type text;",
+        )
+
+
+def _what_an_insert_needs(target: Target, part: Addresses) -> Iterator[Finding]:
+    for column in target.columns.values():
+        if column.has_default or column.identity or column.generated:
+            continue
+        if column.name == part.key:
+            yield KEY_DEFAULT(
+                target.column(column.name),
+                f"Column {part.name}.{column.name} (key) has no default, and new addresses get their key from it.",
+                f"alter table {part.name} alter column {column.name} set default …;",
+            )
+        elif column.not_null and column.name not in (part.address, part.hash):
+            yield REQUIRED(
+                target.column(column.name),
+                f"Column {part.name}.{column.name} is NOT NULL and has no default: no address could be added.",
+                f"alter table {part.name} alter column {column.name} set default …;",
+            )
+
+
+# Integers of different widths, and texts, are compared and assigned as they are.
+LINK_AND_KEY = """
+    select format_type(key.atttypid, key.atttypmod),
+           key.atttypid = link.atttypid
+           or key_type.typcategory = link_type.typcategory and key_type.typcategory in ('N', 'S')
+      from pg_attribute as key
+      join pg_class as c on c.oid = key.attrelid
+      join pg_namespace as n on n.oid = c.relnamespace
+      join pg_attribute as link on link.attrelid = %(table)s and link.attname = %(link)s
+      join pg_type as key_type on key_type.oid = key.atttypid
+      join pg_type as link_type on link_type.oid = link.atttypid
+     where n.nspname = %(schema)s and c.relname = %(name)s and key.attname = %(key)s
+       and not key.attisdropped and not link.attisdropped
+"""
+
+
+def _link_type(target: Target, job: Job) -> Iterator[Finding]:
+    addresses = target.plan.addresses
+    found = target.ask(
+        LINK_AND_KEY, link=job.link, schema=addresses.schema_, name=addresses.table, key=addresses.key
+    )
+    for type_, fits in found:
+        if not fits:
+            yield LINK_TYPE(
+                target.column(job.link),
+                f"Column {job.name}.{job.link} (link) is {target.columns[job.link].type}, "
+                f"and {addresses.name}.{addresses.key} is {type_}.",
+                f"alter table {job.name} alter column {job.link} type {type_} using …;",
+            )
+
+
+def _written(target: Target) -> Iterator[Finding]:
+    for name in target.written:
+        column = target.columns.get(name)
+        if column is None:
+            continue
+        if column.generated:
+            yield GENERATED(
+                target.column(name),
+                f"Column {target.part.name}.{name} is generated, so nobody can write it.",
+                f"alter table {target.part.name} alter column {name} drop expression; or name another column in the plan.",
+            )
+        if column.checked:
+            yield DOMAIN(
+                target.column(name),
+                f"Column {target.part.name}.{name} is of domain {column.type}, whose CHECK may refuse what is written.",
+                "Look at the CHECK; then accept it.",
+            )

@@ -1,0 +1,38 @@
+"""Acceptances: what preflight found and the operator accepted by name, on record as decisions."""
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import rows, value
+from backfill.ledger import decisions
+
+KIND = "accept"
+
+NAMES = sql.SQL("select distinct detail ->> 'finding' from {} where kind = %s")
+
+
+def recorded(connection: Connection, schema: str) -> list[str]:
+    """Names of accepted findings; none where there is no ledger yet."""
+    exists = value(
+        connection,
+        sql.SQL("""
+            select exists (select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+                            where n.nspname = %s and c.relname = 'decisions')
+        """),
+        (schema,),
+    )
+    if not exists:
+        return []
+    found = rows(connection, NAMES.format(sql.Identifier(schema, "decisions")), (KIND,))
+    return [name for (name,) in found if name]
+
+
+def record(connection: Connection, schema: str, names: Sequence[str]) -> None:
+    """Put those on record that are not yet."""
+    known = set(recorded(connection, schema))
+    for name in dict.fromkeys(names):
+        if name not in known:
+            subject = name.partition(":")[2]
+            decisions.record(connection, KIND, subject, 0, finding=name)
