@@ -6,6 +6,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.engine import rows, value
+from backfill.identity import JobId
 from backfill.ledger import decisions
 
 KIND = "accept"
@@ -34,5 +35,4 @@ def record(connection: Connection, schema: str, names: Sequence[str]) -> None:
     known = set(recorded(connection, schema))
     for name in dict.fromkeys(names):
         if name not in known:
-            subject = name.partition(":")[2]
-            decisions.record(connection, KIND, subject, 0, finding=name)
+            decisions.record(connection, KIND, JobId(name.partition(":")[2]), 0, finding=name)
