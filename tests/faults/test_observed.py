@@ -89,7 +89,8 @@ def test_a_failed_run_is_told_as_well(stage, hook):
         """create function no() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
            create trigger no before update on team_events for each row execute function no()"""
     )
-    stage.call("run", "--quiet", *SMALL, expect=1, hook=str(script))
+    accepted = ("--accept", "before-trigger:public.team_events.no")
+    stage.call("run", "--quiet", *SMALL, *accepted, expect=1, hook=str(script))
     time.sleep(0.1)
     assert [line.split()[0] for line in told.read_text().splitlines()] == ["started", "failed"]
     assert json.loads(Path(f"{told}.failed").read_text())["failed"]

@@ -131,7 +131,8 @@ def test_out_of_resources_ends_the_run_at_once_instead_of_failing_every_other_ba
                raise exception 'could not extend file' using errcode = '53100'; end $$;
            create trigger full_disk before update on project_events for each row execute function full_disk()"""
     )
-    said = stage.call("run", "--quiet", *SMALL, "--workers", "1", expect=1)
+    accepted = ("--accept", "before-trigger:public.project_events.full_disk")
+    said = stage.call("run", "--quiet", *SMALL, *accepted, "--workers", "1", expect=1)
     assert "53100: could not extend file" in said
     failed = stage.value("select count(*) from backfill.batches where status = 'failed'")
     assert failed in (1, 2), (
@@ -156,7 +157,7 @@ def test_a_deadlock_and_a_serialization_failure_are_retried_and_counted(stage, s
                return new; end $$;
            create trigger trouble before update on team_events for each row execute function trouble()"""
     )
-    stage.run(*SMALL)
+    stage.run(*SMALL, "--accept", "before-trigger:public.team_events.trouble")
     retries = stage.status()["retries"]
     assert retries == {"deadlock": 1, "serialization-failure": 1}
     assert stage.value("select sum(retries) from backfill.batches") == 2
@@ -169,7 +170,8 @@ def test_an_error_that_would_come_again_is_not_retried(stage):
                raise exception 'no %', new.ip_address_string; end $$;
            create trigger trouble before update on team_events for each row execute function trouble()"""
     )
-    said = stage.call("run", "--quiet", *SMALL, expect=1)
+    accepted = ("--accept", "before-trigger:public.team_events.trouble")
+    said = stage.call("run", "--quiet", *SMALL, *accepted, expect=1)
     assert stage.value("select sum(retries) from backfill.batches") == 0
     ((error,),) = stage.query("select distinct error from backfill.batches where status = 'failed'")
     assert error == "P0001: RaiseException"

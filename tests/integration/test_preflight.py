@@ -113,6 +113,8 @@ SITUATIONS = [
     Situation("triggers do not matter to verify", f"{FUNCTION} create trigger t after update on {E} for each row execute function touch()", (), purpose=Purpose.READ),
     Situation("a rule INSTEAD", f"create rule r as on update to {E} do instead nothing", ("rule",), "public.user_events.r"),
     Situation("a rule ALSO", "create rule r as on insert to ip_addresses do also notify x", ("rule",), "public.ip_addresses.r"),
+    Situation("a rule on DELETE", f"create rule r as on delete to {E} do also select 1", ()),
+    Situation("a rule that is disabled", f"create rule r as on update to {E} do also notify x; alter table {E} disable rule r", ()),
     Situation("another role's trigger under a superuser", f"create role {ROLE}; {FUNCTION} alter function touch() set search_path = ''; alter function touch() owner to {ROLE}; create trigger t after update on {E} for each row execute function touch()", ("after-trigger", "runs-as-privileged-role"), says=f"{ROLE} may rewrite"),
     Situation("another role's CHECK under a superuser", f"create role {ROLE}; create function fine(text) returns boolean language sql immutable as 'select true'; alter function fine(text) owner to {ROLE}; alter table {E} add constraint c check (fine(tag))", ("runs-as-privileged-role",), "public.user_events.c"),
     Situation("a violated CHECK", f"alter table {E} add constraint c check (tag = 'none') not valid", ("check-violated",), "public.user_events.c"),
