@@ -4,13 +4,18 @@ import hashlib
 import hmac
 import os
 import secrets
+import shlex
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from backfill.errors import SaltUnusable
+from backfill.plain_files import NotPlain, read_plain
 from backfill.plan import Scheme
+from backfill.salt_text import oddity
 
+MAX_SALT_BYTES = 4_096  # of a file; a larger one is another file
 MIN_SALT_BYTES = 16  # below 128 bits a salt can be found by trying
 
 # Interactive-login cost: a verifier is computed once a command, a guess costs the attacker the same.
@@ -23,16 +28,22 @@ class Salt:
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str, *, source: str, allow_weak: bool = False) -> None:
-        """Raises ``SaltUnusable`` for an empty or, unless *allow_weak*, a short one."""
+    def __init__(self, value: str, *, source: str, allow_weak: bool = False, exact: bool = False) -> None:
+        """Raises ``SaltUnusable`` for an empty one, unless *allow_weak* for a short one, and unless *exact*
+        for one that looks like an accident of how it was written down (``salt_text``)."""
         # A lone surrogate is how Python passes on bytes of the environment that are not UTF-8.
         self._value = value.encode("utf-8", "surrogatepass")
         genuine = value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+        odd = None if exact else oddity(value)
         del value
         if not self._value:
             raise SaltUnusable(source=source, problem="it is empty")
         if not genuine:
             raise SaltUnusable(source=source, problem="it is not UTF-8 text")
+        if odd is not None:
+            raise SaltUnusable(
+                source=source, problem=f"{odd}. If the live salt is just so, set BACKFILL_SALT_EXACT=1"
+            )
         if len(self._value) < MIN_SALT_BYTES and not allow_weak:
             raise SaltUnusable(
                 source=source,
@@ -64,9 +75,15 @@ class Salt:
                 return lambda text: hmac.digest(self._value, text.encode(), "sha256").hex()
 
 
-def read_salt_file(path: Path, *, allow_weak: bool = False) -> Salt:
-    """The salt in *path*, one trailing line end removed. Raises ``SaltUnusable``."""
-    return Salt(_content(path), source=str(path), allow_weak=allow_weak)
+def read_salt_file(
+    path: Path, *, allow_weak: bool = False, accept_open: bool = False, exact: bool = False
+) -> Salt:
+    """The salt in *path*, one trailing line end removed. Raises ``SaltUnusable``.
+
+    Other users may neither read the file, unless *accept_open* says that its mode is not ours to choose,
+    nor write it in any case: they would choose the salt.
+    """
+    return Salt(_content(path, accept_open), source=str(path), allow_weak=allow_weak, exact=exact)
 
 
 def make_salt_file(path: Path) -> Salt:
@@ -92,12 +109,27 @@ def make_salt_file(path: Path) -> Salt:
     return read_salt_file(path)
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, accept_open: bool) -> str:
     """The text of *path* as it is, without its last line end. Raises ``SaltUnusable``."""
     try:
-        return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+        content, found = read_plain(path, MAX_SALT_BYTES)
+    except NotPlain as error:
+        raise SaltUnusable(source=path, problem=str(error)) from None
     except OSError as error:
-        raise SaltUnusable(source=path, problem=error.strerror or "it cannot be read") from error
-    except UnicodeDecodeError:
-        pass  # its error object holds the content, so nothing may refer to it
-    raise SaltUnusable(source=path, problem="it is not UTF-8 text")
+        raise SaltUnusable(source=path, problem=error.strerror or "it cannot be read") from None
+    fix = f"`chmod 600 {shlex.quote(str(path))}`"
+    problem = None
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = f"other users may write it. Type {fix}"
+    elif found.st_mode & (stat.S_IRGRP | stat.S_IROTH) and not accept_open:
+        problem = (
+            f"other users may read it. Type {fix}; where a container platform sets the mode of its secrets, set "
+            "BACKFILL_ACCEPT_OPEN_SALT_FILE=1"
+        )
+    if problem is None:
+        try:
+            return content.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            problem = "it is not UTF-8 text"  # its error object holds the content, so nothing may refer to it
+    del content
+    raise SaltUnusable(source=path, problem=problem)

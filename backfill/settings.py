@@ -51,6 +51,14 @@ class Settings(BaseSettings):
     )
     ip_salt: SecretStr | None = Field(None, description="the live application's salt")
     ip_salt_file: Path | None = Field(None, description="a file that holds the salt")
+    accept_open_salt_file: bool = Field(
+        False,
+        description="accept a salt file that other users may read, where a container platform sets its mode",
+    )
+    salt_exact: bool = Field(
+        False,
+        description="take the salt as it is, surrounding spaces, quotes and control characters included",
+    )
     key_id: str = Field(
         "default", pattern=r"^[\w.-]{1,64}$", description="your name for this salt, kept on record"
     )

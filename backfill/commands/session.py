@@ -52,15 +52,18 @@ class Session:
     @cached_property
     def salt(self) -> Salt:
         """From BACKFILL_IP_SALT, BACKFILL_IP_SALT_FILE, the demo's file, or a prompt."""
-        given, file = self.settings.ip_salt, self.settings.ip_salt_file
+        given, file, exact = self.settings.ip_salt, self.settings.ip_salt_file, self.settings.salt_exact
+        weak = self.allow_weak_salt
         if given is not None and file is not None:
             raise SettingInvalid(
                 setting="BACKFILL_IP_SALT and BACKFILL_IP_SALT_FILE", problem="both are set; unset one"
             )
         if given is not None:
-            return Salt(given.get_secret_value(), source="BACKFILL_IP_SALT", allow_weak=self.allow_weak_salt)
+            return Salt(given.get_secret_value(), source="BACKFILL_IP_SALT", allow_weak=weak, exact=exact)
         if file is not None:
-            return read_salt_file(file, allow_weak=self.allow_weak_salt)
+            return read_salt_file(
+                file, allow_weak=weak, accept_open=self.settings.accept_open_salt_file, exact=exact
+            )
         own = self.settings.home / SALT_FILE
         if self.demo and own.exists():
             return make_salt_file(own)
@@ -68,7 +71,7 @@ class Session:
             typed = click.prompt(
                 "Salt of the live application", hide_input=True, err=True, default="", show_default=False
             )
-            return Salt(typed, source="the prompt", allow_weak=self.allow_weak_salt)
+            return Salt(typed, source="the prompt", allow_weak=weak, exact=exact)
         raise SaltMissing
 
     @property

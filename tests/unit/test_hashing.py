@@ -37,7 +37,7 @@ def test_a_scheme_gives_the_hash_that_the_live_application_stored(
 
 @given(st.ip_addresses().map(str), st.text(st.characters(codec="utf-8"), min_size=1))
 def test_every_scheme_is_its_formula(text: str, value: str) -> None:
-    salt = Salt(value, source="test", allow_weak=True)
+    salt = Salt(value, source="test", allow_weak=True, exact=True)
     expected = {
         Scheme.SHA256_SUFFIX: hashlib.sha256((text + value).encode()).hexdigest(),
         Scheme.SHA256_PREFIX: hashlib.sha256((value + text).encode()).hexdigest(),
@@ -80,13 +80,20 @@ def with_locals(error: BaseException) -> str:
 def test_a_traceback_with_local_variables_does_not_show_the_salt(tmp_path: Path) -> None:
     not_text = tmp_path / "salt"
     not_text.write_bytes(SECRET.encode() + b"\xff")
+    not_text.chmod(0o600)
     short = tmp_path / "short"
     short.write_text(SECRET[:7])
+    short.chmod(0o600)
+    odd = tmp_path / "odd"
+    odd.write_text(f" {SECRET}")
+    odd.chmod(0o644)
     for fails, shown in [
         (lambda: Salt(SECRET[:7], source="test"), SECRET[:7]),
         (lambda: Salt(SECRET + "\udcff", source="test"), SECRET),
         (lambda: read_salt_file(not_text), SECRET),
         (lambda: read_salt_file(short), SECRET[:7]),
+        (lambda: read_salt_file(odd), SECRET),
+        (lambda: Salt(f'"{SECRET}"', source="test"), SECRET),
         *((lambda s=scheme: Salt(SECRET, source="test").hasher(s)("\ud800"), SECRET) for scheme in Scheme),
     ]:
         with pytest.raises((SaltUnusable, UnicodeEncodeError)) as caught:
@@ -122,15 +129,16 @@ def test_length_is_counted_in_bytes() -> None:
         (b"%s\n", "%s"),
         (b"%s\r\n", "%s"),
         (b"%s\n\n", "%s\n"),  # one line end, no more
-        (b" %s ", " %s "),  # spaces may be part of it
+        (b" %s ", " %s "),  # spaces may be part of it, where the operator says so
         (b"a\r\nb%s\n", "a\r\nb%s"),  # inside, bytes are left as they are
     ],
 )
 def test_a_salt_file_loses_one_line_end_and_nothing_else(tmp_path: Path, content: bytes, value: str) -> None:
     path = tmp_path / "salt"
     path.write_bytes(content % SECRET.encode())
-    expected = Salt(value % SECRET, source="test").hasher(Scheme.SHA256_SUFFIX)("1.2.3.4")
-    assert read_salt_file(path).hasher(Scheme.SHA256_SUFFIX)("1.2.3.4") == expected
+    path.chmod(0o600)
+    expected = Salt(value % SECRET, source="test", exact=True).hasher(Scheme.SHA256_SUFFIX)("1.2.3.4")
+    assert read_salt_file(path, exact=True).hasher(Scheme.SHA256_SUFFIX)("1.2.3.4") == expected
 
 
 def test_an_unreadable_salt_file_is_one_line_that_names_it(tmp_path: Path) -> None:
