@@ -66,6 +66,7 @@ class Driver:
     jobs: tuple[Job, ...]
     resolver: Resolver
     strays: int = 0
+    explained: int = 0  # stored hashes that agree with salt and scheme
     quiet: bool = False
     tell: Callable[[str], None] = print
     deadline: Deadline = field(default_factory=Deadline)
@@ -145,7 +146,9 @@ class Driver:
         with self.engine.begin() as connection:
             earlier = runs.unfinished(connection, identity)
             if earlier is None:
-                self.run = runs.create(connection, identity, strays=self.strays, phase=RESOLVE)
+                self.run = runs.create(
+                    connection, identity, strays=self.strays, phase=RESOLVE, explained=self.explained
+                )
                 self._new_map(connection)
             else:
                 self.run = runs.resume(connection, earlier)

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("strays", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("confirmed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("map_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column(
             "horizon",

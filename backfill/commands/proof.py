@@ -58,6 +58,7 @@ def verify_command(
         tell=(lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
         workers=Settings.load(workers=workers).workers,
         percent=percent,
+        key_id=session.settings.key_id,
     )
     with verify_lock(session.engine, session.settings.ledger_schema):
         records = verifier.verify()

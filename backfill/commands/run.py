@@ -16,6 +16,7 @@ from backfill.commands.observed import observed
 from backfill.commands.preflight import accept_option
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
+from backfill.coverage import confirmation
 from backfill.database.heap import heap_of
 from backfill.database.inspection import has_column
 from backfill.database.preflight.target import Purpose
@@ -143,6 +144,7 @@ def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) 
         click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
     else:
         _tell_calibration(session, found)
+        _tell_whose(session, found)
     require(found, session.plan.hash.scheme, 0)
 
 
@@ -157,6 +159,42 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
         for scheme, number in found.explained.items()
     ]
     click.echo(tabulate(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+
+
+def _tell_whose(session: Session, found: Calibration) -> None:
+    """After a run without confirmation the stored hashes may be ours, which prove nothing."""
+    try:
+        session.require_ledger()
+    except NoRun:
+        return
+    scheme = session.plan.hash.scheme
+    right = found.explained[scheme]
+    with session.engine.begin() as connection:
+        confirmed = runs.confirmed(connection, session.settings.key_id, scheme, right)
+    if right and not confirmed:
+        click.echo(
+            "An earlier run of ours may have written these hashes: they confirm neither salt nor formula."
+        )
+
+
+def _tell_confirmation(session: Session, found: Calibration, strays: int, confirmed: int) -> None:
+    """What the stored hashes say about salt and formula; our own say nothing."""
+    scheme, right = session.plan.hash.scheme, found.pairs - strays
+    if confirmed and found.pairs:
+        click.echo(f"Calibrated: {scheme} explains {right:,} of {found.pairs:,} live hashes.")
+        return
+    if confirmed:
+        return  # an earlier run was; the hashes are gone since
+    why = (
+        f"{scheme} explains {right:,} of {found.pairs:,} stored hashes, but an earlier run may have written them"
+        if right
+        else "no live hash that they explain is stored"
+    )
+    click.echo(
+        f"Salt and formula are not confirmed: {why}. Make sure that the salt is the live application's. This is on "
+        f"record: `backfill verify` and the report will say that hashes are "
+        f"{confirmation.unconfirmed(session.settings.key_id)}."
+    )
 
 
 class Duration(click.ParamType[float]):
@@ -282,15 +320,14 @@ def run(
     geo, salt = session.geo, session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
     strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
-    click.echo(
-        f"Calibrated: {session.plan.hash.scheme} explains {found.pairs - strays:,} of {found.pairs:,} live hashes."
-        if found.pairs
-        else "No live hash is stored yet: the salt could not be checked."
-    )
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
+        confirmed = runs.confirmed(
+            connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - strays
+        )
     preflight.record(session, report)
+    _tell_confirmation(session, found, strays, confirmed)
     if strategy == "shadow" and shadow.are_ready(session, chosen):  # the same command again
         shadow.hold_or_cut_over(session, chosen, hold=hold_cutover)
         return
@@ -314,6 +351,7 @@ def run(
             jobs=chosen,
             resolver=resolver,
             strays=strays,
+            explained=found.pairs - strays,
             quiet=quiet,
             tell=click.echo,
             deadline=Deadline(max_runtime, until),

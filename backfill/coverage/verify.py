@@ -28,6 +28,7 @@ from sqlalchemy import Connection, Engine
 from backfill import __version__
 from backfill.coverage import addresses, discards, events, sample
 from backfill.coverage.addresses import AddressProof
+from backfill.coverage.confirmation import with_confirmation
 from backfill.coverage.events import EventProof
 from backfill.coverage.record import FULL, SAMPLE, Kind, Record
 from backfill.database.engine import execute, value
@@ -76,6 +77,7 @@ class Verifier:
     geo: GeoDatabase
     tell: Callable[[str], None]
     workers: int = 2
+    key_id: str = "default"
     percent: float | None = None  # of the event tables' blocks; None: all of them
     blocks: int = BLOCKS  # of a statement, at most
 
@@ -110,7 +112,8 @@ class Verifier:
                 self._read_all(connection)
             records = [self._event_record(connection, job) for job in self.plan.jobs]
             connection.commit()
-            records.append(self._address.verdict(connection, self._transaction, geo))
+            address = self._address.verdict(connection, self._transaction, geo)
+            records.append(with_confirmation(connection, address, self.key_id, self.plan.hash.scheme))
             connection.commit()
             records += observed
             self._check_files(connection)

@@ -33,6 +33,10 @@ def restore_point(gate: Gate) -> Condition:
 def proved(gate: Gate, part: RawColumn) -> Condition:
     """A full verification of this column of this database under this plan passed, and no run ended after it."""
     later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > proof.finished)"
+    confirmation = (
+        " || coalesce((select ', hashes right under key id ' || (found ->> 'key id') || ', not confirmed by a live hash'"
+        " from (select proof.detail -> 'confirmed') as address (found) where found ->> 'live hashes' = '0'), '')"
+    )
     sound = f"proof.covered and not {gate.altered} and not {gate.foreign} and not {later}"
     return Condition(
         f"proof of {part.label}",
@@ -43,7 +47,7 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
             f"case when {gate.foreign} then 'the record is about another database'"
             f" when {gate.altered} then 'the record was changed after it was entered'"
             f" when {later} then 'a run is newer than the last verification'"
-            " when proof.covered then 'covered'"
+            f" when proof.covered then 'covered'{confirmation}"
             " else 'the last verification says: ' || coalesce(proof.reasons ->> 0, 'not covered') end",
         )
         + ", 'no full verification of it is on record for this plan')",

@@ -114,12 +114,37 @@ def unfinished(connection: Connection, identity: Identity) -> Run | None:
     return same
 
 
-def create(connection: Connection, identity: Identity, *, strays: int, phase: str) -> Run:
-    """A new run of ours, running."""
+def confirmed(connection: Connection, key_id: str, scheme: str, explained: int) -> int:
+    """How many live hashes confirm salt and scheme; *explained* of the stored ones agree with them now.
+
+    After a run the stored hashes may be ours, so what was found before the first one counts; and where
+    nothing was, a new name for the same salt must not make our own hashes confirm it.
+    """
+    before = connection.execute(
+        select(runs.c.confirmed)
+        .where(runs.c.key_id == key_id, runs.c.scheme == scheme)
+        .order_by(runs.c.id.desc())
+        .limit(1)
+    ).scalar()
+    if before is not None:
+        return int(before)
+    ours = connection.execute(select(func.count()).select_from(runs).where(runs.c.confirmed == 0)).scalar()
+    return 0 if ours else explained
+
+
+def create(connection: Connection, identity: Identity, *, strays: int, phase: str, explained: int = 0) -> Run:
+    """A new run of ours, running; *explained* of the stored hashes agree with its salt and scheme."""
     values: Mapping[str, Any] = vars(identity) | {"jobs": list(identity.jobs)}
     row = connection.execute(
         runs.insert()
-        .values(**values, status=RunStatus.RUNNING, phase=phase, strays=strays, holder=holder())
+        .values(
+            **values,
+            status=RunStatus.RUNNING,
+            phase=phase,
+            strays=strays,
+            holder=holder(),
+            confirmed=confirmed(connection, identity.key_id, identity.scheme, explained),
+        )
         .returning(runs)
     ).one()
     return Run.of(row)

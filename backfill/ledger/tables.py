@@ -52,6 +52,8 @@ runs = Table(
     Column(
         "strays", BigInteger, nullable=False, server_default=text("0")
     ),  # live hashes accepted unexplained
+    # Live hashes that confirmed salt and scheme before any of ours was written; 0: none did.
+    Column("confirmed", BigInteger, nullable=False, server_default=text("0")),
     Column("map_rows", BigInteger, nullable=False, server_default=text("0")),  # logged; the map itself is not
     # Whoever came before it is seen by every statement of the run: xid8, as text.
     Column(

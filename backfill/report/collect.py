@@ -1,6 +1,6 @@
 """Collect: the document, from the ledger and a look at the tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -9,6 +9,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Row, func, select
 
 from backfill import __version__
+from backfill.coverage.confirmation import claim
 from backfill.coverage.record import Kind, Record
 from backfill.database.engine import rows, value
 from backfill.database.heap import heap_of
@@ -27,7 +28,9 @@ from backfill.report.left import Scene, left
 CELL = 5  # degrees; 550 km at the equator
 FEWEST = 5  # events a cell or country needs to be shown
 LOOKED_AT = 1_000_000  # events read for the picture; more are sampled by block
-PROVED = "every raw column was dropped, after a proof that its rows are linked to the right address and every hash is right"
+PROVED = (
+    "every raw column was dropped, after a proof that its rows are linked to the right address and {hashes}"
+)
 SLICES = 60  # points of the pace
 
 PLACES = sql.SQL("""
@@ -52,7 +55,7 @@ def collect(connection: Connection, gate: Gate) -> Document:
     dropped = not scene.stands()
     return Document(
         made=datetime.now(UTC),
-        verdict=_gone(connection, gate) if proved and dropped else verdict(records),
+        verdict=_gone(connection, gate, records) if proved and dropped else verdict(records),
         covered=proved,
         dropped=dropped,
         records=records,
@@ -66,17 +69,18 @@ def collect(connection: Connection, gate: Gate) -> Document:
     )
 
 
-def _gone(connection: Connection, gate: Gate) -> str:
+def _gone(connection: Connection, gate: Gate, records: Sequence[Record]) -> str:
     """Columns are one thing, bytes another: what is known of both, in one sentence."""
+    proved = PROVED.format(hashes=claim(records))
     proof = proofs.latest(connection, gate.fingerprint)
     if proof is None:
-        return f"Dropped, and not erased yet: {PROVED}; the bytes are still in the files."
+        return f"Dropped, and not erased yet: {proved}; the bytes are still in the files."
     seen = f"{proof.finished:%Y-%m-%d}, depth: {proof.depth}"
     if proof.verdict == "gone":
-        return f"Gone: {PROVED}; no raw address was found afterwards ({seen})."
+        return f"Gone: {proved}; no raw address was found afterwards ({seen})."
     if proof.verdict == "unproved":
-        return f"Dropped, and not proved erased: {PROVED}; some places could not be looked at ({seen})."
-    return f"Dropped, and NOT erased: {PROVED}; raw addresses were found afterwards ({seen})."
+        return f"Dropped, and not proved erased: {proved}; some places could not be looked at ({seen})."
+    return f"Dropped, and NOT erased: {proved}; raw addresses were found afterwards ({seen})."
 
 
 def _record(connection: Connection, gate: Gate, part: RawColumn) -> Record:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from backfill.coverage.confirmation import claim, confirmed_by
 from backfill.coverage.record import FULL, Kind, Record
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
@@ -30,7 +31,7 @@ def verdict(records: Sequence[Record]) -> str:
         return f"Not covered: {', '.join(open_tables)}."
     if any(record.method != FULL for record in records):
         return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
-    return "Covered: every row with a raw address is linked to the right one, and every hash is right."
+    return f"Covered: every row with a raw address is linked to the right one, and {claim(records)}."
 
 
 def _events_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
@@ -112,6 +113,7 @@ def as_json(records: Sequence[Record]) -> dict[str, Any]:
                 "method": record.method,
                 "notes": list(record.notes),
                 "since_run": record.since_run,
+                "confirmed_by": confirmed_by(record),
                 "geo_builds": {build: dict(found) for build, found in record.builds.items()},
             }
             for record in records

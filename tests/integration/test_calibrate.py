@@ -89,7 +89,49 @@ def test_strays_are_accepted_by_their_exact_number_alone(fresh_demo: Operator) -
 def test_without_a_pair_it_says_that_nothing_could_be_checked(fresh_demo: Operator) -> None:
     query(fresh_demo.url, "update ip_addresses set hashed_ip_address = null")
     assert "nothing could be checked" in fresh_demo.types("calibrate").out
-    assert "the salt could not be checked" in fresh_demo.types("run", "--quiet").out
+    assert "Salt and formula are not confirmed" in fresh_demo.types("run", "--quiet").out
+
+
+def test_hashes_that_no_live_one_confirms_are_right_under_their_key_and_no_more(
+    fresh_demo: Operator, tmp_path: Path
+) -> None:
+    """What the first run wrote agrees with its own salt: neither a second run nor a new name makes that a proof."""
+    query(fresh_demo.url, "update ip_addresses set hashed_ip_address = null")
+    other = fresh_demo.having(ip_salt="another salt than the live application's")
+    other.types("run", "--quiet")
+    query(fresh_demo.url, "delete from user_events where id in (select id from user_events limit 1)")
+    again = other.types("run", "--quiet").out
+    assert "an earlier run may have written them" in again
+    assert "Calibrated" not in again
+    assert "confirm neither salt nor formula" in other.types("calibrate").out
+    renamed = other.having(key_id="renamed")
+    assert "an earlier run may have written them" in renamed.types("run", "--quiet").out
+    assert query(fresh_demo.url, "select distinct confirmed from backfill.runs") == [(0,)]
+    other.settles_everything()
+    said = other.types("verify").out
+    claim = "every hash is right under key id default, not confirmed by a live hash."
+    assert claim in said
+    assert "every hash is right." not in said
+    found = json.loads(other.types("verify", "--format", "json").out)
+    assert claim in found["verdict"]
+    assert next(one for one in found["tables"] if one["kind"] == "addresses")["confirmed_by"] == 0
+    for suffix in ("txt", "md", "html", "json"):
+        report = tmp_path / f"report.{suffix}"
+        other.types("report", "--output", report)
+        assert "not confirmed by a live hash" in report.read_text()
+        assert "every hash is right." not in report.read_text()
+    gates = json.loads(other.types("gates", "--format", "json", expect=None).out)
+    assert "hashes right under key id default, not confirmed by a live hash" in json.dumps(gates)
+
+
+def test_a_live_hash_confirms_and_stays_the_confirmation(fresh_demo: Operator) -> None:
+    assert "Calibrated: sha256-suffix explains" in fresh_demo.types("run", "--quiet").out
+    ((before,),) = query(fresh_demo.url, "select confirmed from backfill.runs")
+    assert before > 0
+    assert "Calibrated" in fresh_demo.types("run", "--quiet").out
+    assert query(fresh_demo.url, "select distinct confirmed from backfill.runs") == [(before,)]
+    fresh_demo.settles_everything()
+    assert "every hash is right." in fresh_demo.types("verify").out
 
 
 def test_a_salt_that_differs_from_the_last_runs_is_told_by_its_key_id(finished_run: Operator) -> None:
