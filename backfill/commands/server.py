@@ -5,11 +5,10 @@ import sys
 from dataclasses import asdict
 
 import click
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from backfill.database.embedded import EmbeddedServer
-from backfill.errors import OwnServerInUse, SettingInvalid
+from backfill.database.urls import parse, shown
+from backfill.errors import OwnServerInUse
 from backfill.settings import Settings
 
 OWN_SERVER = "BACKFILL_DATABASE_URL is set: commands use your own server, nothing is embedded."
@@ -70,10 +69,5 @@ def url() -> None:
         text = EmbeddedServer(settings.home).url()
         click.echo(text.replace("postgresql+psycopg2:", "postgresql:", 1))
         return
-    try:
-        own = make_url(settings.database_url.get_secret_value())
-    except ArgumentError:
-        raise SettingInvalid(setting="BACKFILL_DATABASE_URL", problem="it is not a URL") from None
-    if "password" in own.query:
-        own = own.update_query_dict({"password": "***"})
-    click.echo(own.render_as_string(hide_password=True))
+    own = parse(settings.database_url.get_secret_value(), "BACKFILL_DATABASE_URL")
+    click.echo(shown(own))

@@ -12,19 +12,21 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
 from backfill.database import session, wire
 from backfill.database.embedded import EmbeddedServer
 from backfill.database.path import ORIGIN
+from backfill.database.problems import problem_of as problem_of
+from backfill.database.problems import sqlstate_of as sqlstate_of
+from backfill.database.urls import parse, shown
 from backfill.errors import (
     BackfillError,
     DatabaseFailed,
     DatabaseUnreachable,
     PoolerInTheWay,
     ServerTooOld,
-    SettingInvalid,
 )
 from backfill.settings import Settings
 
@@ -38,21 +40,7 @@ def target_url(settings: Settings) -> URL:
     """The database to work on; starts the embedded server when none is named. Raises ``SettingInvalid``."""
     if settings.database_url is None:
         return make_url(EmbeddedServer(settings.home).ensure())
-    try:
-        url = make_url(settings.database_url.get_secret_value())
-    except (ArgumentError, ValueError):
-        # The parser's own message repeats the text, password and all.
-        raise SettingInvalid(
-            setting="BACKFILL_DATABASE_URL",
-            problem="not a URL such as postgresql://user:password@host:5432/database "
-            "(several hosts: ?host=h1:5432&host=h2:5432)",
-        ) from None
-    if url.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise SettingInvalid(
-            setting="BACKFILL_DATABASE_URL", problem=f"{url.drivername} is not PostgreSQL; use postgresql://"
-        )
-    # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3, which is not installed.
-    return url.set(drivername="postgresql+psycopg2")
+    return parse(settings.database_url.get_secret_value(), "BACKFILL_DATABASE_URL")
 
 
 def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[Pool] | None = None) -> Engine:
@@ -85,9 +73,7 @@ def open_engine(settings: Settings) -> Engine:
         _check_server(engine)
     except (DBAPIError, psycopg2.Error) as error:
         engine.dispose()
-        raise DatabaseUnreachable(
-            url=url.render_as_string(hide_password=True), problem=problem_of(error)
-        ) from error
+        raise DatabaseUnreachable(url=shown(url), problem=problem_of(error)) from error
     except BackfillError:
         engine.dispose()
         raise
@@ -170,27 +156,6 @@ def _field(value: str | bytes | bool | None) -> bytes:
     if isinstance(value, str):
         return wire.text(value)
     return wire.boolean(value) if isinstance(value, bool) else wire.jsonb(value)
-
-
-# What a server says in words that may hold a value of a row: data exceptions, violated constraints,
-# and what a function or trigger of the application raises.
-_MAY_QUOTE_VALUES = ("22", "23", "P0", "42")
-
-
-def sqlstate_of(error: BaseException) -> str | None:
-    """The five-character code of a driver error, wrapped or not; None for a lost connection."""
-    origin = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(origin, "pgcode", None) or getattr(origin, "sqlstate", None)  # psycopg 3 has the second
-
-
-def problem_of(error: BaseException) -> str:
-    """A driver error in one line that cannot hold an address."""
-    origin = error.orig if isinstance(error, DBAPIError) else error
-    state = sqlstate_of(error)
-    primary = getattr(getattr(origin, "diag", None), "message_primary", None)
-    if state is not None and state.startswith(_MAY_QUOTE_VALUES) and state not in {"42501", "42P01", "42703"}:
-        return type(origin).__name__
-    return " ".join(str(primary or origin or error).split()) or type(error).__name__
 
 
 @contextmanager

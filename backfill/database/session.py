@@ -19,6 +19,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import errorcodes, sql
 
+from backfill.database.urls import masked
 from backfill.errors import SessionUnfit
 
 SAFE_PATH = "pg_catalog, pg_temp"
@@ -139,7 +140,10 @@ def connect(**given: Any) -> tuple[Any, Origin]:
 
     Raises the driver's errors, and ``SessionUnfit``.
     """
-    connection = psycopg2.connect(**parameters(given))
+    try:
+        connection = psycopg2.connect(**parameters(given))
+    except psycopg2.Error as error:  # libpq repeats what it cannot use
+        raise type(error)(masked(str(error), given)) from None
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

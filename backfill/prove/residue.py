@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg2
 from psycopg2 import sql
-from sqlalchemy import Connection, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from backfill.database.engine import make_engine, rows, value
+from backfill.database.urls import parse, place
 from backfill.erasure import pins
 from backfill.erasure.erase import STATISTICS, WAL
+from backfill.errors import BackfillError
 from backfill.ledger import erasures
 from backfill.ledger.tables import decisions
 from backfill.plan import Plan
@@ -121,7 +123,7 @@ def _standbys(connection: Connection, since: str) -> Iterator[Residue]:
 def _asked(url: str, since: str) -> Residue:
     """Ask a standby itself. Its URL, password and all, goes nowhere else."""
     try:
-        address = make_url(url).set(drivername="postgresql+psycopg2")
+        address = parse(url, "standby")
         engine = make_engine(address, poolclass=NullPool)
         with engine.connect() as connection:
             ((standby, replayed),) = rows(
@@ -131,9 +133,9 @@ def _asked(url: str, since: str) -> Residue:
                 ),
                 (since,),
             )
-    except (ArgumentError, DBAPIError, psycopg2.Error):
+    except (BackfillError, DBAPIError, psycopg2.Error):
         return Residue("standby by URL", "could not be asked", ADMIN, "it has replayed (unproved)")
-    name = f"standby {address.host or address.database}"
+    name = f"standby {place(address)}"
     if not standby:
         return Residue(name, "is not a standby: a server of its own, with data of its own", ADMIN, UNKNOWN)
     state = "it has replayed the rewrite: same pages" if replayed else "it has NOT replayed the rewrite yet"

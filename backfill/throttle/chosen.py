@@ -1,7 +1,6 @@
 """Which sensors the operator's settings ask for; a new one is one new file and one line here."""
 
-from sqlalchemy import make_url
-
+from backfill.database.urls import parse
 from backfill.settings import Settings
 from backfill.throttle.active_sessions import ActiveSessions
 from backfill.throttle.archive_backlog import ArchiveBacklog
@@ -20,7 +19,7 @@ def sensors(settings: Settings) -> list[Sensor]:
     if settings.max_lag:
         chosen.append(ReplayLag(settings.max_lag))
         urls = [
-            make_url(url).set(drivername="postgresql+psycopg2")
+            parse(url, "BACKFILL_STANDBY_URLS")
             for url in (settings.standby_urls.get_secret_value().split() if settings.standby_urls else [])
         ]
         if urls:

@@ -8,6 +8,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.engine import make_engine, problem_of, value
+from backfill.database.urls import place
 from backfill.throttle.sensor import Breach
 
 HEARTBEAT = sql.SQL("select max(heartbeat) from {}")
@@ -25,7 +26,7 @@ class StandbyHeartbeat:
         self.limit = limit
         self._statement = HEARTBEAT.format(sql.Identifier(ledger_schema, "runs"))
         self._engines: list[tuple[str, Engine]] = [
-            (_shown(url), make_engine(url, ledger_schema=ledger_schema)) for url in urls
+            (place(url), make_engine(url, ledger_schema=ledger_schema)) for url in urls
         ]
 
     def check(self, connection: Connection) -> Breach | None:
@@ -45,8 +46,3 @@ class StandbyHeartbeat:
             if lag > self.limit:
                 return Breach(self.name, f"standby {name} lags {lag:.1f} s, limit {self.limit:g} s")
         return None
-
-
-def _shown(url: URL) -> str:
-    host = url.host or str(url.query.get("host", "here"))
-    return f"{host}:{url.port}" if url.port else host

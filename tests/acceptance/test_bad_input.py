@@ -51,7 +51,7 @@ def untouched(fresh_demo: Operator) -> Iterator[Operator]:
         ("mysql://me:hush@host/db", "BACKFILL_DATABASE_URL: mysql is not PostgreSQL; use postgresql://"),
         (
             "postgresql://me:hush@/db?host=/nowhere/at/all",
-            "Cannot connect to postgresql+psycopg2://me:***@/db",
+            "Cannot connect to postgresql://me:***@/db",
         ),
         ("postgresql://me:hush@127.0.0.1:1/db", "Check BACKFILL_DATABASE_URL and that the server is up"),
         ("postgresql://me:hush@127.0.0.1:1/db?nonsense=1", "Cannot connect to"),

@@ -174,5 +174,5 @@ def test_an_error_that_would_come_again_is_not_retried(stage):
     said = stage.call("run", "--quiet", *SMALL, *accepted, expect=1)
     assert stage.value("select sum(retries) from backfill.batches") == 0
     ((error,),) = stage.query("select distinct error from backfill.batches where status = 'failed'")
-    assert error == "P0001: RaiseException"
+    assert error == "P0001: raise exception"
     assert "P0001" in said
