@@ -95,7 +95,7 @@ def classify(address: Address) -> Kind:
     """The kind of *address*, by the special-purpose registries of IANA as of 2025.
 
     Our own table instead of ``is_global``, whose answers differ between patch releases of Python.
-    Teredo and 6to4 count as public: clients do come from there, and geo databases know them.
+    Teredo and 6to4 count as public: clients do come from there. They have no place: ``is_tunnelled``.
     """
     number = int(address)
     if address.version == 6 and number >> 125 != 1 and number >> 121 != 0xFC >> 1:
@@ -103,6 +103,16 @@ def classify(address: Address) -> Kind:
     starts, ends, kinds = _RANGES[address.version]
     at = bisect_right(starts, number) - 1
     return kinds[at] if at >= 0 and number <= ends[at] else Kind.PUBLIC
+
+
+def is_tunnelled(address: Address) -> bool:
+    """Whether *address* is one of a tunnel: Teredo (2001::/32) or 6to4 (2002::/16).
+
+    A geo database answers with the place of the IPv4 address inside it: of a Teredo server, of a router. NAT64
+    (64:ff9b::/96 and its local prefix) lies outside global unicast and is ``RESERVED``.
+    """
+    number = int(address)
+    return address.version == 6 and (number >> 112 == 0x2002 or number >> 96 == 0x2001_0000)
 
 
 def _parse(text: str) -> Address | None:

@@ -1,4 +1,4 @@
-"""Pure: a City database answers an address with the eight fields that the application reads.
+"""Pure: a City database answers an address with the fields that the plan names, of the eight that can be had.
 
 Records are partial: an address may have a continent and a location but no country, and many have
 no city. What the record lacks, the result lacks; "looked up, not in the database" is ``None``.
@@ -6,7 +6,7 @@ Historical addresses get the geography of the database's build, hence ``GeoProve
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,22 +18,13 @@ from geoip2.database import Reader
 from iso3166 import countries_by_alpha2
 from maxminddb import InvalidDatabaseError
 
-from backfill.addresses import Address, Kind, Reason, canonicalise, classify
+from backfill.addresses import Address, Kind, Reason, canonicalise, classify, is_tunnelled
 from backfill.errors import GeoFileUnusable
+from backfill.plan import GeoKey
 
 Geo: TypeAlias = dict[str, str | float]
 
-# The application builds a dataclass from **dict: no other key may ever be written.
-KEYS = (
-    "city",
-    "continent_code",
-    "country_code3",
-    "country_code",
-    "country_name",
-    "region",
-    "latitude",
-    "longitude",
-)
+KEYS = tuple(GeoKey)  # what a record can be asked for; the plan says which of them are written
 
 # A lookup in each /8 and each IPv6 registry's space: 2 ms, and they lie all over the file.
 PROBES_V4 = tuple(f"{first}.{first}.1.1" for first in range(1, 224))
@@ -84,15 +75,16 @@ class GeoDatabase:
     Not shared between processes: each worker opens its own, the pages are shared by mmap.
     """
 
-    def __init__(self, reader: Reader, provenance: GeoProvenance) -> None:
+    def __init__(self, reader: Reader, provenance: GeoProvenance, keys: Collection[GeoKey] = KEYS) -> None:
         self.provenance = provenance
+        self.keys = tuple(key for key in KEYS if key in keys)  # that its answers may have
         self._reader = reader
         # Half of geoip2's time goes into model objects we would take apart again: its C reader, directly.
         self._get = reader._db_reader.get
         self._only_v4 = reader.metadata().ip_version == 4
 
     def lookup(self, address: Address | str) -> Geo | None:
-        """The eight fields of *address*; None when it has no record, is not public, or is no address.
+        """The planned fields of *address*; None when it has none of them, is not public, comes out of a tunnel, or is no address.
 
         Raises ``GeoFileUnusable`` when the file turns out to be damaged where the record lies.
         """
@@ -102,17 +94,22 @@ class GeoDatabase:
                 return None
             address = spelled
         record = self._record(address)
-        return None if record is None else eight_fields(record)
+        return None if record is None else self._planned(record)
 
     def knows(self, address: Address) -> bool:
         """Whether ``lookup`` would find anything, without taking the record apart where its place says so."""
         record = self._record(address)
         if record is None:
             return False
-        return (
-            _degrees(_part(record, "location").get("latitude")) is not None
-            or eight_fields(record) is not None
-        )
+        if GeoKey.COUNTRY_CODE in self.keys and _text(_part(record, "country").get("iso_code")):
+            return True
+        return self._planned(record) is not None
+
+    def _planned(self, record: Mapping[str, Any]) -> Geo | None:
+        found = eight_fields(record)
+        if found is None or len(self.keys) == len(KEYS):
+            return found
+        return {key: value for key, value in found.items() if key in self.keys} or None
 
     def _record(self, address: Address) -> Mapping[str, Any] | None:
         if address.version == 6 and self._only_v4:
@@ -121,7 +118,7 @@ class GeoDatabase:
             record = self._get(address)
         except DAMAGE as error:
             raise GeoFileUnusable(path=self.provenance.path, problem="it is damaged") from error
-        if not isinstance(record, dict) or classify(address) is not Kind.PUBLIC:
+        if not isinstance(record, dict) or classify(address) is not Kind.PUBLIC or is_tunnelled(address):
             return None
         return record
 
@@ -138,8 +135,8 @@ class GeoDatabase:
         self.close()
 
 
-def open_geo(path: Path) -> GeoDatabase:
-    """The City database at *path*, tried out. Raises ``GeoFileUnusable`` with the reason in words.
+def open_geo(path: Path, keys: Collection[GeoKey] = KEYS) -> GeoDatabase:
+    """The City database at *path*, tried out; it answers with those *keys*. Raises ``GeoFileUnusable`` with the reason in words.
 
     The metadata stands at the end of the file and the index at its beginning, so a damaged file may
     well open: records from all over it are read before anybody relies on it.
@@ -155,7 +152,7 @@ def open_geo(path: Path) -> GeoDatabase:
     except DAMAGE as error:
         raise GeoFileUnusable(path=path, problem="it is not a complete MaxMind database") from error
     try:
-        return GeoDatabase(reader, _tried_out(reader, path))
+        return GeoDatabase(reader, _tried_out(reader, path), keys)
     except GeoFileUnusable:
         reader.close()
         raise

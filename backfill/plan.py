@@ -51,6 +51,19 @@ class Scheme(StrEnum):
     HMAC_SHA256 = "hmac-sha256"  # hmac(key=salt, message=address)
 
 
+class GeoKey(StrEnum):
+    """Keys of a place that can be looked up; the application's names for them."""
+
+    CITY = "city"
+    CONTINENT_CODE = "continent_code"
+    COUNTRY_CODE3 = "country_code3"
+    COUNTRY_CODE = "country_code"
+    COUNTRY_NAME = "country_name"
+    REGION = "region"
+    LATITUDE = "latitude"
+    LONGITUDE = "longitude"
+
+
 class Part(BaseModel):
     """A frozen piece of a plan; unknown keys are errors."""
 
@@ -164,11 +177,29 @@ class Hash(Part):
     scheme: Scheme = Scheme.SHA256_SUFFIX
 
 
+class Geo(Part):
+    """Which keys of a place are written, to events and to the address table.
+
+    The application builds a dataclass from the object: one key too many breaks every page that shows it.
+    """
+
+    keys: tuple[GeoKey, ...] = Field(
+        tuple(key for key in GeoKey if key not in (GeoKey.LATITUDE, GeoKey.LONGITUDE)), min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _each_key_once(self) -> Self:
+        if len(set(self.keys)) < len(self.keys):
+            raise ValueError("a key is named twice")
+        return self
+
+
 class Plan(Part):
     """Everything a run needs to know about the application's schema."""
 
     name: Name
     hash: Hash = Hash()
+    geo: Geo = Geo()
     addresses: Addresses
     jobs: tuple[Job, ...] = Field(min_length=1)
     discard: tuple[Discard, ...] = ()

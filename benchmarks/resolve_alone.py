@@ -72,7 +72,7 @@ def measure(field: Ground, rounds: int) -> list[Round]:
 def _bare(site: Site, spent: float) -> Round:
     engine = whole_resolve.ready(site)
     try:
-        with open_geo(site.geo_path) as geo, engine.connect() as connection:
+        with open_geo(site.geo_path, PYPI.geo.keys) as geo, engine.connect() as connection:
             resolver = Resolver(site.salt.hasher(PYPI.hash.scheme), geo)
             values = list(_computed(connection, resolver))
             address_map.create(connection, whole_resolve.SCHEMA, PYPI.addresses)

@@ -84,7 +84,7 @@ def _verify(site: Site) -> None:
     canonical.cache_clear()  # as in a process of its own
     engine = make_engine(make_url(site.url), ledger_schema="backfill")
     try:
-        with open_geo(site.geo_path) as geo:
+        with open_geo(site.geo_path, PYPI.geo.keys) as geo:
             Verifier(
                 engine=engine,
                 schema="backfill",

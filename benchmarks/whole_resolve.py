@@ -37,7 +37,7 @@ def ready(site: Site) -> Engine:
 
 def resolve(engine: Engine, site: Site) -> None:
     """Every distinct text into addresses and map: one transaction."""
-    with open_geo(site.geo_path) as geo, engine.begin() as connection:
+    with open_geo(site.geo_path, PYPI.geo.keys) as geo, engine.begin() as connection:
         resolver = Resolver(site.salt.hasher(PYPI.hash.scheme), geo)
         address_map.create(connection, SCHEMA, PYPI.addresses)
         resolved = list(resolver.resolve(text for (text,) in rows(connection, TEXTS)))

@@ -114,7 +114,7 @@ def read_by_hand(text: str) -> str | None:
 
 
 class GeoByHand:
-    """The eight fields by way of geoip2's own models, which the product goes round."""
+    """The six fields of the built-in plan by way of geoip2's own models, which the product goes round."""
 
     def __init__(self) -> None:
         assert GEO_PATH
@@ -136,8 +136,6 @@ class GeoByHand:
             "country_code": code,
             "country_name": found.country.name,
             "region": found.subdivisions[0].iso_code if found.subdivisions else None,
-            "latitude": found.location.latitude,
-            "longitude": found.location.longitude,
         }
         return {name: value for name, value in fields.items() if value is not None} or None
 

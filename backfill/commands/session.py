@@ -87,7 +87,7 @@ class Session:
     @cached_property
     def geo(self) -> GeoDatabase:
         """The geo database, tried out."""
-        return open_geo(self.geo_path)
+        return open_geo(self.geo_path, self.plan.geo.keys)
 
     def expand(self) -> None:
         """Bring the ledger."""

@@ -14,6 +14,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
+from backfill.coverage.places import has_place
 from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
@@ -87,7 +88,7 @@ GEO = sql.SQL("""
            count(*) filter (where seen.found)
       from (select bool_or(lookup.found) as found
               from {addresses} as known left join {lookups} as lookup on lookup.address_key = known.{key}::text
-             where known.{geo} is null or jsonb_typeof(known.{geo}) = 'null'
+             where not {has_place}
              group by known.{key}) as seen
 """)
 BUILDS = sql.SQL("""
@@ -102,7 +103,7 @@ HASHES_ONLY = sql.SQL("""
            count(*) filter (where known.{hash} ~ '^[0-9a-f]{{64}}$'),
            count(*) filter (where known.{hash} !~ '^[0-9a-f]{{64}}$'),
            count(*) filter (where known.{hash} is null),
-           count(*) filter (where coalesce(known.{geo}, 'null'::jsonb) <> 'null'::jsonb)
+           count(*) filter (where {has_place})
       from {addresses} as known
 """)
 
@@ -134,7 +135,7 @@ class AddressProof:
             "key": sql.Identifier(part.key),
             "address": sql.Identifier(part.address),
             "hash": sql.Identifier(part.hash),
-            "geo": sql.Identifier(part.geo),
+            "has_place": has_place(sql.Identifier("known", part.geo)),
             "addresses": table(part),
             "odd": sql.Identifier(self.schema, "verification_addresses"),
             "lookups": sql.Identifier(self.schema, "geo_lookups"),

@@ -35,10 +35,10 @@ SINCE = sql.SQL("""
 """)
 
 LINKED_AMISS = sql.SQL("""
-    select event.{key}::text, left(event.{raw}, {shown}), host(known.{address})
+    select event.{key}::text, left({text}, {shown}), host(known.{address})
       from {table} as event
       join {addresses} as known on known.{address_key} = event.{link}
-     where {in_range} and event.{raw} is distinct from host(known.{address}) and event.{raw} is not null
+     where {in_range} and {text} is distinct from host(known.{address}) and event.{raw} is not null
 """)
 
 # When the raw column is gone: a link still leads to an address with a hash of the right form.
@@ -84,6 +84,8 @@ class EventProof:
             "table": table(job),
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
+            # Letter for letter, whatever the column's type and collation call equal.
+            "text": sql.SQL('event.{}::text collate "C"').format(sql.Identifier(job.raw)),
             "link": sql.Identifier(job.link),
             "addresses": table(part),
             "address": sql.Identifier(part.address),

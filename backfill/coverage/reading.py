@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from psycopg2 import sql
 
 from backfill.coverage.judgement import RIGHT, Suspect
-from backfill.jobs.conditions import lacks_geo
+from backfill.coverage.places import event_place
 from backfill.plan import Job
 
 # Rows of one kind are a group: NULL for those that are plainly right, five elements for suspects that are
@@ -27,9 +27,9 @@ COUNT = sql.SQL("""
       from (select event.{key} as key, event.{link} as link, {time} as time,
                    case when event.{raw} is null
                         then case when event.{link} is null then '{{}}'::text[] else '{{linked}}'::text[] end
-                        when event.{raw} is distinct from host(known.{address}) {or_geo} {or_hash}
-                        then array[left(event.{raw}::text, {shown}), host(known.{address}), {hash_state},
-                                   coalesce({lacks}, false)::text, coalesce({no_place}, false)::text]
+                        when {text} is distinct from host(known.{address}) {or_geo} {or_hash}
+                        then array[left({text}, {shown}), host(known.{address}), {hash_state},
+                                   {lacks}::text, {no_place}::text]
                    end as kind
               from {table} as event
               left join {addresses} as known on known.{address_key} = event.{link}
@@ -108,13 +108,6 @@ def with_hashes(names: Mapping[str, sql.Composable]) -> dict[str, sql.Composable
 
 def geo_names(job: Job) -> dict[str, sql.Composable]:
     """The part of the statement that looks for geo in the event."""
-    if job.extra is None:
-        return {"or_geo": sql.SQL(""), "lacks": sql.SQL("false"), "no_place": sql.SQL("false")}
-    extra = sql.Identifier("event", job.extra)
-    return {
-        # Takes in more than lacks geo: the cheap test first, what it means is worked out for few rows.
-        "or_geo": sql.SQL("""or ({} @> '{{"geoip_info": {{}}}}') is not true""").format(extra),
-        "lacks": lacks_geo(job),
-        # A list, a text or a number has no place for a geoip_info: counted, and nobody's fault.
-        "no_place": sql.SQL("jsonb_typeof({}) not in ('object', 'null')").format(extra),
-    }
+    names = event_place(job)
+    # The cheap look first: nearly all rows have their place.
+    return names | {"or_geo": sql.SQL("or not {seen} and ({lacks} or {no_place})").format(**names)}

@@ -29,9 +29,10 @@ class Range:
 
     def holds(self, alias: str) -> sql.Composed:
         """``alias.ctid`` lies in this range: a TID range scan, since both bounds are constants."""
-        return sql.SQL("({0}.ctid >= {1}::tid and {0}.ctid < {2}::tid)").format(
-            sql.Identifier(alias), sql.Literal(f"({self.first},0)"), sql.Literal(f"({self.last},0)")
-        )
+        return sql.SQL(
+            "({0}.ctid OPERATOR(pg_catalog.>=) {1}::pg_catalog.tid"
+            " and {0}.ctid OPERATOR(pg_catalog.<) {2}::pg_catalog.tid)"
+        ).format(sql.Identifier(alias), sql.Literal(f"({self.first},0)"), sql.Literal(f"({self.last},0)"))
 
 
 def heap_of(connection: Connection, part: Table) -> Heap:

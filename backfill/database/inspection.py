@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+from psycopg2 import sql
 from sqlalchemy import Connection, text
 
+from backfill.database.engine import rows
+from backfill.database.names import regclass
 from backfill.errors import SchemaUnfit
 from backfill.plan import Table
 
@@ -21,6 +24,27 @@ COLUMNS = text("""
                       and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
       from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace
      where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped
+""")
+
+# The operator is that of the type's default b-tree, which only a superuser can set: not any "=" that somebody made.
+COLUMN_TYPE = sql.SQL("""
+    with recursive base as (
+        select a.atttypid as oid, 0 as depth from pg_attribute as a where a.attrelid = {table} and a.attname = %s
+        union all
+        select t.typbasetype, depth + 1 from base join pg_type as t on t.oid = base.oid where t.typtype = 'd'
+    )
+    select format('%%I.%%I', n.nspname, t.typname),
+           coalesce((select operators.nspname
+                       from pg_opclass as c
+                       join pg_am as method on method.oid = c.opcmethod and method.amname = 'btree'
+                       join pg_amop as found on found.amopfamily = c.opcfamily and found.amopstrategy = 3
+                        and found.amoplefttype = c.opcintype and found.amoprighttype = c.opcintype
+                       join pg_operator as o on o.oid = found.amopopr
+                       join pg_namespace as operators on operators.oid = o.oprnamespace
+                      where c.opcdefault and c.opcintype = (select oid from base order by depth desc limit 1)),
+                    'pg_catalog')
+      from base join pg_type as t on t.oid = base.oid join pg_namespace as n on n.oid = t.typnamespace
+     where base.depth = 0
 """)
 
 
@@ -47,12 +71,28 @@ def columns(connection: Connection, part: Table) -> dict[str, Column] | str:
     return {name: Column(*rest) for name, *rest in connection.execute(COLUMNS, named)}
 
 
-def key_type(connection: Connection, part: Table) -> str:
-    """SQL type of the primary key, for casts of a row key back from text."""
+@dataclass(frozen=True)
+class ColumnType:
+    """Type of a column, to be used under any search_path."""
+
+    name: str  # schema and all, without a length: "character" alone would be one character
+    equals: sql.Composable  # the operator by which an index finds a value
+
+
+def column_type(connection: Connection, part: Table, name: str) -> ColumnType:
+    """Type of that column. Raises ``SchemaUnfit``."""
     found = columns(connection, part)
     if isinstance(found, str):
         raise SchemaUnfit(problem=found)
-    return found[part.key].type
+    if name not in found:
+        raise SchemaUnfit(problem=f"Table {part.name} has no column {name}. Check the plan.")
+    ((type_, schema),) = rows(connection, COLUMN_TYPE.format(table=regclass(part)), (name,))
+    return ColumnType(type_, sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)))
+
+
+def key_type(connection: Connection, part: Table) -> str:
+    """SQL type of the primary key, for casts of a row key back from text."""
+    return column_type(connection, part, part.key).name
 
 
 def has_column(connection: Connection, part: Table, name: str) -> bool:

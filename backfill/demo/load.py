@@ -27,6 +27,7 @@ from backfill.demo.pool import Lookup, Pool
 from backfill.demo.population import Table
 from backfill.errors import DatabaseNotEmpty
 from backfill.geo import open_geo
+from backfill.plan import PYPI
 
 __all__ = ["DEMO_MARK", "DemoSummary", "create_demo", "is_demo"]
 
@@ -104,7 +105,7 @@ def create_demo(
     """
     target = make_url(url).set(drivername="postgresql+psycopg2")
     engine = make_engine(target, poolclass=NullPool)
-    with open_geo(geo_path) as geo, engine.begin() as connection:
+    with open_geo(geo_path, PYPI.geo.keys) as geo, engine.begin() as connection:
         _claim(connection)
         cursor = _cursor(connection)
         loader = _Loader(cursor, report)

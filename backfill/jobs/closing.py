@@ -19,7 +19,7 @@ from backfill.database.engine import rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.names import table
 from backfill.identity import JobId
-from backfill.jobs.conditions import lacks_geo, unlinked
+from backfill.jobs.conditions import lacks_geo, raw_text, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job
@@ -32,9 +32,9 @@ COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 # A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
 LEFT = sql.SQL("""
     ({unlinked} and entry.row_key is null)
-    or (event.{raw} is not null and event.{link} is not null and length(event.{raw}) <= {max_length} and {lacks_geo}
+    or (event.{raw} is not null and event.{link} is not null and length({text}) <= {max_length} and {lacks_geo}
         and coalesce((select map.address_id is not null and map.geo is not null
-                        from {map} as map where map.raw = event.{raw}), true))
+                        from {map} as map where map.raw = {text}), true))
 """)
 COUNT = sql.SQL("""
     select count(*),
@@ -133,6 +133,7 @@ def _count(engine: Engine, schema: str, job: Job, span: Range) -> Counted:
     raw, link = sql.Identifier(job.raw), sql.Identifier(job.link)
     left = LEFT.format(
         raw=raw,
+        text=raw_text(job),
         link=link,
         map=address_map.name(schema),
         unlinked=unlinked(job),

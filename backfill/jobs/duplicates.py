@@ -15,12 +15,13 @@ from sqlalchemy import Connection
 from backfill.addresses import canonicalise
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.names import table
+from backfill.jobs.conditions import lacks_place
 from backfill.plan import Addresses
 
 ODD_ROWS = sql.SQL("""
     select known.{key}::text, host(known.{address}),
            masklen(known.{address}), known.{hash} is null,
-           coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb
+           {lacks_place}
       from {addresses} as known
      where masklen(known.{address}) < case family(known.{address}) when 4 then 32 else 128 end
         or known.{address} <<= '::ffff:0:0/96'
@@ -59,7 +60,7 @@ def _odd_rows(connection: Connection, addresses: Addresses) -> list[OddRow]:
         key=sql.Identifier(addresses.key),
         address=sql.Identifier(addresses.address),
         hash=sql.Identifier(addresses.hash),
-        geo=sql.Identifier(addresses.geo),
+        lacks_place=lacks_place(sql.Identifier("known", addresses.geo)),
         addresses=table(addresses),
     )
     found = []

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
 from backfill.database.names import regclass, table
-from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.conditions import lacks_geo, raw_text
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Job
@@ -47,8 +47,8 @@ MADE_FOR = sql.SQL("select obj_description(to_regclass('pg_temp.backfill_excerpt
 MAKE = sql.SQL("""
     create temporary table backfill_excerpt as
     select map.raw, map.address_id, map.geo
-      from (select distinct event.{raw} as raw from {table} as event
-             where {in_range} and event.{raw} is not null and length(event.{raw}) <= {max_length}
+      from (select distinct {text} as raw from {table} as event
+             where {in_range} and event.{raw} is not null and length({text}) <= {max_length}
                and (event.{link} is null or {lacks_geo})) as text
       join {map} as map on map.raw = text.raw
      where map.address_id is not null;
@@ -68,6 +68,7 @@ def statement(schema: str, job: Job, batch: Batch) -> sql.Composed:
     """Makes the excerpt for *batch*."""
     return MAKE.format(
         raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),

@@ -11,9 +11,11 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.engine import copy_in, execute, rows
+from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.jobs import duplicates, resolve
+from backfill.jobs.conditions import lacks_place
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import claims
 from backfill.ledger.batches import Account, Batch
@@ -24,7 +26,7 @@ UNFILLED = sql.SQL("""
     select host(known.{address})
       from {addresses} as known
      where {in_range}
-       and (known.{hash} is null or coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb)
+       and (known.{hash} is null or {lacks_place})
        and masklen(known.{address}) = case family(known.{address}) when 4 then 32 else 128 end
        and not known.{address} <<= '::ffff:0:0/96'
 """)
@@ -32,13 +34,14 @@ UNFILLED = sql.SQL("""
 FILL_ODD = sql.SQL("""
     update {addresses} as known
        set {hash} = coalesce(known.{hash}, case when not exists (
-               select from {addresses} as other where other.{hash} = odd.hash) then odd.hash end),
-           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), odd.geo -> 'geoip_info')
-      from backfill_odd as odd
-     where known.{key}::text = odd.key
+               select from {addresses} as other where other.{hash} {hash_equals} odd.hash::{hash_type}) then odd.hash end),
+           {geo} = case when {lacks_place} then coalesce(odd.geo OPERATOR(pg_catalog.->) 'geoip_info', known.{geo})
+                        else known.{geo} end
+      from pg_temp.backfill_odd as odd
+     where known.{key} {equals} odd.key::{key_type}
        and ((known.{hash} is null and not exists (
-               select from {addresses} as other where other.{hash} = odd.hash))
-            or (coalesce(known.{geo}, 'null'::jsonb) = 'null'::jsonb and odd.geo is not null))  -- idempotent
+               select from {addresses} as other where other.{hash} {hash_equals} odd.hash::{hash_type}))
+            or ({lacks_place} and odd.geo is not null))  -- idempotent
 """)
 
 QUARANTINE = sql.SQL("""
@@ -67,7 +70,7 @@ def process(
     statement = UNFILLED.format(
         address=sql.Identifier(addresses.address),
         hash=sql.Identifier(addresses.hash),
-        geo=sql.Identifier(addresses.geo),
+        lacks_place=lacks_place(sql.Identifier("known", addresses.geo)),
         addresses=table(addresses),
         in_range=batch.range.holds("known"),
     )
@@ -93,12 +96,19 @@ def settle_odd_rows(
 ) -> int:
     """Fill odd rows that stand alone, quarantine duplicates; returns the number of duplicates."""
     twins, alone = duplicates.find(connection, addresses)
+    key = column_type(connection, addresses, addresses.key)
+    hashed = column_type(connection, addresses, addresses.hash)
     resolved = {one.raw: one for one in resolver.resolve({str(row.address) for row in alone})}
     names = {
         "addresses": table(addresses),
         "key": sql.Identifier(addresses.key),
         "hash": sql.Identifier(addresses.hash),
         "geo": sql.Identifier(addresses.geo),
+        "lacks_place": lacks_place(sql.Identifier("known", addresses.geo)),
+        "key_type": sql.SQL(key.name),
+        "equals": key.equals,
+        "hash_type": sql.SQL(hashed.name),
+        "hash_equals": hashed.equals,
         "quarantine": sql.Identifier(schema, "quarantine"),
         "name": sql.Literal(addresses.identity),
         "reason": sql.Literal(DUPLICATE),

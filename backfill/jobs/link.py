@@ -17,7 +17,7 @@ from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
 from backfill.jobs import churn, excerpt
-from backfill.jobs.conditions import lacks_geo, unlinked
+from backfill.jobs.conditions import lacks_geo, object_of, raw_text, unlinked
 from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
@@ -36,7 +36,7 @@ LINK = sql.SQL("""
     update {table} as event
        set {assignments}
       from {map} as map
-     where map.raw = event.{raw}
+     where map.raw OPERATOR(pg_catalog.=) {text}
        and map.address_id is not null                     -- a text that is no address links nowhere
        and (event.{link} is null or ({needs_geo}))        -- idempotent
        and {looks}
@@ -44,11 +44,12 @@ LINK = sql.SQL("""
        and {in_turn}
 """)
 
+# This one runs under the application's search_path: every operator and function of it is qualified.
 SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
 SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``churn``
 SET_GEO = sql.SQL("""
     {extra} = case when {needs_geo}
-                   then coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb) || map.geo
+                   then {object} OPERATOR(pg_catalog.||) map.geo
                    else event.{extra} end                 -- jsonb || NULL would wipe the column
 """)
 
@@ -56,7 +57,11 @@ SET_GEO = sql.SQL("""
 # a row that live traffic moved between two turns is not missed. Two inequalities say "equal": the
 # planner takes a third of the rows for each, a ninth together, which is about right for shares of four
 # and eight; for "= {number}" on an expression it would take one row in 200.
-IN_TURN = sql.SQL("hashtid(event.ctid) & {mask} <= {number} and -(hashtid(event.ctid) & {mask}) <= -{number}")
+IN_TURN = sql.SQL("""
+    (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}) OPERATOR(pg_catalog.<=) {number}
+    and (OPERATOR(pg_catalog.-) (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}))
+        OPERATOR(pg_catalog.<=) {minus}
+""")
 
 # The map has few reasons among many addresses, and an index over them: joined with the whole of it,
 # looking for the few rows that link nowhere cost a third of copying the range.
@@ -64,9 +69,9 @@ QUARANTINE = sql.SQL("""
     insert into {quarantine} as entry (job, row_key, reason, run_id)
     select {name}, event.{key}::text, coalesce(map.reason, {too_long}), {run}
       from {table} as event
-      left join (select raw, reason from {map} where reason is not null) as map on map.raw = event.{raw}
+      left join (select raw, reason from {map} where reason is not null) as map on map.raw = {text}
      where {in_range} and {unlinked}
-       and (map.reason is not null or length(event.{raw}) > {max_length})
+       and (map.reason is not null or length({text}) > {max_length})
     on conflict (job, row_key)
         do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
 """)
@@ -99,12 +104,13 @@ def statement(
     needs_geo = sql.SQL("map.geo is not null and {}").format(lacks_geo(job))
     assignments: list[sql.Composable] = [SET_LINK.format(link=sql.Identifier(job.link))]
     if extra is not None:
-        assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo))
+        words = object_of(sql.Identifier("event", str(job.extra)))
+        assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo, object=words))
     assignments.extend(SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged)
     return LINK.format(
         table=table(job),
         map=texts,
-        raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         link=sql.Identifier(job.link),
         assignments=sql.SQL(", ").join(assignments),
         needs_geo=needs_geo,
@@ -114,7 +120,9 @@ def statement(
         in_range=now.range.holds("event"),
         in_turn=sql.SQL("true")
         if now.last
-        else IN_TURN.format(mask=sql.Literal(now.shares - 1), number=sql.Literal(now.share)),
+        else IN_TURN.format(
+            mask=sql.Literal(now.shares - 1), number=sql.Literal(now.share), minus=sql.Literal(-now.share)
+        ),
     )
 
 
@@ -142,7 +150,7 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, 
         quarantine=sql.Identifier(schema, "quarantine"),
         name=sql.Literal(job.identity),
         key=sql.Identifier(job.key),
-        raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         table=table(job),
         map=address_map.name(schema),
         run=sql.Literal(run_id),

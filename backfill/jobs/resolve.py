@@ -21,11 +21,12 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH, Reason, canonicalise
 from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
+from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.names import table
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import excerpt
-from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.conditions import lacks_geo, lacks_place, raw_text, usable
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Account, Batch
 from backfill.phases import is_sweep
@@ -77,10 +78,10 @@ class Resolver:
 
 TEXTS = sql.SQL("""
     select text.raw
-      from (select distinct event.{raw} as raw
+      from (select distinct {text} as raw
               from {table} as event
              where {in_range}
-               and event.{raw} is not null and length(event.{raw}) <= {max_length}
+               and event.{raw} is not null and length({text}) <= {max_length}
                and (event.{link} is null or {lacks_geo})) as text
      where not exists (select from {map} as map where map.raw = text.raw)
 """)
@@ -105,17 +106,19 @@ INCOMING = sql.SQL("""
 # has no key that readers would choke on. Wrapped once here instead of once a row.
 # Locks are taken in the order of the addresses: two upserts in opposite orders deadlock. The map is
 # entered in the order of its own index: entries in random order cost half as much again.
+# Both it and FILL_ADDRESSES write the application's table: under its search_path, so all is qualified.
 ENTER = sql.SQL("""
     with matched as materialized (
-        select incoming.raw, incoming.address::inet as address, incoming.hash, incoming.geo, incoming.reason,
+        select incoming.raw, incoming.address::pg_catalog.inet as address, incoming.hash, incoming.geo, incoming.reason,
                known.key,
                case when incoming.geo is not null then incoming.geo
-                    when jsonb_typeof(known.geo) = 'object' and known.geo <> '{{}}'::jsonb
-                         and known.geo - {keys}::text[] = '{{}}'::jsonb
-                    then jsonb_build_object('geoip_info', known.geo) end as event_geo
-          from backfill_incoming as incoming
+                    when {usable} and known.geo OPERATOR(pg_catalog.-) {keys}::pg_catalog.text[]
+                                      OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
+                    then pg_catalog.jsonb_build_object('geoip_info', known.geo) end as event_geo
+          from pg_temp.backfill_incoming as incoming
           left join lateral (select known.{key} as key, known.{geo} as geo from {addresses} as known
-                              where known.{address} = incoming.address::inet limit 1) as known on true
+                              where known.{address} OPERATOR(pg_catalog.=) incoming.address::pg_catalog.inet
+                              limit 1) as known on true
     ), added as (
         insert into {addresses} ({columns})
         select distinct on (address) {values} from matched
@@ -125,10 +128,10 @@ ENTER = sql.SQL("""
         returning {key} as key, {address} as address
     ), placed as materialized (
         select matched.raw, coalesce(matched.key, added.key) as key, matched.geo, matched.event_geo, matched.reason
-          from matched left join added using (address)
+          from matched left join added on added.address OPERATOR(pg_catalog.=) matched.address
     ), looked as (
         insert into {lookups} (address_key, build, found)
-        select distinct on (1) key::text, {build}, geo is not null from placed
+        select distinct on (1) key::pg_catalog.text, {build}::pg_catalog.timestamptz, geo is not null from placed
          where key is not null
          order by 1
         on conflict do nothing
@@ -140,40 +143,43 @@ ENTER = sql.SQL("""
         on conflict do nothing
         returning 1
     )
-    select count(*) from entered
+    select pg_catalog.count(*) from entered
 """)
 # The hash may already be another row's, the same address in another spelling: that one is told to
 # the operator as a duplicate, and the canonical row waits without a hash.
-WITH_HASH = (("address", "address"), ("hash", "hash"), ("geo", "geo -> 'geoip_info'"))
-WITHOUT_HASH = (("address", "address"), ("geo", "geo -> 'geoip_info'"))
+PLACE = "geo OPERATOR(pg_catalog.->) 'geoip_info'"
+WITH_HASH = (("address", "address"), ("hash", "hash"), ("geo", PLACE))
+WITHOUT_HASH = (("address", "address"), ("geo", PLACE))
 
 # What the live application left empty; what it wrote stays. Joined by LIMIT and array, as above: a hash
 # of the whole address table for each batch took three times as long.
 FILL_ADDRESSES = sql.SQL("""
     with wanted as materialized (
-        select distinct on (known.key) known.key, incoming.hash, incoming.geo -> 'geoip_info' as geo
-          from backfill_incoming as incoming
+        select distinct on (known.key) known.key, incoming.hash, incoming.geo OPERATOR(pg_catalog.->) 'geoip_info' as geo
+          from pg_temp.backfill_incoming as incoming
          cross join lateral (select known.{key} as key, known.{hash} as hash, known.{geo} as geo
                                from {addresses} as known
-                              where known.{address} = incoming.address::inet limit 1) as known
+                              where known.{address} OPERATOR(pg_catalog.=) incoming.address::pg_catalog.inet
+                              limit 1) as known
           left join lateral (select true as taken from {addresses} as other
-                              where other.{hash} = incoming.hash limit 1) as other on true
+                              where other.{hash} {hash_equals} incoming.hash::{hash_type} limit 1) as other on true
          where incoming.reason is null
-           and ((known.hash is null and other.taken is null)
-                or (coalesce(known.geo, 'null'::jsonb) = 'null'::jsonb and incoming.geo is not null))
+           and ((known.hash is null and other.taken is null) or ({lacks_place} and incoming.geo is not null))
     ), locked as materialized (
         select known.{key} as key from {addresses} as known
-         where known.{key} = any (array(select key from wanted))
+         where known.{key} {equals} any (array(select key from wanted))
          order by known.{address}
            for update  -- filling a hash changes a unique key
     )
     update {addresses} as known
        set {hash} = coalesce(known.{hash}, case when not exists (
-               select from {addresses} as other where other.{hash} = wanted.hash) then wanted.hash end),
-           {geo} = coalesce(nullif(known.{geo}, 'null'::jsonb), wanted.geo)
+               select from {addresses} as other
+                where other.{hash} {hash_equals} wanted.hash::{hash_type}) then wanted.hash end),
+           {geo} = case when {known_lacks_place} then coalesce(wanted.geo, known.{geo}) else known.{geo} end
       from wanted
-     where known.{key} = wanted.key
-       and (select count(*) from locked) >= 0  -- all of them first; joined, the planner nests both loops
+     where known.{key} {equals} wanted.key
+       -- all of them first; joined, the planner nests both loops
+       and (select pg_catalog.count(*) from locked) OPERATOR(pg_catalog.>=) 0
 """)
 
 # Rows that were there before keep for the fill phase what they lack: it reads the whole table anyway.
@@ -194,6 +200,7 @@ def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> li
         execute(connection, excerpt.PROBE)
     statement = TEXTS.format(
         raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),
@@ -228,7 +235,12 @@ def fill_known(
 ) -> int:
     """Give rows of the address table what they lack of *resolved*; returns how many were written."""
     _copy(connection, resolved)
-    names = _names(schema, addresses, resolver)
+    hashed = column_type(connection, addresses, addresses.hash)
+    names = _names(schema, addresses, resolver) | {
+        "equals": column_type(connection, addresses, addresses.key).equals,
+        "hash_type": sql.SQL(hashed.name),
+        "hash_equals": hashed.equals,
+    }
     execute(connection, ADD_LOOKUPS.format(**names)).close()
     with execute(connection, FILL_ADDRESSES.format(**names)) as cursor:
         return cursor.rowcount
@@ -248,7 +260,10 @@ def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, s
         "geo": sql.Identifier(addresses.geo),
         "map": address_map.name(schema),
         "lookups": sql.Identifier(schema, "geo_lookups"),
-        "keys": sql.Literal(list(KEYS)),
+        "keys": sql.Literal(list(resolver.geo.keys)),
+        "usable": usable(sql.SQL("known.geo")),
+        "lacks_place": lacks_place(sql.SQL("known.geo")),
+        "known_lacks_place": lacks_place(sql.Identifier("known", addresses.geo)),
         "build": sql.Literal(resolver.geo.provenance.build),
     }
 

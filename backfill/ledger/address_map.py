@@ -53,7 +53,7 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
         connection,
         sql.SQL("""
             create unlogged table {map} (
-                raw text primary key,
+                raw text collate "C" primary key,
                 address_id {key_type},
                 geo jsonb,
                 reason text

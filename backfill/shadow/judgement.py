@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.conditions import lacks_geo, raw_text
 from backfill.plan import Addresses, Job
 from backfill.shadow import names
 from backfill.shadow.catalog import Blueprint
@@ -23,7 +23,7 @@ FAULTS = {
     "linked for nothing": "event.{raw} is null and event.{link} is null and copy.{link} is not null",
     "other words": "{words_differ}",
     "geo missing": "copy.{key} is not null and text.geo is not null and {lacks_geo}",
-    "not judged": "event.{raw} is not null and length(event.{raw}) <= {max_length} and text.raw is null",
+    "not judged": "event.{raw} is not null and length({text}) <= {max_length} and text.raw is null",
 }
 
 # What the original brought with it: the copy is right, but nobody could tell any more once it serves.
@@ -64,14 +64,14 @@ LOOK = sql.SQL("""
            array_agg(event.{key}::text) filter (where ({fine}) is not true)
       from {table} as event
       left join {shadow} as copy on copy.{key} = event.{key}
-      left join {expected} as text on text.raw = event.{raw}
+      left join {expected} as text on text.raw = {text}
      where {which} and {unnoted}
 """)
 
 JUDGED = sql.SQL("""
       from {table} as event
       left join {shadow} as copy on copy.{key} = event.{key}
-      left join {proof} as text on text.raw = event.{raw}
+      left join {proof} as text on text.raw = {text}
       left join {addresses} as known on known.{address_key} = copy.{link}
      {more}
      where {which} and {unnoted}
@@ -104,7 +104,7 @@ def look(
         expected=expected,
         which=which,
         unnoted=unnoted(schema, job, "event"),
-        **{name: parts[name] for name in ("raw", "link", "key")},
+        **{name: parts[name] for name in ("raw", "link", "key", "text")},
     )
 
 
@@ -169,6 +169,7 @@ def _judged(
         key=sql.Identifier(job.key),
         link=sql.Identifier(job.link),
         raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         more=more,
         which=which,
         unnoted=unnoted(schema, job, "event"),
@@ -181,6 +182,7 @@ def _parts(job: Job, blueprint: Blueprint) -> dict[str, sql.Composable]:
         "key": sql.Identifier(job.key),
         "link": sql.Identifier(job.link),
         "raw": sql.Identifier(job.raw),
+        "text": raw_text(job),
         "original": sql.SQL(", ").join(sql.Identifier("event", name) for name in plain),
         "copied": sql.SQL(", ").join(sql.Identifier("copy", name) for name in plain),
     }

@@ -14,7 +14,7 @@ from backfill.database.inspection import key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.jobs import link, resolve
-from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.conditions import lacks_geo, raw_text
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
@@ -41,11 +41,11 @@ KEYS = sql.SQL("any (array(select key from backfill_noted))")
 WHICH = sql.SQL("event.{key} = {keys}")
 
 TEXTS = sql.SQL("""
-    select distinct event.{raw}
+    select distinct {text}
       from {table} as event
-     where {which} and event.{raw} is not null and length(event.{raw}) <= {max_length}
+     where {which} and event.{raw} is not null and length({text}) <= {max_length}
        and (event.{link} is null or {lacks_geo})
-       and not exists (select from {map} as map where map.raw = event.{raw})
+       and not exists (select from {map} as map where map.raw = {text})
 """)
 
 
@@ -148,6 +148,7 @@ def _resolve(
 ) -> None:
     statement = TEXTS.format(
         raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         table=table(job),
         which=which,
         max_length=sql.Literal(MAX_LENGTH),

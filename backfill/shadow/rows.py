@@ -3,7 +3,7 @@
 from psycopg2 import sql
 
 from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo
+from backfill.jobs.conditions import lacks_geo, object_of, raw_text
 from backfill.ledger import address_map
 from backfill.plan import Job
 from backfill.shadow import names
@@ -13,14 +13,14 @@ INSERT = sql.SQL("""
     insert into {shadow} ({columns}) overriding system value
     select {values}
       from {table} as event
-      left join {map} as map on map.raw = event.{raw}
+      left join {map} as map on map.raw OPERATOR(pg_catalog.=) {text}
      where {which}
 """)
 
 LINK = sql.SQL("coalesce(event.{link}, map.address_id)")  # the live application wins
 EXTRA = sql.SQL("""
     case when map.geo is not null and {lacks_geo}
-         then coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb) || map.geo
+         then {object} OPERATOR(pg_catalog.||) map.geo
          else event.{extra} end
 """)
 
@@ -34,7 +34,7 @@ def insert(schema: str, job: Job, blueprint: Blueprint, which: sql.Composable) -
         values=sql.SQL(", ").join(_value(job, name) for name in kept),
         table=table(job),
         map=address_map.name(schema),
-        raw=sql.Identifier(job.raw),
+        text=raw_text(job),
         which=which,
     )
 
@@ -43,5 +43,6 @@ def _value(job: Job, name: str) -> sql.Composable:
     if name == job.link:
         return LINK.format(link=sql.Identifier(name))
     if name == job.extra:
-        return EXTRA.format(extra=sql.Identifier(name), lacks_geo=lacks_geo(job))
+        words = object_of(sql.Identifier("event", name))
+        return EXTRA.format(extra=sql.Identifier(name), lacks_geo=lacks_geo(job), object=words)
     return sql.Identifier("event", name)

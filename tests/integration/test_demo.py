@@ -20,7 +20,8 @@ from backfill.demo.extras import EVENT_TABLES
 from backfill.demo.load import _Loader
 from backfill.demo.population import Table
 from backfill.errors import DatabaseNotEmpty
-from backfill.geo import KEYS, bundled_geo_path, open_geo
+from backfill.geo import bundled_geo_path, open_geo
+from backfill.plan import PYPI
 from tests.databases import Databases, connect, query
 
 EVENTS = 2_000
@@ -137,7 +138,7 @@ def test_the_addresses_are_real_heavy_tailed_and_a_tenth_ipv6(demo: str) -> None
     assert sum(busiest[: len(busiest) // 5]) > len(addresses) * 0.5
     path = bundled_geo_path()
     assert path
-    with open_geo(path) as geo:
+    with open_geo(path, PYPI.geo.keys) as geo:
         found = [geo.lookup(address) for address in distinct]
     assert 0.9 < sum(map(bool, found)) / len(found) < 1.0
     assert any(record and "city" not in record for record in found)
@@ -156,7 +157,7 @@ def test_the_live_application_has_done_part_of_the_work(demo: str) -> None:
         if raw is not None and address != "192.0.2.69":
             assert canonicalise(raw) == canonicalise(address)
         for place in (geo, additional.get("geoip_info") if isinstance(additional, dict) else None):
-            assert place is None or set(place) <= set(KEYS)
+            assert place is None or set(place) <= set(PYPI.geo.keys)
     resolved = [(geo, isinstance(more, dict) and "geoip_info" in more) for *_, geo, more in rows if geo]
     assert {has_geo for _, has_geo in resolved} == {True, False}
     sentinel = [raw for raw, address, *_ in rows if address == "192.0.2.69"]

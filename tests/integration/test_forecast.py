@@ -97,7 +97,7 @@ def take(operator: Operator, user: str | None = None) -> sample.Sample:
     url = make_url(operator.url)
     engine = make_engine(url.set(username=user) if user else url, ledger_schema="backfill")
     try:
-        with open_geo(GEO_PATH) as geo:
+        with open_geo(GEO_PATH, PYPI.geo.keys) as geo:
             return sample.take(engine, PYPI.addresses, PYPI.jobs[0], Resolver(live_hash, geo), passes=8)
     finally:
         engine.dispose()

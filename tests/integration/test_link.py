@@ -59,7 +59,11 @@ def linked(url: str, key: str) -> tuple[str | None, Any, bool]:
 
 
 @pytest.mark.parametrize(
-    "before", [UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}]
+    "before",
+    [
+        *(UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}),
+        *({"geoip_info": {}}, {"a": 1, "geoip_info": {"city": "?", "region": "", "country_code": None}}),
+    ],
 )
 def test_an_event_without_geo_gets_it_beside_what_it_had(
     fresh_demo: Operator, place: Any, before: Any
@@ -77,7 +81,9 @@ def test_anything_else_is_no_place_for_geo_and_is_left_alone(fresh_demo: Operato
     assert linked(fresh_demo.url, key) == (LOCATED, before, False)
 
 
-@pytest.mark.parametrize("geo", [{"city": "Of the time"}, {}, "text", [1]])
+@pytest.mark.parametrize(
+    "geo", [{"city": "Of the time"}, {"other": 0}, {"city": "?", "region": "be"}, "text", [1], ""]
+)
 def test_a_geo_that_is_there_wins(fresh_demo: Operator, geo: Any) -> None:
     key = insert(fresh_demo.url, LOCATED, {"geoip_info": geo, "b": 2})
     fresh_demo.types("run", "user_events", "--quiet")

@@ -13,7 +13,7 @@ from backfill.database.preflight import checks
 from backfill.database.preflight.checks import Report
 from backfill.database.preflight.finding import Severity
 from backfill.database.preflight.target import Purpose
-from backfill.plan import PYPI, Job, Plan
+from backfill.plan import PYPI, Geo, GeoKey, Job, Plan
 from tests.databases import Databases, query
 from tests.demo_template import fill_demo
 from tests.operator import Operator
@@ -56,6 +56,8 @@ SITUATIONS = [
     Situation("a partitioned table", f"drop table {E}; create table {E} (id uuid, ip_address_string text) partition by hash (id)", ("not-a-plain-table",), says="a partitioned table"),
     Situation("a partition", f"alter table {E} rename to whole; drop table whole; create table whole (id uuid) partition by hash (id); create table {E} partition of whole for values with (modulus 1, remainder 0)", ("not-a-plain-table",), says="a partition"),
     Situation("a partition of the discard's table", "drop table journals; create table whole (id int, submitted_date timestamp) partition by hash (id); create table journals partition of whole for values with (modulus 1, remainder 0)", ("not-a-plain-table",), "public.journals"),
+    Situation("a geo key that no live row carries", "select", ("new-geo-key", "new-geo-key"), "latitude", "user_events (all rows)", plan=PYPI.model_copy(update={"geo": Geo(keys=tuple(GeoKey))})),
+    Situation("geo keys that live rows carry and the plan does not write", """update ip_addresses set geoip_info = geoip_info || '{"zip": 1}' where geoip_info is not null""", ("other-geo-keys",), says="'zip'"),
     Situation("children", f"create table child () inherits ({E})", ("inheritance",), "public.user_events", "neither linked nor counted"),
     Situation("children of the address table", "create table child () inherits (ip_addresses)", ("inheritance",), "public.ip_addresses"),
     Situation("children, asked by verify", f"create table child () inherits ({E})", ("inheritance",), purpose=Purpose.READ),

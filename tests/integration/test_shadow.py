@@ -240,7 +240,10 @@ def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_com
     query(fresh_demo.url, "create schema backfill")
     first, second = PYPI.job("user_events"), PYPI.job("project_events")
     texts = "select count(distinct ip_address_string) from user_events where length(ip_address_string) <= 64"
-    with open_geo(GEO_PATH) as geo, Proof(engine, "backfill", Resolver(live_hash, geo)) as proof:
+    with (
+        open_geo(GEO_PATH, PYPI.geo.keys) as geo,
+        Proof(engine, "backfill", Resolver(live_hash, geo)) as proof,
+    ):
         proof.read(first)
         proof.expected(PYPI.addresses, first)
         with closing(connect(fresh_demo.url)) as reading, reading.cursor() as cursor:

@@ -25,7 +25,7 @@ from tests.operator import Operator
 @pytest.fixture
 def geo() -> Iterator[GeoDatabase]:
     assert GEO_PATH
-    with open_geo(GEO_PATH) as opened:
+    with open_geo(GEO_PATH, PYPI.geo.keys) as opened:
         yield opened
 
 

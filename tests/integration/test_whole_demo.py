@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from backfill.geo import KEYS
+from backfill.plan import PYPI
 from tests.databases import query
 from tests.demo_template import (
     ALL_EVENTS,
@@ -58,7 +58,7 @@ def test_every_event_has_the_link_and_geo_that_its_text_calls_for_and_nothing_el
         kinds["no address"] += raw is not None and address is None
         kinds["no place"] += bool(place) and isinstance(extra, list | str | int)
         if isinstance(new[3], dict) and "geoip_info" in new[3]:
-            assert set(new[3]["geoip_info"]) <= set(KEYS)
+            assert set(new[3]["geoip_info"]) <= set(PYPI.geo.keys)
     assert all(kinds[kind] for kind in ("geo added", "linked by us", "no address", "no place")), kinds
 
     for key, host, digest, geo, *rest in known.values():

@@ -13,6 +13,7 @@ from netaddr import IPSet
 from backfill.addresses import Kind, Reason, canonicalise, classify
 from backfill.errors import GeoFileUnusable
 from backfill.geo import KEYS, bundled_geo_path, eight_fields, open_geo
+from backfill.plan import GeoKey
 
 FULL: dict[str, Any] = {
     "city": {"geoname_id": 5392171, "names": {"de": "San José", "en": "San Jose"}},
@@ -122,6 +123,25 @@ def test_a_database_answers_texts_and_addresses(city_file: Path) -> None:
         assert geo.lookup(" [::ffff:1.2.3.4]:80 ") == FULL_GEO
         assert geo.lookup("2A00:1450::1") == FULL_GEO
         assert geo.lookup("1.2.4.1") == CONTINENT_GEO
+
+
+@pytest.mark.parametrize(
+    "text", ["2001:0:102:304::1", "2002:102:304::1", "64:ff9b::102:304", "64:ff9b:1::102:304"]
+)
+def test_an_address_out_of_a_tunnel_has_no_place(tmp_path: Path, text: str) -> None:
+    tunnels = {"2001::/32": FULL, "2002::/16": FULL, "64:ff9b::/32": FULL}
+    with open_geo(write_database(tmp_path / "city.mmdb", RECORDS | tunnels)) as geo:
+        assert geo.lookup(text) is None
+        assert not geo.knows(ip_address(text))
+
+
+def test_only_the_keys_that_the_plan_names_are_answered(city_file: Path) -> None:
+    with open_geo(city_file, (GeoKey.REGION, GeoKey.CITY)) as geo:
+        assert geo.lookup("1.2.3.4") == {key: FULL_GEO[key] for key in ("city", "region")}
+        assert geo.lookup("1.2.4.1") is None  # a continent alone
+        assert not geo.knows(ip_address("1.2.4.1"))
+    with open_geo(city_file, (GeoKey.COUNTRY_CODE,)) as geo:
+        assert geo.knows(ip_address("1.2.3.4"))
 
 
 @pytest.mark.parametrize("text", ["9.9.9.9", "2600::1", "1.2.5.1", "unknown", "", "1.2.3.0/24"])

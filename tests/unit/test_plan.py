@@ -7,13 +7,14 @@ import pytest
 from pydantic import BaseModel
 
 from backfill.errors import PlanInvalid, UnknownJob
-from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Hash, Job, Plan, Scheme, load_plan
+from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, Job, Plan, Scheme, load_plan
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
 SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": Plan,
     "`[hash]`": Hash,
+    "`[geo]`": Geo,
     "`[addresses]`": Addresses,
     "`[[jobs]]`": Job,
     "`[[discard]]`": Discard,

@@ -10,6 +10,7 @@ from backfill.database.preflight import (
     constraints,
     database,
     keys,
+    places,
     privileges,
     publication,
     relation,
@@ -30,7 +31,7 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("publications", publication.check),
     ("privileges", privileges.check),
 )
-LOOKED_AT = ", ".join(("kind of relation", *(topic for topic, _ in OF_A_TABLE), "database"))
+LOOKED_AT = ", ".join(("kind of relation", *(topic for topic, _ in OF_A_TABLE), "database", places.LOOKED_AT))
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ def inspect(
     found = [*database.check(connection, ledger_schema, purpose)]
     for part in parts:
         found += _of_table(connection, plan, part, ledger_schema, purpose)
+    # Rows are read only where nothing keeps us from reading them all.
+    blocked = any(finding.severity is Severity.BLOCKS for finding in found)
+    if purpose is not Purpose.READ and not blocked:
+        found += places.check(connection, plan, parts)
     unique = list(dict.fromkeys(found))
     names = {*accept, *plan.accept}
     changes = [finding for finding in unique if finding.severity is Severity.CHANGES]
