@@ -10,6 +10,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from alembic import context
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
+from backfill.database.trust import require_trusted_ledger
 from backfill.errors import BackfillError
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
@@ -30,11 +31,12 @@ def configure(settings, **where):
     )
 
 
-def ensure_schema(connection, schema):
-    """Alembic fails when the schema of its version table is missing."""
+def ensure_schema(connection, schema, owner):
+    """Alembic fails when the schema of its version table is missing; one that somebody else prepared is refused."""
     known = connection.execute(text("select to_regnamespace(:name) is not null"), {"name": schema}).scalar()
     if not known:
         connection.execute(text(f'create schema if not exists "{schema}"'))
+    require_trusted_ledger(connection, schema, owner)
     connection.commit()
 
 
@@ -60,7 +62,7 @@ def online(settings):
 
     try:
         with engine.connect() as connection:
-            ensure_schema(connection, settings.ledger_schema)
+            ensure_schema(connection, settings.ledger_schema, settings.ledger_owner)
             # Session-level, and committed at once: a transaction-level lock would be gone after the
             # first revision, and an open transaction would make autocommit blocks raise.
             take_turn(connection)

@@ -94,6 +94,16 @@ class SessionUnfit(BackfillError):
     alter database … reset {setting}), or connect as another role."""
 
 
+class LedgerUntrusted(BackfillError):
+    """Schema {schema} holds what this role does not trust: {found}. Nothing in it was read. If that owner prepared the
+    ledger for you, name it in BACKFILL_LEDGER_OWNER; otherwise have it removed, or name another schema in BACKFILL_SCHEMA."""
+
+
+class LedgerTableTaken(BackfillError):
+    """Table {table} is not ours: its columns are {columns}. It is left as it is. Rename it, or name another schema in
+    BACKFILL_SCHEMA."""
+
+
 class SchemaUnfit(BackfillError):
     """{problem}"""
 

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
         validation_alias="BACKFILL_SCHEMA",
         description="schema of the ledger in the target database",
     )
+    ledger_owner: str | None = Field(
+        None,
+        description="role that prepared the ledger, where that is neither this role nor one it is a member of",
+    )
     restore_point: str | None = Field(
         None, description="name of the backup you could go back to; gates ask for it"
     )

@@ -20,6 +20,7 @@ from backfill.database.embedded import EmbeddedServer
 from backfill.database.path import ORIGIN
 from backfill.database.problems import problem_of as problem_of
 from backfill.database.problems import sqlstate_of as sqlstate_of
+from backfill.database.trust import require_trusted_ledger
 from backfill.database.urls import parse, shown
 from backfill.errors import (
     BackfillError,
@@ -65,12 +66,14 @@ def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[P
 def open_engine(settings: Settings) -> Engine:
     """The engine for *settings*, proved to reach a server that we can work with.
 
-    Raises ``DatabaseUnreachable``, ``ServerTooOld``, ``PoolerInTheWay``.
+    Raises ``DatabaseUnreachable``, ``ServerTooOld``, ``PoolerInTheWay``, ``LedgerUntrusted``.
     """
     url = target_url(settings)
     engine = make_engine(url, ledger_schema=settings.ledger_schema)
     try:
         _check_server(engine)
+        with engine.connect() as connection:
+            require_trusted_ledger(connection, settings.ledger_schema, settings.ledger_owner)
     except (DBAPIError, psycopg2.Error) as error:
         engine.dispose()
         raise DatabaseUnreachable(url=shown(url), problem=problem_of(error)) from error

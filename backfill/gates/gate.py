@@ -20,6 +20,7 @@ from backfill.database import verbatim
 from backfill.database.demo_mark import is_demo
 from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.identity import IDENTITY, identity_expression
+from backfill.database.trust import UNTRUSTED
 from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates import shape
 from backfill.gates.script import emit, ident, literal, offline
@@ -68,6 +69,7 @@ class Gate:
     observe: float
     lock_timeout_ms: int
     identity: str = IDENTITY  # as an SQL expression
+    ledger_owner: str | None = None  # who prepared the ledger, by the operator's word
 
     @classmethod
     def of(cls, settings: Settings, plan: Plan, connection: Connection | None) -> Self:
@@ -79,6 +81,7 @@ class Gate:
             restore_point=settings.restore_point,
             observe=OBSERVE_SECONDS if settings.observe is None else settings.observe,
             lock_timeout_ms=settings.lock_timeout_ms,
+            ledger_owner=settings.ledger_owner,
         )
         if connection is None:
             return gate
@@ -94,7 +97,7 @@ class Gate:
         gate = cls.of(settings, load_plan(settings.plan), None if offline() else op.get_bind())
         if offline() and op.get_context().version_table_schema != settings.ledger_schema:
             _require_predecessor()  # in our own chain env.py sees to it
-        require(gate, "this revision", [_ledger(gate), _ledger_fits(gate)])
+        require(gate, "this revision", [_ledger_trusted(gate), _ledger(gate), _ledger_fits(gate)])
         return gate
 
     def ledger(self, name: str) -> str:
@@ -153,6 +156,16 @@ def _require(change: str, condition: Condition) -> str | None:
         f" end if; end $gate$"
     )
     return None
+
+
+def _ledger_trusted(gate: Gate) -> Condition:
+    found = UNTRUSTED.format(schema=literal(gate.schema), owner=literal(gate.ledger_owner or ""))
+    return Condition(
+        "owner of the ledger",
+        f"{found} is null",
+        found,
+        "if that owner prepared the ledger for you, name it in BACKFILL_LEDGER_OWNER; otherwise have it removed",
+    )
 
 
 def _ledger(gate: Gate) -> Condition:

@@ -16,7 +16,17 @@ from sqlalchemy import Connection
 
 from backfill.database import names
 from backfill.database.engine import execute, value
+from backfill.errors import LedgerTableTaken
 from backfill.plan import Addresses, Table
+
+COLUMNS = ["raw", "address_id", "geo", "reason"]
+MARKER_COLUMNS = ["run_id"]
+
+FOUND = sql.SQL("""
+    select array_agg(a.attname::text order by a.attnum)
+      from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace
+     where n.nspname = %s and c.relname = %s and a.attnum > 0 and not a.attisdropped
+""")
 
 
 class MapIncomplete(Exception):
@@ -68,7 +78,11 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
 
 
 def drop(connection: Connection, schema: str) -> None:
-    """Remove map and marker, where they are."""
+    """Remove map and marker, where they are. Raises ``LedgerTableTaken`` where one is somebody else's."""
+    for what, ours in ((name(schema), COLUMNS), (marker(schema), MARKER_COLUMNS)):
+        found = value(connection, FOUND, what.strings)
+        if found is not None and found != ours:
+            raise LedgerTableTaken(table=".".join(what.strings), columns=", ".join(found))
     execute(connection, sql.SQL("drop table if exists {}, {}").format(name(schema), marker(schema)))
 
 
