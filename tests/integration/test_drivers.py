@@ -276,9 +276,10 @@ def test_a_policy_that_hides_rows_is_a_refusal(proved_run: Operator, chain: Path
         " alter table user_events enable row level security, force row level security;"
         " create policy few on user_events using (false)",
     )
+    owner = proved_run.having(ledger_owner=query(url, "select current_user")[0][0])
     try:
         with pytest.raises(GateClosed, match=r"row-level security.*run the chain as a role with BYPASSRLS"):
-            upgrade(proved_run, chain, "head")
+            upgrade(owner, chain, "head")
     finally:
         query(url, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
 

@@ -264,7 +264,8 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         ):
             query(migrated.url, f"alter table {name} owner to {role}")
         plain = migrated.having(
-            database_url=migrated.variables["BACKFILL_DATABASE_URL"].replace("//backfill@", f"//{role}@")
+            database_url=migrated.variables["BACKFILL_DATABASE_URL"].replace("//backfill@", f"//{role}@"),
+            ledger_owner=query(migrated.url, "select current_user")[0][0],
         )
         said = plain.types("erase", expect=1)
         assert "pg_statistic: LEFT" in said.out
@@ -274,7 +275,9 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         assert proof["depth"] == "catalog"
         assert {"WAL on this server", "planner statistics"} <= {line["name"] for line in proof["residue"]}
         assert (
-            json.loads(migrated.types("prove", "--depth", "pages", "--format", "json").out)["verdict"]
+            json.loads(
+                migrated.having(ledger_owner=role).types("prove", "--depth", "pages", "--format", "json").out
+            )["verdict"]
             == "gone"
         )
     finally:
