@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from alembic import context
+from backfill import signals
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
 from backfill.database.trust import require_trusted_ledger
 from backfill.errors import BackfillError
@@ -18,6 +19,10 @@ from backfill.settings import Settings
 LOCK_NOT_AVAILABLE = "55P03"
 ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
 LOCK_CLASS, LOCK_CHAIN = 0x6261636B, 1  # another number than a run's lock: a run may bring revision 1
+LEFT = (
+    "The revision that was under way is not recorded: `alembic current` says where the chain stands, and the "
+    "same command goes on from there."
+)
 
 
 def configure(settings, **where):
@@ -130,7 +135,10 @@ try:
     if context.is_offline_mode():
         offline(settings)
     else:
-        online(settings)
+        with signals.obeyed():
+            if "engine" not in context.config.attributes:
+                signals.leaves_by_default(LEFT)
+            online(settings)
 except BackfillError as error:
     if isinstance(error, CommandError):
         raise

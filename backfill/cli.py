@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from backfill import __version__
+from backfill import __version__, signals
 from backfill.database.engine import translated
 from backfill.errors import BackfillError
 
@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, str] = {
     "server": "server.server",
 }
 
+# Commands that change nothing in the database.
+LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose"})
+
 
 class Window(click.Group):
     """Lists its commands in the order of ``COMMANDS`` and finds them there."""
@@ -55,26 +58,43 @@ class Window(click.Group):
 
 @click.group(cls=Window, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="backfill")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Takes raw IP addresses out of a PostgreSQL database without losing what they were good for.
 
     The database is BACKFILL_DATABASE_URL; unset, an embedded one. Exit codes: 0 done, 1 the answer is
-    no, 2 something has to be changed first, 3 stopped at a checkpoint.
+    no, 2 something has to be changed first, 3 stopped at a checkpoint, 129, 130 or 143 ended by SIGHUP,
+    SIGINT or SIGTERM.
     """
+    signals.leaves_by_default(_left_by(context.invoked_subcommand))
+
+
+def _left_by(command: str | None) -> str:
+    """What is left of a command that a signal ended, where nothing nearer is known."""
+    if command in LOOKS:
+        return "Nothing was changed."
+    return f"What was committed stays; type `backfill {command}` again, it goes on from there."
 
 
 def main() -> None:
     """Run the command line; the only place where an error becomes a line and an exit code."""
+    with signals.obeyed():
+        _main()
+
+
+def _main() -> None:
     try:
         with translated():
             sys.exit(cli.main(standalone_mode=False) or 0)
     except BackfillError as error:
+        if signals.heard():
+            raise
         click.echo(f"backfill: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt):  # typed at a prompt
         click.echo(
             "backfill: ended at once. What was committed stays; the same command goes on from there.",
             err=True,

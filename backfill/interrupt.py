@@ -19,6 +19,7 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from backfill import signals
 from backfill.control import Control
 from backfill.database.statements import Statements
 from backfill.database.trouble import Trouble, trouble_of
@@ -38,7 +39,7 @@ def interruptible(
     tell: Callable[[str], None],
     end_at_once: Callable[[], None],
 ) -> Result:
-    """Do *work*; SIGINT and SIGTERM end it at the next checkpoint, a second one ends the process."""
+    """Do *work*; SIGINT, SIGTERM and SIGHUP end it at the next checkpoint, a second one ends the process."""
     if threading.current_thread() is not threading.main_thread():
         return work()
     done: list[Result] = []
@@ -134,14 +135,21 @@ def _signals(
                 file=sys.stderr,
                 flush=True,
             )
-            os._exit(130)  # not through the executor's own exit, which waits for its workers
+            os._exit(
+                signals.exit_code(number)
+            )  # not through the executor's own exit, which waits for its workers
         heard.append(number)
         control.stop(f"{name} was received")
         tell(f"{name}: stopping at the next checkpoint; once more ends at once.")
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, told)
+        for number in signals.ENDING
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        yield
+        with signals.deferred():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -76,8 +76,9 @@ def start(setup: Setup) -> None:
     _bench = _Bench.make(setup)
     parent = parent_process()
     if parent is not None:
-        # Ctrl-C reaches the whole process group; the driver alone decides how to stop.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C, or the end of a terminal, reaches the whole process group; the driver alone decides how to stop.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
 
 

@@ -10,6 +10,7 @@ import click
 from psycopg2 import sql
 from tabulate import tabulate
 
+from backfill import signals
 from backfill.commands import session as sessions
 from backfill.commands.session import SALT_FILE, Session
 from backfill.database.embedded import EmbeddedServer
@@ -77,15 +78,16 @@ def _create(session: Session, events: int, seed: int, addresses: int | None) -> 
     given = session.settings.ip_salt is not None or session.settings.ip_salt_file is not None
     salt = session.salt if given else make_salt_file(home / SALT_FILE)
     url = session.engine.url.render_as_string(hide_password=False)
-    summary = create_demo(
-        url,
-        events=events,
-        seed=seed,
-        hash_address=salt.hasher(Scheme.SHA256_SUFFIX),
-        geo_path=geo_path,
-        report=lambda line: click.echo(f"  {line}", err=True),
-        addresses=addresses,
-    )
+    with signals.leaves("The database is as it was: it is filled in one transaction."):
+        summary = create_demo(
+            url,
+            events=events,
+            seed=seed,
+            hash_address=salt.hasher(Scheme.SHA256_SUFFIX),
+            geo_path=geo_path,
+            report=lambda line: click.echo(f"  {line}", err=True),
+            addresses=addresses,
+        )
     click.echo(
         f"Made {summary.events:,} events with {summary.distinct:,} distinct addresses: {summary.linked:,} linked by "
         f"the live application, {summary.no_address:,} without an address, {summary.odd:,} in an odd spelling, "
@@ -107,7 +109,7 @@ def _call(*words: str, expect: int | None = 0, **variables: str) -> int:
     executable = Path(sys.executable).parent / words[0]
     root = Path(__file__).resolve().parent.parent.parent
     where = ["-c", str(root / "alembic.ini")] if words[0] == "alembic" else []
-    done = subprocess.run([str(executable), *where, *words[1:]], env=os.environ | variables, check=False)
+    done = signals.call([str(executable), *where, *words[1:]], env=os.environ | variables)
     if done.returncode not in ((0, 1) if expect is None else (expect,)):
         raise click.exceptions.Exit(done.returncode or 1)
     return done.returncode

@@ -12,13 +12,17 @@ session sets what it depends on, as far as an ordinary role may set it and this 
 - **Who** we are follows the URL and ``ALTER ROLE … SET role``. A ``role`` set for the whole database does not count.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
 from psycopg2 import errorcodes, sql
 
+from backfill.database import open_sessions
 from backfill.database.urls import masked
 from backfill.errors import SessionUnfit
 
@@ -141,7 +145,7 @@ def connect(**given: Any) -> tuple[Any, Origin]:
     Raises the driver's errors, and ``SessionUnfit``.
     """
     try:
-        connection = psycopg2.connect(**parameters(given))
+        connection = psycopg2.connect(connection_factory=open_sessions.Session, **parameters(given))
     except psycopg2.Error as error:  # libpq repeats what it cannot use
         raise type(error)(masked(str(error), given)) from None
     try:
@@ -167,6 +171,7 @@ def _settle(cursor: Any, version: int, options: str) -> Origin:
     cursor.execute(f"set search_path to {SAFE_PATH}")
     cursor.execute(SET, (list(SETTINGS), list(SETTINGS.values())))
     cursor.execute(SET_PLANNER, (PLANNER,))
+    _end_with_client(cursor)
     if "role" not in options:
         cursor.execute(ROLE_OF_DATABASE)
         if cursor.fetchone()[0]:
@@ -174,6 +179,15 @@ def _settle(cursor: Any, version: int, options: str) -> Origin:
     for name, wanted in STRICT.items():
         _require(cursor, name, wanted)
     return Origin(path, zone)
+
+
+def _end_with_client(cursor: Any) -> None:
+    """A statement whose client was killed ends within seconds, and so do its locks.
+
+    Not every server's system can tell that a client is gone; there the setting is refused.
+    """
+    with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
+        cursor.execute("set client_connection_check_interval = '1s'")
 
 
 def _require(cursor: Any, name: str, wanted: str) -> None:

@@ -1,13 +1,13 @@
 """Statements: which sessions are in use, so that what they do can be cancelled from another thread."""
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg2
 from sqlalchemy import Engine, event
+
+from backfill.database import open_sessions
 
 
 class Statements:
@@ -46,9 +46,7 @@ class Statements:
             self.leave()
 
     def cancel(self) -> None:
-        """Cancel what runs now; a session that does nothing takes no notice."""
+        """Cancel what runs now, without waiting for it; a session that does nothing takes no notice."""
         with self._lock:
             sessions = list(self._sessions)
-        for session in sessions:
-            with contextlib.suppress(psycopg2.Error):
-                session.cancel()
+        open_sessions.cancel(sessions)

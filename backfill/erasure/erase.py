@@ -13,6 +13,7 @@ import psycopg2
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from backfill import signals
 from backfill.database.engine import problem_of
 from backfill.erasure import disk, pins, rewrite, scratch, statistics, targets, wal
 from backfill.erasure.rewrite import Method
@@ -151,10 +152,14 @@ def _rewrite(
         ) as number,
         _autocommit(engine) as connection,
     ):
-        if intent.repack is not None:
-            rewrite.repack(connection, target, intent.repack)
-        else:
-            rewrite.vacuum_full(connection, target, lock_timeout_ms, tell)
+        with signals.leaves(
+            f"{target.name} was being rewritten: it is as it was, unless the server was done at that moment. "
+            "What was rewritten before stays; `backfill erase` goes on from there."
+        ):
+            if intent.repack is not None:
+                rewrite.repack(connection, target, intent.repack)
+            else:
+                rewrite.vacuum_full(connection, target, lock_timeout_ms, tell)
         (now,) = targets.relations(connection, target.schema, target.table)
         erasures.end(connection, number, erasures.DONE, filenode=now.filenode, bytes_after=now.size)
     saved = f"{target.size / 2**20:,.1f} MiB before, {now.size / 2**20:,.1f} after"
@@ -205,7 +210,11 @@ def _wal(engine: Engine, tell: Callable[[str], None]) -> Step:
                 detail={"before": before},
             )
 
-        cycled = wal.cycle(connection, tell, note)
+        with signals.leaves(
+            "All tables are rewritten. The WAL was being cycled: wal_recycle may still be off, and "
+            "`backfill erase` puts it back and goes on."
+        ):
+            cycled = wal.cycle(connection, tell, note)
         status = erasures.DONE if cycled.left == 0 else erasures.LEFT
         erasures.end(connection, number, status, detail={"left": cycled.left, "why": cycled.why})
     return Step(WAL, "pg_wal", "cycle", status, cycled.why)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from backfill import signals
 from backfill.database.engine import driver, execute, sqlstate_of, value
 from backfill.database.patience import send_vacuum_away
 from backfill.erasure import pins
@@ -103,10 +104,11 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
         "PGUSER": where.user,
         "PGDATABASE": where.dbname,
         "PGPASSWORD": where.password,
+        "PGOPTIONS": "-c client_connection_check_interval=1s",
     }
-    done = subprocess.run(
+    done = signals.call(
         [
-            client,
+            str(client),
             "--no-kill-backend",
             "--no-order",
             *([] if _superuser(connection) else ["--no-superuser-check"]),
@@ -114,8 +116,8 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
             f'"{target.schema}"."{target.table}"' if target.schema != "public" else target.table,
         ],
         env=os.environ | {name: text for name, text in settings.items() if text},
-        capture_output=True,
-        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     if done.returncode != 0 or filenode(connection, target.oid) == target.filenode:
         raise NotRewritten(table=target.name, method=Method.REPACK)
