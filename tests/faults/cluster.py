@@ -44,7 +44,7 @@ class Cluster:
         self.data, self.socket = self.folder / "data", self.folder / "s"
         for folder in (self.data, self.socket):
             folder.mkdir()
-            self.user.give(folder)
+            _give(self.user, folder)
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +66,7 @@ class Cluster:
         shutil.rmtree(self.data)
         ground = self.folder / "ground"  # pg_basebackup makes the data folder itself
         ground.mkdir()
-        self.user.give(ground)
+        _give(self.user, ground)
         self.data = ground / "data"
         conninfo = f"host={primary.socket} port={PORT} user=backfill application_name={self.name}"
         done = self.user.run(
@@ -148,6 +148,14 @@ class Cluster:
     def remove(self) -> None:
         self.end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _give(user: ServerUser, folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        user.give(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _works_in(process: Path, data: Path) -> bool:
