@@ -7,9 +7,10 @@ same command answers before, between and after the migrations.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2 import sql
+from pydantic import BaseModel, NonNegativeInt
 from sqlalchemy import Connection
 
 from backfill.database.engine import rows
@@ -244,6 +245,27 @@ class Difference:
     kind: str  # raw address, hashed address, geo, or empty
     before: int | None  # none: the column was not there
     after: int | None
+
+
+class _Held(BaseModel):
+    table: str
+    columns: dict[str, NonNegativeInt]
+    holds: dict[str, str]
+
+
+class _Item(BaseModel):
+    item: str
+    holdings: list[_Held]
+
+
+class _Disclosed(BaseModel):
+    version: Literal[1]
+    items: list[_Item]
+
+
+def disclosed(content: Any) -> dict[str, Any]:
+    """*content* of a file, if it is a disclosure. Raises ``ValueError``."""
+    return _Disclosed.model_validate(content, strict=True).model_dump()
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:

@@ -35,6 +35,14 @@ class SettingInvalid(BackfillError):
     """{setting}: {problem}."""
 
 
+class OutputUnwritable(BackfillError):
+    """{what} {path}: {problem}. Nothing was written there."""
+
+
+class InputUnreadable(BackfillError):
+    """{path}: {problem}."""
+
+
 class PlanInvalid(BackfillError):
     """Plan {path}: {problem}. docs/plan.md describes every key."""
 
@@ -184,6 +192,15 @@ class WrongCount(BackfillError):
 class MigrationsMissing(BackfillError):
     """The alembic folder was not found beside the package ({path}). Run Backfill from a checkout of its
     repository."""
+
+
+class ChainUnfit(BackfillError):
+    """The ledger's revision (in {where}) is not one that this version of Backfill can go on from: {problem} Use
+    the version that made the ledger, or a newer one. Nothing was changed."""
+
+
+class ChainBusy(BackfillError):
+    """Another command is changing the schema. Wait for it, then repeat."""
 
 
 class RunPaused(BackfillError):

@@ -11,9 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backfill.errors import SettingInvalid
+from backfill.safe import command
+
 EVENTS = frozenset({"started", "paused", "failed", "finished", "cancelled"})
 HOOK_SECONDS = 30.0
 SECRETS = ("BACKFILL_IP_SALT", "BACKFILL_DATABASE_URL", "BACKFILL_STANDBY_URLS")
+
+
+def require_executable(path: Path) -> None:
+    """Before a run begins. Raises ``SettingInvalid``."""
+    if not path.is_file():
+        problem = "there is no such file"
+    elif not os.access(path, os.X_OK):
+        problem = f"it may not be executed: {command('chmod', '+x', path)}"
+    else:
+        return
+    raise SettingInvalid(setting=f"BACKFILL_HOOK, {path}", problem=problem)
 
 
 class Hook:

@@ -4,10 +4,12 @@ Fields are numbers, names of tables and sentences of ours; no value of a row and
 """
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from backfill import output, safe
 from backfill.settings import LogFormat
 
 
@@ -21,10 +23,11 @@ class Log:
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
         )
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
+            structlog.PrintLogger(output.unfiltered(sys.stderr)),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _safe,
                 render,
             ],
         )
@@ -32,4 +35,12 @@ class Log:
     def __call__(self, event: str, **fields: Any) -> None:
         """One event; ``failed`` and its like are errors."""
         level = "error" if event in {"failed", "batch-failed"} else "warning" if event == "held" else "info"
-        getattr(self._logger, level)(event, **{name: value for name, value in fields.items() if value != ""})
+        with suppress(OSError):  # a full disk under a log is not the run's business
+            getattr(self._logger, level)(
+                event, **{name: value for name, value in fields.items() if value != ""}
+            )
+
+
+def _safe(_logger: Any, _level: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Names of tables and roles are somebody else's: on one line, and without what a terminal obeys."""
+    return {name: safe.name(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from backfill.errors import OutputUnwritable
+from backfill.files import require_writable, write_whole
 from backfill.ledger.standing import Standing
 from backfill.ledger.status import RunStatus
 
 EVERY_SECONDS = 5.0  # how often the textfile is written
 LOOPBACK = "127.0.0.1"
+FILE = "BACKFILL_METRICS_FILE"
 
 # name → (help, kind); docs/operations.md has the same table, and a test compares.
 METRICS = {
@@ -109,9 +112,19 @@ def _labelled(name: str, labels: list[str]) -> GaugeMetricFamily:
 
 
 class Metrics:
-    """Serves and writes for as long as a run lasts."""
+    """Serves and writes for as long as a run lasts. A file that cannot be written any more is told once: it is
+    never the run's business. One that cannot be written from the beginning raises ``OutputUnwritable``."""
 
-    def __init__(self, look: Callable[[], Standing], port: int | None, file: Path | None) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Standing],
+        port: int | None,
+        file: Path | None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if file is not None:
+            require_writable(file, what=FILE)
+        self._tell, self._told = tell, False
         self._registry = CollectorRegistry()
         self._registry.register(RunCollector(look))
         self._file = file
@@ -134,8 +147,15 @@ class Metrics:
             self._write()
 
     def _write(self) -> None:
-        if self._file is not None:
-            write_to_textfile(str(self._file), self._registry)
+        if self._file is None:
+            return
+        try:
+            write_whole(self._file, generate_latest(self._registry).decode(), what=FILE)
+            self._told = False
+        except OutputUnwritable as error:
+            if not self._told:
+                self._told = True
+                self._tell(f"{error} The run goes on.")
 
     def close(self) -> None:
         """A last textfile, and no more scrapes."""

@@ -6,7 +6,6 @@ id give the same fingerprint, which ties runs, proofs and gates together.
 
 import hashlib
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -26,7 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from backfill.errors import AmbiguousJob, PlanInvalid, UnknownJob
+from backfill.errors import AmbiguousJob, InputUnreadable, PlanInvalid, UnknownJob
+from backfill.files import read_toml
 from backfill.identity import LONGEST, JobId, identity
 
 
@@ -330,11 +330,9 @@ def load_plan(path: Path | None) -> Plan:
     if path is None:
         return PYPI
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanInvalid(path=path, problem=error.strerror or "cannot be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanInvalid(path=path, problem=f"not TOML: {error}") from error
+        content = read_toml(path)
+    except InputUnreadable as error:
+        raise PlanInvalid(path=path, problem=error.detail["problem"]) from error
     try:
         return Plan.model_validate(content)
     except ValidationError as error:

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from backfill import output, safe
+
 LINE_SECONDS = 5.0  # how often a log gets a line
 
 
@@ -20,7 +22,12 @@ class Progress:
         self._bar: tqdm[Any] | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = tqdm(
-                total=total, desc=f"{title:<10}", unit=" rows", unit_scale=True, dynamic_ncols=True
+                total=total,
+                desc=f"{safe.name(title):<10}",
+                unit=" rows",
+                unit_scale=True,
+                dynamic_ncols=True,
+                file=output.unfiltered(sys.stderr),
             )
 
     def advance(self, rows: int) -> None:

@@ -4,6 +4,8 @@ Every field is read from ``BACKFILL_<NAME>``; an empty variable counts as unset.
 ``SecretStr`` and are never printed, nor is a rejected value.
 """
 
+import os
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -11,12 +13,17 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backfill import safe
 from backfill.errors import SettingInvalid
 
 OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it may be dropped
 BATCH_BLOCKS = 8_000  # 64 MB of heap: 8 passes of it stayed under 0.6 s each at 2 million events
 PASSES = 8  # a pass an eighth of the rows: 40-70 % heap-only updates instead of none
 DDL_LOCK_TIMEOUT_MS = 300  # a waiting ACCESS EXCLUSIVE lock queues every writer behind it
+
+
+PREFIX = "BACKFILL_"
+FOR_TESTS = "BACKFILL_TEST_"  # read by the test suite alone
 
 
 class Vacuum(StrEnum):
@@ -38,7 +45,7 @@ class Settings(BaseSettings):
     """What the operator chose. Field descriptions are the documentation of the variables."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BACKFILL_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
@@ -153,11 +160,61 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, **options: object) -> Self:
         """Read the environment; *options* given (not None) win. Raises ``SettingInvalid``."""
+        _require_known()
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            return cls(**given)  # type: ignore[arg-type]
+            settings = cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
             variable = name if name.startswith("BACKFILL_") else f"BACKFILL_{name.upper()}"
-            raise SettingInvalid(setting=variable, problem=first["msg"]) from None
+            problem = "its bytes are not UTF-8" if first["type"] == "string_unicode" else first["msg"]
+            raise SettingInvalid(setting=variable, problem=problem) from None
+        _require_text(settings)
+        return settings
+
+
+def variables() -> list[str]:
+    """Every variable that is a setting."""
+    return [
+        str(field.validation_alias or f"{PREFIX}{name.upper()}")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _require_known() -> None:
+    """A misspelt limit is no limit: whatever is called as a setting of ours must be one. Raises ``SettingInvalid``."""
+    known = variables()
+    for name, value in os.environ.items():
+        given = name.upper()  # as pydantic reads them
+        if not value or given in known or given.startswith(FOR_TESTS):
+            continue
+        # "BACKFIL_WORKERS" and "BACKFILLWORKERS" are meant for us, "BACKUP_PLAN" is not.
+        if given.startswith(PREFIX):
+            rest = given.removeprefix(PREFIX)
+            near = get_close_matches(rest, [one.removeprefix(PREFIX) for one in known], n=1)
+            near = [PREFIX + one for one in near]
+        elif not (near := get_close_matches(given, known, n=1, cutoff=0.9)):
+            continue
+        meant = f"Did you mean {near[0]}?" if near else "README.md lists those that are."
+        raise SettingInvalid(
+            setting=safe.name(name),
+            problem=f"there is no such setting. {meant} Correct it, or unset it",
+        )
+
+
+def _require_text(settings: Settings) -> None:
+    """Bytes that are no UTF-8 can be part of a file's name, and of nothing else. Raises ``SettingInvalid``."""
+    for name, variable in zip(Settings.model_fields, variables(), strict=True):
+        value = getattr(settings, name)
+        value = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(value, str) and _is_broken(value):
+            raise SettingInvalid(setting=variable, problem="its bytes are not UTF-8")
+
+
+def _is_broken(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

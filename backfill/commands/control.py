@@ -1,11 +1,13 @@
 """``backfill status``, ``pause``, ``resume`` and ``cancel``: from any shell that reaches the database."""
 
 import json
+import signal
 import sys
 import time
 
 import click
 
+from backfill import output, signals
 from backfill.commands import session as sessions
 from backfill.commands.session import Session
 from backfill.errors import NoDriver, TransitionRefused
@@ -51,13 +53,23 @@ def status(context: click.Context, watch: bool, every: float, form: str) -> None
     """
     session = sessions.of(context)
     session.require_ledger()
+    try:
+        _show_again_and_again(session, every if watch else None, form)
+    except (Exception, signals.Ended):
+        # Ctrl-C is how a watch ends, whatever the look at hand became of.
+        if not (watch and signals.heard() and signals.exit_code() == 128 + signal.SIGINT):
+            raise
+
+
+def _show_again_and_again(session: Session, every: float | None, form: str) -> None:
     while True:
         now = _standing(session)
         text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
-        clear = CLEAR if watch and form == "text" and sys.stdout.isatty() else ""
-        click.echo(clear + text)
+        if every is not None and form == "text" and sys.stdout.isatty():
+            output.unfiltered(sys.stdout).write(CLEAR)
+        click.echo(text)
         over = now.run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.FAILED}
-        if not watch or over:
+        if every is None or over or output.gone():
             return
         time.sleep(every)
 

@@ -1,7 +1,6 @@
 """``backfill disclose``: what a data request about one person would return."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +8,22 @@ import click
 from tabulate import tabulate
 
 from backfill.commands import session as sessions
-from backfill.disclosure import Answered, Difference, as_json, compare, disclose
+from backfill.disclosure import Answered, Difference, as_json, compare, disclose, disclosed
 from backfill.errors import DisclosureUnreadable, SettingInvalid
+from backfill.files import read_text, require_suffix, require_writable, write_whole
 
 
 @click.command("disclose")
 @click.argument("username", required=False)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON to this file as well."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the JSON to this file (.json) as well, whole or not at all.",
 )
 @click.option(
     "--show-data",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Write the rows themselves to this new file, which only you can read (0600).",
 )
 @click.option(
@@ -29,7 +31,7 @@ from backfill.errors import DisclosureUnreadable, SettingInvalid
     "pair",
     nargs=2,
     metavar="BEFORE.json AFTER.json",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Show what the second request no longer returns; asks no database.",
 )
 @click.pass_context
@@ -51,15 +53,21 @@ def disclose_command(
         return
     if username is None:
         raise SettingInvalid(setting="USERNAME", problem="say whom the request is about, or give --compare")
+    if output is not None:
+        require_suffix(output, [".json"])
+        require_writable(output)
+    if show_data is not None:
+        require_writable(show_data, new=True, what="--show-data")
     session = sessions.of(context)
     with session.engine.connect() as connection:
         answers = disclose(connection, session.plan, username, with_data=show_data is not None)
         connection.rollback()
     plain = as_json(username, answers)
     if show_data:
-        _write_private(show_data, as_json(username, answers, with_data=True))
+        content = json.dumps(as_json(username, answers, with_data=True), indent=2, default=str)
+        write_whole(show_data, content + "\n", private=True, what="--show-data")
     if output:
-        output.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        write_whole(output, json.dumps(plain, indent=2) + "\n")
     click.echo(json.dumps(plain, indent=2) if form == "json" else _as_text(answers))
     if show_data:
         click.echo(f"The rows are in {show_data}, which only you can read.", err=True)
@@ -115,21 +123,6 @@ def _said(number: int | None) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        sound = found["version"] == 1 and isinstance(found["items"], list)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return disclosed(json.loads(read_text(path)))
+    except (ValueError, RecursionError) as error:
         raise DisclosureUnreadable(path=path) from error
-    if not sound:
-        raise DisclosureUnreadable(path=path)
-    return found
-
-
-def _write_private(path: Path, content: dict[str, Any]) -> None:
-    """A new file, mode 0600 from its first moment; an existing one is not touched."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise SettingInvalid(setting="--show-data", problem=f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, default=str)
-        file.write("\n")

@@ -8,10 +8,21 @@ import click
 from backfill.commands.session import Session
 from backfill.database.engine import make_engine
 from backfill.errors import SettingInvalid
-from backfill.hooks import Hook
+from backfill.files import require_writable
+from backfill.hooks import Hook, require_executable
 from backfill.ledger.standing import Standing, standing
 from backfill.logs import Log
+from backfill.metrics import FILE as METRICS_FILE
 from backfill.metrics import Metrics
+from backfill.settings import Settings
+
+
+def require_observers(settings: Settings) -> None:
+    """Before a run does anything: whether its hook and its files can be. Raises ``SettingInvalid``, ``OutputUnwritable``."""
+    if settings.hook is not None:
+        require_executable(settings.hook)
+    if settings.metrics_file is not None:
+        require_writable(settings.metrics_file, what=METRICS_FILE)
 
 
 @contextmanager
@@ -27,7 +38,7 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
     log = Log(settings.log_format) if settings.log_format else None
     hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None
     try:
-        metrics = Metrics(look, settings.metrics_port, settings.metrics_file)
+        metrics = Metrics(look, settings.metrics_port, settings.metrics_file, _warn)
     except OSError as error:
         raise SettingInvalid(
             setting="BACKFILL_METRICS_PORT", problem=f"cannot be served: {error.strerror}"

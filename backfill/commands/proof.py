@@ -13,6 +13,7 @@ from backfill.coverage import canaries
 from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier, verify_lock
 from backfill.database.preflight.target import Purpose
+from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
 from backfill.report import faces
@@ -93,12 +94,14 @@ SUFFIXES = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html",
     type=click.Choice(list(FACES)),
     help="text, json (docs/report.schema.json), markdown or html.  [default: by the suffix of --output, or text]",
 )
-@click.option(
-    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write to this file."
-)
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
 @click.pass_context
 def report(context: click.Context, form: str | None, output: Path | None) -> None:
     """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
+    if output is not None:
+        if form is None:
+            require_suffix(output, list(SUFFIXES))
+        require_writable(output)
     session = sessions.of(context)
     session.require_ledger("backfill verify")
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
@@ -108,5 +111,5 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
     if output is None:
         click.echo(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        write_whole(output, text + "\n")
         click.echo(f"Written to {output}.")

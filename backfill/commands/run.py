@@ -12,7 +12,7 @@ from tabulate import tabulate
 from backfill import control, dask_pool
 from backfill.commands import preflight, shadow
 from backfill.commands import session as sessions
-from backfill.commands.observed import observed
+from backfill.commands.observed import observed, require_observers
 from backfill.commands.preflight import accept_option
 from backfill.commands.session import Session, weak_salt_option
 from backfill.control import Deadline
@@ -307,6 +307,7 @@ def run(
         metrics_port=metrics_port,
         log_format=log_format,
     )
+    require_observers(session.settings)
     chosen = session.plan.choose(jobs)
     if abandon:
         shadow.abandon(session, chosen)

@@ -30,7 +30,7 @@ SAMPLE = 10.0  # percent of the blocks of a large table
 @click.option("--full", is_flag=True, help="Read everything.")
 @click.option(
     "--allow",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="TOML file of places where addresses may stand, each with a reason.",
 )
 @click.option(

@@ -1,6 +1,5 @@
 """Allow-list: a committed TOML file of places where addresses may stand, each with its reason."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backfill.errors import AllowListInvalid
+from backfill.errors import AllowListInvalid, InputUnreadable
+from backfill.files import read_toml
 from backfill.scan.found import Found
 
 
@@ -44,11 +44,9 @@ class AllowList:
         if path is None:
             return cls()
         try:
-            return cls(_File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).allow)
-        except OSError as error:
-            raise AllowListInvalid(path=path, problem=error.strerror or "cannot be read") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise AllowListInvalid(path=path, problem=f"not TOML: {error}") from error
+            return cls(_File.model_validate(read_toml(path)).allow)
+        except InputUnreadable as error:
+            raise AllowListInvalid(path=path, problem=error.detail["problem"]) from error
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])

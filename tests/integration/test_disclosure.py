@@ -85,7 +85,7 @@ def test_data_goes_only_to_a_new_file_of_ours_alone(fresh_demo: Operator, tmp_pa
     assert len(held["data"]) == events
     assert any(row["ip_address_string"] for row in held["data"])
     path.write_text("mine")
-    assert "File exists" in fresh_demo.types("disclose", name, "--show-data", path, expect=2).err
+    assert "it is there already" in fresh_demo.types("disclose", name, "--show-data", path, expect=2).err
     assert path.read_text() == "mine"
 
 

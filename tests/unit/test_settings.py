@@ -87,3 +87,48 @@ def test_settings_do_not_change() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("BACKFILL_MAXLAG", "Did you mean BACKFILL_MAX_LAG?"),
+        ("BACKFILL_TARGET_SECOND", "Did you mean BACKFILL_TARGET_SECONDS?"),
+        ("BACKFILL_LEDGER_SCHEMA", "Did you mean BACKFILL_SCHEMA?"),  # the field's name is not the variable's
+        ("backfill_workerz", "Did you mean BACKFILL_WORKERS?"),
+        ("BACKFIL_WORKERS", "Did you mean BACKFILL_WORKERS?"),
+        ("BACKFILLWORKERS", "Did you mean BACKFILL_WORKERS?"),
+        ("BACKFILL_ZZZ", "README.md lists those that are"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, SECRET)
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.load()
+    assert str(caught.value).startswith(f"{variable}: there is no such setting. {meant}")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("BACKFILL_ZZZ", ""), ("BACKFILL_TEST_DATABASE_URL", "x"), ("BACKUP_PLAN", "x"), ("FILL_NICE", "x")],
+)
+def test_variables_of_others_are_their_own(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    Settings.load()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "IP_SALT", "KEY_ID", "RESTORE_POINT", "HOLD_QUERY", "DASK"])
+def test_bytes_that_are_no_text_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"BACKFILL_{name}", "\udcff")
+    with pytest.raises(SettingInvalid, match=f"BACKFILL_{name}: its bytes are not UTF-8"):
+        Settings.load()
+
+
+def test_a_file_may_be_called_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_HOME", "/var/\udcff")
+    assert Settings.load().home == Path("/var/\udcff")
