@@ -142,7 +142,7 @@ def test_somebody_at_the_chain_is_waited_for_and_named(finished_run):
 BROKEN = """
 import sys
 from backfill.commands import control
-def broken(*_words):
+def broken(*_words, **_named):
     secret = "203.0.113.77"
     raise ValueError(f"row 203.0.113.77 is odd")
 control.standing = broken
