@@ -104,7 +104,7 @@ def test_an_unreadable_plan_is_one_line_too(tmp_path: Path) -> None:
     for path, problem in [
         (tmp_path / "missing.toml", "No such file"),
         (tmp_path, "directory"),
-        (latin, "not TOML"),
+        (latin, "byte 10 is not UTF-8"),
     ]:
         with pytest.raises(PlanInvalid, match=problem) as caught:
             load_plan(path)
