@@ -194,6 +194,8 @@ def _require_known() -> None:
             rest = given.removeprefix(PREFIX)
             near = get_close_matches(rest, [one.removeprefix(PREFIX) for one in known], n=1)
             near = [PREFIX + one for one in near]
+            if rest.lower() in Settings.model_fields:  # the field is not called as its variable is
+                near = [str(Settings.model_fields[rest.lower()].validation_alias)]
         elif not (near := get_close_matches(given, known, n=1, cutoff=0.9)):
             continue
         meant = f"Did you mean {near[0]}?" if near else "README.md lists those that are."
