@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.limits import Limits
@@ -111,7 +111,7 @@ def attempt(
     retrying = Retrying(
         retry=retry_if_exception(lambda error: trouble_of(error) is not None),
         stop=_Exhausted(terms.patience),
-        wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, 1),
         before_sleep=again,
         sleep=wait,
         reraise=True,

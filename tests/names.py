@@ -1,6 +1,6 @@
 """What the built-in plan's jobs are called in the ledger, and our own objects on their tables."""
 
-from backfill.gates import conditions
+from backfill.gates import guard as guards
 from backfill.plan import PYPI, find
 from backfill.shadow import names as shadows
 
@@ -12,12 +12,12 @@ def identity(table: str) -> str:
 
 def guard(table: str) -> str:
     """The guard trigger of that job."""
-    return conditions.guard(PYPI.job(table))
+    return guards.guard(PYPI.job(table))
 
 
 def constraint(table: str) -> str:
     """The CHECK of that job."""
-    return conditions.constraint(PYPI.job(table))
+    return guards.constraint(PYPI.job(table))
 
 
 CHANGES, FLAWS = (name(PYPI.job("user_events")) for name in (shadows.log_name, shadows.flaws_name))

@@ -1,4 +1,4 @@
-"""``backfill gates``, ``repair``, ``seal`` and ``unseal``: what keeps a gate shut, and what opens it."""
+"""``backfill gates``, ``repair``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
 
 import json
 
@@ -13,14 +13,14 @@ from backfill.coverage.events import EventProof
 from backfill.coverage.repair import HashRepair, LinkRepair, Repair
 from backfill.database.preflight.target import Purpose
 from backfill.errors import SettingInvalid, UnknownJob
+from backfill.gates.advice import first_line, fixes, goes_on
+from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
-from backfill.gates.survey import Stage, checklist, survey
+from backfill.gates.survey import Stage, survey
 from backfill.jobs import seal as seals
 from backfill.ledger import keys
 from backfill.plan import Discard, Job, find
 from backfill.runner import run_lock
-
-MARKS = {"done": "done", "open": "open", "shut": "SHUT"}
 
 
 @click.command("gates")
@@ -31,7 +31,10 @@ MARKS = {"done": "done", "open": "open", "shut": "SHUT"}
 @click.option("--restore-point", help="As BACKFILL_RESTORE_POINT.")
 @click.pass_context
 def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> None:
-    """Every revision's conditions, with their evidence; touches nothing. Exit 1 when one is shut."""
+    """What to type next, and every revision's conditions with their evidence; touches nothing.
+
+    Exit 0 when the next step can be taken or all are done, 1 when it is blocked.
+    """
     session = sessions.of(context)
     settings = session.settings
     if restore_point:
@@ -42,12 +45,13 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
     session.require_ledger("backfill verify")
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        stages = survey(connection, Gate.of(settings, session.plan, connection))
+        gate = Gate.of(settings, session.plan, connection)
+        stages = survey(connection, gate)
     if form == "json":
         click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))
     else:
-        click.echo(as_text(stages))
-    if any(stage.state == "shut" for stage in stages):
+        click.echo(first_line(stages, gate, named=restore_point is not None) + "\n\n" + as_text(stages))
+    if not goes_on(stages):
         context.exit(1)
 
 
@@ -61,17 +65,23 @@ def _as_json(stage: Stage) -> dict[str, object]:
 
 
 def as_text(stages: list[Stage]) -> str:
-    """A line a change, below it what does not hold; the mends once, at the end."""
-    lines, mends = [], list[str]()
+    """A line a change, below it its conditions; what opens the blocked ones once, at the end."""
+    lines = []
     for stage in stages:
         named = f"  ({stage.revision})" if stage.revision else ""
-        lines.append(f"{MARKS[stage.state]:<5} {stage.change}{named}")
+        lines.append(f"{stage.state:<7} {stage.change}{named}")
         for answer in stage.answers:
-            lines.append(f"        {'+' if answer.holds else '-'} {answer.name}: {answer.evidence}")
-            if not answer.holds and answer.mend not in mends:
-                mends.append(answer.mend)
-    if mends:
-        lines += ["", "What opens them:", *(f"- {mend}" for mend in mends)]
+            evidence = (
+                "comes with an earlier step"
+                if answer.by_chain and not (answer.holds or stage.lost)
+                else answer.evidence
+            )
+            lines.append(f"          {'+' if answer.holds else '-'} {answer.name}: {evidence}")
+        if stage.lost:
+            lines.append("          - the chain has passed this step, and what it made is gone")
+    helping = fixes(stages)
+    if helping:
+        lines += ["", "What opens the blocked ones:", *(f"- {fix}" for fix in helping)]
     return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ def verify_command(
     if not all(record.covered for record in records):
         context.exit(1)
     if form == "text" and percent is None:
-        click.echo("Next: `make migrate` (alembic upgrade head).")
+        click.echo("Next: `backfill gates`.")
 
 
 def _show(records: Sequence[Record], form: str) -> None:

@@ -197,7 +197,7 @@ def _tell_confirmation(session: Session, found: Calibration, strays: int, confir
     )
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     """``4h``, ``30m``, ``1h30m``."""
 
     name = "duration"
@@ -210,7 +210,7 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class TimeOfDay(click.ParamType[datetime]):
+class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     """``06:00``, the next one."""
 
     name = "time"

@@ -93,7 +93,9 @@ def find(connection: Connection, plan: Plan, names: Sequence[str]) -> tuple[list
         if not found:
             skipped.append(Skipped(part.label, "does not exist here"))
         elif has_column(connection, part, column):
-            skipped.append(Skipped(part.label, f"{column} is still there: `make migrate` first"))
+            skipped.append(
+                Skipped(part.label, f"{column} is still there: `backfill gates` says how to drop it")
+            )
         elif not any(target.dropped for target in found):
             skipped.append(Skipped(part.label, "carries no dropped column: a new table has taken its place"))
         else:
@@ -123,6 +125,6 @@ def _named(connection: Connection, plan: Plan, name: str) -> list[Target]:
     if ours and len(standing) == len(ours):
         raise NotErasable(
             table=name, problem=f"its column {', '.join(standing)} is still there, so there is nothing to erase yet; "
-            "`make migrate` first"
+            "`backfill gates` says how to drop it"
         )  # fmt: skip
     return found

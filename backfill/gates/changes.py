@@ -8,16 +8,12 @@ from alembic import op
 from backfill.database.inspection import columns, has_column
 from backfill.database.sealing import seal_removal, seal_trigger
 from backfill.errors import AmbiguousJob, UnknownJob
-from backfill.gates import conditions, requirements
-from backfill.gates.conditions import constraint, guard
+from backfill.gates import conditions, guard, requirements
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
 from backfill.gates.script import emit, ident, literal, offline, table, tell
 from backfill.gates.transaction import Needs, gated
-from backfill.identity import helper_name
 from backfill.plan import Discard, Job, RawColumn, Some, find
-
-HASH_CHECK = "backfill_hash_required"
 
 
 @gated(Needs.NO_LOCK)
@@ -29,6 +25,9 @@ def drop_discarded_column(name: str) -> None:
     gate = Gate.open()
     discard = _discard(gate, name)
     change = f"drop {discard.name}.{discard.column}"
+    if not offline() and not has_column(op.get_bind(), discard, discard.column):
+        tell(f"{discard.name}.{discard.column} is gone already: nothing is left to drop")
+        return
     require(gate, change, requirements.discard(gate, discard))
     lock(gate, discard)
     _drop(gate, discard)
@@ -43,36 +42,8 @@ def guard_links(name: str) -> None:
         return
     require(gate, f"guard {job.label}", requirements.coverage(gate, job))
     lock(gate, job)
-    raw, link = f"new.{ident(job.raw)}", f"new.{ident(job.link)}"
-    # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
-    # speaks first, and says nothing of the row.
-    emit(f"""
-        create or replace function {_guard_function(gate, job)}() returns trigger language plpgsql as $guard$
-        begin
-            if {link} is null then
-                raise exception using errcode = 'check_violation',
-                    message = {literal(f"backfill: a row of {job.name} may not hold {job.raw} without {job.link}")},
-                    hint = 'The column is about to be dropped: deploy the application that no longer writes it.';
-            end if;
-            if tg_op = 'UPDATE'
-               and ({raw} is distinct from old.{ident(job.raw)}
-                    or ({link} is distinct from old.{ident(job.link)} and old.{ident(job.link)} is not null))
-               and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
-                raise exception using errcode = 'check_violation',
-                    message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
-                    hint = 'Set the raw value to NULL, or leave both as they are, until the column is dropped.';
-            end if;
-            return new;
-        end $guard$
-    """)
-    emit(
-        f"create trigger {ident(guard(job))} before insert or update on {table(job)}"
-        f" for each row when ({raw} is not null) execute function {_guard_function(gate, job)}()"
-    )
-    emit(
-        f"alter table {table(job)} add constraint {ident(constraint(job))}"
-        f" check ({ident(job.raw)} is null or {ident(job.link)} is not null) not valid"
-    )
+    for statement in guard.creation(gate, job):
+        emit(statement)
 
 
 @gated(Needs.ANY)
@@ -81,7 +52,7 @@ def unguard_links(name: str) -> None:
     gate = Gate.open()
     job = _job(gate, name)
     lock(gate, job)
-    emit(f"alter table {table(job)} drop constraint if exists {ident(constraint(job))}")
+    emit(f"alter table {table(job)} drop constraint if exists {ident(guard.constraint(job))}")
     _drop_guard(gate, job)
 
 
@@ -94,7 +65,7 @@ def validate_links(name: str) -> None:
         return
     require(gate, f"validate {job.label}", requirements.validation(gate, job))
     timeout(gate)
-    emit(f"alter table {table(job)} validate constraint {ident(constraint(job))}")
+    emit(f"alter table {table(job)} validate constraint {ident(guard.constraint(job))}")
 
 
 def unvalidate_links(name: str) -> None:
@@ -202,10 +173,11 @@ def propose_hash_required() -> None:
     """A CHECK that new rows carry a hash; old rows are read in the next revision."""
     gate = Gate.open()
     part = gate.plan.addresses
-    require(gate, f"require {part.name}.{part.hash}", [conditions.proved(gate, part)])
+    require(gate, f"require {part.name}.{part.hash}", requirements.hash_required(gate))
     lock(gate, part)
+    emit(f"alter table {table(part)} drop constraint if exists {ident(conditions.HASH_CHECK)}")
     emit(
-        f"alter table {table(part)} add constraint {ident(HASH_CHECK)}"
+        f"alter table {table(part)} add constraint {ident(conditions.HASH_CHECK)}"
         f" check ({ident(part.hash)} is not null) not valid"
     )
 
@@ -216,7 +188,7 @@ def unpropose_hash_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     lock(gate, part)
-    emit(f"alter table {table(part)} drop constraint if exists {ident(HASH_CHECK)}")
+    emit(f"alter table {table(part)} drop constraint if exists {ident(conditions.HASH_CHECK)}")
 
 
 @gated(Needs.OWN)
@@ -224,10 +196,12 @@ def make_hash_required() -> None:
     """NOT NULL through the validated CHECK: the scan holds no lock that a writer would meet."""
     gate = Gate.open()
     part = gate.plan.addresses
+    # With another definition NOT NULL would read every row itself, under its strong lock.
+    require(gate, f"require {part.name}.{part.hash}", [conditions.hash_checked(gate)])
     timeout(gate)
-    emit(f"alter table {table(part)} validate constraint {ident(HASH_CHECK)}")
+    emit(f"alter table {table(part)} validate constraint {ident(conditions.HASH_CHECK)}")
     emit(f"alter table {table(part)} alter column {ident(part.hash)} set not null")
-    emit(f"alter table {table(part)} drop constraint {ident(HASH_CHECK)}")
+    emit(f"alter table {table(part)} drop constraint {ident(conditions.HASH_CHECK)}")
 
 
 @gated(Needs.ANY)
@@ -238,7 +212,7 @@ def restore_hash_optional() -> None:
     lock(gate, part)
     emit(f"alter table {table(part)} alter column {ident(part.hash)} drop not null")
     emit(
-        f"alter table {table(part)} add constraint {ident(HASH_CHECK)}"
+        f"alter table {table(part)} add constraint {ident(conditions.HASH_CHECK)}"
         f" check ({ident(part.hash)} is not null) not valid"
     )
 
@@ -309,13 +283,9 @@ def _existing(part: Some) -> Some:
     return part
 
 
-def _guard_function(gate: Gate, job: Job) -> str:
-    return ident(gate.schema, helper_name("guard", job.table, job.identity))
-
-
 def _drop_guard(gate: Gate, job: Job) -> None:
-    emit(f"drop trigger if exists {ident(guard(job))} on {table(job)}")
-    emit(f"drop function if exists {_guard_function(gate, job)}()")
+    for statement in guard.removal(gate, job):
+        emit(statement)
 
 
 def _drop(gate: Gate, part: RawColumn) -> None:

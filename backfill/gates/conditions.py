@@ -2,21 +2,12 @@
 
 from backfill.database.sealing import seal_trigger
 from backfill.gates.gate import Condition, Gate
+from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
 from backfill.gates.script import ident, literal, regclass, table
-from backfill.identity import helper_name
 from backfill.plan import Discard, Job, RawColumn, Table
 
+HASH_CHECK = "backfill_hash_required"  # of the address table
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
-
-
-def constraint(job: Job) -> str:
-    """The CHECK that no row holds a raw value without a link."""
-    return helper_name("backfill_covered", job.raw, job.identity)
-
-
-def guard(job: Job) -> str:
-    """The guard trigger; triggers fire in the order of their names: after whatever fills the row."""
-    return helper_name("zz_backfill_guard", job.raw, job.identity)
 
 
 def restore_point(gate: Gate) -> Condition:
@@ -191,26 +182,55 @@ def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
     )
 
 
-def guarded(part: Job) -> Condition:
-    """The guard trigger is in place and enabled."""
+AGAIN = (
+    "enable the trigger where it is disabled; otherwise `alembic downgrade` to before the table's 0003a revision, then"
+    " upgrade again; in a chain of your own: guard_links, validate_links"
+)
+
+
+def guarded(gate: Gate, part: Job) -> Condition:
+    """The guard trigger is in place, enabled, and ours."""
+    flaw = trigger_flaw(gate, part)
+    return Condition(f"guard of {part.label}", f"{flaw} = ''", flaw, AGAIN, held="in place", by_chain=True)
+
+
+def checked(part: Job) -> Condition:
+    """The CHECK is in place, enforced, and ours; PostgreSQL may still have to read the rows."""
+    flaw = constraint_flaw(part, validated=False)
     return Condition(
-        f"guard of {part.label}",
-        _has_trigger(part, guard(part)),
-        literal("the trigger that keeps rows covered is missing or disabled"),
-        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
+        f"constraint of {part.label}",
+        f"{flaw} = ''",
+        f"{literal(constraint(part) + ': ')} || {flaw}",
+        AGAIN,
         held="in place",
+        by_chain=True,
     )
 
 
 def validated(part: Job) -> Condition:
     """PostgreSQL itself has checked that no row holds an address without a link."""
+    flaw = constraint_flaw(part, validated=True)
     return Condition(
         f"constraint of {part.label}",
-        f"exists (select from pg_constraint where conrelid = {regclass(part)}"
-        f" and conname = {literal(constraint(part))} and convalidated)",
-        literal(f"{constraint(part)} is missing or not validated"),
-        "alembic downgrade to before its 0003a revision, then upgrade again; in a chain of your own: guard_links, validate_links",
+        f"{flaw} = ''",
+        f"{literal(constraint(part) + ': ')} || {flaw}",
+        AGAIN,
         held="validated",
+        by_chain=True,
+    )
+
+
+def hash_checked(gate: Gate) -> Condition:
+    """The CHECK that rows have a hash is in place, enforced, and ours."""
+    part = gate.plan.addresses
+    flaw = check_flaw(part, HASH_CHECK, "CHECK ((%I IS NOT NULL))", part.hash, validated=False)
+    return Condition(
+        f"constraint of {part.label}",
+        f"{flaw} = ''",
+        f"{literal(HASH_CHECK + ': ')} || {flaw}",
+        "propose_hash_required in a revision before: `alembic downgrade 0005a_ip_address_optional`, then upgrade again",
+        held="in place",
+        by_chain=True,
     )
 
 
@@ -222,6 +242,7 @@ def raw_columns_gone(gate: Gate) -> Condition:
         f"({left}) = 0",
         f"({left}) || ' of them are still there'",
         "alembic upgrade, revision by revision",
+        by_chain=True,
     )
 
 

@@ -56,6 +56,7 @@ class Condition:
     evidence: str
     mend: str
     held: str = ""  # said instead of the evidence where it holds
+    by_chain: bool = False  # an earlier revision of the chain makes it hold
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,9 @@ def _require(change: str, condition: Condition) -> str | None:
             if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
                 raise
             raise GateClosed(
-                change=change, conditions=f"{condition.name}: {problem_of(error)}; mend: {READABLE}"
+                change=change, conditions=f"{condition.name}: {problem_of(error)}; fix: {READABLE}"
             ) from None
-        return None if holds else f"{condition.name}: {evidence}; mend: {condition.mend}"
+        return None if holds else f"{condition.name}: {evidence}; fix: {condition.mend}"
     text = f"backfill refuses: {change}: {condition.name}"
     emit(
         f"do $gate$ begin if not ({condition.holds}) then raise exception using"

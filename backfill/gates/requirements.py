@@ -33,7 +33,7 @@ def replaced(gate: Gate, job: Job) -> list[Condition]:
 
 def validation(gate: Gate, job: Job) -> list[Condition]:
     """Before PostgreSQL checks every row."""
-    return [conditions.guarded(job), conditions.covered(job)]
+    return [conditions.guarded(gate, job), conditions.checked(job), conditions.covered(job)]
 
 
 def drop(gate: Gate, job: Job) -> list[Condition]:
@@ -41,7 +41,7 @@ def drop(gate: Gate, job: Job) -> list[Condition]:
     return [
         conditions.restore_point(gate),
         *coverage(gate, job),
-        conditions.guarded(job),
+        conditions.guarded(gate, job),
         conditions.validated(job),
     ]
 
@@ -51,7 +51,7 @@ def under_lock(gate: Gate, job: Job) -> list[Condition]:
     return [
         conditions.proved(gate, job),
         conditions.settled(gate, job),
-        conditions.guarded(job),
+        conditions.guarded(gate, job),
         conditions.validated(job),
     ]
 
@@ -65,6 +65,11 @@ def address_optional(gate: Gate) -> list[Condition]:
         conditions.proved(gate, part),
         conditions.settled(gate, part),
     ]
+
+
+def hash_required(gate: Gate) -> list[Condition]:
+    """Before every row of the address table has to carry a hash."""
+    return [conditions.proved(gate, gate.plan.addresses)]
 
 
 def address_drop(gate: Gate) -> list[Condition]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -9,7 +11,10 @@ from backfill.database import verbatim
 from backfill.database.inspection import columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate, ask
-from backfill.plan import PYPI, Table
+from backfill.gates.script import literal
+from backfill.plan import PYPI, RawColumn
+
+FIRST = "0001_expand"  # of our chain: the ledger
 
 
 @dataclass(frozen=True)
@@ -19,165 +24,165 @@ class Answer:
     name: str
     holds: bool
     evidence: str
-    mend: str
+    fix: str
+    by_chain: bool  # an earlier step brings it
+
+
+class State(StrEnum):
+    """Where a step stands."""
+
+    DONE = "done"
+    NEXT = "next"  # all its conditions hold, and nothing comes before it
+    LATER = "later"  # it waits only for what an earlier step brings
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change, before it is asked: what it is called, and what it stands on."""
+
+    change: str
+    call: str  # of ``backfill.gates``, for a chain of the application's own
+    revisions: tuple[str, ...]  # of our own chain
+    done: bool
+    needs: Callable[[], list[Condition]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One change: done, open (all conditions hold), or shut."""
+    """One change and how it stands."""
 
     change: str
     revision: str | None  # of our own chain; none for a plan that has its drops elsewhere
-    done: bool
+    call: str
+    state: State
     answers: tuple[Answer, ...] = field(default=())
+    lost: str = ""  # where the chain has passed it and its effect is gone: what helps
 
     @property
-    def state(self) -> str:
-        """``done``, ``open`` or ``shut``."""
-        return "done" if self.done else "open" if all(answer.holds for answer in self.answers) else "shut"
+    def unmet(self) -> list[Answer]:
+        """What keeps it from happening, and no earlier step brings."""
+        return [answer for answer in self.answers if not answer.holds and not answer.by_chain]
 
 
 def survey(connection: Connection, gate: Gate) -> list[Stage]:
-    """All stages in the order of the chain. One that stands on an earlier one says so by being shut."""
-    return [
-        Stage(
-            change,
-            revision if gate.plan == PYPI else None,
-            done=finished,
-            answers=() if finished else tuple(_answer(connection, one) for one in needed()),
-        )
-        for change, revision, finished, needed in _changes(connection, gate)
-    ]
+    """All stages in the order of the chain."""
+    ours = gate.plan == PYPI
+    stages: list[Stage] = []
+    steps = list(_steps(connection, gate))
+    passed = _passed(connection, gate, steps) if ours else frozenset[str]()
+    before = FIRST
+    for step in steps:
+        answers = () if step.done else tuple(_answer(connection, one) for one in step.needs())
+        lost = ""
+        if not step.done and step.revisions[-1] in passed:
+            lost = f"`alembic downgrade {before}`, then `alembic upgrade {step.revisions[-1]}`"
+        # Our chain is one line; in another the order is the application's.
+        waits = ours and any(stage.state is not State.DONE for stage in stages)
+        state = State.DONE if step.done else _state(answers, lost, waits)
+        revision = ", ".join(step.revisions) if ours else None
+        stages.append(Stage(step.change, revision, step.call, state, answers, lost))
+        before = step.revisions[-1]
+    return stages
+
+
+def _state(answers: tuple[Answer, ...], lost: str, waits: bool) -> State:
+    failing = [answer for answer in answers if not answer.holds]
+    if lost or any(not answer.by_chain for answer in failing):
+        return State.BLOCKED
+    return State.LATER if failing or waits else State.NEXT
+
+
+def _passed(connection: Connection, gate: Gate, steps: list[Step]) -> frozenset[str]:
+    """The revisions of our chain that have run here, as far as steps have them."""
+    ((exists,),) = verbatim.fetch(
+        connection, f"select to_regclass({literal(gate.ledger('alembic_version'))}) is not null"
+    )
+    if not exists:
+        return frozenset()
+    at = {
+        name
+        for (name,) in verbatim.fetch(connection, f"select version_num from {gate.ledger('alembic_version')}")
+    }
+    chain = [revision for step in steps for revision in step.revisions]
+    last = max((chain.index(name) for name in at if name in chain), default=-1)
+    return frozenset(chain[: last + 1])
 
 
 def _answer(connection: Connection, condition: Condition) -> Answer:
     holds, evidence = ask(connection, condition)
     connection.rollback()  # each scan is a snapshot of its own
-    return Answer(condition.name, holds, evidence, "" if holds else condition.mend)
+    return Answer(condition.name, holds, evidence, "" if holds else condition.mend, condition.by_chain)
 
 
-_Change = tuple[str, str, bool, Callable[[], list[Condition]]]
-
-
-def _changes(connection: Connection, gate: Gate) -> Iterator[_Change]:
+def _steps(connection: Connection, gate: Gate) -> Iterator[Step]:
     plan = gate.plan
 
-    def gone(part: Table, column: str) -> bool:
-        return not has_column(connection, part, column)
+    def gone(part: RawColumn) -> bool:
+        return not has_column(connection, part, part.raw_column)
 
     for discard in plan.discard:
-        yield (
+        yield Step(
             f"drop {discard.name}.{discard.column}",
-            f"0002_{discard.name}",
-            gone(discard, discard.column),
-            lambda discard=discard: requirements.discard(gate, discard),  # type: ignore[misc]
+            f"drop_discarded_column({discard.label!r})",
+            (f"0002_{discard.name}",),
+            gone(discard),
+            partial(requirements.discard, gate, discard),
         )
     for job in plan.jobs:
-        done = gone(job, job.raw) or _holds(connection, conditions.guarded(job))
-        yield (
+        yield Step(
             f"guard {job.label}",
-            f"0003a_{job.name}",
-            done,
-            lambda job=job: requirements.coverage(gate, job),  # type: ignore[misc]
+            f"guard_links({job.label!r})",
+            (f"0003a_{job.name}",),
+            gone(job) or _holds(connection, conditions.guarded(gate, job)),
+            partial(requirements.coverage, gate, job),
         )
     for job in plan.jobs:
-        done = gone(job, job.raw) or _holds(connection, conditions.validated(job))
-        yield (
+        yield Step(
             f"validate {job.label}",
-            f"0003b_{job.name}",
-            done,
-            lambda job=job: requirements.validation(gate, job),  # type: ignore[misc]
+            f"validate_links({job.label!r})",
+            (f"0003b_{job.name}",),
+            gone(job) or _holds(connection, conditions.validated(job)),
+            partial(requirements.validation, gate, job),
         )
     for job in plan.jobs:
-        yield (
+        yield Step(
             f"drop {job.name}.{job.raw}",
-            f"0004_{job.name}",
-            gone(job, job.raw),
-            lambda job=job: requirements.drop(gate, job),  # type: ignore[misc]
+            f"drop_raw_column({job.label!r})",
+            (f"0004_{job.name}",),
+            gone(job),
+            partial(requirements.drop, gate, job),
         )
-    part = plan.addresses
+    yield from _address_steps(connection, gate)
+
+
+def _address_steps(connection: Connection, gate: Gate) -> Iterator[Step]:
+    part = gate.plan.addresses
     found = columns(connection, part)
     known = {} if isinstance(found, str) else found
     address, hashed = known.get(part.address), known.get(part.hash)
-    yield (
+    yield Step(
         f"make {part.name}.{part.address} optional",
-        "0005a_ip_address_optional",
+        "make_address_optional()",
+        ("0005a_ip_address_optional",),
         address is None or not address.not_null,
-        lambda: requirements.address_optional(gate),
+        partial(requirements.address_optional, gate),
     )
-    yield (
+    yield Step(
         f"require {part.name}.{part.hash}",
-        "0005b_propose_hash_required, 0005c_hash_required",
+        "propose_hash_required(), then make_hash_required()",
+        ("0005b_propose_hash_required", "0005c_hash_required"),
         hashed is not None and hashed.not_null,
-        lambda: [conditions.proved(gate, part)],
+        partial(requirements.hash_required, gate),
     )
-    yield (
+    yield Step(
         f"drop {part.name}.{part.address}",
-        "0005d_drop_ip_address",
+        "drop_address_column()",
+        ("0005d_drop_ip_address",),
         address is None,
-        lambda: requirements.address_drop(gate),
+        partial(requirements.address_drop, gate),
     )
 
 
 def _holds(connection: Connection, condition: Condition) -> bool:
     return bool(verbatim.fetch(connection, f"select {condition.holds}")[0][0])
-
-
-def checklist(gate: Gate) -> list[tuple[str, str]]:
-    """What to deploy, and what to type, in order; (who, what) for this plan."""
-    plan = gate.plan
-    part = plan.addresses
-    raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.jobs)
-    built_in = plan == PYPI
-
-    def migrate(revision: str, otherwise: str) -> str:
-        return f"`alembic upgrade {revision}`" if built_in else f"your own revision: {otherwise}"
-
-    steps: list[tuple[str, str]] = []
-    for discard in plan.discard:
-        steps += [
-            ("application", f"deploy: nothing reads or writes {discard.name}.{discard.column} any more"),
-            (
-                "operator",
-                migrate(f"0002_{discard.name}", f"drop_discarded_column({discard.label!r})")
-                + f" drops {discard.name}.{discard.column}",
-            ),
-        ]
-    first, last = plan.jobs[0].label, plan.jobs[-1].label
-    steps += [
-        ("application", f"deploy: new rows get {plan.jobs[0].link}, {part.name}.{part.hash} and geo"),
-        (
-            "operator",
-            "`backfill calibrate`, `backfill run`, `backfill quarantine list`, settle, `backfill verify`",
-        ),
-        ("application", f"deploy: nothing reads {raws}; the display uses the geo of the event"),
-        ("application", f"deploy: nothing writes {raws} (late? `backfill seal TABLE` meanwhile)"),
-        ("operator", f"`backfill run`, `backfill verify`, and {gate.observe:.0f} s without a new raw value"),
-        ("operator", migrate(f"0003a_{last}", "guard_links, a revision a table") + " guards the tables"),
-        (
-            "operator",
-            migrate(f"0003b_{last}", "validate_links, a revision a table")
-            + " lets PostgreSQL check every row",
-        ),
-        ("operator", "make a backup, name it in BACKFILL_RESTORE_POINT, `backfill verify`"),
-        (
-            "application",
-            f"deploy: the models have no {plan.jobs[0].raw} (an ORM that names the column fails once it is gone)",
-        ),
-        (
-            "operator",
-            migrate(f"0004_{last}", f"drop_raw_column({first!r}), a revision a table") + f" drops {raws}",
-        ),
-        ("application", f"deploy: bans are looked up by {part.hash} as well"),
-        ("operator", migrate("0005a_ip_address_optional", "make_address_optional()")),
-        ("application", f"deploy: {part.name} is upserted by {part.hash}, without {part.address}"),
-        ("operator", migrate("0005c_hash_required", "propose_hash_required(), make_hash_required()")),
-        ("operator", f"`backfill verify`, and {gate.observe:.0f} s without a new address"),
-        ("application", f"deploy: the models have no {part.address}"),
-        ("operator", migrate("head", "drop_address_column()") + f" drops {part.name}.{part.address}"),
-        (
-            "operator",
-            "rewrite the tables, let WAL archives, base backups and dumps expire: the drop erased no byte",
-        ),
-    ]
-    return steps

@@ -73,7 +73,7 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
         mend = f"`backfill cutover --finish {part.label}`"
         yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
     if has_column(connection, part, column):
-        yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`make migrate`")
+        yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`backfill gates`")
         return
     parts = {
         "table": regclass(part),

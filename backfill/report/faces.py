@@ -88,10 +88,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _stages(stages: Sequence[Stage]) -> list[list[str]]:
-    return [
-        [stage.change, stage.state, ", ".join(answer.name for answer in stage.answers if not answer.holds)]
-        for stage in stages
-    ]
+    return [[stage.change, stage.state, ", ".join(answer.name for answer in stage.unmet)] for stage in stages]
 
 
 def as_json(document: Document) -> dict[str, Any]:

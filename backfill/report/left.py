@@ -65,11 +65,7 @@ def sealed(scene: Scene) -> list[Left]:
 def raw_columns(scene: Scene) -> list[Left]:
     """Columns that still hold addresses."""
     standing = scene.stands()
-    return (
-        [Left(OPERATOR, f"drop {', '.join(standing)}: `backfill gates`, then `make migrate`")]
-        if standing
-        else []
-    )
+    return [Left(OPERATOR, f"drop {', '.join(standing)}: `backfill gates` says how")] if standing else []
 
 
 def on_disk(scene: Scene) -> list[Left]:

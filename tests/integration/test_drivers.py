@@ -14,6 +14,7 @@ from backfill.gates import GateClosed
 from tests.databases import connect, query
 from tests.integration.test_gates import psql
 from tests.integration.test_other_chain import ENV, chain, upgrade, version
+from tests.names import constraint, guard
 from tests.operator import Operator
 
 __all__ = ["chain"]  # a fixture
@@ -296,3 +297,71 @@ def test_the_applications_statement_timeout_ends_no_question(proved_run: Operato
         finally:
             later.join()
     assert version(proved_run) == "f00000000001"
+
+
+# What bears our names and is not ours
+
+CHECK = constraint("user_events")
+ELSEWHERE = [
+    (
+        f"alter table user_events drop constraint {CHECK}; alter table user_events add constraint {CHECK} check (true)",
+        f"{CHECK}: it has another definition",
+    ),
+    (
+        f"alter table user_events drop constraint {CHECK}; alter table user_events add constraint {CHECK}"
+        " check (ip_address_string is null or ip_address_id is not null) no inherit",
+        "another definition",
+    ),
+    (f"alter table user_events drop constraint {CHECK}", f"{CHECK}: it is missing"),
+    (
+        f"create function public.nothing() returns trigger language plpgsql as 'begin return new; end';"
+        f" create or replace trigger {guard('user_events')} before insert or update on user_events for each row"
+        " when (new.ip_address_string is not null) execute function public.nothing()",
+        "the trigger that keeps rows covered is not as it was made",
+    ),
+    (
+        f"do $$ begin execute (select 'create or replace function ' || tgfoid::regproc || '() returns trigger language plpgsql"
+        f" as ''begin return new; end''' from pg_trigger where tgname = '{guard('user_events')}'); end $$",
+        "its function is not",
+    ),
+    (f"alter table user_events disable trigger {guard('user_events')}", "is disabled"),
+    (f"alter table user_events enable replica trigger {guard('user_events')}", "is disabled"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), ELSEWHERE)
+def test_what_bears_our_name_and_is_another_thing_opens_nothing(
+    proved_run: Operator, chain: Path, change: str, said: str
+) -> None:
+    named = proved_run.having(restore_point="nightly")
+    upgrade(named, chain, "f00000000002")
+    query(named.url, change)
+    with pytest.raises(CommandError, match=said):
+        upgrade(named, chain, "head")
+
+
+def test_a_constraint_that_is_not_enforced_opens_nothing(proved_run: Operator, chain: Path) -> None:
+    if query(proved_run.url, "select current_setting('server_version_num')::int < 180000") == [(True,)]:
+        pytest.skip("PostgreSQL 18 brought NOT ENFORCED")
+    named = proved_run.having(restore_point="nightly")
+    upgrade(named, chain, "f00000000002")
+    query(
+        named.url,
+        f"alter table user_events drop constraint {CHECK}; alter table user_events add constraint {CHECK}"
+        " check (ip_address_string is null or ip_address_id is not null) not enforced",
+    )
+    with pytest.raises(CommandError, match="it is not enforced"):
+        upgrade(named, chain, "head")
+    upgrade(named, chain, "f00000000001", down=True)
+    with pytest.raises(CommandError, match="it is not enforced"):
+        upgrade(named, chain, "f00000000002")
+
+
+def test_a_guard_that_was_changed_is_made_anew(proved_run: Operator, chain: Path) -> None:
+    """As when two commands are at the chain at once, or somebody went back by hand."""
+    named = proved_run.having(restore_point="nightly")
+    upgrade(named, chain, "f00000000002")
+    query(named.url, "update public.alembic_version set version_num = 'd0a1b2c3e4f5'")
+    query(named.url, ELSEWHERE[0][0])
+    upgrade(named, chain, "head")
+    assert version(named) == "f00000000003"

@@ -88,7 +88,10 @@ ACCEPTED = {
         r"ip_address",
         "the application that writes addresses by hash alone is deployed after it",
     ),
-    "ban-drop-constraint": (r"backfill_hash_required", "replaced by NOT NULL in the same transaction"),
+    "ban-drop-constraint": (
+        r"backfill_(hash_required|covered)",
+        "replaced by NOT NULL, or made anew, in the same transaction",
+    ),
 }
 
 

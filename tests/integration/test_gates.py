@@ -5,6 +5,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -393,25 +394,70 @@ def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> N
     stages = gates(proved_run)
     assert len(stages) == 1 + 5 + 5 + 5 + 3
     by_change = {stage["change"]: stage for stage in stages}
-    assert by_change["guard user_events"]["state"] == "open"
+    assert by_change["guard user_events"]["state"] == "later"
     drop = by_change["drop user_events.ip_address_string"]
-    assert (drop["state"], drop["revision"]) == ("shut", "0004_user_events")
+    assert (drop["state"], drop["revision"]) == ("blocked", "0004_user_events")
     holding = {c["name"]: c["holds"] for c in drop["conditions"]}
     assert holding["proof of user_events"]
     assert holding["links of user_events"]
     assert not holding["guard of user_events"]
     assert not holding["restore point"]
-    text = proved_run.types("gates", "--restore-point", "nightly", expect=1).out
-    assert "+ restore point: named nightly" in text
-    assert "What opens them:" in text
+    assert [c["name"] for c in drop["conditions"] if c["by_chain"]] == [
+        "guard of user_events",
+        "constraint of user_events",
+    ]
+    text = proved_run.types("gates", expect=1).out
+    assert text.startswith("Blocked: drop journals.submitted_from. To fix it: make a backup")
+    assert "+ proof of user_events: covered" in text
     assert query(proved_run.url, "select count(*), max(id) from backfill.coverage") == before
     assert query(proved_run.url, "select version_num from backfill.alembic_version") == [("0001_expand",)]
 
 
-def test_gates_says_what_is_done_and_ends_with_0_when_nothing_is_shut(proved_run: Operator) -> None:
-    proved_run.migrates()
-    assert {stage["state"] for stage in gates(proved_run)} == {"done"}
-    proved_run.types("gates", expect=0)
+def test_where_everything_is_ready_one_step_is_next_and_all_others_are_later(proved_run: Operator) -> None:
+    text = proved_run.types("gates", "--restore-point", "last night's").out
+    assert text.startswith(
+        """Next: `alembic -x 'restore_point=last night'"'"'s' upgrade 0002_journals` (drop journals.submitted_from)."""
+    )
+    assert "+ restore point: named last night's" in text
+    assert "- guard of user_events: comes with an earlier step" in text
+    assert "opens" not in text
+    assert "downgrade" not in text
+    named = proved_run.having(restore_point="nightly")
+    assert [stage["state"] for stage in gates(named)] == ["next"] + 18 * ["later"]
+    for count, (revision, following) in enumerate(pairwise(STEPS), 1):
+        named.migrates(revision)
+        if revision == "0004_team_events":
+            named.types("verify")
+        assert [stage["state"] for stage in gates(named)] == count * ["done"] + ["next"] + (18 - count) * [
+            "later"
+        ]
+        assert named.types("gates").out.startswith(f"Next: `alembic upgrade {following}` (")
+    named.migrates()
+    assert {stage["state"] for stage in gates(named)} == {"done"}
+    assert named.types("gates").out.startswith("Everything is done. Next: `backfill erase`")
+
+
+TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")
+STEPS = (
+    "0002_journals",
+    *(f"{part}_{table}" for part in ("0003a", "0003b", "0004") for table in TABLES),
+    "0005a_ip_address_optional",
+    "0005c_hash_required",
+    "0005d_drop_ip_address",
+)
+
+
+def test_only_what_was_upgraded_and_lost_asks_for_a_downgrade(proved_run: Operator) -> None:
+    named = proved_run.having(restore_point="nightly")
+    named.migrates("0003b_team_events")
+    query(named.url, f"drop trigger {guard('team_events')} on team_events")
+    text = named.types("gates", expect=1).out
+    assert "blocked guard team_events" in text
+    assert "- the chain has passed this step, and what it made is gone" in text
+    assert "- `alembic downgrade 0003a_organization_events`, then `alembic upgrade 0003a_team_events`" in text
+    assert text.startswith(
+        "Blocked: guard team_events. To fix it: `alembic downgrade 0003a_organization_events`"
+    )
 
 
 def test_the_checklist_puts_each_deploy_before_its_revision(proved_run: Operator) -> None:

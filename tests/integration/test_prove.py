@@ -258,7 +258,7 @@ def test_a_trigger_function_that_names_the_column_is_found(erased):
 def test_a_column_that_is_still_there_is_red(proved_run):
     places = found(proved_run, "--depth", "catalog")
     assert len(places) == 7
-    assert set(places.values()) == {"`make migrate`"}
+    assert set(places.values()) == {"`backfill gates`"}
 
 
 def test_pages_read_from_the_files_say_what_pageinspect_says(migrated, monkeypatch):

@@ -1,0 +1,42 @@
+"""Advice: what to type next, for the stages of a chain."""
+
+import shlex
+from collections.abc import Sequence
+
+from backfill.gates.gate import Gate
+from backfill.gates.survey import Stage, State
+
+
+def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False) -> str:
+    """The next step and the command for it; or what blocks it, and what helps. *named*: the restore point is an option."""
+    left = [stage for stage in stages if stage.state is not State.DONE]
+    if not left:
+        return "Everything is done. Next: `backfill erase`, then `backfill prove`."
+    ahead = next((stage for stage in left if stage.state is State.NEXT), None)
+    if ahead is None:
+        blocked = next((stage for stage in left if stage.state is State.BLOCKED), left[0])
+        return f"Blocked: {blocked.change}. To fix it: {fixes([blocked])[0]}."
+    if ahead.revision is None:
+        return f"Next: {ahead.change}: gates.{ahead.call} in a revision of your own chain (docs/migrate.md)."
+    words = ["alembic"]
+    if named:
+        words += ["-x", f"restore_point={gate.restore_point}"]
+    words += ["upgrade", ahead.revision.split(", ")[-1]]
+    return f"Next: `{shlex.join(words)}` ({ahead.change})."
+
+
+def fixes(stages: Sequence[Stage]) -> list[str]:
+    """What opens the blocked ones, each once."""
+    found = dict.fromkeys(
+        fix
+        for stage in stages
+        if stage.state is State.BLOCKED
+        for fix in ([stage.lost] if stage.lost else [answer.fix for answer in stage.unmet])
+    )
+    return list(found)
+
+
+def goes_on(stages: Sequence[Stage]) -> bool:
+    """Whether something can be done now, or everything is."""
+    states = {stage.state for stage in stages}
+    return State.NEXT in states or states <= {State.DONE}

@@ -1,0 +1,104 @@
+"""Guard: the trigger and the CHECK that keep a table covered; how they are made, and whether they are in place.
+
+A name proves nothing: what is looked at is the definition, and the text of the function.
+"""
+
+from backfill.gates.gate import Gate
+from backfill.gates.script import ident, literal, regclass, table
+from backfill.identity import helper_name
+from backfill.plan import Job, Table
+
+BEFORE_ROW_INSERT_UPDATE = 1 | 2 | 4 | 16  # pg_trigger.tgtype
+
+
+def constraint(job: Job) -> str:
+    """The CHECK that no row holds a raw value without a link."""
+    return helper_name("backfill_covered", job.raw, job.identity)
+
+
+def guard(job: Job) -> str:
+    """The guard trigger; triggers fire in the order of their names: after whatever fills the row."""
+    return helper_name("zz_backfill_guard", job.raw, job.identity)
+
+
+def creation(gate: Gate, job: Job) -> list[str]:
+    """What puts both in place, and anew where they were changed; the CHECK is not yet valid."""
+    return [
+        # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
+        # speaks first, and says nothing of the row.
+        f"create or replace function {_function(gate, job)}() returns trigger language plpgsql as $guard${_body(job)}$guard$",
+        f"create or replace trigger {ident(guard(job))} before insert or update on {table(job)}"
+        f" for each row when (new.{ident(job.raw)} is not null) execute function {_function(gate, job)}()",
+        f"alter table {table(job)} drop constraint if exists {ident(constraint(job))}",
+        f"alter table {table(job)} add constraint {ident(constraint(job))}"
+        f" check ({ident(job.raw)} is null or {ident(job.link)} is not null) not valid",
+    ]
+
+
+def removal(gate: Gate, job: Job) -> list[str]:
+    """What removes the trigger; left behind, it would name a column that is gone and fail every INSERT."""
+    return [
+        f"drop trigger if exists {ident(guard(job))} on {table(job)}",
+        f"drop function if exists {_function(gate, job)}()",
+    ]
+
+
+def trigger_flaw(gate: Gate, job: Job) -> str:
+    """What is wrong with the trigger, as an SQL expression; empty: nothing."""
+    when = " FOR EACH ROW WHEN ((new.%I IS NOT NULL)) EXECUTE FUNCTION "
+    return (
+        "coalesce((select case when tgenabled not in ('O', 'A') then 'the trigger that keeps rows covered is disabled'"
+        f" when tgtype <> {BEFORE_ROW_INSERT_UPDATE} or tgattr::text <> ''"
+        f" or strpos(pg_get_triggerdef(t.oid), format({literal(when)}, {literal(job.raw)}::text)) = 0"
+        f" or p.oid is distinct from to_regprocedure({literal(_function(gate, job) + '()')})"
+        f" or p.prosrc <> {literal(_body(job))}"
+        " then 'the trigger that keeps rows covered is not as it was made, or its function is not' else '' end"
+        " from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid"
+        f" where t.tgrelid = {regclass(job)} and t.tgname = {literal(guard(job))}),"
+        " 'the trigger that keeps rows covered is missing')"
+    )
+
+
+def check_flaw(part: Table, name: str, definition: str, *columns: str, validated: bool) -> str:
+    """What is wrong with a CHECK of that *definition*, with ``%I`` for each of the columns, as an SQL expression."""
+    words = ", ".join(f"{literal(column)}::text" for column in columns)
+    expected = f"format({literal(definition)}, {words})"
+    # PostgreSQL 18 knows constraints that are not enforced; an older catalog has no such column.
+    return (
+        "coalesce((select case when not coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) then 'it is not enforced'"
+        f" when pg_get_constraintdef(c.oid) not in ({expected}, {expected} || ' NOT VALID') then 'it has another definition'"
+        + (" when not c.convalidated then 'it is not validated'" if validated else "")
+        + f" else '' end from pg_constraint as c where c.conrelid = {regclass(part)}"
+        f" and c.conname = {literal(name)}), 'it is missing')"
+    )
+
+
+def constraint_flaw(job: Job, *, validated: bool) -> str:
+    """What is wrong with the CHECK; empty: nothing."""
+    definition = "CHECK (((%I IS NULL) OR (%I IS NOT NULL)))"
+    return check_flaw(job, constraint(job), definition, job.raw, job.link, validated=validated)
+
+
+def _function(gate: Gate, job: Job) -> str:
+    return ident(gate.schema, helper_name("guard", job.table, job.identity))
+
+
+def _body(job: Job) -> str:
+    raw, link = f"new.{ident(job.raw)}", f"new.{ident(job.link)}"
+    return f"""
+        begin
+            if {link} is null then
+                raise exception using errcode = 'check_violation',
+                    message = {literal(f"backfill: a row of {job.name} may not hold {job.raw} without {job.link}")},
+                    hint = 'The column is about to be dropped: deploy the application that no longer writes it.';
+            end if;
+            if tg_op = 'UPDATE'
+               and ({raw} is distinct from old.{ident(job.raw)}
+                    or ({link} is distinct from old.{ident(job.link)} and old.{ident(job.link)} is not null))
+               and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
+                raise exception using errcode = 'check_violation',
+                    message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
+                    hint = 'Set the raw value to NULL, or leave both as they are, until the column is dropped.';
+            end if;
+            return new;
+        end """
