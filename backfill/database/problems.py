@@ -64,7 +64,7 @@ VIOLATIONS = frozenset(
 def sqlstate_of(error: BaseException) -> str | None:
     """The five-character code of a driver error, wrapped or not; None for a lost connection."""
     origin = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(origin, "pgcode", None)
+    return getattr(origin, "pgcode", None) or getattr(origin, "sqlstate", None)  # psycopg 3 has the second
 
 
 def problem_of(error: BaseException) -> str:
