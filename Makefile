@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix lint bench bench-full clean
+.PHONY: help demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix lint requirements audit bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
@@ -65,6 +66,10 @@ test-matrix: $(VENV)/.dev ## Integration tests on PostgreSQL 14 to 18; what is n
 	@$(BIN)/python -m tests.matrix
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+requirements: $(VENV)/.dev ## Write the hashes of every pinned version and the table of licences anew
+	@VENV=$(VENV) .ci/requirements
+audit: ## Ask whether a vulnerability is known of anything that is installed; fails where nobody can be asked
+	@$(PYTHON) .ci/audit.py
 bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one database; about ten minutes
 	@$(BIN)/python -m benchmarks
 	@echo "Alone, without a live writer beside them and nobody who looks at their memory, as the sample through the ORM is:"
@@ -76,16 +81,19 @@ clean: ## Stop the embedded server; remove what make made: .venv, .backfill, cac
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# One virtual environment, two depths. constraints.txt pins every version, build tools included.
+# One virtual environment, two depths. constraints.txt pins every version, build tools included; requirements/ has
+# the hashes. pip takes no hash of a folder, so the checkout comes last, by itself, with nothing fetched for it.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Backfill needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@if [ -e $(VENV) ] && [ -n "$$(ls -A $(VENV))" ]; then echo "$(VENV) is there already and is no virtual environment: set VENV to another name" >&2; exit 1; fi
 	@$(PYTHON) -m venv $(VENV) && touch $(VENV)/.made-by-make
-$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml requirements/demo.txt | $(VENV)/bin/python
 	@echo "Installing what Backfill needs into $(VENV)"
-	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@$(PIP) --require-hashes -r requirements/demo.txt
+	@$(PIP) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml requirements/dev.txt | $(VENV)/bin/python
 	@echo "Installing what the tests need into $(VENV)"
-	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
