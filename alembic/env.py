@@ -11,12 +11,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from alembic import context
 from backfill import signals
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
+from backfill.database.holders import holder
 from backfill.database.trust import require_trusted_ledger
-from backfill.errors import BackfillError
+from backfill.errors import BackfillError, ChainBusy
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
+DRIVEN = "engine"  # given by a command of ours, which brings the first revision
 ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
 LOCK_CLASS, LOCK_CHAIN = 0x6261636B, 1  # another number than a run's lock: a run may bring revision 1
 LEFT = (
@@ -52,13 +54,14 @@ def take_turn(connection):
     except DBAPIError as error:
         if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
             raise
-        raise CommandError("Another command is changing the schema. Wait for it, then repeat.") from error
+        connection.rollback()
+        raise ChainBusy(holder=holder(connection, LOCK_CLASS, LOCK_CHAIN)) from error
     connection.commit()
 
 
 def online(settings):
     """Run what is asked for; a change that does not get its lock in time is tried again."""
-    engine = context.config.attributes.get("engine") or open_engine(settings)
+    engine = context.config.attributes.get(DRIVEN) or open_engine(settings)
 
     def waiting(state: RetryCallState) -> None:
         context.config.print_stdout(
@@ -91,7 +94,7 @@ def online(settings):
                         context.run_migrations()
             connection.invalidate()  # the lock goes with its session
     finally:
-        if "engine" not in context.config.attributes:
+        if DRIVEN not in context.config.attributes:
             engine.dispose()
 
 
@@ -140,10 +143,12 @@ try:
                 signals.leaves_by_default(LEFT)
             online(settings)
 except BackfillError as error:
-    if isinstance(error, CommandError):
+    if isinstance(error, CommandError) or DRIVEN in context.config.attributes:  # a command of ours tells it
         raise
     raise CommandError(str(error)) from error
 except (DBAPIError, psycopg2.Error) as error:
+    if DRIVEN in context.config.attributes:
+        raise
     raise CommandError(
         f"The database answered with an error: {problem_of(error)} ({sqlstate_of(error)})"
     ) from error

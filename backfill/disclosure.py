@@ -14,7 +14,7 @@ from pydantic import BaseModel, NonNegativeInt
 from sqlalchemy import Connection
 
 from backfill.database.engine import rows
-from backfill.database.inspection import columns
+from backfill.database.inspection import column_type, columns
 from backfill.database.names import table
 from backfill.errors import UnknownUser
 from backfill.plan import Plan, Table
@@ -44,7 +44,7 @@ class Item:
 
 _USER = "row.id = %(user)s"
 _EVENTS = "row.source_id = %(user)s"
-_JOURNALS = "row.submitted_by = %(username)s"
+_JOURNALS = "row.submitted_by {same_name} %(username)s"
 _LINKED = "row.{key} in (select event.{link} from {events} as event where event.source_id = %(user)s)"
 _CONNECTIONS = (
     Question("user_events", _EVENTS, ("time", "ip_address_string", "additional", "ip_address_id")),
@@ -82,7 +82,7 @@ ITEMS = (
             Question("journals", _JOURNALS, ("name", "version", "action")),
             Question(
                 "projects",
-                "row.name in (select name from {journals} where submitted_by = %(username)s)",
+                "row.name in (select name from {journals} where submitted_by {same_name} %(username)s)",
                 ("name",),
                 via="journals.name",
             ),
@@ -121,7 +121,9 @@ def disclose(connection: Connection, plan: Plan, username: str, *, with_data: bo
         raise UnknownUser(username=username)
     found = rows(
         connection,
-        sql.SQL("select id, username::text from {} where username = %s").format(table(people)),
+        sql.SQL("select id, username::text from {} where username {} %s").format(
+            table(people), column_type(connection, people, "username").equals
+        ),
         (username,),
     )
     if not found:
@@ -155,7 +157,7 @@ def _holdings(
             counted.append(sql.SQL("count(row.{} -> 'geoip_info')").format(sql.Identifier(str(extra))))
             asked.append(f"{extra}.geoip_info")
             holds = holds | {f"{extra}.geoip_info": GEO}
-        where = _where(plan, question)
+        where = _where(connection, plan, question)
         statement = sql.SQL("select count(*), {counts} from {table} as row where {where}").format(
             counts=sql.SQL(", ").join(counted), table=table(part), where=where
         )
@@ -189,13 +191,21 @@ def _part(plan: Plan, name: str) -> Table:
     )
 
 
-def _where(plan: Plan, question: Question) -> sql.Composed:
+def _where(connection: Connection, plan: Plan, question: Question) -> sql.Composed:
+    journals = Table(table="journals")
+    # Names compare as the application's type says (citext: whatever the case), also under our search_path.
+    same_name = (
+        column_type(connection, journals, "submitted_by").equals
+        if "{same_name}" in question.of
+        else sql.SQL("=")
+    )
     events = next((job for job in plan.jobs if job.name == "user_events"), None)
     return sql.SQL(question.of).format(
         key=sql.Identifier(plan.addresses.key),
         link=sql.Identifier(events.link if events else "ip_address_id"),
         events=table(events or Table(table="user_events")),
-        journals=table(Table(table="journals")),
+        journals=table(journals),
+        same_name=same_name,
     )
 
 

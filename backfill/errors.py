@@ -112,6 +112,11 @@ class LedgerTableTaken(BackfillError):
     BACKFILL_SCHEMA."""
 
 
+class ChainBusy(BackfillError):
+    """Another session is changing the schema, or holds the lock for it: {holder}. Wait for it, then repeat; a session
+    that does neither can be ended with select pg_terminate_backend(…)."""
+
+
 class SchemaUnfit(BackfillError):
     """{problem}"""
 
@@ -197,10 +202,6 @@ class MigrationsMissing(BackfillError):
 class ChainUnfit(BackfillError):
     """The ledger's revision (in {where}) is not one that this version of Backfill can go on from: {problem} Use
     the version that made the ledger, or a newer one. Nothing was changed."""
-
-
-class ChainBusy(BackfillError):
-    """Another command is changing the schema. Wait for it, then repeat."""
 
 
 class RunPaused(BackfillError):

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from backfill.database.engine import sqlstate_of
-from backfill.errors import BackfillError, ChainBusy, ChainUnfit, MigrationsMissing
+from backfill.errors import BackfillError, ChainUnfit, MigrationsMissing
 from backfill.settings import Settings
 
-LOCK_NOT_AVAILABLE = "55P03"
 EXPAND = "0001_expand"
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "alembic"
 
@@ -31,9 +29,7 @@ def expand(settings: Settings, engine: Engine) -> None:
     try:
         command.upgrade(config, EXPAND)
     except CommandError as error:
-        if isinstance(error.__cause__, BackfillError):  # env.py tells Alembic's own command line
-            raise error.__cause__ from None
-        if error.__cause__ is not None and sqlstate_of(error.__cause__) == LOCK_NOT_AVAILABLE:
-            raise ChainBusy from error
+        if isinstance(error, BackfillError):
+            raise
         where = f"{settings.ledger_schema}.alembic_version"
         raise ChainUnfit(where=where, problem=f"{str(error).rstrip('.')}.") from error

@@ -144,10 +144,14 @@ def connect(**given: Any) -> tuple[Any, Origin]:
 
     Raises the driver's errors, and ``SessionUnfit``.
     """
-    try:
-        connection = psycopg2.connect(connection_factory=open_sessions.Session, **parameters(given))
-    except psycopg2.Error as error:  # libpq repeats what it cannot use
-        raise type(error)(masked(str(error), given)) from None
+    words = parameters(given)
+    connection = _reach(words)
+    if connection.get_parameter_status("standard_conforming_strings") != "on":
+        # The driver looks once, when it connects, and escapes bytes and backslashes accordingly for good. Only then,
+        # since a proxy may refuse options.
+        connection.close()
+        words["options"] = f"{words['options']} -c standard_conforming_strings=on".strip()
+        connection = _reach(words)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -157,6 +161,13 @@ def connect(**given: Any) -> tuple[Any, Origin]:
         connection.close()
         raise
     return connection, origin
+
+
+def _reach(words: Mapping[str, Any]) -> Any:
+    try:
+        return psycopg2.connect(connection_factory=open_sessions.Session, **words)
+    except psycopg2.Error as error:  # libpq repeats what it cannot use
+        raise type(error)(masked(str(error), words)) from None
 
 
 def _settle(cursor: Any, version: int, options: str) -> Origin:

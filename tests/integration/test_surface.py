@@ -136,7 +136,7 @@ def test_somebody_at_the_chain_is_waited_for_and_named(finished_run):
     with closing(connect(finished_run.url)) as other, other.cursor() as cursor:
         cursor.execute("select pg_advisory_lock(x'6261636B'::int, 1)")
         said = finished_run.types("run", "--no-sample", expect=2).err
-    assert "Another command is changing the schema. Wait for it, then repeat." in said
+    assert "Another session is changing the schema, or holds the lock for it: session " in said
 
 
 BROKEN = """
