@@ -48,12 +48,13 @@ def require(session: Session, parts: Sequence[Table], purpose: Purpose, accept: 
     return checks.require(inspect(session, parts, purpose, accept))
 
 
-def record(session: Session, report: Report) -> None:
-    """Put what was accepted on record, for the commands that follow."""
+def record(session: Session, report: Report, accept: Sequence[str]) -> None:
+    """Put what was accepted on record, for the commands and gates that follow; what only a drop asks for, too."""
+    found = [*report.accepted]
+    if accept:
+        found += inspect(session, all_parts(session), Purpose.PLAN, accept).accepted
     with session.engine.begin() as connection:
-        acceptances.record(
-            connection, session.settings.ledger_schema, [finding.name for finding in report.accepted]
-        )
+        acceptances.record(connection, session.settings.ledger_schema, [finding.name for finding in found])
 
 
 def as_text(report: Report) -> str:

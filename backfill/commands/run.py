@@ -312,7 +312,8 @@ def run(
     if abandon:
         shadow.abandon(session, chosen)
         return
-    report = preflight.require(session, preflight.parts_of(session, chosen), Purpose.WRITE, accept)
+    purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
+    report = preflight.require(session, preflight.parts_of(session, chosen), purpose, accept)
     if strategy == "shadow":
         require_one_a_table(chosen)
         with session.engine.connect() as connection:
@@ -327,7 +328,7 @@ def run(
         confirmed = runs.confirmed(
             connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - strays
         )
-    preflight.record(session, report)
+    preflight.record(session, report, accept)
     _tell_confirmation(session, found, strays, confirmed)
     if strategy == "shadow" and shadow.are_ready(session, chosen):  # the same command again
         shadow.hold_or_cut_over(session, chosen, hold=hold_cutover)

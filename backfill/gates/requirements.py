@@ -1,18 +1,23 @@
 """Requirements: which conditions each change of the chain asks; the changes and ``backfill gates`` share them."""
 
-from backfill.gates import conditions
+from backfill.gates import conditions, dependents
 from backfill.gates.gate import Condition, Gate
 from backfill.plan import Discard, Job
 
 
 def discard(gate: Gate, part: Discard) -> list[Condition]:
     """Before a column goes that is kept in no form."""
-    return [conditions.restore_point(gate), conditions.unwritten(gate, part, part.time)]
+    return [
+        conditions.restore_point(gate),
+        *dependents.free(gate, part),
+        conditions.unwritten(gate, part, part.time),
+    ]
 
 
 def coverage(gate: Gate, job: Job) -> list[Condition]:
     """Before the database itself is to keep a table covered, and again before the drop."""
     return [
+        *dependents.free(gate, job),
         conditions.no_copy_left(gate, job),
         conditions.proved(gate, job),
         conditions.settled(gate, job),
@@ -61,6 +66,7 @@ def address_optional(gate: Gate) -> list[Condition]:
     part = gate.plan.addresses
     return [
         conditions.restore_point(gate),
+        *dependents.free(gate, part),
         conditions.raw_columns_gone(gate),
         conditions.proved(gate, part),
         conditions.settled(gate, part),

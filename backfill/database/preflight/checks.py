@@ -9,6 +9,7 @@ from backfill.database.preflight import (
     columns,
     constraints,
     database,
+    dependents,
     keys,
     places,
     privileges,
@@ -29,6 +30,7 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("triggers and rules", triggers.check),
     ("constraints", constraints.check),
     ("publications", publication.check),
+    ("what a drop takes along", dependents.check),
     ("privileges", privileges.check),
 )
 LOOKED_AT = ", ".join(("kind of relation", *(topic for topic, _ in OF_A_TABLE), "database", places.LOOKED_AT))

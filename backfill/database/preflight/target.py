@@ -18,6 +18,7 @@ class Purpose(StrEnum):
 
     READ = "read"  # verify, report, gates, calibrate
     WRITE = "write"  # run, settle, merge, repair
+    COPY = "copy"  # run, by a copy without the raw column
     PLAN = "plan"  # all of that, and what a later drop takes along
 
 

@@ -1,0 +1,54 @@
+"""Dependents as conditions: asked before anything is guarded, so that no drop is refused at the last step."""
+
+from backfill.database.dependents import DEPENDENTS
+from backfill.gates.gate import Condition, Gate
+from backfill.gates.script import literal, regclass
+from backfill.plan import Addresses, RawColumn
+
+CODE = "dropped-along"
+
+
+def free(gate: Gate, part: RawColumn) -> list[Condition]:
+    """Nothing keeps the column, and what goes with it was accepted by name: in the plan, or by a run that is on record."""
+    found = DEPENDENTS.format(
+        table=regclass(part), column=literal(part.raw_column), ledger=literal(gate.schema)
+    )
+    prefix = literal(f"{CODE}:{part.schema_}.{part.table}.")
+    accepted = f"select detail ->> 'finding' from {gate.ledger('decisions')} where kind = 'accept'" + "".join(
+        f" union all select {literal(name)}" for name in gate.plan.accept
+    )
+    along = f"(select string_agg(found.what, '; ' order by found.what) from ({found}) as found"
+    along += f" where found.goes and ({prefix} || found.name) not in ({accepted}){_own_key(part)})"
+    names = along.replace(
+        "found.what, '; ' order by found.what", f"{prefix} || found.name, ' ' order by found.name", 1
+    )
+    keeps = f"(select string_agg(found.what, '; ' order by found.what) from ({found}) as found where not found.goes)"
+    subject = f"{part.name}.{part.raw_column}"
+    return [
+        Condition(
+            f"what keeps {subject}",
+            f"{keeps} is null",
+            keeps,
+            "change or drop what is named, so that it does without the column",
+            held="nothing",
+        ),
+        Condition(
+            f"what goes with {subject}",
+            f"{along} is null",
+            f"{along} || ' (' || {names} || ')'",
+            "make others that do without the column, where they are needed; then `accept` in the plan what stands in"
+            " brackets, or `backfill run --accept` it",
+            held="nothing that was not accepted",
+        ),
+    ]
+
+
+def _own_key(part: RawColumn) -> str:
+    """The unique index over the address alone, which the schema has to have until the address goes."""
+    if not isinstance(part, Addresses):
+        return ""
+    return (
+        " and not exists (select from pg_index as i join pg_class as c on c.oid = i.indexrelid"
+        f" join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attname = {literal(part.address)}"
+        f" where i.indrelid = {regclass(part)} and i.indisunique and i.indnkeyatts = 1 and c.relname = found.name)"
+    )
