@@ -25,8 +25,8 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
     """A full verification of this column of this database under this plan passed, and no run ended after it."""
     later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > proof.finished)"
     confirmation = (
-        " || coalesce((select ', hashes right under key id ' || (found ->> 'key id') || ', not confirmed by a live hash'"
-        " from (select proof.detail -> 'confirmed') as address (found) where found ->> 'live hashes' = '0'), '')"
+        " || coalesce((select ', hashes right under key id ' || (confirmed ->> 'key id') || ', not confirmed by a live hash'"
+        " from (select proof.detail -> 'confirmed') as address (confirmed) where confirmed ->> 'live hashes' = '0'), '')"
     )
     sound = f"proof.covered and not {gate.altered} and not {gate.foreign} and not {later}"
     return Condition(

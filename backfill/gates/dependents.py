@@ -17,12 +17,12 @@ def free(gate: Gate, part: RawColumn) -> list[Condition]:
     accepted = f"select detail ->> 'finding' from {gate.ledger('decisions')} where kind = 'accept'" + "".join(
         f" union all select {literal(name)}" for name in gate.plan.accept
     )
-    along = f"(select string_agg(found.what, '; ' order by found.what) from ({found}) as found"
-    along += f" where found.goes and ({prefix} || found.name) not in ({accepted}){_own_key(part)})"
+    along = f"(select string_agg(one.what, '; ' order by one.what) from ({found}) as one"
+    along += f" where one.goes and ({prefix} || one.name) not in ({accepted}){_own_key(part)})"
     names = along.replace(
-        "found.what, '; ' order by found.what", f"{prefix} || found.name, ' ' order by found.name", 1
+        "one.what, '; ' order by one.what", f"{prefix} || one.name, ' ' order by one.name", 1
     )
-    keeps = f"(select string_agg(found.what, '; ' order by found.what) from ({found}) as found where not found.goes)"
+    keeps = f"(select string_agg(one.what, '; ' order by one.what) from ({found}) as one where not one.goes)"
     subject = f"{part.name}.{part.raw_column}"
     return [
         Condition(
@@ -50,5 +50,5 @@ def _own_key(part: RawColumn) -> str:
     return (
         " and not exists (select from pg_index as i join pg_class as c on c.oid = i.indexrelid"
         f" join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attname = {literal(part.address)}"
-        f" where i.indrelid = {regclass(part)} and i.indisunique and i.indnkeyatts = 1 and c.relname = found.name)"
+        f" where i.indrelid = {regclass(part)} and i.indisunique and i.indnkeyatts = 1 and c.relname = one.name)"
     )
