@@ -8,12 +8,15 @@ import click
 
 from backfill.commands import session as sessions
 from backfill.commands.session import Session
+from backfill.files import require_suffix, require_writable, write_whole
 from backfill.report import scan as faces
 from backfill.scan.allowlist import AllowList
+from backfill.scan.proposal import propose
 from backfill.scan.scan import scan
 from backfill.throttle.chosen import sensors
 from backfill.throttle.watch import EVERY_SECONDS, decide
 
+SUFFIXES = {".json": "json", ".toml": "toml", ".txt": "text"}
 SAMPLE = 10.0  # percent of the blocks of a large table
 
 
@@ -41,8 +44,12 @@ SAMPLE = 10.0  # percent of the blocks of a large table
     help="Pause so many seconds for each second of reading.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "toml"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "toml"]),
+    help="text, json, or toml: a plan of what can be one.  [default: by the suffix of --output, or text]",
 )
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
 @click.pass_context
 def scan_command(
     context: click.Context,
@@ -52,7 +59,8 @@ def scan_command(
     full: bool,
     allow: Path | None,
     rest: float,
-    form: str,
+    form: str | None,
+    output: Path | None,
 ) -> None:
     """Look for addresses in every column, JSON path, comment, default, definition and statistic.
 
@@ -61,6 +69,11 @@ def scan_command(
     """
     if full and percent is not None:
         raise click.UsageError("--full and --sample exclude each other.")
+    if output is not None:
+        if form is None:
+            require_suffix(output, list(SUFFIXES))
+        require_writable(output)
+    form = form or SUFFIXES.get(output.suffix if output else "", "text")
     session = sessions.of(context)
     allowed = AllowList.load(allow)
     found = list(
@@ -78,9 +91,18 @@ def scan_command(
         )
     )
     if form == "json":
-        click.echo(json.dumps(faces.as_json(found, allowed), indent=2))
+        text = json.dumps(faces.as_json(found, allowed), indent=2)
+    elif form == "toml":
+        with session.engine.connect() as connection:
+            text = faces.as_toml(propose(connection, session.plan, session.settings.ledger_schema, found))
+            connection.rollback()
     else:
-        click.echo(faces.as_toml(found) if form == "toml" else faces.as_text(found, allowed))
+        text = faces.as_text(found, allowed)
+    if output is None:
+        click.echo(text)
+    else:
+        write_whole(output, text + "\n")
+        click.echo(f"{faces.verdict(found)} Written to {output}.")
     if any(one.alarming for one in found):
         context.exit(1)
 

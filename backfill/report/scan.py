@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from backfill import safe
+from backfill.plan import Part
 from backfill.scan.allowlist import AllowList
 from backfill.scan.found import Found
+from backfill.scan.proposal import NAME, Proposal, Proposed
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
@@ -44,9 +45,9 @@ def as_text(found: Sequence[Found], allowed: AllowList) -> str:
     ]
     header = ["place", "type", "values", "sure", "likely", "unlikely", "public", "how sure", ""]
     right = ("left", "left", "right", "right", "right", "right", "right", "left", "left")
-    parts = [tabulate(body, header, disable_numparse=True, colalign=right)] if body else []
+    parts = [safe.table(body, header, disable_numparse=True, colalign=right)] if body else []
     if allowed.unmatched:
-        lines = [f"- {entry.where} ({entry.reason})" for entry in allowed.unmatched]
+        lines = [f"- {safe.name(entry.where)} ({safe.name(entry.reason)})" for entry in allowed.unmatched]
         parts.append("Allow-list entries that met nothing:\n" + "\n".join(lines))
     return "\n\n".join([*parts, verdict(found)])
 
@@ -70,6 +71,10 @@ def as_json(found: Sequence[Found], allowed: AllowList) -> dict[str, Any]:
                 "public": one.scaled(one.public),
                 "margin": round(one.margin, 4),
                 "looks": {looks.value: number for looks, number in one.looks.items()},
+                "are_addresses": one.scaled(one.are),
+                "lists": one.scaled(one.lists),
+                "placeholders": one.aside,
+                "raw_column": one.proposed,
                 "planned": one.planned,
                 "allowed": one.allowed or None,
                 "unread": one.unread or None,
@@ -80,35 +85,33 @@ def as_json(found: Sequence[Found], allowed: AllowList) -> dict[str, Any]:
     }
 
 
-def as_toml(found: Sequence[Found]) -> str:
-    """Entries for a plan file, to be completed: key, link and time are the operator's to name."""
-    jobs, others = [], []
-    for one in found:
-        if not one.alarming or one.unread:
-            continue
-        place, _, column = one.where.rpartition(".")
-        textual = one.what in ("text", "varchar", "bpchar", "citext") and " " not in one.where
-        if one.planned:
-            others.append(f"# {one.where}: the plan has it already")
-        elif textual and one.sure + one.likely > one.judged / 2:
-            schema, _, table = place.rpartition(".")
-            jobs.append(
-                "[[jobs]]\\n".replace("\\n", "\n")
-                + (f"schema = {_quoted(schema)}\n" if schema else "")
-                + f"table = {_quoted(table)}\nraw = {_quoted(column)}\n"
-                + f"# {one.scaled(one.sure + one.likely):,} of {max(one.rows, one.seen):,} values look like addresses\n"
-                + f"# link = {_quoted(column + '_id')}  # to be created: references the address table\n"
-                + '# key = "id"\n# time = ""\n# extra = ""'
-            )
-        else:
-            others.append(
-                f"# {one.where} ({one.what}): no plan takes it out; change the application, then rewrite its values"
-            )
-    return "\n\n".join([*jobs, *(["\n".join(others)] if others else [])]) or "# nothing to plan for"
+def as_toml(proposal: Proposal) -> str:
+    """A plan file that loads and passes ``backfill plan``; what could not be a job is a comment with the reason."""
+    parts = []
+    if proposal.addresses is not None and proposal.jobs:
+        parts = [f"name = {safe.toml(NAME)}", _table("[addresses]", proposal.addresses)]
+        parts += [_job(one) for one in proposal.jobs]
+    else:
+        parts = ["# nothing to plan for" if not proposal.left else "# nothing that a plan can have as it is"]
+    left = [
+        f"# {safe.comment(one.where)} ({safe.comment(one.what)}): {safe.comment(why)}"
+        for one, why in proposal.left
+    ]
+    return "\n\n".join([*parts, *(["\n".join(left)] if left else [])])
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _job(proposed: Proposed) -> str:
+    one = proposed.found
+    about = f"# {one.share:.1%} of {'' if one.exact else 'the sampled '}values are addresses"
+    about += f", {one.aside:,} left aside (empty or a word for none)" if one.aside else ""
+    accept = [f"# accept = [{', '.join(map(safe.toml, proposed.accept))}]  # look at them first"]
+    return "\n".join([_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])])
+
+
+def _table(title: str, part: Part) -> str:
+    """Every key, defaults as well: what the file says is then all there is to know."""
+    known = part.model_dump(mode="json", by_alias=True)
+    return "\n".join([title, *(f"{key} = {safe.toml(value or '')}" for key, value in known.items())])
 
 
 def _number(one: Found, number: int) -> str:
@@ -130,4 +133,11 @@ def _state(one: Found) -> str:
         return f"allowed: {one.allowed}"
     if one.planned:
         return "in the plan"
+    if one.alarming and one.column is not None:
+        kept = f", {one.aside:,} left aside" if one.aside else ""
+        return (
+            f"FOUND: a raw column ({one.share:.1%}{kept})"
+            if one.proposed
+            else f"FOUND ({one.share:.1%} are addresses{kept})"
+        )
     return "FOUND" if one.alarming else ", ".join(looks.value for looks in one.looks)

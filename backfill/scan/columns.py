@@ -115,6 +115,7 @@ class Column:
     blocks: int  # of the table
     rows: int  # the planner's estimate
     readable: bool
+    kind: str = "r"  # relkind: r, or m
 
     @property
     def where(self) -> str:
@@ -140,7 +141,7 @@ def columns(connection: Connection, schema: str | None, table: str | None) -> li
         nspname,
         relname,
         oid,
-        _kind,
+        kind,
         name,
         base,
         base_kind,
@@ -153,7 +154,9 @@ def columns(connection: Connection, schema: str | None, table: str | None) -> li
         reading = _reading(base, base_kind, element, element_kind)
         if reading is not None:
             shown = f"{element}[]" if element else base
-            result.append(Column(nspname, relname, oid, name, shown, reading, blocks, estimate, readable))
+            result.append(
+                Column(nspname, relname, oid, name, shown, reading, blocks, estimate, readable, kind)
+            )
     return result
 
 

@@ -4,9 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from backfill.addresses import Reason, canonicalise
+from backfill.scan.columns import Column
 from backfill.scan.patterns import Hit, Looks, Sureness
 
 Z = 1.96  # standard deviations: 95 %
+# Odd spellings and rubbish were some per cent of real raw columns; names or comments among which addresses occur
+# had a few per cent of addresses in one, and half in the other. Under 20 values, each has to be one.
+RAW_SHARE = 0.95
 
 
 @dataclass
@@ -23,6 +28,12 @@ class Found:
     likely: int = 0  # hold one that is likely, and none that is sure
     unlikely: int = 0
     public: int = 0  # judged values with a public address, sure or likely
+    are: int = 0  # judged values that are one address and nothing else, in whatever spelling
+    lists: int = 0  # judged values that are a list of them
+    aside: int = (
+        0  # values looked at that are empty or a placeholder: they say nothing of what the column is for
+    )
+    column: Column | None = None  # where it is a whole column
     looks: Counter[Looks] = field(default_factory=Counter)
     unread: str = ""  # why it could not be read; then nothing is known of it
     planned: bool = False  # the plan takes care of it
@@ -56,6 +67,26 @@ class Found:
             return number
         share = self.matching / self.judged * max(self.rows, self.seen) / self.seen
         return max(number, round(number * share))
+
+    def weigh(self, text: str) -> None:
+        """Count a judged value of a text column by whether it *is* an address."""
+        if not isinstance(canonicalise(text), Reason):
+            self.are += 1
+        elif "," in text and not any(isinstance(canonicalise(part), Reason) for part in text.split(",")):
+            self.lists += 1
+
+    @property
+    def share(self) -> float:
+        """Of the values that are neither NULL, empty nor a placeholder: how many are an address, as a share."""
+        telling = self.seen - self.aside
+        if telling <= 0 or not self.judged:
+            return 0.0
+        return min(self.matching * self.are / self.judged / telling, 1.0)
+
+    @property
+    def proposed(self) -> bool:
+        """Whether it is a raw column: what it holds are addresses, and not texts that contain some."""
+        return self.column is not None and self.share >= RAW_SHARE
 
     @property
     def exact(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 # A name is a short word; numbers, hashes, identifiers and whatever has dots or colons stand as "*".
-_NAME = re.compile(r"(?!.*\d{3})[A-Za-z_][A-Za-z0-9_-]{0,39}$")
+_NAME = re.compile(r"(?!.*\d{3})[A-Za-z_][A-Za-z0-9_-]{0,39}")
 KEYS = "{keys}"  # where a key itself looks like an address
 
 
@@ -27,7 +27,7 @@ def _walk(content: Any) -> Iterator[tuple[str, str]]:
         if isinstance(here, dict):
             for key, value in here.items():
                 yield f"{path}.{KEYS}", key
-                waiting.append((f"{path}.{key if _NAME.match(key) else '*'}", value))
+                waiting.append((f"{path}.{key if _NAME.fullmatch(key) else '*'}", value))
         elif isinstance(here, list):
             waiting += [(f"{path}[*]", value) for value in here]
         elif isinstance(here, str):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill import addresses
 from backfill.database.engine import rows
 from backfill.database.heap import Range
 from backfill.scan.columns import Column, Reading
@@ -32,9 +33,10 @@ ORDINARY = sql.SQL("""
         select {value} as value from {table} as t
          where {range} and t.{column} is not null and {size} <= {whole} and {value} ~ {pattern}),
     looked as (
-        select count(t.{column}) as seen, count(*) filter (where {size} > {whole}) as long
+        select count(t.{column}) as seen, count(*) filter (where {size} > {whole}) as long,
+               {aside} as aside
           from {table} as t where {range})
-    select looked.seen, looked.long, (select count(*) from hit), array(
+    select looked.seen, looked.long, looked.aside, (select count(*) from hit), array(
         select value from (select value, sum(length(value)) over (rows unbounded preceding) - length(value) as upto
                              from (select value from hit limit {budget}) as first_few) as measured
          where upto < {bytes_back})
@@ -56,6 +58,14 @@ LONG = sql.SQL("""
 """)
 
 
+# Short texts only: a large value is neither unpacked nor a placeholder.
+ASIDE = sql.SQL("""
+    count(*) filter (where case when pg_column_size({0}) < 64
+                                then lower(btrim({0}::text, e' \\t\\n\\r')) = any (array[{1}]) end)
+""")
+NO_ADDRESS = ("", "localhost", *sorted(addresses.NO_ADDRESS))
+
+
 @dataclass(frozen=True)
 class Read:
     """What one range came to."""
@@ -63,6 +73,7 @@ class Read:
     seen: int  # values that are not NULL
     matching: int
     values: list[str]  # some of the matching: whole values, or a long one's excerpts, joined
+    aside: int = 0  # values that are empty or stand for none
 
 
 def read(connection: Connection, column: Column, span: Range, budget: int) -> Read:
@@ -96,8 +107,10 @@ def read(connection: Connection, column: Column, span: Range, budget: int) -> Re
             size = sql.SQL(
                 "(case when pg_column_size({0}) < 2000 then 0 else octet_length({0}::text) end)"
             ).format(ref)
-    names |= {"value": value, "bytes": data, "size": size}
-    ((seen, long, matching, values),) = rows(connection, ORDINARY.format(**names))
+    words = sql.SQL(", ").join(map(sql.Literal, NO_ADDRESS))
+    aside = ASIDE.format(ref, words) if column.reading is Reading.TEXT else sql.SQL("0")
+    names |= {"aside": aside, "value": value, "bytes": data, "size": size}
+    ((seen, long, aside, matching, values),) = rows(connection, ORDINARY.format(**names))
     if column.reading is Reading.BYTES:
         values = _unescaped(values)
     if long:
@@ -105,7 +118,7 @@ def read(connection: Connection, column: Column, span: Range, budget: int) -> Re
             if excerpts:
                 matching += 1
                 values += _unescaped(["\n".join(excerpts)])
-    return Read(seen, matching, values)
+    return Read(seen, matching, values, aside)
 
 
 def _unescaped(texts: list[str]) -> list[str]:

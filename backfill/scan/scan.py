@@ -74,7 +74,7 @@ def _read_only(engine: Engine) -> Iterator[Connection]:
 def _column(
     engine: Engine, column: Column, percent: float, rest: float, hold: Callable[[], None]
 ) -> list[Found]:
-    whole = Found(column.where, column.type, rows=column.rows)
+    whole = Found(column.where, column.type, rows=column.rows, column=column)
     places = {"": whole}
     if not column.readable:
         whole.unread = "no SELECT privilege"
@@ -89,6 +89,7 @@ def _column(
                 part = read(connection, column, span, max(budget, 0))
             whole.seen += part.seen
             whole.matching += part.matching
+            whole.aside += part.aside
             for text in part.values:
                 whole.judged += 1
                 _judge(places, column, text)
@@ -118,6 +119,8 @@ def _column(
 
 def _judge(places: dict[str, Found], column: Column, text: str) -> None:
     whole = places[""]
+    if column.reading in (Reading.INET, Reading.TEXT):
+        whole.weigh(text)
     if column.reading is Reading.INET:
         found = [_typed(hit) for hit in hits(text.partition("/")[0])] or [_typed(None)]
         whole.judge(found)

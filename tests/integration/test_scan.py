@@ -184,11 +184,110 @@ def test_what_may_not_be_read_is_never_passed_over(hidden):
         query(hidden.url, f"drop role {role}")
 
 
-def test_toml_proposes_jobs_for_columns_of_addresses_and_names_the_rest(hidden):
+HOST = "'203.0.113.' || i % 200"
+# column of a table that has every other thing which a job needs → its values, and whether it is a raw column
+CONTENTS = {
+    "plain": (HOST, True),
+    "odd_spellings": ("case i % 5 when 0 then ' 203.0.113.7 ' when 1 then '203.0.113.8:443' when 2 then '[2001:db8::7]:1' when 3 then '2001:DB8::7' else '::ffff:203.0.113.9' end", True),
+    "placeholders": ("(array['-', 'unknown', '', 'localhost', 'N/A', ' '])[1 + i % 6]", False),
+    "mostly_placeholders": (f"case when i % 10 = 0 then {HOST} else (array['-', 'UNKNOWN', '', 'localhost'])[1 + i % 4] end", True),
+    "nearly_all": (f"case when i % 40 = 0 then 'host-' || i else {HOST} end", True),
+    "user_names": (f"case when i % 3 = 0 then {HOST} else 'Maja' || i end", False),
+    "comments": ("case when i % 300 = 7 then 'banned 203.0.113.7, twice' else 'nice work ' || i end", False),
+    "all_comments": ("'banned 203.0.113.' || i % 200 || ' again'", False),
+    "lists": ("'203.0.113.7, 10.0.0.' || i % 200", False),
+    "networks": ("'203.0.113.0/24'", False),
+    "padded": ("'010.001.002.003'", False),
+}  # fmt: skip
+
+
+@pytest.fixture
+def applications(database) -> Operator:
+    """Tables that lack nothing but a proposal, each with one column that may be a raw one, and some that lack something."""
+    address_table = (
+        "create table public.seen_addresses (id uuid primary key default gen_random_uuid(), address inet not null unique, "
+        "address_hash text unique, place jsonb)"
+    )
+    rest = "id bigint generated always as identity primary key, link uuid references public.seen_addresses (id), created timestamptz not null default now()"
+    query(database, address_table)
+    for name, (value, _) in CONTENTS.items():
+        query(database, f"create table public.{name} ({rest}, v text)")
+        query(database, f"insert into public.{name} (v) select {value} from generate_series(1, 900) as i")
+    odd = '"a "" table\n$1 %s"'
+    for statement in (
+        f"create table public.two ({rest}, sign_up_ip text, last_ip text, third text, sign_up_ip_id uuid references public.seen_addresses (id))",
+        "insert into public.two (sign_up_ip, last_ip, third) select '203.0.113.7', '203.0.113.8', '203.0.113.9' from generate_series(1, 30)",
+        "create table public.no_link (id int primary key, v text)",
+        "insert into public.no_link values (1, '203.0.113.7')",
+        "create table public.no_key (a int, b int, v text, link uuid references public.seen_addresses (id), primary key (a, b))",
+        "insert into public.no_key values (1, 1, '203.0.113.7')",
+        "create table public.raw_is_key (v text primary key, link uuid references public.seen_addresses (id))",
+        "insert into public.raw_is_key values ('203.0.113.7')",
+        "create table public.one (id int primary key, v varchar(45), link uuid references public.seen_addresses (id))",
+        "insert into public.one values (1, '203.0.113.7')",
+        "create table public.typed (id int primary key, v inet, w cidr, link uuid references public.seen_addresses (id))",
+        "insert into public.typed values (1, '203.0.113.7', '203.0.113.0/24')",
+        "create table public.listed (id int primary key, v text[], j jsonb, link uuid references public.seen_addresses (id))",
+        """insert into public.listed values (1, '{203.0.113.7}', '{"ip": "203.0.113.7"}')""",
+        "create table public.parted (id int, v text, link uuid references public.seen_addresses (id), primary key (id)) partition by range (id)",
+        "create table public.part_1 partition of public.parted for values from (0) to (100)",
+        "insert into public.parted values (1, '203.0.113.7')",
+        f'create table public.{odd} ("i d" int primary key, "v\n]]" text, "l%%ink" uuid references public.seen_addresses (id))',
+        f"insert into public.{odd} values (1, '203.0.113.7')",
+    ):
+        query(database, statement.replace("%%", "%"))
+    return Operator(database, environment(database, "/nonexistent"))
+
+
+def test_a_column_is_proposed_where_its_values_are_addresses_and_never_where_they_contain_some(applications):
+    found = places(applications)
+    assert {name: found[f"{name}.v"]["raw_column"] for name in CONTENTS if f"{name}.v" in found} == {
+        name: raw for name, (_, raw) in CONTENTS.items() if name != "placeholders"
+    }
+    assert found["mostly_placeholders.v"]["placeholders"] == 810
+    assert "100.0%, 810 left aside" in applications.types("scan", expect=1).out
+    assert found["lists.v"]["lists"] == 900
+
+
+def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(applications, tmp_path):
+    path = tmp_path / "plan.toml"
+    applications.types("scan", "--output", path, expect=1)
+    text = path.read_text()
+    jobs = {(job["table"], job["raw"]): job for job in tomllib.loads(text)["jobs"]}
+    raw = {(name, "v") for name, (_, is_raw) in CONTENTS.items() if is_raw}
+    assert set(jobs) == {
+        *raw,
+        ("one", "v"),
+        ("two", "sign_up_ip"),
+        ("two", "last_ip"),
+        ('a " table\n$1 %s', "v\n]]"),
+    }
+    assert (jobs["two", "sign_up_ip"]["link"], jobs["two", "last_ip"]["link"]) == ("sign_up_ip_id", "link")
+    assert (jobs["plain", "v"]["key"], jobs["plain", "v"]["time"]) == ("id", "created")
+    assert jobs["one", "v"]["time"] == ""
+    said = applications.having(plan=str(path)).types("plan", "--no-sample", expect=None)
+    assert "Nothing is in the way" in said.out, said
+    for place, why in {
+        "comments.v": "it contains addresses; 0.0% of its values are one",
+        "user_names.v": "it contains addresses; 33.3% of its values are one",
+        "lists.v": "lists of addresses",
+        "no_link.v": "no column that refers to seen_addresses",
+        "no_key.v": "no key of one column",
+        "raw_is_key.v": "no key of one column",
+        "two.third": "other column that refers to",
+        "typed.v": "a job takes text",
+        "part_1.v": "it is part of parted",
+        "listed.j $.ip": "no plan takes it out",
+    }.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"# {place} (")]
+        assert why in line
+    assert "203.0.113" not in text
+
+
+def test_without_a_table_for_addresses_nothing_is_proposed_and_it_says_so(hidden):
     text = hidden.types("scan", "--format", "toml", expect=1).out
-    proposed = {job["table"]: job["raw"] for job in tomllib.loads(text)["jobs"]}
-    assert proposed["t_varchar"] == "v"
-    assert "# t_inet.v (inet): no plan takes it out" in text
+    assert tomllib.loads(text) == {}
+    assert "# t_varchar.v (varchar): there is no table that holds each address once" in text
     assert V4 not in text
 
 

@@ -1,0 +1,219 @@
+"""Proposal: a plan made of what a scan found, as far as this database lets it pass `backfill plan`.
+
+A column is proposed where nearly all of its values *are* addresses. What belongs to a job besides (key,
+link, time) is taken from the catalog, and the result is put before the same preflight as any plan; what that
+objects to is left out, with the objection.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.engine import rows
+from backfill.database.preflight.checks import inspect
+from backfill.database.preflight.columns import TEXTUAL
+from backfill.database.preflight.finding import Finding, Severity
+from backfill.database.preflight.target import Purpose
+from backfill.plan import Addresses, Geo, Hash, Job, Plan
+from backfill.scan.columns import Column
+from backfill.scan.found import Found
+
+NAME = "scan"
+
+# Of one table: its columns in their order, whether each is a key by itself, and whether it refers to another table.
+COLUMNS = sql.SQL("""
+    select a.attname::text, t.typname::text, a.attnotnull,
+           coalesce(bool_or(i.indisprimary), false), coalesce(bool_or(i.indisunique and a.attnotnull), false),
+           coalesce((select array_agg(con.confrelid::bigint) from pg_constraint as con
+                      where con.contype = 'f' and con.conrelid = a.attrelid and con.conkey = array[a.attnum]), '{{}}'),
+           coalesce((select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef as d
+                      where d.adrelid = a.attrelid and d.adnum = a.attnum), '')
+      from pg_attribute as a
+      join pg_type as given on given.oid = a.atttypid
+      join pg_type as t on t.oid = case when given.typtype = 'd' then given.typbasetype else given.oid end
+      left join pg_index as i on i.indrelid = a.attrelid and i.indisvalid and i.indimmediate and i.indpred is null
+                             and i.indnkeyatts = 1 and i.indkey[0] = a.attnum
+     where a.attrelid = %s::oid and a.attnum > 0 and not a.attisdropped
+     group by a.attrelid, a.attnum, a.attname, t.typname, a.attnotnull
+     order by a.attnum
+""")
+
+# Tables that could be the one that holds each address once.
+ADDRESS_TABLES = sql.SQL("""
+    select c.oid::bigint, n.nspname::text, c.relname::text, a.attname::text
+      from pg_class as c
+      join pg_namespace as n on n.oid = c.relnamespace
+      join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      join pg_type as t on t.oid = a.atttypid and t.typname = 'inet'
+      join pg_index as i on i.indrelid = c.oid and i.indisunique and i.indnkeyatts = 1 and i.indkey[0] = a.attnum
+     where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema')
+     order by (select count(*) from pg_constraint where contype = 'f' and confrelid = c.oid) desc, 2, 3
+""")
+
+OID = sql.SQL("""
+    select c.oid::bigint from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+     where n.nspname = %s and c.relname = %s
+""")
+
+PARTITION = sql.SQL("""
+    select parent.relname::text from pg_inherits join pg_class as parent on parent.oid = inhparent where inhrelid = %s::oid
+""")
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A job that can be, and what is known of its column."""
+
+    job: Job
+    found: Found
+    accept: tuple[str, ...]  # findings that would have to be accepted first
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a scan makes of what it found."""
+
+    addresses: Addresses | None
+    jobs: tuple[Proposed, ...]
+    left: tuple[tuple[Found, str], ...]  # and why no job of it can be
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    type: str
+    not_null: bool
+    primary: bool
+    key: bool
+    refers: tuple[int, ...]
+    default: str
+
+
+def propose(connection: Connection, plan: Plan, ledger_schema: str, found: Sequence[Found]) -> Proposal:
+    """Jobs for the columns of *found* that are raw columns. Reads catalog and, for places, some rows."""
+    addresses = _addresses(connection, plan)
+    jobs: list[Proposed] = []
+    left: list[tuple[Found, str]] = []
+    for one in found:
+        if not one.alarming or one.unread:
+            continue
+        objection = _objection(connection, one, addresses)
+        if objection is not None or one.column is None or addresses is None:
+            left.append((one, objection or "it is no column"))
+            continue
+        job, objection = _job(connection, one.column, addresses, [made.job for made in jobs])
+        if job is None:
+            left.append((one, objection))
+            continue
+        findings = _findings(connection, plan, addresses, job, ledger_schema)
+        blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
+        if blocking:
+            left.append((one, " ".join(finding.text for finding in blocking)))
+        else:
+            jobs.append(Proposed(job, one, tuple(finding.name for finding in findings)))
+    return Proposal(addresses, tuple(jobs), tuple(left))
+
+
+def _objection(connection: Connection, one: Found, addresses: Addresses | None) -> str | None:
+    if one.planned:
+        return "the plan has it already"
+    column = one.column
+    if column is None:
+        return "no plan takes it out; change the application, then rewrite its values"
+    if not one.proposed:
+        if one.lists > one.are:
+            return "most of its values are lists of addresses, and a job takes one address a value"
+        return f"it contains addresses; {one.share:.1%} of its values are one, so it is no raw column"
+    if column.type not in TEXTUAL:
+        return "its values are addresses; a job takes text, so no plan takes it out yet"
+    parents = rows(connection, PARTITION, (column.oid,))
+    if parents:
+        return f"it is part of {parents[0][0]}, and a column of a part cannot be dropped by itself"
+    if column.kind != "r":
+        return "a materialized view follows its tables: refresh it afterwards"
+    if addresses is None:
+        return (
+            "there is no table that holds each address once (inet, unique, with columns for hash and geo): "
+            "docs/plan.md says what it has"
+        )
+    return None
+
+
+def _members(connection: Connection, oid: int) -> list[_Member]:
+    return [
+        _Member(name, kind, not_null, primary, key, tuple(refers), default)
+        for name, kind, not_null, primary, key, refers, default in rows(connection, COLUMNS, (oid,))
+    ]
+
+
+def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
+    """The plan's own address table where it is here; else one of the catalog."""
+    own = plan.addresses
+    if rows(connection, OID, (own.schema_, own.table)):
+        return own
+    for oid, schema, table, address in rows(connection, ADDRESS_TABLES):
+        members = _members(connection, oid)
+        key = _key(members, address)
+        hashes = [one.name for one in members if one.type in TEXTUAL and "hash" in one.name.lower()]
+        places = [one.name for one in members if one.type == "jsonb"]
+        if key and hashes and places:
+            ban = dict.fromkeys(("banned", "ban_reason", "ban_date"), "")
+            return Addresses.model_validate(
+                {"table": table, "schema": schema, "key": key, "address": address, "hash": hashes[0]}
+                | {"geo": places[0]}
+                | ban
+            )
+    return None
+
+
+def _job(
+    connection: Connection, column: Column, addresses: Addresses, others: Iterable[Job]
+) -> tuple[Job | None, str]:
+    """A job for *column*, or why there is none."""
+    members = _members(connection, column.oid)
+    key = _key(members, column.name)
+    if key is None:
+        return None, "the table has no key of one column that is unique, never NULL and not this one"
+    ((target,),) = rows(connection, OID, (addresses.schema_, addresses.table))
+    taken = {job.link for job in others if (job.schema_, job.table) == (column.schema, column.table)}
+    links = [one.name for one in members if target in one.refers and one.name not in taken]
+    if not links:
+        return None, (
+            f"the table has no {'other ' if taken else ''}column that refers to {addresses.name}: add one for the link, "
+            "nullable, with a foreign key"
+        )
+    details = [one.name for one in members if one.type == "jsonb"]
+    times = [one for one in members if one.type in ("timestamptz", "timestamp")]
+    times.sort(key=lambda one: (not _is_now(one.default), not one.not_null))
+    return Job.model_validate(
+        {
+            "table": column.table,
+            "schema": column.schema,
+            "key": key,
+            "raw": column.name,
+            "link": max(links, key=lambda name: SequenceMatcher(None, name, column.name).ratio()),
+            "extra": "additional" if "additional" in details else "",
+            "time": times[0].name if times and (_is_now(times[0].default) or times[0].not_null) else "",
+        }
+    ), ""
+
+
+def _is_now(default: str) -> bool:
+    return any(word in default.lower() for word in ("now()", "current_timestamp", "clock_timestamp()"))
+
+
+def _key(members: Sequence[_Member], raw: str) -> str | None:
+    keys = [one for one in members if one.key and one.name != raw]
+    return next((one.name for one in keys if one.primary), keys[0].name if keys else None)
+
+
+def _findings(
+    connection: Connection, plan: Plan, addresses: Addresses, job: Job, ledger_schema: str
+) -> list[Finding]:
+    tried = Plan(name=NAME, hash=Hash(), geo=Geo(), addresses=addresses, jobs=(job,))
+    accept = plan.accept
+    report = inspect(connection, tried, (addresses, job), ledger_schema, Purpose.PLAN, accept)
+    return [*report.blocking, *report.unaccepted]
