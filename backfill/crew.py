@@ -113,6 +113,7 @@ class Crew:
             errand.schema,
             errand.plan,
             Terms(errand.limits, settings.patience, settings.nice),
+            settings.silence,
         )
         with self._make_pool(setup, settings.workers, errand.control.sleep) as self._pool:
             try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import psycopg2
 from sqlalchemy import Engine
@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill import signals
 from backfill.control import Control
+from backfill.database import watchdog
 from backfill.database.statements import Statements
 from backfill.database.trouble import Trouble, trouble_of
 from backfill.ledger.runs import Run
@@ -29,6 +30,8 @@ Result = TypeVar("Result")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.6  # then statements are cancelled; the whole is promised within two
 AGAIN_SECONDS = 0.5
+SILENT_SECONDS = 1.3  # then a server that takes no cancel is asked whether it is there at all
+ANSWER_SECONDS = 0.4
 LISTEN_SECONDS = 0.5  # between two looks for orders; two of them, and a cancel, fit into the two seconds
 
 
@@ -52,17 +55,30 @@ def interruptible(
             failed.append(error)
 
     statements = Statements(engine)
-    with statements.watched(), _signals(control, tell, end_at_once):
+    with statements.watched(), _signals(control, tell, end_at_once) as heard:
         worker = threading.Thread(target=thread, daemon=True)
         worker.start()
-        due: float | None = None
+        began, due = 0.0, 0.0
         while worker.is_alive():
             worker.join(POLL_SECONDS)
-            if control.stopping and not control.ending:
-                due = due or time.monotonic() + GRACE_SECONDS
-                if time.monotonic() >= due:
-                    statements.cancel()
-                    due = time.monotonic() + AGAIN_SECONDS
+            if not control.stopping:
+                continue
+            now = time.monotonic()
+            began = began or now
+            due = due or now + GRACE_SECONDS
+            if now >= due and not control.ending:
+                statements.cancel()
+                due = now + AGAIN_SECONDS
+            # Also while it writes down how it ended, which such a server does not let it do.
+            if (
+                heard
+                and now >= began + SILENT_SECONDS
+                and watchdog.is_silent(now - SILENT_SECONDS / 2, ANSWER_SECONDS)
+            ):
+                end_at_once()
+                _end_here(
+                    heard[0], "was heard, and the server does not answer, so it ended without its last note"
+                )
     if failed:
         raise failed[0]
     return done[0]
@@ -123,21 +139,15 @@ def _listening(engine: Engine, control: Control, run: Run, told: threading.Event
 @contextmanager
 def _signals(
     control: Control, tell: Callable[[str], None], end_at_once: Callable[[], None]
-) -> Iterator[None]:
+) -> Iterator[list[int]]:
+    """The list of those that were heard."""
     heard: list[int] = []
 
     def told(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if heard:
             end_at_once()
-            print(  # noqa: T201 -- nobody is left to tell it to
-                f"backfill: {name} again: ended at once. What was committed stays; `backfill run` goes on from there.",
-                file=sys.stderr,
-                flush=True,
-            )
-            os._exit(
-                signals.exit_code(number)
-            )  # not through the executor's own exit, which waits for its workers
+            _end_here(number, "again: ended at once")
         heard.append(number)
         control.stop(f"{name} was received")
         tell(f"{name}: stopping at the next checkpoint; once more ends at once.")
@@ -149,7 +159,17 @@ def _signals(
     }
     try:
         with signals.deferred():
-            yield
+            yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_here(number: int, how: str) -> NoReturn:
+    """Not through the executor's own exit, which waits for its workers."""
+    print(  # noqa: T201 -- nobody is left to tell it to
+        f"backfill: {signal.Signals(number).name} {how}. What was committed stays; `backfill run` goes on from there.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(signals.exit_code(number))

@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     patience: float = Field(
         600.0, ge=0, description="seconds to wait for a lost server, a fail-over, or a locked table"
     )
+    silence: float = Field(
+        60.0, gt=0, description="seconds without any answer, to a new connection as well, that are too many"
+    )
     nice: float = Field(0.0, ge=0, le=100, description="rest after each transaction, in times its duration")
     max_lag: float = Field(10.0, ge=0, description="hold while a standby lags more seconds; 0 looks away")
     standby_urls: SecretStr | None = Field(

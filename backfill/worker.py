@@ -18,6 +18,7 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from backfill.attempt import Outcome, Terms, attempt, rester
+from backfill.database import watchdog
 from backfill.database.engine import make_engine, target_url
 from backfill.database.statements import Statements
 from backfill.identity import JobId
@@ -36,6 +37,7 @@ class Setup:
     ledger_schema: str
     plan: Plan
     terms: Terms = field(default_factory=Terms)
+    silence: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _Bench:
     @classmethod
     def make(cls, setup: Setup) -> "_Bench":
         """Connects to nothing yet."""
+        watchdog.configure(setup.silence)
         engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
         statements = Statements(engine)
         statements.watch()
@@ -112,7 +115,9 @@ def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
             settings = Settings.load()
             plan = load_plan(settings.plan)
             url = target_url(settings)
-            _bench = _Bench.make(Setup(url.render_as_string(hide_password=False), schema, plan, terms))
+            _bench = _Bench.make(
+                Setup(url.render_as_string(hide_password=False), schema, plan, terms, settings.silence)
+            )
         if _bench.setup.plan.fingerprint("") != fingerprint:
             raise WrongPlan("BACKFILL_PLAN of this worker is not the plan of the run")
         return _bench

@@ -20,7 +20,7 @@ class NoAnswer(Exception):
     """The server did not answer in time."""
 
 
-def ask(dsn: str, statement: str, values: Sequence[Any], seconds: float) -> list[tuple[Any, ...]]:
+def ask(dsn: str, statement: str, values: Sequence[Any] | None, seconds: float) -> list[tuple[Any, ...]]:
     """The rows of *statement*. Raises ``NoAnswer``, and what the driver raises: that is an answer too."""
     end = time.monotonic() + seconds
     connection = psycopg2.connect(dsn, async_=1)

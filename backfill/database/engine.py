@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
-from backfill.database import session, wire
+from backfill.database import session, watchdog, wire
 from backfill.database.embedded import EmbeddedServer
 from backfill.database.path import ORIGIN
 from backfill.database.problems import problem_of as problem_of
@@ -68,6 +68,7 @@ def open_engine(settings: Settings) -> Engine:
 
     Raises ``DatabaseUnreachable``, ``ServerTooOld``, ``PoolerInTheWay``, ``LedgerUntrusted``.
     """
+    watchdog.configure(settings.silence)
     url = target_url(settings)
     engine = make_engine(url, ledger_schema=settings.ledger_schema)
     try:

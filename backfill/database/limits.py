@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute
+from backfill.database.engine import driver, execute
 
 LOCK_SECONDS = 2.0  # whoever waits here holds the rows of its batch all the while
 
@@ -19,6 +19,7 @@ class Limits:
 
     def apply(self, connection: Connection) -> None:
         """To the transaction that begins here, and to no other."""
+        driver(connection).limit = self.statement  # where the server itself does not keep it: ``watchdog``
         execute(
             connection,
             sql.SQL("set local statement_timeout = {}; set local lock_timeout = {}").format(

@@ -31,9 +31,8 @@ class Call:
 
     commits: bool
     since: float = field(default_factory=time.monotonic)
-    answered: float = field(
-        default_factory=time.monotonic
-    )  # last sign of life: the call itself, or an answer
+    asked: float = field(default_factory=time.monotonic)  # when the watchdog last had an answer
+    idle_since: float | None = None  # the server says that it is doing nothing for us
 
 
 class Session(psycopg2.extensions.connection):
@@ -47,6 +46,8 @@ class Session(psycopg2.extensions.connection):
         self.cut: str | None = None  # why its socket was shut from here
         self.server = _same_server(dsn, self.info)
         self.pid = self.info.backend_pid
+        with socket.socket(fileno=os.dup(self.fileno())) as line:
+            self.address = int(line.family), line.getpeername()
         with _lock:
             _sessions.add(self)
 
@@ -81,7 +82,7 @@ def explain(session: Session, error: psycopg2.Error) -> NoReturn:
     if session.cut is None:
         raise error
     unknown = "; whether this commit was done is unknown" if session.call and session.call.commits else ""
-    raise psycopg2.OperationalError(f"{session.cut}{unknown}") from error
+    raise psycopg2.OperationalError(f"{session.cut}; the session was closed from here{unknown}") from error
 
 
 def _same_server(dsn: str, reached: Any) -> str:

@@ -22,7 +22,7 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import errorcodes, sql
 
-from backfill.database import open_sessions
+from backfill.database import open_sessions, watchdog
 from backfill.database.urls import masked
 from backfill.errors import SessionUnfit
 
@@ -132,6 +132,7 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 4,
+        "tcp_user_timeout": 30_000,  # the same for a line that is cut while something is on its way
     }
     if given.get("host"):
         defaults["hostaddr"] = ""
@@ -152,6 +153,7 @@ def connect(**given: Any) -> tuple[Any, Origin]:
         connection.close()
         words["options"] = f"{words['options']} -c standard_conforming_strings=on".strip()
         connection = _reach(words)
+    watchdog.start()
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
