@@ -16,8 +16,9 @@ from sqlalchemy import Connection
 from backfill.database.engine import rows
 from backfill.database.inspection import column_type, columns
 from backfill.database.names import table
-from backfill.errors import UnknownUser
+from backfill.errors import SchemaUnfit, UnknownUser
 from backfill.plan import Plan, Table
+from backfill.references import NotAsked, references
 
 RAW, HASHED, GEO = "raw address", "hashed address", "geo"
 
@@ -114,15 +115,41 @@ class Answered:
     holdings: tuple[Holding, ...]
 
 
-def disclose(connection: Connection, plan: Plan, username: str, *, with_data: bool = False) -> list[Answered]:
-    """The nine items for that person. Raises ``UnknownUser``."""
-    people = Table(table="users")
-    if isinstance(columns(connection, people), str):
-        raise UnknownUser(username=username)
+@dataclass(frozen=True)
+class Disclosure:
+    """All items, and what they rest on: a "none" is about the tables that were asked."""
+
+    items: tuple[Answered, ...]
+    asked: tuple[str, ...]
+    not_asked: tuple[NotAsked, ...]
+
+
+PEOPLE = Table(table="users")
+ELSEWHERE = "elsewhere"
+# What the nine items ask already; any other reference to a person is asked under ELSEWHERE.
+KNOWN = (
+    ("users", "id"),
+    ("users", "username"),
+    ("user_emails", "user_id"),
+    ("user_events", "source_id"),
+    ("journals", "submitted_by"),
+)
+
+
+def disclose(
+    connection: Connection, plan: Plan, username: str, ledger_schema: str, *, with_data: bool = False
+) -> Disclosure:
+    """The nine items for that person, and whatever else refers to them. Raises ``SchemaUnfit``, ``UnknownUser``."""
+    people = columns(connection, PEOPLE)
+    if isinstance(people, str) or not {"id", "username"} <= set(people):
+        raise SchemaUnfit(
+            problem="There is no table users with an id and a username in this database: `backfill disclose` asks "
+            "about a person of PyPI's schema. `backfill scan` finds addresses in any."
+        )
     found = rows(
         connection,
         sql.SQL("select id, username::text from {} where username {} %s").format(
-            table(people), column_type(connection, people, "username").equals
+            table(PEOPLE), column_type(connection, PEOPLE, "username").equals
         ),
         (username,),
     )
@@ -130,7 +157,7 @@ def disclose(connection: Connection, plan: Plan, username: str, *, with_data: bo
         raise UnknownUser(username=username)
     ((user, exact),) = found
     who = {"user": user, "username": exact}
-    return [
+    answers = [
         Answered(
             item.number,
             item.title,
@@ -139,6 +166,15 @@ def disclose(connection: Connection, plan: Plan, username: str, *, with_data: bo
         )
         for item in ITEMS
     ]
+    others, not_asked = references(connection, plan, PEOPLE, ledger_schema, KNOWN)
+    holdings = [
+        held
+        for one in others
+        if (held := _holding(connection, plan, one.part, (), one.of, who, one.via, with_data=with_data))
+    ]
+    answers.append(Answered(ELSEWHERE, "every other reference to the person", "", tuple(holdings)))
+    asked = dict.fromkeys(held.table for answer in answers for held in answer.holdings)
+    return Disclosure(tuple(answers), tuple(asked), tuple(not_asked))
 
 
 def _holdings(
@@ -146,30 +182,51 @@ def _holdings(
 ) -> Iterator[Holding]:
     for question in questions:
         part = _part(plan, question.table)
-        known = columns(connection, part)
-        if isinstance(known, str):
+        if isinstance(columns(connection, part), str):
             continue
-        asked = [name for name in known if not question.columns or name in question.columns]
-        counted = [sql.SQL("count(row.{})").format(sql.Identifier(name)) for name in asked]
-        holds = _kinds(plan, question.table)
-        extra = next((job.extra for job in plan.jobs if job.name == question.table), None)
-        if extra in asked:  # geo inside the event's own JSON: a column of its own in the answer
-            counted.append(sql.SQL("count(row.{} -> 'geoip_info')").format(sql.Identifier(str(extra))))
-            asked.append(f"{extra}.geoip_info")
-            holds = holds | {f"{extra}.geoip_info": GEO}
         where = _where(connection, plan, question)
-        statement = sql.SQL("select count(*), {counts} from {table} as row where {where}").format(
-            counts=sql.SQL(", ").join(counted), table=table(part), where=where
+        held = _holding(
+            connection, plan, part, question.columns, where, who, question.via, with_data=with_data
         )
-        ((number, *values),) = rows(connection, statement, who)
-        yield Holding(
-            table=question.table,
-            rows=number,
-            columns=dict(zip(asked, values, strict=True)),
-            holds={name: kind for name, kind in holds.items() if name in asked},
-            via=question.via,
-            data=_data(connection, part, asked, where, who) if with_data else [],
-        )
+        if held is not None:
+            yield held
+
+
+def _holding(
+    connection: Connection,
+    plan: Plan,
+    part: Table,
+    chosen: Sequence[str],
+    where: sql.Composable,
+    who: dict[str, Any],
+    via: str,
+    *,
+    with_data: bool,
+) -> Holding | None:
+    """What the rows of *part* hold that *where* is about, in its *chosen* columns or all."""
+    known = columns(connection, part)
+    if isinstance(known, str):
+        return None
+    asked = [name for name in known if not chosen or name in chosen]
+    counted = [sql.SQL("count(row.{})").format(sql.Identifier(name)) for name in asked]
+    holds = {name: RAW for name in asked if known[name].type in ("inet", "cidr")} | _kinds(plan, part.name)
+    extra = next((job.extra for job in plan.jobs if job.name == part.name), None)
+    if extra in asked:  # geo inside the event's own JSON: a column of its own in the answer
+        counted.append(sql.SQL("count(row.{} -> 'geoip_info')").format(sql.Identifier(str(extra))))
+        asked.append(f"{extra}.geoip_info")
+        holds = holds | {f"{extra}.geoip_info": GEO}
+    statement = sql.SQL("select {counts} from {table} as row where {where}").format(
+        counts=sql.SQL(", ").join([sql.SQL("count(*)"), *counted]), table=table(part), where=where
+    )
+    ((number, *values),) = rows(connection, statement, who)
+    return Holding(
+        table=part.name,
+        rows=number,
+        columns=dict(zip(asked, values, strict=True)),
+        holds={name: kind for name, kind in holds.items() if name in asked},
+        via=via,
+        data=_data(connection, part, asked, where, who) if with_data else [],
+    )
 
 
 def _data(
@@ -219,11 +276,24 @@ def _kinds(plan: Plan, name: str) -> dict[str, str]:
     }
 
 
-def as_json(username: str, answers: Sequence[Answered], *, with_data: bool = False) -> dict[str, Any]:
+def raw_addresses(disclosure: Disclosure) -> dict[str, int]:
+    """Columns that would return raw addresses, with the most rows that one item has."""
+    found: dict[str, int] = {}
+    for answer in disclosure.items:
+        for held in answer.holdings:
+            for name, number in held.columns.items():
+                if held.holds.get(name) == RAW and number:
+                    found[f"{held.table}.{name}"] = max(number, found.get(f"{held.table}.{name}", 0))
+    return found
+
+
+def as_json(username: str, disclosure: Disclosure, *, with_data: bool = False) -> dict[str, Any]:
     """Plain data; counts and column names, and the rows themselves only *with_data*."""
     return {
         "version": 1,
         "username": username,
+        "asked": list(disclosure.asked),
+        "not_asked": [vars(one) for one in disclosure.not_asked],
         "items": [
             {
                 "item": one.number,
@@ -241,7 +311,7 @@ def as_json(username: str, answers: Sequence[Answered], *, with_data: bool = Fal
                     for held in one.holdings
                 ],
             }
-            for one in answers
+            for one in disclosure.items
         ],
     }
 
@@ -270,6 +340,9 @@ class _Item(BaseModel):
 
 class _Disclosed(BaseModel):
     version: Literal[1]
+    username: str = ""
+    asked: list[str] = []
+    not_asked: list[dict[str, str]] = []
     items: list[_Item]
 
 

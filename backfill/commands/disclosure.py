@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tabulate import tabulate
 
+from backfill import safe
 from backfill.commands import session as sessions
-from backfill.disclosure import Answered, Difference, as_json, compare, disclose, disclosed
+from backfill.disclosure import (
+    RAW,
+    Difference,
+    Disclosure,
+    as_json,
+    compare,
+    disclose,
+    disclosed,
+    raw_addresses,
+)
 from backfill.errors import DisclosureUnreadable, SettingInvalid
 from backfill.files import read_text, require_suffix, require_writable, write_whole
 
@@ -49,7 +58,7 @@ def disclose_command(
     service; numbers; payment; packages; download logs.
     """
     if pair:
-        _show_differences(compare(_read(pair[0]), _read(pair[1])), form)
+        _compare(_read(pair[0]), _read(pair[1]), form)
         return
     if username is None:
         raise SettingInvalid(setting="USERNAME", problem="say whom the request is about, or give --compare")
@@ -60,7 +69,13 @@ def disclose_command(
         require_writable(show_data, new=True, what="--show-data")
     session = sessions.of(context)
     with session.engine.connect() as connection:
-        answers = disclose(connection, session.plan, username, with_data=show_data is not None)
+        answers = disclose(
+            connection,
+            session.plan,
+            username,
+            session.settings.ledger_schema,
+            with_data=show_data is not None,
+        )
         connection.rollback()
     plain = as_json(username, answers)
     if show_data:
@@ -73,9 +88,9 @@ def disclose_command(
         click.echo(f"The rows are in {show_data}, which only you can read.", err=True)
 
 
-def _as_text(answers: list[Answered]) -> str:
+def _as_text(disclosure: Disclosure) -> str:
     body: list[list[Any]] = []
-    for one in answers:
+    for one in disclosure.items:
         first = f"{one.number} {one.title}"
         for held in one.holdings:
             named = ", ".join(
@@ -88,19 +103,26 @@ def _as_text(answers: list[Answered]) -> str:
         if one.remark:
             body.append([first, one.remark, "", ""])
     header = ["item", "table", "rows", "columns that hold something"]
-    raw = {
-        f"{held.table}.{name}": number
-        for one in answers
-        for held in one.holdings
-        for name, number in held.columns.items()
-        if held.holds.get(name) == "raw address" and number
-    }
-    verdict = (
-        "Raw addresses: "
-        + (", ".join(f"{number:,} in {name}" for name, number in raw.items()) or "none")
-        + "."
-    )
-    return tabulate(body, header, tablefmt="simple", maxcolwidths=[34, 34, None, 60]) + f"\n\n{verdict}"
+    parts = [safe.table(body, header, maxcolwidths=[34, 34, None, 60])]
+    raw = ", ".join(f"{number:,} in {safe.name(name)}" for name, number in raw_addresses(disclosure).items())
+    asked = ", ".join(map(safe.name, disclosure.asked))
+    parts.append(f"Raw addresses: {raw or f'none in the {len(disclosure.asked)} tables asked'}.")
+    parts.append(f"Asked: {asked}. Other columns than these, and text that nobody declared: `backfill scan`.")
+    left = [f"- {safe.name(one.table)}: {safe.name(one.why)}" for one in disclosure.not_asked]
+    if left:
+        parts.append("Not asked, so that nothing is known of the person there:\n" + "\n".join(left))
+    return "\n\n".join(parts)
+
+
+def _compare(before: dict[str, Any], after: dict[str, Any], form: str) -> None:
+    if before["username"] != after["username"]:
+        click.echo("The two requests are about different people.", err=True)
+    _show_differences(compare(before, after), form)
+    if form == "text" and (before["asked"] or after["asked"]):
+        for only, other, when in ((before, after, "before"), (after, before, "after")):
+            alone = [name for name in only["asked"] if name not in other["asked"]]
+            if alone:
+                click.echo(f"Asked {when} alone: {', '.join(map(safe.name, alone))}.")
 
 
 def _show_differences(found: list[Difference], form: str) -> None:
@@ -111,10 +133,12 @@ def _show_differences(found: list[Difference], form: str) -> None:
         click.echo("Both requests return the same.")
         return
     body = [[one.item, one.column, one.kind, _said(one.before), _said(one.after)] for one in found]
-    click.echo(tabulate(body, ["item", "column", "holds", "before", "after"], tablefmt="simple", intfmt=","))
-    gone = sorted({one.column for one in found if one.kind == "raw address" and one.before and not one.after})
+    click.echo(safe.table(body, ["item", "column", "holds", "before", "after"], intfmt=","))
+    raw = [one for one in found if one.kind == RAW]
+    still = {one.column for one in raw if one.after}
+    gone = sorted({one.column for one in raw if one.before and not one.after} - still)
     if gone:
-        click.echo(f"\nNo longer returned: the raw addresses in {', '.join(gone)}.")
+        click.echo(f"\nNo longer returned: the raw addresses in {', '.join(map(safe.name, gone))}.")
 
 
 def _said(number: int | None) -> str:
