@@ -9,8 +9,8 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from backfill.attempt import Terms
-from backfill.errand import Errand, MapEmptied
-from backfill.errors import TransitionRefused
+from backfill.errand import Errand, Failed, MapEmptied
+from backfill.errors import SchemaUnfit, TransitionRefused
 from backfill.ledger import runs
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
@@ -59,8 +59,21 @@ class Crew:
                 self._mender.restarted("workers keep dying")
                 self._mender.back_to_checkpoints("worker-lost")
             except _Rewritten as moved:
-                self._mender.restarted(f"{moved} keeps being rewritten")
+                self._mender.restarted(f"{moved} keeps being rewritten or changed")
+                self._see_again(f"{moved}")
                 ranges.forget_rewritten(phase)
+
+    def _see_again(self, table: str) -> None:
+        """Preflight once more, for a table that is not what it was; raises ``Failed`` where it is in the way now."""
+        errand = self._errand
+        try:
+            definitions = errand.see()
+        except SchemaUnfit as unfit:
+            raise Failed(f"{table} was changed while the run was at work. {unfit}") from None
+        with errand.engine.begin() as connection:
+            changed = runs.set_definitions(connection, errand.run.id, definitions)
+        if changed:
+            errand.tell(f"{table} was changed meanwhile; preflight found nothing in the way: going on.")
 
     def _work(self, phase: str) -> None:
         """Until the phase is done, or somebody stops it; the caller asks which."""

@@ -1,12 +1,13 @@
 """Errand: what the parts of one run share: where it works, on what, and who is listening."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from backfill.control import Control
 from backfill.database.limits import Limits
+from backfill.identity import JobId
 from backfill.ledger.runs import Run
 from backfill.plan import Job, Plan
 from backfill.settings import Settings
@@ -33,6 +34,9 @@ class Errand:
     tell: Callable[[str], None]
     observe: Callable[..., None]
     quiet: bool
+    see: Callable[[], Mapping[JobId, str]] = (
+        dict  # preflight again; the tables' definitions, where nothing is in the way
+    )
 
     @property
     def schema(self) -> str:

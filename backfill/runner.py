@@ -13,7 +13,7 @@ how often ``mender``, who works ``desk`` and ``crew``.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -72,6 +72,9 @@ class Driver:
     deadline: Deadline = field(default_factory=Deadline)
     observe: Callable[..., None] = lambda event, **fields: None  # started, phase, paused, held, failed, …
     pool: MakePool = local
+    see: Callable[[], Mapping[JobId, str]] = (
+        dict  # preflight: the tables' definitions, where nothing is in the way
+    )
     strategy: str = "in-place"
     run: Run = field(init=False)
     control: Control = field(init=False)
@@ -143,6 +146,7 @@ class Driver:
             geo_build=self.resolver.geo.provenance.build,
             strategy=self.strategy,
         )
+        definitions = self.see()
         with self.engine.begin() as connection:
             earlier = runs.unfinished(connection, identity)
             if earlier is None:
@@ -154,6 +158,7 @@ class Driver:
                 self.run = runs.resume(connection, earlier)
                 claims.reclaim(connection, self.run.id, failed=True)
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
+            runs.set_definitions(connection, self.run.id, definitions)
         self.observe("started", run=self.run.id, attempt=self.run.attempts)
 
     def _put_together(self) -> None:
@@ -168,6 +173,7 @@ class Driver:
             self.tell,
             self.observe,
             self.quiet,
+            self.see,
         )
         self._watch = Watch(
             self.engine,

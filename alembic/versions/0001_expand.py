@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("pinned", sa.Text(), nullable=True),
         sa.Column("batch_blocks", sa.BigInteger(), nullable=True),
         sa.Column("retries", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("definitions", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("forecast", postgresql.JSONB(), nullable=True),
         sa.Column("outcome", postgresql.JSONB(), nullable=True),
         sa.Column("held_since", sa.DateTime(timezone=True), nullable=True),

@@ -3,7 +3,9 @@
 import click
 from tabulate import tabulate
 
+from backfill.commands import preflight
 from backfill.commands import session as sessions
+from backfill.database.preflight.target import Purpose
 from backfill.erasure import erase, rewrite
 from backfill.erasure.erase import Intent
 from backfill.erasure.rewrite import Method
@@ -41,6 +43,7 @@ def erase_command(
     """
     session = sessions.of(context)
     session.require_ledger()
+    preflight.require(session, (), Purpose.READ)
     schema = session.settings.ledger_schema
     with session.engine.connect() as connection:
         intent = erase.intend(connection, schema, session.plan, tables, METHODS[method] if method else None)

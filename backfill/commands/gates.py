@@ -119,6 +119,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
         raise SettingInvalid(
             setting="--kind", problem=f"hash is for {addresses.label}, link and sentinel are for event tables"
         )
+    preflight.require(session, tuple(dict.fromkeys((addresses, part))), Purpose.REMEDY)
     with session.engine.begin() as connection:
         keys.check(connection, session.settings.key_id, session.salt)
     hasher = session.salt.hasher(session.plan.hash.scheme)
@@ -140,6 +141,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
 def seal_command(context: click.Context, table: str) -> None:
     """Discard raw values in new rows of TABLE from now on. They are never linked: a decision, on record."""
     session, part = _with_part(context, table)
+    preflight.require(session, (part,), Purpose.READ)
     name = part.label
     if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
         click.echo(

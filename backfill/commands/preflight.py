@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 
 import click
+from psycopg2 import sql
 
 from backfill.commands.session import Session
+from backfill.database.definition import DEFINITION
+from backfill.database.engine import value
+from backfill.database.names import regclass
 from backfill.database.preflight import checks
 from backfill.database.preflight.checks import LOOKED_AT, Report
 from backfill.database.preflight.finding import Finding
 from backfill.database.preflight.target import Purpose
+from backfill.identity import JobId
 from backfill.ledger import acceptances
 from backfill.plan import Job, Table
 
@@ -46,6 +51,21 @@ def inspect(session: Session, parts: Sequence[Table], purpose: Purpose, accept: 
 def require(session: Session, parts: Sequence[Table], purpose: Purpose, accept: Sequence[str] = ()) -> Report:
     """Raises ``SchemaUnfit`` where something is in the way."""
     return checks.require(inspect(session, parts, purpose, accept))
+
+
+def definitions(
+    session: Session, jobs: Sequence[Job], purpose: Purpose, accept: Sequence[str]
+) -> dict[JobId, str]:
+    """What the tables of *jobs* are, read before they are looked at. Raises ``SchemaUnfit`` where one is unfit."""
+    with session.engine.connect() as connection:
+        found = {
+            job.identity: value(
+                connection, sql.SQL("select {}").format(DEFINITION.format(table=regclass(job)))
+            )
+            for job in jobs
+        }
+    require(session, parts_of(session, jobs), purpose, accept)
+    return found
 
 
 def record(session: Session, report: Report, accept: Sequence[str]) -> None:

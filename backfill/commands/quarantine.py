@@ -5,8 +5,10 @@ import json
 import click
 from tabulate import tabulate
 
+from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
+from backfill.database.preflight.target import Purpose
 from backfill.hashing import Salt
 from backfill.jobs.merge import merge
 from backfill.jobs.settle import Fate, settle
@@ -86,6 +88,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
     session.allow_weak_salt = allow_weak_salt
     job = session.plan.job(table)
     session.require_ledger()
+    preflight.require(session, preflight.parts_of(session, (job,)), Purpose.REMEDY)
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
     with run_lock(session.engine, session.settings.ledger_schema):
         settled = settle(
@@ -119,6 +122,7 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
+    preflight.require(session, preflight.parts_of(session, session.plan.jobs), Purpose.REMEDY)
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)

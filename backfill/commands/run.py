@@ -358,6 +358,7 @@ def run(
             tell=click.echo,
             deadline=Deadline(max_runtime, until),
             observe=hears,
+            see=lambda: preflight.definitions(session, chosen, purpose, accept),
             pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
         )
         counts = driver.drive(session.settings.key_id)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import click
 
+from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
+from backfill.database.preflight.target import Purpose
 from backfill.errors import CutoverHeld, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys
@@ -32,6 +34,7 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger("backfill run --strategy shadow")
     chosen = session.plan.choose(tables)
+    preflight.require(session, preflight.parts_of(session, chosen), Purpose.READ)
     with run_lock(session.engine, session.settings.ledger_schema):
         work = _cutover(session)
         for job in chosen:

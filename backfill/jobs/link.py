@@ -12,6 +12,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
+from backfill.database.definition import DEFINITION
 from backfill.database.engine import ASYNCHRONOUS, execute, value
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
@@ -30,6 +31,10 @@ LIMITS = Limits()
 
 class TableRewritten(Exception):
     """The table got a new file (VACUUM FULL, CLUSTER): block positions of the plan mean nothing now."""
+
+
+class TableChanged(TableRewritten):
+    """Somebody changed the table since preflight saw it: triggers, constraints, keys, row security, columns."""
 
 
 LINK = sql.SQL("""
@@ -90,6 +95,24 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
     now = value(connection, sql.SQL("select pg_relation_filenode({})").format(regclass(job)))
     if now != filenode:
         raise TableRewritten
+
+
+AS_SEEN = sql.SQL("""
+    select known.definition is null or known.definition operator(pg_catalog.=) {now}
+      from (select definitions ->> {job} from {runs} where id = {run}) as known (definition)
+""")
+
+
+def check_definition(connection: Connection, schema: str, job: Job, run_id: int) -> None:
+    """Raises ``TableChanged`` where the table is no longer what preflight saw; asked under the lock."""
+    query = AS_SEEN.format(
+        now=DEFINITION.format(table=regclass(job)),
+        job=sql.Literal(job.identity),
+        runs=sql.Identifier(schema, "runs"),
+        run=sql.Literal(run_id),
+    )
+    if value(connection, query) is False:
+        raise TableChanged
 
 
 def statement(
@@ -185,6 +208,7 @@ def run_pass(
         return Account(), number
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
+    check_definition(connection, schema, job, batch.run_id)
     now = turn(batch.range, batch.passes, number)
     written = link_rows(connection, schema, job, batch, now)
     quarantined = (

@@ -228,6 +228,15 @@ def enter(connection: Connection, run_id: int, phase: str) -> None:
     )
 
 
+def set_definitions(connection: Connection, run_id: int, definitions: Mapping[JobId, str]) -> bool:
+    """Keep what preflight saw of each table, with which batches compare; whether that is something new."""
+    new = dict(definitions)
+    changed = connection.execute(
+        update(runs).where(runs.c.id == run_id, runs.c.definitions != new).values(definitions=new)
+    )
+    return changed.rowcount > 0
+
+
 def add_map_rows(connection: Connection, run_id: int, count: int) -> None:
     """Count texts that entered the map, in the transaction that entered them."""
     connection.execute(

@@ -67,6 +67,7 @@ runs = Table(
     Column("pinned", Text),  # who holds the old snapshot that makes passes useless
     Column("batch_blocks", BigInteger),  # size of the next batch
     Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of trouble
+    Column("definitions", JSONB, nullable=False, server_default=text("'{}'")),  # by job: what preflight saw
     Column("forecast", JSONB(none_as_null=True)),  # seconds, bytes of WAL and of growth, when it began
     Column("outcome", JSONB(none_as_null=True)),  # the same, as it came
     _moment("held_since"),

@@ -57,7 +57,7 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
         return
     known = target.columns.get(name)
     if known is None:
-        if target.purpose is Purpose.READ and name == target.raw:
+        if target.purpose in (Purpose.READ, Purpose.REMEDY) and name == target.raw:
             return  # dropped by a migration: the rest of the table is there to be read
         yield NO_COLUMN(
             target.column(name), f"Table {target.part.name} has no column {name} ({role}).", "Check the plan."

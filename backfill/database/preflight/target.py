@@ -17,7 +17,8 @@ class Purpose(StrEnum):
     """What a command is about to do; each asks for what matters to it."""
 
     READ = "read"  # verify, report, gates, calibrate
-    WRITE = "write"  # run, settle, merge, repair
+    REMEDY = "remedy"  # settle, merge, repair: what they write is written by triggers and keys alike
+    WRITE = "write"  # run
     COPY = "copy"  # run, by a copy without the raw column
     PLAN = "plan"  # all of that, and what a later drop takes along
 
