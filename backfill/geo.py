@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from stat import S_ISREG
 from types import TracebackType
@@ -75,9 +76,16 @@ class GeoDatabase:
     Not shared between processes: each worker opens its own, the pages are shared by mmap.
     """
 
-    def __init__(self, reader: Reader, provenance: GeoProvenance, keys: Collection[GeoKey] = KEYS) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        provenance: GeoProvenance,
+        keys: Collection[GeoKey] = KEYS,
+        codec: str = "utf-8",
+    ) -> None:
         self.provenance = provenance
         self.keys = tuple(key for key in KEYS if key in keys)  # that its answers may have
+        self._codec = codec
         self._reader = reader
         # Half of geoip2's time goes into model objects we would take apart again: its C reader, directly.
         self._get = reader._db_reader.get
@@ -93,8 +101,12 @@ class GeoDatabase:
             if isinstance(spelled, Reason):
                 return None
             address = spelled
+        return self.look(address)[0]
+
+    def look(self, address: Address) -> tuple[Geo | None, tuple[str, ...]]:
+        """As ``lookup``; and the keys whose value the database cannot hold: a city in another alphabet, NaN, NUL."""
         record = self._record(address)
-        return None if record is None else self._planned(record)
+        return (None, ()) if record is None else self._planned(record)
 
     def knows(self, address: Address) -> bool:
         """Whether ``lookup`` would find anything, without taking the record apart where its place says so."""
@@ -103,13 +115,17 @@ class GeoDatabase:
             return False
         if GeoKey.COUNTRY_CODE in self.keys and _text(_part(record, "country").get("iso_code")):
             return True
-        return self._planned(record) is not None
+        return self._planned(record)[0] is not None
 
-    def _planned(self, record: Mapping[str, Any]) -> Geo | None:
+    def _planned(self, record: Mapping[str, Any]) -> tuple[Geo | None, tuple[str, ...]]:
         found = eight_fields(record)
-        if found is None or len(self.keys) == len(KEYS):
-            return found
-        return {key: value for key, value in found.items() if key in self.keys} or None
+        if found is None:
+            return None, ()
+        planned = {key: value for key, value in found.items() if key in self.keys}
+        if all(_is_plain(value) for value in planned.values()):
+            return planned or None, ()
+        lost = tuple(key for key, value in planned.items() if not is_storable(value, self._codec))
+        return {key: value for key, value in planned.items() if key not in lost} or None, lost
 
     def _record(self, address: Address) -> Mapping[str, Any] | None:
         if address.version == 6 and self._only_v4:
@@ -135,8 +151,24 @@ class GeoDatabase:
         self.close()
 
 
-def open_geo(path: Path, keys: Collection[GeoKey] = KEYS) -> GeoDatabase:
-    """The City database at *path*, tried out; it answers with those *keys*. Raises ``GeoFileUnusable`` with the reason in words.
+def _is_plain(value: str | float) -> bool:
+    """Whether any database can hold it; nearly always, and told sooner."""
+    return value.isascii() and "\0" not in value if isinstance(value, str) else isfinite(value)
+
+
+def is_storable(value: str | float, codec: str) -> bool:
+    """Whether jsonb of a database with that encoding (Python's name for it) can hold *value*."""
+    if not isinstance(value, str):
+        return isfinite(value)
+    try:
+        value.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def open_geo(path: Path, keys: Collection[GeoKey] = KEYS, codec: str = "utf-8") -> GeoDatabase:
+    """The City database at *path*, tried out; it answers with those *keys*, in that encoding. Raises ``GeoFileUnusable`` with the reason in words.
 
     The metadata stands at the end of the file and the index at its beginning, so a damaged file may
     well open: records from all over it are read before anybody relies on it.
@@ -152,7 +184,7 @@ def open_geo(path: Path, keys: Collection[GeoKey] = KEYS) -> GeoDatabase:
     except DAMAGE as error:
         raise GeoFileUnusable(path=path, problem="it is not a complete MaxMind database") from error
     try:
-        return GeoDatabase(reader, _tried_out(reader, path), keys)
+        return GeoDatabase(reader, _tried_out(reader, path), keys, codec)
     except GeoFileUnusable:
         reader.close()
         raise

@@ -201,7 +201,7 @@ class Plan(Part):
     hash: Hash = Hash()
     geo: Geo = Geo()
     addresses: Addresses
-    jobs: tuple[Job, ...] = Field(min_length=1)
+    jobs: tuple[Job, ...] = ()
     discard: tuple[Discard, ...] = ()
     # What preflight finds and the operator has looked at: "code:subject". It says nothing about what a run does.
     accept: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from backfill import phases
 from backfill.control import Cancel, Control, Deadline, LockLost, Stop
 from backfill.crew import Crew, MakePool
 from backfill.database.engine import execute, problem_of
-from backfill.database.inspection import key_type
+from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.trouble import TableLocked, Trouble, trouble_of
 from backfill.desk import Desk
@@ -257,6 +257,8 @@ class Driver:
                 self._check_map()
                 self._resolve(RESOLVE)
                 with self.engine.begin() as connection:
+                    # A run that was away may find rows of the address table deleted; sweeps resolve their texts.
+                    address_map.forget_gone(connection, self.schema, self.plan.addresses, self.run.id)
                     address_map.complete(connection, self.schema, self.run.id)
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
@@ -336,7 +338,7 @@ class Driver:
         counts = []
         for job in self.jobs:
             with self.engine.begin() as connection:
-                quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
+                quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 count = self._found[job.identity].closing(job, already)
                 runs.close_table(connection, self.run.id, count)

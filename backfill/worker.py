@@ -147,7 +147,15 @@ def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
         rest = rester(engine, batch, lease, terms.nice, _told.wait)
         try:
             return link.process(
-                engine, setup.ledger_schema, job, batch, lease, ticket.filenode, terms.limits, rest
+                engine,
+                setup.ledger_schema,
+                job,
+                batch,
+                lease,
+                ticket.filenode,
+                terms.limits,
+                rest,
+                setup.plan.addresses,
             )
         except (DBAPIError, psycopg2.Error):
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again

@@ -55,6 +55,13 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
+        "lost_fields",
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("field", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("address_key", "field"),
+        schema=schema,
+    )
+    op.create_table(
         "keys",
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("nonce", sa.LargeBinary(), nullable=False),
@@ -274,6 +281,7 @@ def downgrade() -> None:
     op.drop_table("batches", schema=schema)
     op.drop_table("runs", schema=schema)
     op.drop_table("keys", schema=schema)
+    op.drop_table("lost_fields", schema=schema)
     op.drop_table("geo_lookups", schema=schema)
     op.drop_table("decisions", schema=schema)
     op.drop_table("coverage", schema=schema)

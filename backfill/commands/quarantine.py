@@ -5,11 +5,13 @@ import json
 import click
 from tabulate import tabulate
 
+from backfill.addresses import Reason
 from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.hashing import Salt
+from backfill.jobs import networks as network_rows
 from backfill.jobs.merge import merge
 from backfill.jobs.settle import Fate, settle
 from backfill.ledger import keys
@@ -61,7 +63,11 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     for job in dict.fromkeys(entry.job for entry in found):
         number, name = sum(entry.job == job for entry in found), plan.label(job)
         if job == plan.addresses.identity:
-            click.echo(f"To settle: `backfill addresses merge --count {number}`")
+            networks = sum(entry.job == job and entry.reason == Reason.NETWORK for entry in found)
+            if networks:
+                click.echo(f"To settle: `backfill addresses keep --count {networks}`")
+            if number > networks:
+                click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
             click.echo(
                 f"To settle: `backfill quarantine settle {name} --as sentinel|discard --count {number}`"
@@ -127,6 +133,30 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     with run_lock(session.engine, session.settings.ledger_schema):
         merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
     click.echo(f"{merged:,} duplicates merged. Next: `backfill verify`.")
+
+
+@addresses.command("keep")
+@click.option(
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="How many networks you mean; the exact count confirms.",
+)
+@weak_salt_option
+@click.pass_context
+def keep_networks_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
+    """Keep rows that hold a network, such as 192.0.2.0/24, as what they are. Goes on record.
+
+    Each gets the hash of its own spelling, which is that of no address: a ban of a network does not
+    apply to hashes, and ends with the address column.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger()
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
+    with run_lock(session.engine, session.settings.ledger_schema):
+        kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)
+    click.echo(f"{kept:,} networks kept. Next: `backfill verify`.")
 
 
 def _recorded_salt(session: Session) -> Salt:

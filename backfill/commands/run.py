@@ -25,7 +25,7 @@ from backfill.forecast.fact import Fact
 from backfill.forecast.forecast import of_run, of_tables, size_of
 from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import keys, quarantine, runs
+from backfill.ledger import keys, lost_fields, quarantine, runs
 from backfill.ledger.status import UNFINISHED
 from backfill.plan import Job
 from backfill.pool import local
@@ -338,7 +338,9 @@ def run(
         require_disk(session.engine, session.settings.ledger_schema, chosen)
     resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
     fact = Fact(
-        session.engine, chosen, None if no_sample else _predicted(session, chosen, resolver, strategy)
+        session.engine,
+        chosen,
+        None if no_sample or not chosen else _predicted(session, chosen, resolver, strategy),
     )
     with observed(session) as observe, fact:
 
@@ -368,6 +370,11 @@ def run(
         shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
         return
     with session.engine.begin() as connection:
+        for field, number, first in lost_fields.summary(connection):
+            click.echo(
+                f"{number:,} places of {session.plan.addresses.name} lack their {field}: this database's encoding cannot "
+                f"hold it. Row keys: {', '.join(first)}{', …' if number > len(first) else ''}."
+            )
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:
         click.echo(

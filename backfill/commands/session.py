@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from backfill.database import chain
 from backfill.database.demo_mark import is_demo
-from backfill.database.engine import open_engine, value
+from backfill.database.engine import open_engine, server_codec, value
 from backfill.errors import GeoFileMissing, NoRun, SaltMissing, SettingInvalid
 from backfill.geo import GeoDatabase, bundled_geo_path, open_geo
 from backfill.hashing import Salt, make_salt_file, read_salt_file
@@ -87,7 +87,10 @@ class Session:
     @cached_property
     def geo(self) -> GeoDatabase:
         """The geo database, tried out."""
-        return open_geo(self.geo_path, self.plan.geo.keys)
+        path = self.geo_path
+        with self.engine.connect() as connection:
+            codec = server_codec(connection)
+        return open_geo(path, self.plan.geo.keys, codec)
 
     def expand(self) -> None:
         """Bring the ledger."""

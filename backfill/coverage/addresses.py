@@ -13,12 +13,13 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.addresses import canonicalise
 from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
 from backfill.coverage.places import has_place
 from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
-from backfill.database.inspection import has_column, key_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
 from backfill.plan import Addresses
 
@@ -55,7 +56,7 @@ SINCE = sql.SQL("age(known.xmin) <= age(%s::xid)")
 
 ODD = sql.SQL("""
     select odd.address_key, host(known.{address}), odd.hash
-      from {odd} as odd join {addresses} as known on known.{key} = odd.address_key::{key_type}
+      from {odd} as odd join {addresses} as known on known.{key} {equals} odd.address_key::{key_type}
      where odd.odd and odd.verification_id = {number}
      order by known.{key}
 """)
@@ -71,6 +72,14 @@ TOTALS = sql.SQL("""
     select count(*), count({address}),
            coalesce(bit_xor(hash_record_extended(row({key}, {hash}), 0)) filter (where {address} is not null), 0)
       from {addresses}
+""")
+NETWORKS = sql.SQL("""
+    select count(*) from {addresses}
+     where {hash} is null and masklen({address}) < case family({address}) when 4 then 32 else 128 end
+""")
+# Of the address table, by reason: what only an operator can decide.
+WAITING = sql.SQL("""
+    select reason, count(*) from {quarantine} where job = %s and decision_id is null group by reason
 """)
 AMISS = sql.SQL("""
     select count(*) filter (where hash = 'wrong' and not odd),
@@ -194,13 +203,13 @@ class AddressProof:
 
     def _odd_counts(self, connection: Connection) -> Counter[str]:
         """Odd spellings: of one address in several rows one carries the hash; those merged are settled."""
-        kind = sql.SQL(key_type(connection, self.addresses))
-        found = rows(connection, ODD.format(key_type=kind, **self.names))
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        found = rows(connection, ODD.format(key_type=sql.SQL(kind.name), equals=kind.equals, **self.names))
         counts: Counter[str] = Counter()
         if not found:
             return counts
         merged = {key for (key,) in rows(connection, MERGED.format(**self.names), (self.addresses.identity,))}
-        spelled = {key: hash_state(host, 0, None, self.hasher)[2] for key, host, _ in found}
+        spelled = {key: str(canonicalise(host)) for key, host, _ in found}
         execute(
             connection,
             sql.SQL("create temporary table backfill_proof_spellings (address text) on commit drop"),
@@ -239,11 +248,14 @@ class AddressProof:
         ((total, raw, checksum),) = rows(connection, TOTALS.format(**self.names))
         ((wrong, missing, odd),) = rows(connection, AMISS.format(**self.names))
         spelled = self._odd_counts(connection)
+        networks = int(value(connection, NETWORKS.format(**self.names)))
+        listed = dict(rows(connection, WAITING.format(**self.names), (part.identity,)))
         counts = {
             "rows": total,
             "hash right": total - wrong - missing - odd + spelled[HASH_RIGHT],
             "hash wrong": wrong + spelled[HASH_WRONG],
-            "hash missing": missing + spelled[HASH_MISSING],
+            "hash missing": missing - networks + spelled[HASH_MISSING],
+            "networks": networks,
             "duplicates": spelled["duplicates"],
             "merged": spelled["merged"],
             "geo": total - geo.absent - geo.never - geo.lost,
@@ -256,9 +268,21 @@ class AddressProof:
             shortfall(
                 waiting,
                 "rows are the same address as another row",
-                f"`backfill addresses merge --count {waiting}`",
+                listed_first(listed.get("duplicate-address"), waiting, "backfill addresses merge"),
             )
-            + shortfall(counts["hash missing"], "rows have no hash", "`backfill run`")
+            + shortfall(
+                networks,
+                "rows are networks, not addresses",
+                listed_first(listed.get("network"), networks, "backfill addresses keep"),
+            )
+            + shortfall(
+                counts["hash missing"],
+                "rows have no hash",
+                # That of the canonical row may be the duplicate's until they are merged.
+                f"first merge the {waiting:,} duplicates, then `backfill run`"
+                if waiting
+                else "`backfill run`",
+            )
             + shortfall(
                 wrong,
                 "hashes are not what salt and scheme make of the address",
@@ -306,6 +330,13 @@ class AddressProof:
             reasons=tuple(reasons),
             raw_rows=0,
         )
+
+
+def listed_first(listed: int | None, found: int, command: str) -> str:
+    """What helps: *command* with its count, once a run has put what was found on the list."""
+    if listed == found:
+        return f"`{command} --count {found}`"
+    return f"`backfill run`, which lists them, then `{command}`"
 
 
 def current_transaction(connection: Connection) -> str:

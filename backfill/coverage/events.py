@@ -16,29 +16,41 @@ from sqlalchemy import Connection
 
 from backfill.addresses import MAX_LENGTH, Reason
 from backfill.coverage import reading
-from backfill.coverage.judgement import MISFILED, STATES, WRONG, Suspect, canonical, judge, state
+from backfill.coverage.judgement import DANGLING, MISFILED, STATES, WRONG, Suspect, canonical, judge, state
 from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
-from backfill.database.inspection import columns, key_type
+from backfill.database.inspection import column_type, columns
 from backfill.database.names import table
 from backfill.geo import GeoDatabase
 from backfill.plan import Addresses, Job
 
 KEYS_SHOWN = 20
 REMEMBERED = 1 << 16  # addresses whose place was looked up: the same few come again in every range
-UNCOVERING = ("unlinked", "wrong", "misfiled", "rejected", "hash wrong", "hash missing", "geo missing")
+UNCOVERING = (
+    "unlinked",
+    "wrong",
+    "misfiled",
+    "dangling",
+    "rejected",
+    "hash wrong",
+    "hash missing",
+    "geo missing",
+)
 
 SINCE = sql.SQL("""
     select count(*) from {table} as event
      where {in_range} and event.{raw} is not null and {time} > {run_ended}
 """)
 
+WAITING = sql.SQL("select count(*) from {quarantine} where job = %s and decision_id is null")
+
 LINKED_AMISS = sql.SQL("""
-    select event.{key}::text, left({text}, {shown}), host(known.{address})
+    select event.{key}::text, left({text}, {shown}), abbrev(known.{address})
       from {table} as event
-      join {addresses} as known on known.{address_key} = event.{link}
-     where {in_range} and {text} is distinct from host(known.{address}) and event.{raw} is not null
+      left join {addresses} as known on known.{address_key} {equals} event.{link}
+     where {in_range} and event.{link} is not null
+       and {text} is distinct from abbrev(known.{address}) and event.{raw} is not null
 """)
 
 # When the raw column is gone: a link still leads to an address with a hash of the right form.
@@ -46,7 +58,7 @@ LINKS_ONLY = sql.SQL("""
     select count(*), count(event.{link}),
            count(event.{link}) filter (where known.{hash} !~ '^[0-9a-f]{{64}}$' or known.{hash} is null)
       from {table} as event
-      left join {addresses} as known on known.{address_key} = event.{link}
+      left join {addresses} as known on known.{address_key} {equals} event.{link}
      where {in_range}
 """)
 
@@ -94,6 +106,7 @@ class EventProof:
             "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
             "run_ended": run_ended,
             "odd": sql.Identifier(self.schema, "verification_addresses"),
+            "quarantine": sql.Identifier(self.schema, "quarantine"),
             "number": sql.Literal(self.number),
             "shown": sql.Literal(MAX_LENGTH + 1),
         }
@@ -106,14 +119,14 @@ class EventProof:
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
     ) -> dict[str, Any]:
         """Judge one range; returns its counts. *slot*: to ask the server in."""
+        kind = column_type(connection, self.addresses, self.addresses.key)
         names = (
             self.names
             | reading.geo_names(self.job)
-            | {"in_range": span.holds("event"), "newest": reading.NEWEST}
+            | {"in_range": span.holds("event"), "newest": reading.NEWEST, "equals": kind.equals}
         )
         if hashes_amiss:
-            kind = sql.SQL(key_type(connection, self.addresses))
-            names |= reading.with_hashes(names | {"key_type": kind})
+            names |= reading.with_hashes(names | {"key_type": sql.SQL(kind.name)})
         else:
             names |= reading.without_hashes()
         with slot:
@@ -123,7 +136,11 @@ class EventProof:
         counts, since = held.counts, 0
         if held.late:  # few ranges are: counted apart, not in every row
             since = value(connection, SINCE.format(**names))
-        keys = self._wrong_keys(connection, span) if counts[WRONG] + counts[MISFILED] else []
+        keys = (
+            self._wrong_keys(connection, span)
+            if counts[WRONG] + counts[MISFILED] + counts[DANGLING] + counts[DANGLING]
+            else []
+        )
         return {
             **counts,
             "rows": held.rows,
@@ -138,10 +155,11 @@ class EventProof:
 
     def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str, str]]:
         """Key, text and state of rows in that range that are linked to what their text does not spell."""
-        statement = LINKED_AMISS.format(in_range=span.holds("event"), **self.names)
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        statement = LINKED_AMISS.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         for key, raw, linked in rows(connection, statement):
-            found = state(canonical(raw), linked, self.addresses.sentinel)
-            if found in (WRONG, MISFILED):
+            found = DANGLING if linked is None else state(canonical(raw), linked, self.addresses.sentinel)
+            if found in (WRONG, MISFILED, DANGLING):
                 yield key, raw, found
 
     def _wrong_keys(self, connection: Connection, span: Range) -> list[str]:
@@ -169,7 +187,11 @@ class EventProof:
                 "the application still writes them; deploy the change that stops it, "
                 f"or `backfill seal {self.job.label}`"
             )
-        reasons = self._reasons(counts)
+        listed, undecided = (
+            int(value(connection, WAITING.format(**self.names), (part.identity,)))
+            for part in (self.job, self.addresses)
+        )
+        reasons = self._reasons(counts, listed, undecided)
         checksum = 0
         for one in held:
             checksum ^= int(one["checksum"])
@@ -205,9 +227,11 @@ class EventProof:
         )
         return str(value(connection, statement, (found,)))
 
-    def _reasons(self, counts: dict[str, int]) -> list[str]:
+    def _reasons(self, counts: dict[str, int], listed: int, undecided: int) -> list[str]:
         name = self.job.label
         settle = f"`backfill quarantine settle {name} --as sentinel|discard --count {counts['rejected']}`"
+        if listed != counts["rejected"]:  # the list is a run's: what came since is not on it
+            settle = f"`backfill run`, which lists them, then `backfill quarantine settle {name}`"
         hashes = "`backfill calibrate`; if the salt is right, `backfill repair "
         return (
             shortfall(counts["unlinked"], "rows have an address and no link", "`backfill run`")
@@ -221,9 +245,19 @@ class EventProof:
                 "rows with an address are linked to the sentinel",
                 f"`backfill repair {name} --kind sentinel --count {counts['misfiled']}`",
             )
+            + shortfall(
+                counts["dangling"],
+                "rows are linked to a row of the address table that is gone, or has no address",
+                f"`backfill repair {name} --kind dangling --count {counts['dangling']}`",
+            )
             + shortfall(counts["rejected"], "rows hold a text that is no address", settle)
             + shortfall(
-                counts["hash missing"], "rows are linked to an address without a hash", "`backfill run`"
+                counts["hash missing"],
+                "rows are linked to an address without a hash",
+                # The canonical row waits for the hash of its duplicate; a run cannot give it.
+                f"what {self.addresses.name} says: merge, then `backfill run`"
+                if undecided
+                else "`backfill run`",
             )
             + shortfall(
                 counts["hash wrong"],
@@ -235,7 +269,8 @@ class EventProof:
 
     def reread(self, connection: Connection, span: Range) -> dict[str, Any]:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
-        statement = LINKS_ONLY.format(in_range=span.holds("event"), **self.names)
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        statement = LINKS_ONLY.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         ((total, linked, broken),) = rows(connection, statement)
         return {"rows": total, "right": linked, "hash wrong": broken, "newest": None, "keys": []}
 

@@ -19,8 +19,9 @@ UNJUDGED = "unjudged"  # the application made something of a text that we would 
 MISFILED = "misfiled"  # an address, linked to the sentinel
 WRONG = "wrong"  # an address, linked to another one
 UNLINKED = "unlinked"
+DANGLING = "dangling"  # linked to a row that the address table lacks, or that has no address
 REJECTED = "rejected"  # a text that is no address, not linked: quarantine
-STATES = (RIGHT, SETTLED, UNJUDGED, WRONG, MISFILED, UNLINKED, REJECTED)
+STATES = (RIGHT, SETTLED, UNJUDGED, WRONG, MISFILED, DANGLING, UNLINKED, REJECTED)
 
 canonical = lru_cache(1 << 16)(canonicalise)  # the same texts come again in every range of blocks
 
@@ -31,10 +32,11 @@ class Suspect(NamedTuple):
     """Rows that are not plainly right, alike in all that matters."""
 
     raw: str  # its first characters: one more than an address may have
-    linked: str | None  # host() of the linked address; None: not linked
+    linked: str | None  # the linked address, with its mask where it is a network; None: not linked
     hash: str  # of the linked address
     lacks_geo: bool  # the event could hold a geoip_info and has none
     no_place: bool  # its JSON is no object: there is no place for one
+    dangling: bool = False  # it has a link, and no address stands there
 
 
 def state(raw: Address | Reason, linked: str | None, sentinel: str) -> str:
@@ -77,7 +79,9 @@ def judge(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> l
     else:
         raw = canonical(suspect.raw)
         found, spells = [state(raw, suspect.linked, sentinel)], not isinstance(raw, Reason)
-        if isinstance(raw, Reason) and suspect.linked is None:
+        if suspect.dangling:
+            found = [DANGLING]
+        elif isinstance(raw, Reason) and suspect.linked is None:
             found.append(f"reason {raw.value}")
     if spells and (suspect.lacks_geo or suspect.no_place) and resolves(suspect.raw):
         found += ["geo missing"] * suspect.lacks_geo + ["geo has no place"] * suspect.no_place
@@ -94,15 +98,19 @@ def hash_state(
         if live is None:
             return HASH_MISSING, True, host
         return HASH_RIGHT if live == hasher(host) else HASH_WRONG, True, host
+    if masklen != (128 if ":" in host else 32):  # a network is what it is, and no spelling of its first host
+        text = f"{host}/{masklen}"
+        if live is None:
+            return HASH_MISSING, True, text
+        return HASH_RIGHT if live == hasher(text) else HASH_WRONG, True, text
     address = canonicalise(host)
     if not isinstance(address, IPv4Address | IPv6Address):
         raise TypeError("host() gave no address")  # inet holds nothing else
-    full = masklen == (128 if ":" in host else 32)
-    canonical = full and address.version == (6 if ":" in host else 4)
+    canonical = address.version == (6 if ":" in host else 4)
     text = str(address)
     if live is None:
         return HASH_MISSING, canonical, text
     rightful = live == hasher(text)
     if not rightful and not canonical:  # the edge may have seen, and hashed, this very spelling
-        rightful = live == hasher(host if full else f"{host}/{masklen}")
+        rightful = live == hasher(host)
     return HASH_RIGHT if rightful else HASH_WRONG, canonical, text

@@ -16,34 +16,35 @@ from backfill.coverage.judgement import RIGHT, Suspect
 from backfill.coverage.places import event_place
 from backfill.plan import Job
 
-# Rows of one kind are a group: NULL for those that are plainly right, five elements for suspects that are
+# Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
 # alike, none or one for rows without a text. All that is known of a row is in its kind, so that nothing but
 # rows is counted. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
-    select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], count(*),
+    select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], kind[6], count(*),
            bit_xor(hash_record_extended(row(key, link), 0)) filter (where kind is not null),
            case when row_number() over () = 1 then (max({newest}) over ())::text end,
            case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
       from (select event.{key} as key, event.{link} as link, {time} as time,
                    case when event.{raw} is null
                         then case when event.{link} is null then '{{}}'::text[] else '{{linked}}'::text[] end
-                        when {text} is distinct from host(known.{address}) {or_geo} {or_hash}
-                        then array[left({text}, {shown}), host(known.{address}), {hash_state},
-                                   {lacks}::text, {no_place}::text]
+                        when {text} is distinct from abbrev(known.{address}) {or_geo} {or_hash}
+                        then array[left({text}, {shown}), abbrev(known.{address}), {hash_state},
+                                   {lacks}::text, {no_place}::text,
+                                   (event.{link} is not null and known.{address} is null)::text]
                    end as kind
               from {table} as event
-              left join {addresses} as known on known.{address_key} = event.{link}
+              left join {addresses} as known on known.{address_key} {equals} event.{link}
               {with_hashes}
              where {in_range}
             offset 0) as judged
      group by kind
 """)
-NEWEST = sql.SQL("case when coalesce(cardinality(kind), 5) = 5 then max(time) end")  # of a group with a text
+NEWEST = sql.SQL("case when coalesce(cardinality(kind), 6) = 6 then max(time) end")  # of a group with a text
 
 # Only where a hash is amiss; the others have no row there, or one that says right.
 WITH_HASHES = sql.SQL("""
               left join {odd} as odd on odd.verification_id = {number} and odd.hash <> 'right'
-                                    and odd.address_key::{key_type} = event.{link}
+                                    and odd.address_key::{key_type} {equals} event.{link}
 """)
 
 
@@ -78,17 +79,18 @@ def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
     Row by row: a list of all suspects would be walked again and again by the garbage collector.
     """
     held = Held()
-    for size, raw, linked, hashed, lacks, no_place, number, check, newest, late in found:
+    for size, raw, linked, hashed, lacks, no_place, dangling, number, check, newest, late in found:
         held.rows += number
         if newest is not None:  # on one of the groups
             held.newest, held.late = newest, bool(late)
         if size is None:
             held.raw += number
             held.counts[RIGHT] += number
-        elif size < 5:
+        elif size < 6:
             held.link_only += number * size
         else:
-            held.add(Suspect(raw, linked, hashed, lacks == "true", no_place == "true"), number, check, judge)
+            suspect = Suspect(raw, linked, hashed, lacks == "true", no_place == "true", dangling == "true")
+            held.add(suspect, number, check, judge)
     return held
 
 

@@ -14,17 +14,18 @@ from sqlalchemy import Connection, Engine
 from backfill.addresses import Reason, canonicalise
 from backfill.coverage.addresses import ROWS, AddressProof
 from backfill.coverage.events import EventProof
-from backfill.coverage.judgement import HASH_RIGHT, HASH_WRONG, MISFILED, WRONG, hash_state
+from backfill.coverage.judgement import DANGLING, HASH_RIGHT, HASH_WRONG, MISFILED, WRONG, hash_state
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.heap import Range, heap_of, ranges
-from backfill.database.inspection import has_column, key_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
+from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions
 from backfill.plan import Addresses, Job
 
 BLOCKS = 5_000
-MEND = sql.Identifier("backfill_mend")
+MEND = sql.Identifier("pg_temp", "backfill_mend")
 
 
 class Repair(StrEnum):
@@ -32,17 +33,21 @@ class Repair(StrEnum):
 
     LINK = "link"  # a row linked to another address than its text spells
     SENTINEL = "sentinel"  # a row whose text is an address, linked to the one that stands for none
+    DANGLING = "dangling"  # a row linked to an address row that is gone
     HASH = "hash"  # a stored hash that is not the formula's
 
 
-STATE = {Repair.LINK: WRONG, Repair.SENTINEL: MISFILED}
+STATE = {Repair.LINK: WRONG, Repair.SENTINEL: MISFILED, Repair.DANGLING: DANGLING}
 
+# What writes the application's tables runs under its search_path: all is qualified.
 # The right address row may not be there yet. Geo is left to the next run.
 ADD = sql.SQL("""
     insert into {addresses} ({address}, {hash})
-    select distinct mend.address::inet, mend.hash from {mend} as mend
-     where not exists (select from {addresses} as known
-                        where known.{address} = mend.address::inet or known.{hash} = mend.hash)
+    select distinct mend.address::pg_catalog.inet, mend.hash from {mend} as mend
+     where mend.address is not null
+       and not exists (select from {addresses} as known
+                        where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet
+                           or known.{hash} {hash_equals} mend.hash::{hash_type})
      order by 1                                           -- sorted: opposite orders deadlock
     on conflict do nothing
 """)
@@ -50,22 +55,24 @@ ADD = sql.SQL("""
 RELINK = sql.SQL("""
     update {table} as event
        set {link} = coalesce(
-               (select known.{address_key} from {addresses} as known where known.{address} = mend.address::inet),
-               (select known.{address_key} from {addresses} as known where known.{hash} = mend.hash))
+               (select known.{address_key} from {addresses} as known
+                 where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet),
+               (select known.{address_key} from {addresses} as known
+                 where known.{hash} {hash_equals} mend.hash::{hash_type}))
       from {mend} as mend
-     where event.{key} = mend.key::{key_type}
-       and event.{raw} = mend.raw                         -- not one that changed since it was judged
+     where event.{key} {equals} mend.key::{key_type}
+       and (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) mend.raw                         -- not one that changed since it was judged
 """)
 
 # First away from all, since two rows may have each other's hash and the column is unique.
 CLEAR_HASH = sql.SQL("""
     update {addresses} as known set {hash} = null from {mend} as mend
-     where known.{key} = mend.key::{key_type} and known.{hash} = mend.raw
+     where known.{key} {equals} mend.key::{key_type} and known.{hash} {hash_equals} mend.raw::{hash_type}
 """)
 SET_HASH = sql.SQL("""
     update {addresses} as known set {hash} = mend.hash from {mend} as mend
-     where known.{key} = mend.key::{key_type} and known.{hash} is null
-       and not exists (select from {addresses} as other where other.{hash} = mend.hash)
+     where known.{key} {equals} mend.key::{key_type} and known.{hash} is null
+       and not exists (select from {addresses} as other where other.{hash} {hash_equals} mend.hash::{hash_type})
 """)
 
 
@@ -113,29 +120,36 @@ class LinkRepair:
             return 0
         part = self.proof.addresses
         with self.engine.begin() as connection:
+            kind = column_type(connection, self.job, self.job.key)
+            hash_type = column_type(connection, part, part.hash)
             names = {
                 "mend": MEND,
                 "table": table(self.job),
                 "key": sql.Identifier(self.job.key),
                 "raw": sql.Identifier(self.job.raw),
                 "link": sql.Identifier(self.job.link),
-                "key_type": sql.SQL(key_type(connection, self.job)),
+                "key_type": sql.SQL(kind.name),
+                "equals": kind.equals,
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
                 "addresses": table(part),
                 "address": sql.Identifier(part.address),
                 "address_key": sql.Identifier(part.key),
                 "hash": sql.Identifier(part.hash),
             }
+            # A dangling link of a text that is no address becomes none: the next run puts the row into the quarantine.
             _stage(connection, ((key, raw, *self._right(raw)) for key, raw in amiss))
-            execute(connection, ADD.format(**names))
+            with writes(connection, part):
+                execute(connection, ADD.format(**names))
             # A guarded table lets only this through.
             execute(connection, sql.SQL("set local backfill.mending = 'on'"))
-            with execute(connection, RELINK.format(**names)) as cursor:
+            with writes(connection, self.job), execute(connection, RELINK.format(**names)) as cursor:
                 return cursor.rowcount
 
-    def _right(self, raw: str) -> tuple[str, str]:
+    def _right(self, raw: str) -> tuple[str | None, str | None]:
         address = canonicalise(raw)
         if isinstance(address, Reason):
-            raise TypeError("only texts that are addresses are linked amiss")
+            return None, None
         return str(address), self.hasher(str(address))
 
 
@@ -175,12 +189,17 @@ class HashRepair:
             decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
         # All first, then all: the hash that is right for one row may stand in another range.
         with self.engine.begin() as connection:
+            kind = column_type(connection, self.part, self.part.key)
+            hash_type = column_type(connection, self.part, self.part.hash)
             names = {
                 "mend": MEND,
                 "addresses": table(self.part),
                 "key": sql.Identifier(self.part.key),
                 "hash": sql.Identifier(self.part.hash),
-                "key_type": sql.SQL(key_type(connection, self.part)),
+                "key_type": sql.SQL(kind.name),
+                "equals": kind.equals,
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
             }
             wrong_rows = (
                 (key, live, None, hashed)
@@ -189,9 +208,10 @@ class HashRepair:
                 if state == HASH_WRONG
             )
             _stage(connection, wrong_rows)
-            execute(connection, CLEAR_HASH.format(**names))
-            with execute(connection, SET_HASH.format(**names)) as cursor:
-                return cursor.rowcount
+            with writes(connection, self.part):
+                execute(connection, CLEAR_HASH.format(**names))
+                with execute(connection, SET_HASH.format(**names)) as cursor:
+                    return cursor.rowcount
 
     def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
         """Key, state, stored and rightful hash."""
@@ -203,7 +223,7 @@ class HashRepair:
                 yield key, state, live, self.proof.hasher(address)
 
 
-def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str]]) -> None:
+def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str | None]]) -> None:
     execute(
         connection,
         sql.SQL(

@@ -98,6 +98,12 @@ def _check_server(engine: Engine) -> None:
             raise PoolerInTheWay
 
 
+def server_codec(connection: Connection) -> str:
+    """Python's name for the encoding of the database; what it lacks, no column of it can hold."""
+    name = str(value(connection, sql.SQL("show server_encoding")))
+    return str(psycopg2.extensions.encodings.get(name, "ascii"))
+
+
 def driver(connection: Connection) -> Any:
     """The psycopg2 connection beneath; its type is untyped in SQLAlchemy."""
     return connection.connection.driver_connection

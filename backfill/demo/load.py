@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from backfill.database import wire
 from backfill.database.demo_mark import DEMO_MARK, is_demo
-from backfill.database.engine import make_engine
+from backfill.database.engine import make_engine, server_codec
 from backfill.demo import events as event_tables
 from backfill.demo import journals, known, population
 from backfill.demo.clock import generator, new_uuid
@@ -105,7 +105,9 @@ def create_demo(
     """
     target = make_url(url).set(drivername="postgresql+psycopg2")
     engine = make_engine(target, poolclass=NullPool)
-    with open_geo(geo_path, PYPI.geo.keys) as geo, engine.begin() as connection:
+    with engine.connect() as connection:
+        codec = server_codec(connection)
+    with open_geo(geo_path, PYPI.geo.keys, codec) as geo, engine.begin() as connection:
         _claim(connection)
         cursor = _cursor(connection)
         loader = _Loader(cursor, report)

@@ -25,6 +25,8 @@ PAIRS = sql.SQL("""
     select host(known.{address}), masklen(known.{address}), known.{hash}
       from {addresses} as known
      where known.{hash} is not null and {in_range}
+       and known.{address} is not null     -- optional from some revision on: the hash alone is left
+       and masklen(known.{address}) = case family(known.{address}) when 4 then 32 else 128 end  -- a network is no address
 """)
 
 

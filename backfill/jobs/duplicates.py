@@ -1,8 +1,9 @@
 """Duplicates: rows of the address table that are one address in several spellings.
 
-``1.2.3.4``, ``::ffff:1.2.3.4`` and ``1.2.3.4/24`` are different inet values, so UNIQUE does not
-merge them; the hash is unique, so only one can carry it. The canonical row does, or the one with
-the lowest key where there is none.
+``1.2.3.4`` and ``::ffff:1.2.3.4`` are different inet values, so UNIQUE does not merge them; the hash is
+unique, so only one can carry it. The canonical row does, or the one with the lowest key where there is none.
+
+A network (``8.8.4.0/24``, a ban of many hosts) is no address and no spelling of its first one: ``networks``.
 """
 
 from collections import defaultdict
@@ -19,12 +20,10 @@ from backfill.jobs.conditions import lacks_place
 from backfill.plan import Addresses
 
 ODD_ROWS = sql.SQL("""
-    select known.{key}::text, host(known.{address}),
-           masklen(known.{address}), known.{hash} is null,
+    select known.{key}::text, host(known.{address}), known.{hash} is null,
            {lacks_place}
       from {addresses} as known
-     where masklen(known.{address}) < case family(known.{address}) when 4 then 32 else 128 end
-        or known.{address} <<= '::ffff:0:0/96'
+     where known.{address} <<= '::ffff:0:0/96' and masklen(known.{address}) = 128
      order by known.{key}
 """)
 
@@ -41,7 +40,7 @@ class OddRow:
 
     key: str
     address: IPv4Address | IPv6Address
-    spelling: str  # as PostgreSQL writes it, network suffix included
+    spelling: str  # as PostgreSQL writes it
     lacks_hash: bool
     lacks_geo: bool
 
@@ -64,11 +63,10 @@ def _odd_rows(connection: Connection, addresses: Addresses) -> list[OddRow]:
         addresses=table(addresses),
     )
     found = []
-    for key, host, masklen, lacks_hash, lacks_geo in rows(connection, statement):
+    for key, host, lacks_hash, lacks_geo in rows(connection, statement):
         address = canonicalise(host)
         if isinstance(address, IPv4Address | IPv6Address):  # host() spells nothing else
-            full = masklen == (128 if ":" in host else 32)
-            found.append(OddRow(key, address, host if full else f"{host}/{masklen}", lacks_hash, lacks_geo))
+            found.append(OddRow(key, address, host, lacks_hash, lacks_geo))
     return found
 
 

@@ -10,11 +10,13 @@ import uuid
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
+from backfill.addresses import Reason
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.names import table
-from backfill.jobs import duplicates, resolve
+from backfill.database.writing import writes
+from backfill.jobs import duplicates, networks, resolve
 from backfill.jobs.conditions import lacks_place
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import claims
@@ -46,7 +48,7 @@ FILL_ODD = sql.SQL("""
 
 QUARANTINE = sql.SQL("""
     insert into {quarantine} as entry (job, row_key, reason, run_id)
-    select {name}, odd.key, {reason}, {run} from backfill_odd as odd
+    select {name}, odd.key, odd.reason, {run} from backfill_odd as odd
     on conflict (job, row_key) do nothing  -- one that was merged stays merged
 """)
 
@@ -94,7 +96,7 @@ def process(
 def settle_odd_rows(
     connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, run_id: int
 ) -> int:
-    """Fill odd rows that stand alone, quarantine duplicates; returns the number of duplicates."""
+    """Fill odd rows that stand alone, quarantine duplicates and networks; returns the number of duplicates."""
     twins, alone = duplicates.find(connection, addresses)
     key = column_type(connection, addresses, addresses.key)
     hashed = column_type(connection, addresses, addresses.hash)
@@ -111,12 +113,13 @@ def settle_odd_rows(
         "hash_equals": hashed.equals,
         "quarantine": sql.Identifier(schema, "quarantine"),
         "name": sql.Literal(addresses.identity),
-        "reason": sql.Literal(DUPLICATE),
         "run": sql.Literal(run_id),
     }
     execute(
         connection,
-        sql.SQL("create temporary table backfill_odd (key text, hash text, geo jsonb) on commit drop"),
+        sql.SQL(
+            "create temporary table backfill_odd (key text, hash text, geo jsonb, reason text) on commit drop"
+        ),
     )
     into = sql.Identifier("backfill_odd")
     lone = (
@@ -125,9 +128,15 @@ def settle_odd_rows(
         if row.lacks_hash or row.lacks_geo
     )
     if copy_in(connection, into, ["key", "hash", "geo"], lone):
-        execute(connection, FILL_ODD.format(**names))
+        with writes(connection, addresses):
+            execute(connection, FILL_ODD.format(**names))
     execute(connection, sql.SQL("truncate backfill_odd"))
-    copy_in(connection, into, ["key"], ([row.key] for pair in twins for row in pair.others))
+    # Of one that was kept, nothing waits any more: it has the hash of its own spelling.
+    waiting = [(row.key, DUPLICATE) for pair in twins for row in pair.others]
+    waiting += [
+        (one.key, Reason.NETWORK.value) for one in networks.find(connection, addresses) if one.lacks_hash
+    ]
+    copy_in(connection, into, ["key", "reason"], waiting)
     execute(connection, RELEASE.format(**names))
     execute(connection, QUARANTINE.format(**names))
     return sum(len(pair.others) for pair in twins)

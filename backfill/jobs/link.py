@@ -17,6 +17,7 @@ from backfill.database.engine import ASYNCHRONOUS, execute, value
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
+from backfill.database.writing import writes
 from backfill.jobs import churn, excerpt
 from backfill.jobs.conditions import lacks_geo, object_of, raw_text, unlinked
 from backfill.jobs.turn import Turn, turn
@@ -24,7 +25,7 @@ from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
 from backfill.phases import is_sweep
-from backfill.plan import Job
+from backfill.plan import Addresses, Job
 
 LIMITS = Limits()
 
@@ -163,7 +164,10 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: 
         execute(connection, excerpt.HASH)
         texts = excerpt.NAME
     unchanged = churn.unchanged(connection, job)
-    with execute(connection, statement(texts, job, now, unchanged, few=few)) as cursor:
+    with (
+        writes(connection, job),
+        execute(connection, statement(texts, job, now, unchanged, few=few)) as cursor,
+    ):
         return cursor.rowcount
 
 
@@ -219,6 +223,15 @@ def run_pass(
     return account, number + 1
 
 
+def _forget_gone(
+    connection: Connection, schema: str, addresses: Addresses, run_id: int, limits: Limits
+) -> int:
+    with connection.begin():
+        limits.apply(connection)
+        excerpt.drop(connection)
+        return address_map.forget_gone(connection, schema, addresses, run_id)
+
+
 def process(
     engine: Engine,
     schema: str,
@@ -228,10 +241,12 @@ def process(
     filenode: int,
     limits: Limits = LIMITS,
     rest: Callable[[float], object] = lambda worked: None,
+    addresses: Addresses | None = None,
 ) -> Account:
     """All passes that are left of one range, a transaction each, and a rest after each.
 
-    In one session, which has the excerpt.
+    In one session, which has the excerpt. Where somebody deleted rows of *addresses* after they were resolved,
+    the map forgets them, and a sweep resolves their texts anew.
     """
     written, quarantined, longest = 0, 0, 0.0
     done = batch.passes_done
@@ -243,8 +258,13 @@ def process(
                 check_filenode(connection, job, filenode)
                 excerpt.ensure(connection, schema, job, batch)
         while done < batch.passes:
-            with connection.begin():
-                account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
+            try:
+                with connection.begin():
+                    account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
+            except psycopg2.errors.ForeignKeyViolation:
+                if addresses is None or not _forget_gone(connection, schema, addresses, batch.run_id, limits):
+                    raise  # another foreign key
+                continue
             written += account.written
             quarantined += account.quarantined
             longest = max(longest, account.seconds)

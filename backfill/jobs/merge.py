@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine
 
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.heap import heap_of, ranges
-from backfill.database.inspection import has_column, key_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import regclass, table
+from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs import duplicates
 from backfill.jobs.duplicates import Twins
@@ -23,6 +24,7 @@ BLOCKS = 5_000
 
 PAIRS = sql.SQL("create temporary table backfill_pairs (other text, keep text, own_hash text, hash text)")
 
+# What follows writes the application's tables, under its search_path: all is qualified.
 # Every column that references the address table, in the plan or not: an event left behind would
 # lose its address with the duplicate.
 REFERENCES = sql.SQL("""
@@ -37,31 +39,31 @@ REFERENCES = sql.SQL("""
 
 REPOINT = sql.SQL("""
     update {table} as event set {link} = pair.keep::{key_type}
-      from backfill_pairs as pair
-     where event.{link} = pair.other::{key_type} and {in_range}
+      from pg_temp.backfill_pairs as pair
+     where event.{link} {equals} pair.other::{key_type} and {in_range}
 """)
 
 BAN = sql.SQL("""
     update {addresses} as keep
        set {banned} = true, {reason} = other.{reason}, {date} = other.{date}
-      from backfill_pairs as pair
-      join {addresses} as other on other.{key} = pair.other::{key_type}
-     where keep.{key} = pair.keep::{key_type} and other.{banned} and not keep.{banned}
+      from pg_temp.backfill_pairs as pair
+      join {addresses} as other on other.{key} {equals} pair.other::{key_type}
+     where keep.{key} {equals} pair.keep::{key_type} and other.{banned} and not keep.{banned}
 """)
 
 # First away from the duplicate, then to the row that keeps it: the hash is unique.
 OWN_HASH = sql.SQL("""
     update {addresses} as other
        set {hash} = pair.own_hash
-      from backfill_pairs as pair
-     where other.{key} = pair.other::{key_type}
-       and (other.{hash} is null or other.{hash} = pair.hash)
+      from pg_temp.backfill_pairs as pair
+     where other.{key} {equals} pair.other::{key_type}
+       and (other.{hash} is null or other.{hash} {hash_equals} pair.hash::{hash_type})
 """)
 HASH = sql.SQL("""
     update {addresses} as keep
        set {hash} = pair.hash
-      from backfill_pairs as pair
-     where keep.{key} = pair.keep::{key_type} and keep.{hash} is null
+      from pg_temp.backfill_pairs as pair
+     where keep.{key} {equals} pair.keep::{key_type} and keep.{hash} is null
 """)
 
 
@@ -94,11 +96,16 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
         connection.commit()
         _repoint(connection, addresses)
         with connection.begin():
+            kind = column_type(connection, addresses, addresses.key)
+            hash_type = column_type(connection, addresses, addresses.hash)
             names = {
                 "addresses": table(addresses),
                 "key": sql.Identifier(addresses.key),
                 "hash": sql.Identifier(addresses.hash),
-                "key_type": sql.SQL(key_type(connection, addresses)),
+                "key_type": sql.SQL(kind.name),
+                "equals": kind.equals,
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
             }
             if addresses.banned and addresses.ban_reason and addresses.ban_date:
                 ban = BAN.format(
@@ -107,9 +114,11 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
                     date=sql.Identifier(addresses.ban_date),
                     **names,
                 )
-                execute(connection, ban)
-            execute(connection, OWN_HASH.format(**names))
-            execute(connection, HASH.format(**names))
+                with writes(connection, addresses):
+                    execute(connection, ban)
+            with writes(connection, addresses):
+                execute(connection, OWN_HASH.format(**names))
+                execute(connection, HASH.format(**names))
             decision = decisions.record(connection, "merge", addresses.identity, len(found))
             quarantine.decide(connection, addresses.identity, [row.key for _, row in found], decision)
         connection.invalidate()
@@ -123,6 +132,7 @@ def _own_hash(hasher: Callable[[str], str], pair: Twins, row: duplicates.OddRow)
 
 def _repoint(connection: Connection, addresses: Addresses) -> None:
     """Block range by block range: the link is not indexed. A repeat finds nothing left to do."""
+    kind = column_type(connection, addresses, addresses.key)
     references = rows(connection, REFERENCES.format(addresses=regclass(addresses)))
     for schema, name, link in references:
         part = Table(table=name, schema=schema)
@@ -131,13 +141,13 @@ def _repoint(connection: Connection, addresses: Addresses) -> None:
             with connection.begin():
                 # A guarded table lets only this through: the address stays the same.
                 execute(connection, sql.SQL("set local backfill.mending = 'on'"))
-                execute(
-                    connection,
-                    REPOINT.format(
-                        table=table(part),
-                        link=sql.Identifier(link),
-                        key_type=sql.SQL(key_type(connection, addresses)),
-                        in_range=span.holds("event"),
-                    ),
+                repoint = REPOINT.format(
+                    table=table(part),
+                    link=sql.Identifier(link),
+                    key_type=sql.SQL(kind.name),
+                    equals=kind.equals,
+                    in_range=span.holds("event"),
                 )
+                with writes(connection, part):
+                    execute(connection, repoint)
     connection.commit()

@@ -24,6 +24,7 @@ from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.names import table
+from backfill.database.writing import writes
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import excerpt
 from backfill.jobs.conditions import lacks_geo, lacks_place, raw_text, usable
@@ -54,6 +55,7 @@ class Resolved(NamedTuple):
     hash: str | None
     geo: bytes | None  # JSON, wrapped: {"geoip_info": …}
     reason: str | None
+    lost: str | None = None  # keys of the place whose values the database cannot hold, with commas
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Resolver:
                 yield Resolved(raw, None, None, None, address.value)
                 continue
             text = str(address)
-            record = self.geo.lookup(address)
+            record, lost = self.geo.look(address)
             wrapped = _wrapped(tuple(map(record.get, KEYS))) if record else None
-            yield Resolved(raw, text, self.hash_address(text), wrapped, None)
+            yield Resolved(
+                raw, text, self.hash_address(text), wrapped, None, ",".join(lost) if lost else None
+            )
 
 
 TEXTS = sql.SQL("""
@@ -95,7 +99,7 @@ COUNT = sql.SQL("""
 # The geo arrives wrapped as the events want it, and is parsed once, by COPY.
 INCOMING = sql.SQL("""
     create temporary table if not exists backfill_incoming (
-        raw text, address text, hash text, geo jsonb, reason text
+        raw text, address text, hash text, geo jsonb, reason text, lost text
     ) on commit delete rows
 """)
 
@@ -194,6 +198,18 @@ ADD_LOOKUPS = sql.SQL("""
 """)
 
 
+# Named by row key, so that somebody can look: the rest of the place is there.
+ADD_LOST = sql.SQL("""
+    insert into {lost} (address_key, field)
+    select distinct known.{key}::text, field
+      from backfill_incoming as incoming
+     cross join string_to_table(incoming.lost, ',') as field
+      join {addresses} as known on known.{address} = incoming.address::inet
+     where incoming.lost is not null
+    on conflict do nothing
+""")
+
+
 def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> list[str]:
     """Distinct texts of the range that need resolving and that the map lacks; at most 64 characters each."""
     if is_sweep(batch.phase):  # the hash of a map of a million texts costs most of a second, a batch
@@ -224,9 +240,11 @@ def enter_all(
             columns=sql.SQL(", ").join(names[column] for column, _ in columns),
             values=sql.SQL(", ").join(sql.SQL(text) for _, text in columns),
         )
-        entered += int(value(connection, statement))
+        with writes(connection, addresses):
+            entered += int(value(connection, statement))
         if entered >= len(resolved):
             break
+    _note_lost(connection, names, resolved)
     return entered
 
 
@@ -242,8 +260,14 @@ def fill_known(
         "hash_equals": hashed.equals,
     }
     execute(connection, ADD_LOOKUPS.format(**names)).close()
-    with execute(connection, FILL_ADDRESSES.format(**names)) as cursor:
+    _note_lost(connection, names, resolved)
+    with writes(connection, addresses), execute(connection, FILL_ADDRESSES.format(**names)) as cursor:
         return cursor.rowcount
+
+
+def _note_lost(connection: Connection, names: dict[str, sql.Composable], resolved: list[Resolved]) -> None:
+    if any(one.lost for one in resolved):
+        execute(connection, ADD_LOST.format(**names)).close()
 
 
 def _copy(connection: Connection, resolved: list[Resolved]) -> None:
@@ -260,6 +284,7 @@ def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, s
         "geo": sql.Identifier(addresses.geo),
         "map": address_map.name(schema),
         "lookups": sql.Identifier(schema, "geo_lookups"),
+        "lost": sql.Identifier(schema, "lost_fields"),
         "keys": sql.Literal(list(resolver.geo.keys)),
         "usable": usable(sql.SQL("known.geo")),
         "lacks_place": lacks_place(sql.SQL("known.geo")),

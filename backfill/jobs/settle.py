@@ -12,9 +12,11 @@ from sqlalchemy import Engine
 
 from backfill.addresses import Reason, canonicalise
 from backfill.database.engine import execute, rows, value
-from backfill.database.inspection import has_column, key_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
+from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
+from backfill.jobs.conditions import raw_text
 from backfill.ledger import decisions, quarantine
 from backfill.plan import Addresses, Job
 
@@ -29,20 +31,21 @@ class Fate(StrEnum):
 
 
 LOCK_ROWS = sql.SQL("""
-    select event.{key}::text, event.{raw} from {table} as event
-     where event.{key} = any(%s::{key_type}[]) and event.{raw} is not null and event.{link} is null
+    select event.{key}::text, {text} from {table} as event
+     where event.{key} {equals} any (%s::{key_type}[]) and event.{raw} is not null and event.{link} is null
      order by event.{key}
        for update
 """)
 
-LINK = sql.SQL("update {table} set {link} = %s where {key} = any(%s::{key_type}[])")
-DISCARD = sql.SQL("update {table} set {raw} = null where {key} = any(%s::{key_type}[])")
+# These write the application's tables, under its search_path: all is qualified.
+LINK = sql.SQL("update {table} set {link} = %s where {key} {equals} any (%s::{key_type}[])")
+DISCARD = sql.SQL("update {table} set {raw} = null where {key} {equals} any (%s::{key_type}[])")
 
 # Its hash may be another row's, the sentinel in another spelling: merging moves it later.
 SENTINEL = sql.SQL("""
     insert into {addresses} ({address}, {hash})
-    select {sentinel}::inet, case when not exists (
-               select from {addresses} as other where other.{hash} = {hashed}) then {hashed} end
+    select {sentinel}::pg_catalog.inet, case when not exists (
+               select from {addresses} as other where other.{hash} {hash_equals} {hashed}::{hash_type}) then {hashed} end
     on conflict do nothing
 """)
 
@@ -52,7 +55,7 @@ def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
     with engine.begin() as connection:
         if not has_column(connection, job, job.raw):
             raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-        quarantine.release_mended(connection, schema, job, key_type(connection, job))
+        quarantine.release_mended(connection, schema, job, column_type(connection, job, job.key))
         return quarantine.entries(connection, job.identity)
 
 
@@ -83,6 +86,7 @@ def settle(
     with engine.begin() as connection:
         if fate is Fate.SENTINEL:
             hashed = hasher(addresses.sentinel) if hasher else None
+            hash_type = column_type(connection, addresses, addresses.hash)
             names = {
                 "addresses": table(addresses),
                 "key": sql.Identifier(addresses.key),
@@ -90,8 +94,11 @@ def settle(
                 "hash": sql.Identifier(addresses.hash),
                 "sentinel": sql.Literal(addresses.sentinel),
                 "hashed": sql.Literal(hashed),
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
             }
-            execute(connection, SENTINEL.format(**names))
+            with writes(connection, addresses):
+                execute(connection, SENTINEL.format(**names))
             sentinel = value(
                 connection,
                 sql.SQL("select {key}::text from {addresses} where {address} = {sentinel}::inet").format(
@@ -112,12 +119,15 @@ def _settle_chunk(
     engine: Engine, job: Job, keys: Sequence[str], fate: Fate, sentinel: str | None, decision: int
 ) -> int:
     with engine.begin() as connection:
+        kind = column_type(connection, job, job.key)
         names = {
             "table": table(job),
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
             "link": sql.Identifier(job.link),
-            "key_type": sql.SQL(key_type(connection, job)),
+            "text": raw_text(job),
+            "key_type": sql.SQL(kind.name),
+            "equals": kind.equals,
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
         hopeless = [key for key, raw in locked if isinstance(canonicalise(raw), Reason)]

@@ -16,7 +16,9 @@ from sqlalchemy import Connection
 
 from backfill.database import names
 from backfill.database.engine import execute, value
+from backfill.database.inspection import column_type
 from backfill.errors import LedgerTableTaken
+from backfill.ledger import runs
 from backfill.plan import Addresses, Table
 
 COLUMNS = ["raw", "address_id", "geo", "reason"]
@@ -94,6 +96,25 @@ def exists(connection: Connection, schema: str) -> bool:
 def count(connection: Connection, schema: str) -> int:
     """Texts in the map."""
     return int(value(connection, sql.SQL("select count(*) from {}").format(name(schema))))
+
+
+def forget_gone(connection: Connection, schema: str, addresses: Addresses, run_id: int) -> int:
+    """Take texts out whose address row is gone, so that they are resolved again; returns how many."""
+    key = column_type(connection, addresses, addresses.key)
+    statement = sql.SQL("""
+        delete from {map} as map
+         where map.address_id is not null
+           and not exists (select from {addresses} as known where known.{key} {equals} map.address_id)
+    """).format(
+        map=name(schema),
+        addresses=names.table(addresses),
+        key=sql.Identifier(addresses.key),
+        equals=key.equals,
+    )
+    with execute(connection, statement) as cursor:
+        forgotten = cursor.rowcount
+    runs.add_map_rows(connection, run_id, -forgotten)
+    return forgotten
 
 
 def complete(connection: Connection, schema: str, run_id: int) -> None:

@@ -8,6 +8,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, func, select, update
 
 from backfill.database.engine import execute
+from backfill.database.inspection import ColumnType
 from backfill.database.names import table
 from backfill.identity import JobId
 from backfill.ledger.tables import quarantine
@@ -66,14 +67,14 @@ def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id:
     )
 
 
-def release_mended(connection: Connection, schema: str, job: Job, key_type: str) -> int:
+def release_mended(connection: Connection, schema: str, job: Job, key: ColumnType) -> int:
     """Drop undecided entries whose row is gone, linked, or holds no text any more; returns their number."""
     statement = sql.SQL("""
         delete from {quarantine} as entry
          where entry.job = %s and entry.decision_id is null
            and not exists (
                select from {table} as event
-                where event.{key} = entry.row_key::{key_type}
+                where event.{key} {equals} entry.row_key::{key_type}
                   and event.{raw} is not null and event.{link} is null)
     """).format(
         quarantine=sql.Identifier(schema, "quarantine"),
@@ -81,7 +82,8 @@ def release_mended(connection: Connection, schema: str, job: Job, key_type: str)
         key=sql.Identifier(job.key),
         raw=sql.Identifier(job.raw),
         link=sql.Identifier(job.link),
-        key_type=sql.SQL(key_type),
+        key_type=sql.SQL(key.name),
+        equals=key.equals,
     )
     with execute(connection, statement, (job.identity,)) as cursor:
         return cursor.rowcount

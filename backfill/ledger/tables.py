@@ -157,6 +157,15 @@ geo_lookups = Table(
     PrimaryKeyConstraint("address_key", "build"),
 )
 
+# Fields of places that the database's encoding cannot hold: left out, and nothing but them.
+lost_fields = Table(
+    "lost_fields",
+    metadata,
+    Column("address_key", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    PrimaryKeyConstraint("address_key", "field"),
+)
+
 # Shadow copies: from the moment that changes are captured until the old table is dropped.
 shadows = Table(
     "shadows",

@@ -14,6 +14,7 @@ from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.patience import patiently, with_referenced
+from backfill.database.writing import writes
 from backfill.jobs import excerpt, link
 from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Account, Batch
@@ -88,7 +89,8 @@ def load(
         link.check_filenode(connection, job, filenode)
         blocks = batch.range.last - batch.range.first
         excerpt.choose_join(connection, schema, job, blocks, texts_only=False)
-        with execute(connection, insert(schema, job, blueprint, batch.range.holds("event"))) as cursor:
+        copy = insert(schema, job, blueprint, batch.range.holds("event"))
+        with writes(connection, job, names.shadow(job)), execute(connection, copy) as cursor:
             written = cursor.rowcount
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.engine import execute, value
-from backfill.database.inspection import has_column, key_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import quoted, table
 from backfill.database.patience import lock_was_refused, patiently, with_referenced
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
@@ -157,7 +157,7 @@ class Cutover:
     def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
         """The counts as they are after settlement. Raises ``CutoverHeld``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
-            quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
+            quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = flaws.counts(connection, self.schema, job)

@@ -17,7 +17,7 @@ from backfill.attempt import Outcome, Terms, attempt
 from backfill.control import Cancel, LockLost, Stop
 from backfill.database.engine import execute, problem_of
 from backfill.database.heap import Range, heap_of
-from backfill.database.inspection import key_type
+from backfill.database.inspection import column_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.errand import Failed, MapEmptied
@@ -279,7 +279,7 @@ class ShadowDriver(Driver):
         counts = []
         for job in self.jobs:
             with self.engine.begin() as connection:
-                quarantine.release_mended(connection, self.schema, job, key_type(connection, job))
+                quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 entry = shadows.of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)

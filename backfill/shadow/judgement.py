@@ -30,9 +30,9 @@ FAULTS = {
 FLAWS = {
     "rejected": "event.{raw} is not null and copy.{link} is null and text.address is null",
     "wrong": "text.address is not null and copy.{link} is not null"
-    " and text.address is distinct from host(known.{address})",
+    " and text.address is distinct from abbrev(known.{address})",
     "hash missing": "copy.{link} is not null and event.{raw} is not null and known.{hash} is null",
-    "hash wrong": "text.address = host(known.{address}) and known.{hash} <> text.hash",
+    "hash wrong": "text.address = abbrev(known.{address}) and known.{hash} <> text.hash",
 }
 
 # The event's own words stay; geo is added where there was room for it, and is what the address has.

@@ -34,7 +34,9 @@ from backfill.plan import Addresses, Job
 BLOCKS = 2_000  # 16 MB a transaction: some 30,000 new texts at first, half a second
 
 TEMPORARY = sql.Identifier("backfill_shadow_proof")
-COLUMNS = sql.SQL('raw text collate "C" primary key, address text, hash text, geo jsonb, reason text')
+COLUMNS = sql.SQL(
+    'raw text collate "C" primary key, address text, hash text, geo jsonb, reason text, lost text'
+)
 
 # Statistics 0: ANALYZE by hand would write values into pg_statistic, which is logged.
 PRIVATE = sql.SQL("""

@@ -10,9 +10,10 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
-from backfill.database.inspection import key_type
+from backfill.database.inspection import column_type, key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
+from backfill.database.writing import writes
 from backfill.jobs import link, resolve
 from backfill.jobs.conditions import lacks_geo, raw_text
 from backfill.jobs.resolve import Resolver
@@ -37,8 +38,8 @@ TAKE = sql.SQL("""
 
 # By array: the planner takes it for ten keys and probes indexes throughout. A join with the temporary table,
 # of which it knows nothing, read both tables as a whole, half a dozen times for each 20,000 notes.
-KEYS = sql.SQL("any (array(select key from backfill_noted))")
-WHICH = sql.SQL("event.{key} = {keys}")
+KEYS = sql.SQL("any (array(select key from pg_temp.backfill_noted))")
+WHICH = sql.SQL("event.{key} {equals} {keys}")
 
 TEXTS = sql.SQL("""
     select distinct {text}
@@ -106,7 +107,8 @@ def replay(
     if taken == 0:
         execute(connection, sql.SQL("drop table backfill_noted"))
         return 0
-    which: sql.Composable = WHICH.format(key=key, keys=KEYS)
+    kind = column_type(connection, job, job.key)
+    which: sql.Composable = WHICH.format(key=key, equals=kind.equals, keys=KEYS)
     _resolve(connection, schema, addresses, job, resolver, run_id, which)
     shadow = table(names.shadow(job))
     if value(connection, sql.SQL("select exists (select from backfill_noted where key is null)")):
@@ -116,8 +118,12 @@ def replay(
         which = sql.SQL("true")
         flaws.clear(connection, schema, job)
     flaws.release(connection, schema, job, sql.Identifier("backfill_noted"))
-    execute(connection, sql.SQL("delete from {} as copy where copy.{} = {}").format(shadow, key, KEYS))
-    execute(connection, insert(schema, job, blueprint, which))
+    execute(
+        connection,
+        sql.SQL("delete from {} as copy where copy.{} {} {}").format(shadow, key, kind.equals, KEYS),
+    )
+    with writes(connection, job, names.shadow(job)):
+        execute(connection, insert(schema, job, blueprint, which))
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)

@@ -30,6 +30,7 @@ def connection(databases) -> Iterator[Connection]:
         execute(
             open_connection,
             sql.SQL("""
+                set search_path = public;
                 create table ip_addresses (id uuid primary key);
                 create table event (id int, ip_address_string text, additional jsonb, ip_address_id uuid);
                 insert into event select n, '10.' || n %% 200 || '.' || n %% 251 || '.' || n %% 241, '{"a": "some words"}'

@@ -61,25 +61,27 @@ def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -
 
 def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
     rows = [
-        (5, "198.51.100.7", "198.51.100.8", "wrong", "false", "false", 3, 0b101, None, None),
-        (5, "unknown", None, "right", "true", "false", 2, 0b110, "2024-05-01 10:00:00", True),
-        (5, "198.51.100.9", "198.51.100.9", "right", "true", "false", 5, 0b111, None, None),
-        (None, None, None, None, None, None, 90, None, None, None),
-        (0, None, None, None, None, None, 6, 0b001, None, None),
-        (1, "linked", None, None, None, None, 4, 0b001, None, None),
+        (6, "198.51.100.7", "198.51.100.8", "wrong", "false", "false", "false", 3, 0b101, None, None),
+        (6, "unknown", None, "right", "true", "false", "false", 2, 0b110, "2024-05-01 10:00:00", True),
+        (6, "198.51.100.9", "198.51.100.9", "right", "true", "false", "false", 5, 0b111, None, None),
+        (6, "198.51.100.9", None, "right", "false", "false", "true", 7, 0b000, None, None),
+        (None, None, None, None, None, None, None, 90, None, None, None),
+        (0, None, None, None, None, None, None, 6, 0b001, None, None),
+        (1, "linked", None, None, None, None, None, 4, 0b001, None, None),
     ]
     held = judged(rows, lambda suspect: judge(suspect, SENTINEL, lambda _: True))
     assert held.counts == {
         "right": 95,
         "wrong": 3,
+        "dangling": 7,
         "hash wrong": 3,
         "rejected": 2,
         "reason unknown": 2,
         "geo missing": 5,
     }
-    assert (held.rows, held.raw, held.link_only) == (110, 100, 4)
+    assert (held.rows, held.raw, held.link_only) == (117, 107, 4)
     assert (held.newest, held.late) == ("2024-05-01 10:00:00", True)
-    assert (held.others, held.checksum) == (5, 0b011)  # its own spelling, without geo, is none of them
+    assert (held.others, held.checksum) == (12, 0b011)  # its own spelling, without geo, is none of them
 
 
 @pytest.mark.parametrize(
@@ -116,8 +118,8 @@ def test_what_needs_no_second_look_is_what_the_canonicaliser_prints(found: list[
         ("198.51.100.7", 32, "h(198.51.100.7)", ("right", True, "198.51.100.7")),
         ("198.51.100.7", 32, "H(198.51.100.7)", ("wrong", True, "198.51.100.7")),
         ("198.51.100.7", 32, None, ("missing", True, "198.51.100.7")),
-        ("198.51.100.7", 24, "h(198.51.100.7/24)", ("right", False, "198.51.100.7")),
-        ("198.51.100.7", 24, "h(198.51.100.7)", ("right", False, "198.51.100.7")),
+        ("198.51.100.7", 24, "h(198.51.100.7/24)", ("right", True, "198.51.100.7/24")),
+        ("198.51.100.7", 24, "h(198.51.100.7)", ("wrong", True, "198.51.100.7/24")),
         ("::ffff:198.51.100.7", 128, "h(::ffff:198.51.100.7)", ("right", False, "198.51.100.7")),
         ("2001:db8::1", 128, "h(198.51.100.7)", ("wrong", True, "2001:db8::1")),
     ],

@@ -1,0 +1,83 @@
+"""One value that the database cannot hold costs its field, counted, and named by row key; never its batch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg2 import sql
+from sqlalchemy import make_url
+
+from backfill.plan import GeoKey
+from tests.databases import Databases, query
+from tests.demo_template import environment
+from tests.integration.test_types import PLAN, SCHEMA
+from tests.operator import Operator
+from tests.unit.test_geo import RECORDS, write_database
+
+CITY = {"names": {"en": "Łódź"}}
+BAD: dict[str, dict[str, Any]] = {
+    "5.1.0.0/16": {"city": CITY, "country": {"iso_code": "PL", "names": {"en": "Poland"}}},
+    "5.2.0.0/16": {"city": {"names": {"en": "Köln"}}, "country": {"iso_code": "DE"}},
+    "5.3.0.0/16": {"city": {"names": {"en": "nul\0"}}, "country": {"iso_code": "FR"}},
+    "5.4.0.0/16": {
+        "location": {"latitude": float("nan"), "longitude": float("inf")},
+        "country": {"iso_code": "FR"},
+    },
+    "5.5.0.0/16": {"city": CITY},
+}
+TEXTS = ["5.1.0.1", "5.2.0.1", "5.3.0.1", "5.4.0.1", "5.5.0.1"]
+
+
+@pytest.fixture
+def encoded(databases: Databases, home: Path, tmp_path: Path) -> Iterator[Any]:
+    made = []
+
+    def having(encoding: str) -> Operator:
+        name = f"test_{encoding.lower()}_{tmp_path.name[-20:].lower()}"
+        query(databases.server_url, sql.SQL("create database {} template template0 encoding {} locale 'C'").format(sql.Identifier(name), sql.Literal(encoding)))  # fmt: skip
+        url = make_url(databases.server_url).set(database=name).render_as_string(hide_password=False)
+        made.append(url)
+        query(url, SCHEMA.format(collations="", raw="text", key="bigint", address_key="uuid", default="default gen_random_uuid()", hash="text"))  # fmt: skip
+        for number, text in enumerate(TEXTS):
+            query(url, "insert into logins (id, ip_address) values (%s, %s)", number, text)
+        query(url, "insert into ip_addresses (ip_address) values ('5.1.0.9'), ('5.2.0.9')")
+        plan = tmp_path / "plan.toml"
+        keys = ", ".join(f'"{key}"' for key in GeoKey)
+        plan.write_text(PLAN.replace("[addresses]", f"[geo]\nkeys = [{keys}]\n[addresses]", 1))
+        geo = write_database(tmp_path / "city.mmdb", RECORDS | BAD)
+        return Operator(url, environment(url, home)).having(plan=str(plan), geoip_db=str(geo))
+
+    yield having
+    for url in made:
+        databases.drop(url)
+
+
+@pytest.mark.parametrize(("encoding", "lost"), [("LATIN1", 4), ("WIN1252", 4), ("UTF8", 1)])
+def test_what_the_encoding_lacks_costs_its_field(encoded: Any, encoding: str, lost: int) -> None:
+    operator = encoded(encoding)
+    said = operator.types("run", "--quiet").out
+    assert (
+        f"{lost} places of ip_addresses lack their city: this database's encoding cannot hold it. Row keys: "
+        in said
+    )
+    assert "1 places of ip_addresses lack their latitude" in said
+    places = dict(
+        query(operator.url, "select ip_address, additional -> 'geoip_info' from logins order by id")
+    )
+    assert places["5.2.0.1"] == {"city": "Köln", "country_code": "DE", "country_code3": "DEU"}
+    assert places["5.3.0.1"] == places["5.4.0.1"] == {"country_code": "FR", "country_code3": "FRA"}
+    if encoding == "UTF8":
+        assert places["5.1.0.1"]["city"] == places["5.5.0.1"]["city"] == "Łódź"
+    else:
+        assert places["5.1.0.1"] == {"country_code": "PL", "country_code3": "POL", "country_name": "Poland"}
+        assert places["5.5.0.1"] is None
+    named = query(
+        operator.url,
+        """select host(ip_address) from backfill.lost_fields join ip_addresses on id::text = address_key
+            where field = 'city' and ip_address <> '5.1.0.9' order by 1""",
+    )
+    assert [host for (host,) in named] == (
+        ["5.3.0.1"] if encoding == "UTF8" else ["5.1.0.1", "5.3.0.1", "5.5.0.1"]
+    )
+    operator.types("verify")

@@ -1,0 +1,116 @@
+"""Statements that write an application's table run under its search_path: nothing in them is looked up by path."""
+
+import re
+
+import pytest
+from psycopg2 import sql
+
+from backfill.coverage import repair
+from backfill.database.heap import Range
+from backfill.jobs import conditions, fill, link, merge, resolve, settle
+from backfill.jobs.turn import turn
+from backfill.plan import PYPI
+from backfill.shadow import rows as shadow_rows
+
+JOB = PYPI.jobs[0]
+UPDATE = link.statement(
+    sql.Identifier("backfill", "address_map"), JOB, turn(Range(0, 100), 8, 1), ["tag"], few=True
+)
+TEMPLATES = {
+    "enter": resolve.ENTER, "fill addresses": resolve.FILL_ADDRESSES, "fill odd": fill.FILL_ODD,
+    "settle link": settle.LINK, "settle discard": settle.DISCARD, "sentinel": settle.SENTINEL,
+    "repoint": merge.REPOINT, "ban": merge.BAN, "own hash": merge.OWN_HASH, "hash": merge.HASH,
+    "add": repair.ADD, "relink": repair.RELINK, "clear hash": repair.CLEAR_HASH, "set hash": repair.SET_HASH,
+    "copy": shadow_rows.INSERT, "copied link": shadow_rows.LINK, "copied words": shadow_rows.EXTRA,
+    "link": UPDATE, "lacks geo": conditions.lacks_geo(JOB), "object": conditions.object_of(sql.Identifier("x")),
+    "lacks place": conditions.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
+    "text": conditions.raw_text(JOB), "range": Range(0, 1).holds("event"),
+}  # fmt: skip
+
+# What calls an operator or a function by the search_path; keywords that look like functions are not.
+KEYWORDS = {
+    *(
+        "and",
+        "or",
+        "not",
+        "coalesce",
+        "exists",
+        "case",
+        "when",
+        "then",
+        "else",
+        "end",
+        "any",
+        "array",
+        "values",
+        "as",
+    ),
+    *(
+        "select",
+        "where",
+        "on",
+        "lateral",
+        "materialized",
+        "filter",
+        "set",
+        "join",
+        "from",
+        "in_range",
+        "with",
+        "limit",
+    ),
+}
+LOOKED_UP = re.compile(r"\b(nullif|in|between|using|natural|like|ilike|similar|distinct\s+from)\b")
+
+
+def text_of(template: sql.Composable) -> str:
+    """The statement's own words: no comments, literals or quoted names, and a word for each place to fill."""
+    if isinstance(template, sql.Composed):
+        text = "".join(part.string if isinstance(part, sql.SQL) else " filled " for part in template.seq)
+    else:
+        assert isinstance(template, sql.SQL)
+        text = template.string
+    text = re.sub(r"--[^\n]*", "", text)
+    text = re.sub(r"'(?:[^']|'')*'", " literal ", text)
+    text = re.sub(r'"[^"]*"', " quoted ", text)
+    return re.sub(r"\{\w*\}|%s|%\(\w+\)s", " filled ", text.lower().replace("{{", " ").replace("}}", " "))
+
+
+def faults(text: str) -> list[str]:
+    """What would be looked up by path."""
+    found = [f"keyword {word}" for word in LOOKED_UP.findall(text)]
+    rest = re.sub(r"operator\(\s*(?:pg_catalog|filled)\s*\.\s*[^\s)]+\s*\)", " ", text)
+    found += [
+        f"type {name}"
+        for name in re.findall(r"::\s*(\w+(?:\.\s*\w+)?)", rest)
+        if not name.startswith(("pg_catalog.", "filled"))
+    ]
+    rest = re.sub(r"::\s*\w+(?:\.\s*\w+)?", " ", rest)
+    # Assignments: after "set", and after the comma that ends one.
+    rest = re.sub(r"(\bset\s+|,\s*|^\s*)([\w.]+)\s+=\s", r"\1\2 ", rest)
+    found += [f"operator {sign}" for sign in re.findall(r"[=<>!~+\-/|@#%^&?]+", rest)]
+    found += [
+        f"function {name}"
+        for prefix, name in re.findall(r"(\w+\s*\.\s*)?\b([a-z_]\w*)\s*\(", rest)
+        if not prefix.strip().startswith("pg_catalog")
+        and name not in KEYWORDS
+        and name not in ("filled", "quoted", "matched", "addresses")
+    ]
+    return found
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_nothing_is_looked_up_by_path(name: str) -> None:
+    assert faults(text_of(TEMPLATES[name])) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select a.b = c from t", "select nullif(a, b)", "select a::text", "select length(a)", "select a || b",
+        "select a in (1, 2)", "select a is distinct from b", "join t using (a)", "select a -> 'b'", "select a::public.x",
+        "update t set a = b where c <> d", "select a operator(public.=) b", "select -a", "select a between 1 and 2",
+    ],
+)  # fmt: skip
+def test_what_is_looked_up_by_path_is_found(statement: str) -> None:
+    assert faults(text_of(sql.SQL(statement)))
