@@ -49,6 +49,12 @@ def with_job(**keys: str) -> Plan:
 
 
 E = "user_events"
+TWO = (
+    "delete from user_events; create unique index once on user_events (source_id, tag, ip_address_id);"
+    " insert into user_events (source_id, tag, ip_address_string, ip_address_id)"
+    " with one as (select id as source from users limit 1) select source, tag, text, link::uuid from ("
+    " select source, 'x', {} from one) as two (source, tag, text, link)"
+)
 SITUATIONS = [
     Situation("a table that is not there", f"drop table {E}", ("no-table",), "public.user_events"),
     Situation("a view", f"alter table {E} rename to real; create view {E} as select * from real", ("not-a-plain-table",), says="a view"),
@@ -99,6 +105,12 @@ SITUATIONS = [
     Situation("a temporal key", f"create extension btree_gist; alter table {E} drop constraint user_events_pkey; alter table {E} add period tsrange not null default '[2020-01-01,2021-01-01)', add primary key (id, period without overlaps)", ("not-unique",), version=180_000),
     Situation("a key that may be NULL", f"alter table {E} drop constraint user_events_pkey; alter table {E} alter id drop not null, add unique (id)", ("key-without-not-null",)),
     Situation("an exclusion constraint with the link", f"alter table {E} add constraint once exclude using hash (ip_address_id with =) where (ip_address_id is null and false)", ("exclusion-constraint",), "public.user_events.once"),
+    Situation("two spellings in a unique key", TWO.format("'198.51.100.7', null from one union all select source, 'x', ' 198.51.100.7', null"), ("link-collision",), "public.user_events.once", "1 row would be linked", purpose=Purpose.WRITE),
+    Situation("a linked row and a text", TWO.format("null, (select id from ip_addresses where ip_address = '192.0.2.69') from one union all select source, 'x', '192.0.2.69', null"), ("link-collision",), purpose=Purpose.WRITE),
+    Situation("two texts that are no address", TWO.format("'unknown', null from one union all select source, 'x', '-', null"), (), purpose=Purpose.WRITE),
+    Situation("two addresses", TWO.format("'198.51.100.7', null from one union all select source, 'x', '198.51.100.8', null"), (), purpose=Purpose.WRITE),
+    Situation("a table outside the plan, before a merge", "insert into ip_addresses (ip_address) values ('198.51.100.9'), ('::ffff:198.51.100.9'); create table logins (who text, a uuid references ip_addresses, unique (who, a)); insert into logins select 'x', id from ip_addresses where host(ip_address) like '%198.51.100.9'", ("link-collision",), "public.logins.logins_who_a_key", purpose=Purpose.REMEDY),
+    Situation("the same addresses of two people", "insert into ip_addresses (ip_address) values ('198.51.100.9'), ('::ffff:198.51.100.9'); create table logins (who text, a uuid references ip_addresses, unique (who, a)); insert into logins select host(ip_address), id from ip_addresses where host(ip_address) like '%198.51.100.9'", (), purpose=Purpose.REMEDY),
     Situation("a BEFORE trigger", f"{FUNCTION} create trigger t before update on {E} for each row execute function touch()", ("before-trigger", "trigger-without-search-path"), "public.user_events.t", "may change, refuse or skip"),
     Situation("a BEFORE trigger that returns NULL", f"create function touch() returns trigger language plpgsql set search_path = '' as $$ begin return null; end $$; create trigger t before update on {E} for each row execute function touch()", ("before-trigger",), says="RETURN NULL"),
     Situation("with a WHEN", f"{FUNCTION} create trigger t before update on {E} for each row when (old.tag = 'x') execute function touch()", ("before-trigger", "trigger-without-search-path"), says="where its WHEN holds"),

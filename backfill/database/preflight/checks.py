@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from backfill.database.preflight import (
+    collisions,
     columns,
     constraints,
     database,
@@ -33,7 +34,15 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("what a drop takes along", dependents.check),
     ("privileges", privileges.check),
 )
-LOOKED_AT = ", ".join(("kind of relation", *(topic for topic, _ in OF_A_TABLE), "database", places.LOOKED_AT))
+LOOKED_AT = ", ".join(
+    (
+        "kind of relation",
+        *(topic for topic, _ in OF_A_TABLE),
+        "collisions of links",
+        "database",
+        places.LOOKED_AT,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,10 @@ def _of_table(
     found = list(relation.check(target))
     if any(finding.code == relation.NOT_A_TABLE.code for finding in found):
         return found
-    return found + [finding for _, check in OF_A_TABLE for finding in check(target)]
+    found += [finding for _, check in OF_A_TABLE for finding in check(target)]
+    if not any(finding.severity is Severity.BLOCKS for finding in found):
+        found += collisions.check(target)  # reads rows, where there is a key that they could meet in
+    return found
 
 
 def require(report: Report) -> Report:
