@@ -96,6 +96,11 @@ class PoolerInTheWay(BackfillError):
     it. Point BACKFILL_DATABASE_URL at the server itself."""
 
 
+class EncodingUnfit(BackfillError):
+    """The database's encoding is SQL_ASCII: it holds bytes, of which nobody has said what text they are. Nothing was
+    looked at. Dump it, and restore it into a database with the encoding of the application's texts (UTF8, in most)."""
+
+
 class SessionUnfit(BackfillError):
     """The role or the database sets {setting} = {found}, with which rows or triggers are passed over unseen,
     and this role may not set it to {wanted}. Remove the setting (alter role … reset {setting}; or

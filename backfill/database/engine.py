@@ -26,6 +26,7 @@ from backfill.errors import (
     BackfillError,
     DatabaseFailed,
     DatabaseUnreachable,
+    EncodingUnfit,
     PoolerInTheWay,
     ServerTooOld,
 )
@@ -89,6 +90,8 @@ def _check_server(engine: Engine) -> None:
         version = driver(first).server_version
         if version < OLDEST_SERVER:
             raise ServerTooOld(version=version // 10_000)
+        if driver(first).get_parameter_status("server_encoding") == "SQL_ASCII":
+            raise EncodingUnfit
         # Two idle clients never share a server process, unless a proxy lends the same one to both.
         pids = set()
         for connection in (first, second):
