@@ -1,18 +1,20 @@
 """A pool on as many machines as there are: Dask's executor, its scheduler and workers.
 
 Dask distributes, the ledger makes it exactly-once. What passes the scheduler is a ticket (a batch's
-number, table, file number), the ledger's schema and a fingerprint of the plan. Where the database
-is, each worker takes from its own environment.
+number, table, file number), the ledger's schema and a fingerprint of the plan; what comes back is plain
+data. Where the database is, each worker takes from its own environment. Scheduler, workers and driver
+know each other by certificates (``dask_security``).
 """
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from backfill import worker
+from backfill import dask_security, results, worker
 from backfill.attempt import Outcome
 from backfill.errors import ExecutorUnusable
 from backfill.pool import Pool, PoolBroken
@@ -38,9 +40,11 @@ class DaskPool:
         if time.monotonic() - self._asked > 1:
             self._asked = time.monotonic()
             try:
-                self._slots = 2 * max(1, sum(self._client.nthreads().values()))
+                threads = self._client.nthreads()
+                self._slots = 2 * max(1, sum(threads.values()))
             except (OSError, TimeoutError) as error:
                 raise PoolBroken("the Dask scheduler is gone") from error
+            dask_security.require_encrypted(self._client.scheduler.address, threads)
         return self._slots
 
     def submit(self, ticket: Ticket) -> Future[Outcome]:
@@ -50,7 +54,7 @@ class DaskPool:
         except (OSError, RuntimeError) as error:
             raise PoolBroken(str(error)) from error
         outer: Future[Outcome] = Future()
-        inner.add_done_callback(lambda done: _hand_on(done, outer))
+        inner.add_done_callback(lambda done: _hand_on(done, outer, ticket.batch_id))
         return outer
 
     def kill(self) -> None:
@@ -59,14 +63,21 @@ class DaskPool:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _hand_on(done: "Future[Any]", outer: "Future[Outcome]") -> None:
-    """The result; whatever is not a result of ours means that the workers or the scheduler died."""
+def _hand_on(done: "Future[Any]", outer: "Future[Outcome]", batch_id: int) -> None:
+    """The result, when it is one; an error means that a worker or the scheduler died."""
     if not outer.set_running_or_notify_cancel():
         return
     try:
-        outer.set_result(done.result())
-    except worker.WrongPlan as error:
-        outer.set_exception(ExecutorUnusable(executor="Dask", problem=f"{error}."))
+        found = done.result()
+        refused = found.get(results.REFUSED) if type(found) is dict else None
+        if type(refused) is str:
+            outer.set_exception(ExecutorUnusable(executor="Dask", problem=f"{refused[:200]}."))
+        else:
+            outer.set_result(results.from_plain(found, batch_id))
+    except results.NotAResult as error:
+        outer.set_exception(
+            ExecutorUnusable(executor="Dask", problem=f"a worker answered for batch {batch_id}, and {error}.")
+        )
     except (Exception, CancelledError) as error:
         outer.set_exception(PoolBroken(type(error).__name__))
 
@@ -81,12 +92,13 @@ def factory(
         raise ExecutorUnusable(
             executor="--dask", problem="is not installed. Install it with `pip install 'backfill[dask]'`."
         ) from None
+    security = dask_security.security(address)
     for name in QUIET:  # it reports what we report, at length
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     @contextmanager
     def dask(setup: Setup, _workers: int, sleep: Callable[[float], None]) -> Iterator[Pool]:
-        client = _connect(Client, address, setup.terms.patience, sleep, tell)
+        client = _connect(Client, address, security, setup.terms.patience, sleep, tell)
         try:
             yield DaskPool(client, setup)
         finally:
@@ -99,6 +111,7 @@ def factory(
 def _connect(
     client: Callable[..., Any],
     address: str,
+    security: Any,
     patience: float,
     sleep: Callable[[float], None],
     tell: Callable[[str], None],
@@ -106,14 +119,30 @@ def _connect(
     end, told = time.monotonic() + patience, False
     while True:
         try:
-            return client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            return client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
         except (OSError, TimeoutError, ValueError) as error:
+            if _about_certificates(error):
+                raise ExecutorUnusable(
+                    executor=f"Dask scheduler {address}",
+                    problem="does not accept our certificate, or has none of the CA that we trust. Check the three "
+                    "files of each side.",
+                ) from error
             if isinstance(error, ValueError) or time.monotonic() > end:
                 raise ExecutorUnusable(
                     executor=f"Dask scheduler {address}",
-                    problem="cannot be reached. Start one with `dask scheduler`, or leave --dask out.",
+                    problem="cannot be reached. Start one (docs/operations.md has the lines), or leave --dask out.",
                 ) from error
         if not told:
             tell(f"The Dask scheduler {address} is not there; waiting for it.")
             told = True
         sleep(0.5)
+
+
+def _about_certificates(error: BaseException | None) -> bool:
+    """Whether a TLS handshake failed, which no waiting changes."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, ssl.SSLError) or "SSL" in str(error):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False

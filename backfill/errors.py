@@ -273,6 +273,17 @@ class ExecutorUnusable(BackfillError):
     """{executor}: {problem}"""
 
 
+class DaskInsecure(ExecutorUnusable):
+    """Dask scheduler {address}: {problem}. Whoever can talk to a scheduler runs code on its workers and here, so TLS
+    with certificates on both sides is required, on loopback too. Type, with certificates of a CA of its own
+    (docs/operations.md has the lines that make one): `dask scheduler --protocol tls --no-dashboard
+    --tls-ca-file ca.pem --tls-cert scheduler.pem --tls-key scheduler.key`; `dask worker tls://HOST:8786
+    --no-dashboard --tls-ca-file ca.pem --tls-cert worker.pem --tls-key worker.key`; `export
+    DASK_DISTRIBUTED__COMM__TLS__CA_FILE=ca.pem DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT=client.pem
+    DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY=client.key`; `backfill run --dask tls://HOST:8786`. On one machine,
+    `backfill run --workers N` needs none of this."""
+
+
 class CannotBeCopied(BackfillError):
     """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table}`), or take
     that away first. Nothing was changed."""

@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     )
     metrics_file: Path | None = Field(None, description="write Prometheus metrics to this file")
     dask: str | None = Field(
-        None, description="a Dask scheduler, such as tcp://host:8786, for the link phase"
+        None, description="a Dask scheduler, such as tls://host:8786, for the link phase"
     )
     lock_timeout_ms: int = Field(
         DDL_LOCK_TIMEOUT_MS, ge=1, description="longest wait of a schema change for its lock, in milliseconds"

@@ -12,11 +12,13 @@ import uuid
 from dataclasses import dataclass, field
 from multiprocessing import connection as pipes
 from multiprocessing import parent_process
+from typing import Any
 
 import psycopg2
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
+from backfill import results
 from backfill.attempt import Outcome, Terms, attempt, rester
 from backfill.database import watchdog
 from backfill.database.engine import make_engine, target_url
@@ -134,9 +136,13 @@ def link_batch(ticket: Ticket) -> Outcome:
     return _link(_bench, ticket, _bench.setup.terms)
 
 
-def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: Terms) -> Outcome:
-    """Claim and link one batch, in a process that somebody else set up."""
-    return _link(_bench_of_our_own(schema, fingerprint, terms), ticket, terms)
+def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: Terms) -> dict[str, Any]:
+    """Claim and link one batch, in a process that somebody else set up; returns plain data."""
+    try:
+        bench = _bench_of_our_own(schema, fingerprint, terms)
+    except WrongPlan as error:
+        return {results.REFUSED: str(error)}
+    return results.as_plain(_link(bench, ticket, terms))
 
 
 def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:

@@ -244,7 +244,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--nice", type=click.FloatRange(0, 100), help="Rest after each transaction, in times its duration."
 )
-@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tcp://host:8786.")
+@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tls://host:8786.")
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this loopback port."
 )
@@ -308,6 +308,7 @@ def run(
         log_format=log_format,
     )
     require_observers(session.settings)
+    pool = dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local
     chosen = session.plan.choose(jobs)
     if abandon:
         shadow.abandon(session, chosen)
@@ -361,7 +362,7 @@ def run(
             deadline=Deadline(max_runtime, until),
             observe=hears,
             see=lambda: preflight.definitions(session, chosen, purpose, accept),
-            pool=dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local,
+            pool=pool,
         )
         counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts, session.plan.label))
