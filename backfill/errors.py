@@ -186,6 +186,10 @@ class DisclosureUnreadable(BackfillError):
     """{path} is no disclosure. Make one with `backfill disclose USERNAME --output FILE`."""
 
 
+class CannotBeNull(BackfillError):
+    """{column} cannot be NULL: {why}. Nothing was changed. {help}"""
+
+
 class NotSealed(BackfillError):
     """{table} is not sealed. Nothing was changed."""
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from alembic import op
+from backfill.gates import require_no_guard
 
 revision = "0001_expand"
 down_revision = None
@@ -227,6 +228,9 @@ def upgrade() -> None:
         sa.Column("ground", postgresql.JSONB(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("first_transaction", sa.Text(), nullable=False),
+        sa.Column(
+            "snapshot", sa.Text(), server_default=sa.text("pg_current_snapshot()::text"), nullable=False
+        ),
         sa.Column("rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("started", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
@@ -264,10 +268,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job"),
         schema=schema,
     )
+    op.create_table(
+        "let_in",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("transaction", sa.Text(), nullable=False),
+        schema=schema,
+    )
 
 
 def downgrade() -> None:
     schema = op.get_context().version_table_schema
+    require_no_guard()
+    op.drop_table("let_in", schema=schema)
     op.drop_table("shadows", schema=schema)
     op.drop_table("seals", schema=schema)
     op.drop_table("verification_addresses", schema=schema)

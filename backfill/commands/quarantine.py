@@ -9,6 +9,7 @@ from backfill.addresses import Reason
 from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
+from backfill.database.nullable import fates
 from backfill.database.preflight.target import Purpose
 from backfill.hashing import Salt
 from backfill.jobs import networks as network_rows
@@ -39,6 +40,8 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     part = None if table is None else find(table, (*plan.jobs, plan.addresses))
     with session.engine.begin() as connection:
         found = entries.entries(connection, part.identity if part else None)
+        waiting = {entry.job for entry in found}
+        ways = {job.identity: fates(connection, job) for job in plan.jobs if job.identity in waiting}
     if form == "json":
         click.echo(
             json.dumps(
@@ -70,7 +73,7 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
                 click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
             click.echo(
-                f"To settle: `backfill quarantine settle {name} --as sentinel|discard --count {number}`"
+                f"To settle: `backfill quarantine settle {name} --as {ways.get(job, Fate.SENTINEL)} --count {number}`"
             )
 
 

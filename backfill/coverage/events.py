@@ -22,6 +22,7 @@ from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import column_type, columns
 from backfill.database.names import table
+from backfill.database.nullable import fates, or_seal
 from backfill.geo import GeoDatabase
 from backfill.plan import Addresses, Job
 
@@ -184,14 +185,14 @@ class EventProof:
         if sums["since run"]:
             notes.append(
                 f"{sums['since run']:,} raw values were written after the last run ended, the newest at {newest}: "
-                "the application still writes them; deploy the change that stops it, "
-                f"or `backfill seal {self.job.label}`"
+                f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
             )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))
             for part in (self.job, self.addresses)
         )
-        reasons = self._reasons(counts, listed, undecided)
+        ways = fates(connection, self.job) if counts["rejected"] else ""
+        reasons = self._reasons(counts, ways, listed, undecided)
         checksum = 0
         for one in held:
             checksum ^= int(one["checksum"])
@@ -227,9 +228,9 @@ class EventProof:
         )
         return str(value(connection, statement, (found,)))
 
-    def _reasons(self, counts: dict[str, int], listed: int, undecided: int) -> list[str]:
+    def _reasons(self, counts: dict[str, int], ways: str, listed: int, undecided: int) -> list[str]:
         name = self.job.label
-        settle = f"`backfill quarantine settle {name} --as sentinel|discard --count {counts['rejected']}`"
+        settle = f"`backfill quarantine settle {name} --as {ways} --count {counts['rejected']}`"
         if listed != counts["rejected"]:  # the list is a run's: what came since is not on it
             settle = f"`backfill run`, which lists them, then `backfill quarantine settle {name}`"
         hashes = "`backfill calibrate`; if the salt is right, `backfill repair "

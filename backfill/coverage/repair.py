@@ -1,7 +1,7 @@
 """Repair: what live traffic left wrong is mended on record, by exact count.
 
 The judge is the verifier: exactly what it counts is changed, and the count given must be the one
-found. The decision is on record before the first row changes; a repeat finds the rest.
+found. The decision is entered with the first rows that it changes; a repeat finds the rest.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from backfill.database.names import table
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions
+from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, Job
 
 BLOCKS = 5_000
@@ -102,9 +103,8 @@ class LinkRepair:
         _require_count(self.job.label, self.kind, count, found)
         if not found:
             return 0
-        with self.engine.begin() as connection:
-            decisions.record(connection, "repair", self.job.identity, count, what=self.kind.value)
-        return sum(self._repair(span) for span in spans)
+        decision = Decision("repair", self.job.identity, {"what": self.kind.value})
+        return sum(self._repair(span, decision) for span in spans)
 
     def _amiss(self, span: Range) -> list[tuple[str, str]]:
         with self.engine.begin() as connection:
@@ -114,7 +114,7 @@ class LinkRepair:
                 if state == STATE[self.kind]
             ]
 
-    def _repair(self, span: Range) -> int:
+    def _repair(self, span: Range, decision: Decision) -> int:
         amiss = self._amiss(span)
         if not amiss:
             return 0
@@ -144,7 +144,10 @@ class LinkRepair:
             # A guarded table lets only this through.
             execute(connection, sql.SQL("set local backfill.mending = 'on'"))
             with writes(connection, self.job), execute(connection, RELINK.format(**names)) as cursor:
-                return cursor.rowcount
+                changed = cursor.rowcount
+            if changed:
+                decision.took(connection, changed)
+            return changed
 
     def _right(self, raw: str) -> tuple[str | None, str | None]:
         address = canonicalise(raw)
@@ -185,8 +188,6 @@ class HashRepair:
             )
         if not wrong:
             return 0
-        with self.engine.begin() as connection:
-            decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
         # All first, then all: the hash that is right for one row may stand in another range.
         with self.engine.begin() as connection:
             kind = column_type(connection, self.part, self.part.key)
@@ -211,7 +212,9 @@ class HashRepair:
             with writes(connection, self.part):
                 execute(connection, CLEAR_HASH.format(**names))
                 with execute(connection, SET_HASH.format(**names)) as cursor:
-                    return cursor.rowcount
+                    changed = cursor.rowcount
+            decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
+            return changed
 
     def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
         """Key, state, stored and rightful hash."""

@@ -282,6 +282,7 @@ class Verifier:
         )
 
     def _enter(self, connection: Connection, records: list[Record]) -> None:
+        snapshot = verifications.snapshot(connection, self._number)
         for record in records:
             coverage.record(
                 connection,
@@ -305,6 +306,7 @@ class Verifier:
                     "builds": {build: dict(found) for build, found in record.builds.items()},
                     "version": __version__,
                     "verification": self._number,
+                    "snapshot": snapshot,
                     "percent": self.percent,
                 },
             )

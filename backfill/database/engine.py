@@ -119,8 +119,19 @@ def execute(
     if not connection.in_transaction():
         connection.begin()  # psycopg2 opens one anyway; SQLAlchemy has to know, or commit() does nothing
     cursor: psycopg2.extensions.cursor = driver(connection).cursor()
+    if values is not None:
+        statement = _without_placeholders(statement, cursor)
     cursor.execute(statement, values)
     return cursor
+
+
+def _without_placeholders(part: sql.Composable, cursor: psycopg2.extensions.cursor) -> sql.Composable:
+    """*part* with each % of a name or literal doubled: beside values, the driver takes one for a placeholder."""
+    if isinstance(part, sql.Composed):
+        return sql.Composed([_without_placeholders(each, cursor) for each in part.seq])
+    if isinstance(part, sql.Identifier | sql.Literal):
+        return sql.SQL(part.as_string(cursor).replace("%", "%%"))
+    return part
 
 
 def value(connection: Connection, statement: sql.Composable, values: Any = None) -> Any:

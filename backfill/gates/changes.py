@@ -11,7 +11,7 @@ from backfill.errors import AmbiguousJob, UnknownJob
 from backfill.gates import conditions, guard, requirements
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
-from backfill.gates.script import emit, ident, literal, offline, table, tell
+from backfill.gates.script import dollars, emit, ident, literal, offline, table, tell
 from backfill.gates.transaction import Needs, gated
 from backfill.plan import Discard, Job, RawColumn, Some, find
 
@@ -40,10 +40,25 @@ def guard_links(name: str) -> None:
     job = _job(gate, name)
     if _is_gone(gate, job, f"guard {job.label}"):
         return
-    require(gate, f"guard {job.label}", requirements.coverage(gate, job))
+    require(gate, f"guard {job.label}", requirements.guard(gate, job))
     lock(gate, job)
     for statement in guard.creation(gate, job):
         emit(statement)
+
+
+def require_no_guard() -> None:
+    """Refuse to take the ledger away from under a guard: it would fail every INSERT of a raw value."""
+    schema = literal(str(op.get_context().version_table_schema))
+    guards = (
+        "select string_agg(format('%s on %s', tgname, tgrelid::regclass), ', ') from pg_trigger"
+        " join pg_proc on pg_proc.oid = tgfoid join pg_namespace as n on n.oid = pronamespace"
+        f" where nspname = {schema} and starts_with(tgname, {literal(guard.GUARD)})"
+    )
+    body = (
+        f"begin if ({guards}) is not null then raise exception using message = 'backfill refuses: guards write to"
+        f" this ledger: ' || ({guards}), hint = 'Undo the revisions that made them: unguard_links.'; end if; end"
+    )
+    emit(f"do {dollars(body, 'guards')}")
 
 
 @gated(Needs.ANY)

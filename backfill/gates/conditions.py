@@ -99,7 +99,8 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
     if part == gate.plan.addresses:
         mend = "`backfill addresses merge --count N`"
     else:
-        mend = f"`backfill quarantine settle {part.label} --as sentinel|discard --count N`"
+        fates = "sentinel" if part.identity in gate.never_null else "sentinel|discard"
+        mend = f"`backfill quarantine settle {part.label} --as {fates} --count N`"
     return Condition(
         f"quarantine of {part.label}", f"{waiting} = 0", f"{waiting} || ' rows wait for a decision'", mend
     )
@@ -141,7 +142,7 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         + ", 'nobody has looked yet')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
         f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
-        + ("" if part == gate.plan.addresses else f"; or `backfill seal {part.label}`"),
+        + ("" if part.identity in gate.never_null else f"; or `backfill seal {part.label}`"),
     )
 
 
@@ -205,6 +206,41 @@ def checked(part: Job) -> Condition:
         AGAIN,
         held="in place",
         by_chain=True,
+    )
+
+
+def countable(gate: Gate) -> Condition:
+    """The guard counts with the rights of the role that makes it, which need not be the ledger's owner."""
+    place = literal(gate.ledger("let_in"))
+    return Condition(
+        "rights of the guard",
+        f"has_schema_privilege({literal(gate.schema)}, 'usage') and has_table_privilege({place}, 'insert, delete')",
+        f"current_user || ' may not write {gate.schema}.let_in, in which the guard counts the rows that it lets in'",
+        f"grant insert, select, delete on {gate.ledger('let_in')} to the role of this chain, or run it as the ledger's owner",
+        held="sufficient",
+    )
+
+
+def none_let_in(gate: Gate, job: Job) -> Condition:
+    """The guard has let no row in since the proof: nobody has verified what it did.
+
+    It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
+    show may have come later; a few that the proof has seen count as well.
+    """
+    proof = gate.latest(job.identity, "(proof.detail ->> 'snapshot')::pg_snapshot")
+    seen = f"pg_visible_in_snapshot(entry.transaction::xid8, {proof})"
+    number = (
+        f"(select count(*) from {gate.ledger('let_in')} as entry"
+        f" where entry.job = {literal(job.identity)} and not coalesce({seen}, false))"
+    )
+    return Condition(
+        f"rows let in by the guard of {job.label}",
+        f"{number} = 0 and current_setting('transaction_isolation') = 'read committed'",
+        f"case when {number} = 0 then 'this transaction is ' || current_setting('transaction_isolation')"
+        " || ', and would not see them: read committed is needed'"
+        f" else {number} || ' with an address came after the last verification' end",
+        "`backfill verify`, then again; where they keep coming, deploy the change that stops writing it",
+        held="none since the last verification",
     )
 
 

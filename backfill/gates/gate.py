@@ -20,10 +20,11 @@ from backfill.database import verbatim
 from backfill.database.demo_mark import is_demo
 from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.identity import IDENTITY, identity_expression
+from backfill.database.nullable import obstacle
 from backfill.database.trust import UNTRUSTED
 from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates import shape
-from backfill.gates.script import emit, ident, literal, offline
+from backfill.gates.script import dollars, emit, ident, literal, offline
 from backfill.gates.transaction import PATH, temporarily
 from backfill.identity import JobId
 from backfill.ledger.coverage import DIGEST
@@ -71,6 +72,7 @@ class Gate:
     lock_timeout_ms: int
     identity: str = IDENTITY  # as an SQL expression
     ledger_owner: str | None = None  # who prepared the ledger, by the operator's word
+    never_null: frozenset[JobId] = frozenset()  # raw columns without NULL: nothing is offered that needs one
 
     @classmethod
     def of(cls, settings: Settings, plan: Plan, connection: Connection | None) -> Self:
@@ -84,8 +86,12 @@ class Gate:
             lock_timeout_ms=settings.lock_timeout_ms,
             ledger_owner=settings.ledger_owner,
         )
+        gate = replace(gate, never_null=frozenset({plan.addresses.identity}))  # what it is for
         if connection is None:
             return gate
+        parts = (*plan.jobs, *plan.discard)
+        never = {part.identity for part in parts if obstacle(connection, part)}
+        gate = replace(gate, never_null=gate.never_null | never)
         if settings.observe is None and is_demo(connection):
             gate = replace(gate, observe=0.0)
         return replace(gate, identity=identity_expression(connection))
@@ -95,7 +101,8 @@ class Gate:
         """From the environment and alembic's ``-x restore_point=NAME``, in whatever chain we are."""
         named = context.get_x_argument(as_dictionary=True)
         settings = Settings.load(restore_point=named.get("restore_point"))
-        gate = cls.of(settings, load_plan(settings.plan), None if offline() else op.get_bind())
+        with temporarily(PATH):
+            gate = cls.of(settings, load_plan(settings.plan), None if offline() else op.get_bind())
         if offline() and op.get_context().version_table_schema != settings.ledger_schema:
             _require_predecessor()  # in our own chain env.py sees to it
         require(gate, "this revision", [_ledger_trusted(gate), _ledger(gate), _ledger_fits(gate)])
@@ -151,11 +158,11 @@ def _require(change: str, condition: Condition) -> str | None:
             ) from None
         return None if holds else f"{condition.name}: {evidence}; fix: {condition.mend}"
     text = f"backfill refuses: {change}: {condition.name}"
-    emit(
-        f"do $gate$ begin if not ({condition.holds}) then raise exception using"
-        f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)};"
-        f" end if; end $gate$"
+    body = (
+        f" begin if not ({condition.holds}) then raise exception using"
+        f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)}; end if; end "
     )
+    emit(f"do {dollars(body, 'gate')}")
     return None
 
 

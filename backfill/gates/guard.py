@@ -3,11 +3,13 @@
 A name proves nothing: what is looked at is the definition, and the text of the function.
 """
 
+from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
-from backfill.gates.script import ident, literal, regclass, table
+from backfill.gates.script import dollars, ident, literal, regclass, table
 from backfill.identity import helper_name
 from backfill.plan import Job, Table
 
+GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
 BEFORE_ROW_INSERT_UPDATE = 1 | 2 | 4 | 16  # pg_trigger.tgtype
 
 
@@ -17,8 +19,8 @@ def constraint(job: Job) -> str:
 
 
 def guard(job: Job) -> str:
-    """The guard trigger; triggers fire in the order of their names: after whatever fills the row."""
-    return helper_name("zz_backfill_guard", job.raw, job.identity)
+    """The guard trigger."""
+    return helper_name(GUARD, job.raw, job.identity)
 
 
 def creation(gate: Gate, job: Job) -> list[str]:
@@ -26,9 +28,13 @@ def creation(gate: Gate, job: Job) -> list[str]:
     return [
         # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
         # speaks first, and says nothing of the row.
-        f"create or replace function {_function(gate, job)}() returns trigger language plpgsql as $guard${_body(job)}$guard$",
+        # As its owner: the application has no rights in our schema, and must not need any.
+        f"create or replace function {_function(gate, job)}() returns trigger language plpgsql"
+        f" security definer set search_path = {SAFE_PATH} as {dollars(_body(gate, job), 'guard')}",
         f"create or replace trigger {ident(guard(job))} before insert or update on {table(job)}"
         f" for each row when (new.{ident(job.raw)} is not null) execute function {_function(gate, job)}()",
+        # Replication and session_replication_role = replica write rows as well.
+        f"alter table {table(job)} enable always trigger {ident(guard(job))}",
         f"alter table {table(job)} drop constraint if exists {ident(constraint(job))}",
         f"alter table {table(job)} add constraint {ident(constraint(job))}"
         f" check ({ident(job.raw)} is null or {ident(job.link)} is not null) not valid",
@@ -40,6 +46,7 @@ def removal(gate: Gate, job: Job) -> list[str]:
     return [
         f"drop trigger if exists {ident(guard(job))} on {table(job)}",
         f"drop function if exists {_function(gate, job)}()",
+        f"delete from {gate.ledger('let_in')} where job = {literal(job.identity)}",
     ]
 
 
@@ -51,7 +58,8 @@ def trigger_flaw(gate: Gate, job: Job) -> str:
         f" when tgtype <> {BEFORE_ROW_INSERT_UPDATE} or tgattr::text <> ''"
         f" or strpos(pg_get_triggerdef(t.oid), format({literal(when)}, {literal(job.raw)}::text)) = 0"
         f" or p.oid is distinct from to_regprocedure({literal(_function(gate, job) + '()')})"
-        f" or p.prosrc <> {literal(_body(job))}"
+        f" or p.prosrc <> {literal(_body(gate, job))} or not p.prosecdef"
+        f" or p.proconfig is distinct from array[{literal('search_path=' + SAFE_PATH)}]"
         " then 'the trigger that keeps rows covered is not as it was made, or its function is not' else '' end"
         " from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid"
         f" where t.tgrelid = {regclass(job)} and t.tgname = {literal(guard(job))}),"
@@ -83,8 +91,14 @@ def _function(gate: Gate, job: Job) -> str:
     return ident(gate.schema, helper_name("guard", job.table, job.identity))
 
 
-def _body(job: Job) -> str:
-    raw, link = f"new.{ident(job.raw)}", f"new.{ident(job.link)}"
+def _body(gate: Gate, job: Job) -> str:
+    """Refuses what would uncover a row, saying nothing of it, and counts each row that it lets in.
+
+    In a row of its own, since a counter would make writers wait for each other. As text, so that no operator
+    of the application's path decides what is the same.
+    """
+    raw, link = (f"new.{ident(name)}" for name in (job.raw, job.link))
+    raw_before, link_before = (f"old.{ident(name)}" for name in (job.raw, job.link))
     return f"""
         begin
             if {link} is null then
@@ -92,13 +106,19 @@ def _body(job: Job) -> str:
                     message = {literal(f"backfill: a row of {job.name} may not hold {job.raw} without {job.link}")},
                     hint = 'The column is about to be dropped: deploy the application that no longer writes it.';
             end if;
-            if tg_op = 'UPDATE'
-               and ({raw} is distinct from old.{ident(job.raw)}
-                    or ({link} is distinct from old.{ident(job.link)} and old.{ident(job.link)} is not null))
-               and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
-                raise exception using errcode = 'check_violation',
-                    message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
-                    hint = 'Set the raw value to NULL, or leave both as they are, until the column is dropped.';
+            if tg_op = 'UPDATE' then
+                if {raw}::text is not distinct from {raw_before}::text
+                   and {link}::text is not distinct from {link_before}::text then
+                    return new;
+                end if;
+                if ({raw}::text is distinct from {raw_before}::text or {link_before} is not null)
+                   and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
+                    raise exception using errcode = 'check_violation',
+                        message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
+                        hint = 'Set the raw value to NULL, or leave both as they are, until the column is dropped.';
+                end if;
             end if;
+            insert into {gate.ledger("let_in")} (job, transaction)
+            values ({literal(job.identity)}, pg_current_xact_id()::text);
             return new;
         end """

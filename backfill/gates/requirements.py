@@ -15,7 +15,7 @@ def discard(gate: Gate, part: Discard) -> list[Condition]:
 
 
 def coverage(gate: Gate, job: Job) -> list[Condition]:
-    """Before the database itself is to keep a table covered, and again before the drop."""
+    """Before a guard, and again before the drop."""
     return [
         *dependents.free(gate, job),
         conditions.no_copy_left(gate, job),
@@ -25,6 +25,11 @@ def coverage(gate: Gate, job: Job) -> list[Condition]:
         conditions.unwritten(gate, job, job.time),
         conditions.links(gate, job),
     ]
+
+
+def guard(gate: Gate, job: Job) -> list[Condition]:
+    """Before the database itself is to keep a table covered."""
+    return [*coverage(gate, job), conditions.countable(gate)]
 
 
 def replaced(gate: Gate, job: Job) -> list[Condition]:
@@ -48,6 +53,7 @@ def drop(gate: Gate, job: Job) -> list[Condition]:
         *coverage(gate, job),
         conditions.guarded(gate, job),
         conditions.validated(job),
+        conditions.none_let_in(gate, job),
     ]
 
 
@@ -58,6 +64,7 @@ def under_lock(gate: Gate, job: Job) -> list[Condition]:
         conditions.settled(gate, job),
         conditions.guarded(gate, job),
         conditions.validated(job),
+        conditions.none_let_in(gate, job),
     ]
 
 

@@ -41,6 +41,13 @@ def regclass(part: Table) -> str:
     return f"{literal(table(part))}::pg_catalog.regclass"
 
 
+def dollars(body: str, tag: str) -> str:
+    """``$tag$body$tag$``, with a tag that *body*, names in it included, does not have."""
+    while f"${tag}$" in body:
+        tag += "_"
+    return f"${tag}${body}${tag}$"
+
+
 def offline() -> bool:
     """Whether a script is being written instead of a database changed."""
     return bool(op.get_context().as_sql)

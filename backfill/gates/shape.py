@@ -1,9 +1,9 @@
 """Shape: the ledger's tables as a gate reads and writes them; in another chain nobody has looked before it."""
 
 from backfill.gates.script import ident, literal
-from backfill.ledger.tables import coverage, decisions, quarantine, runs, seals, shadows
+from backfill.ledger.tables import coverage, decisions, let_in, quarantine, runs, seals, shadows
 
-TABLES = (coverage, runs, quarantine, decisions, seals, shadows)
+TABLES = (coverage, runs, quarantine, decisions, seals, shadows, let_in)
 
 
 def exists(schema: str) -> str:

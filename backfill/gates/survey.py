@@ -135,7 +135,7 @@ def _steps(connection: Connection, gate: Gate) -> Iterator[Step]:
             f"guard_links({job.label!r})",
             (f"0003a_{job.name}",),
             gone(job) or _holds(connection, conditions.guarded(gate, job)),
-            partial(requirements.coverage, gate, job),
+            partial(requirements.guard, gate, job),
         )
     for job in plan.jobs:
         yield Step(

@@ -15,6 +15,7 @@ from tenacity import RetryCallState
 from backfill.database.engine import execute, value
 from backfill.database.inspection import has_column
 from backfill.database.names import regclass, table
+from backfill.database.nullable import require_nullable
 from backfill.database.patience import ATTEMPTS, patiently
 from backfill.database.sealing import quoted, seal_name, seal_removal, seal_trigger
 from backfill.errors import NotSealed
@@ -73,6 +74,7 @@ def seal(engine: Engine, schema: str, part: Job | Discard, tell: Callable[[str],
     def install(connection: Connection) -> bool:
         if is_sealed(connection, part):
             return False
+        require_nullable(connection, part, "Deploy the application that no longer writes it.")
         for leftover in seal_removal(schema, part):
             execute(connection, sql.SQL(leftover))
         connection.execute(seals.delete().where(seals.c.job == part.identity))

@@ -1,6 +1,6 @@
 """Settle: the operator decides what becomes of rows whose text is no address.
 
-The exact count is the confirmation; the decision is on record before the first row changes. Each
+The exact count is the confirmation; the decision is entered with the first rows that it changes. Each
 row's text is judged once more, under lock: one that was mended meanwhile is left to the next run.
 """
 
@@ -14,10 +14,12 @@ from backfill.addresses import Reason, canonicalise
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
+from backfill.database.nullable import require_nullable
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs.conditions import raw_text
-from backfill.ledger import decisions, quarantine
+from backfill.ledger import quarantine
+from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, Job
 
 CHUNK = 1_000  # rows a transaction
@@ -48,6 +50,9 @@ SENTINEL = sql.SQL("""
                select from {addresses} as other where other.{hash} {hash_equals} {hashed}::{hash_type}) then {hashed} end
     on conflict do nothing
 """)
+
+
+INSTEAD = "Type `backfill quarantine settle {} --as sentinel --count {}`."
 
 
 def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
@@ -82,6 +87,9 @@ def settle(
         )
     if not entries:
         return 0
+    if fate is Fate.DISCARD:
+        with engine.begin() as connection:
+            require_nullable(connection, job, INSTEAD.format(job.label, count), new_rows=False)
     sentinel = None
     with engine.begin() as connection:
         if fate is Fate.SENTINEL:
@@ -107,7 +115,7 @@ def settle(
             )
             if sentinel is None:
                 raise SchemaUnfit(problem=f"{addresses.name} did not take the sentinel. Nothing was changed.")
-        decision = decisions.record(connection, "settle", job.identity, count, fate=fate.value)
+    decision = Decision("settle", job.identity, {"fate": fate.value})
     settled = 0
     keys = [entry.key for entry in entries]
     for start in range(0, len(keys), CHUNK):
@@ -116,7 +124,7 @@ def settle(
 
 
 def _settle_chunk(
-    engine: Engine, job: Job, keys: Sequence[str], fate: Fate, sentinel: str | None, decision: int
+    engine: Engine, job: Job, keys: Sequence[str], fate: Fate, sentinel: str | None, decision: Decision
 ) -> int:
     with engine.begin() as connection:
         kind = column_type(connection, job, job.key)
@@ -135,5 +143,7 @@ def _settle_chunk(
             execute(connection, LINK.format(**names), (sentinel, hopeless))
         else:
             execute(connection, DISCARD.format(**names), (hopeless,))
-        quarantine.decide(connection, job.identity, hopeless, decision)
+        if hopeless:
+            number = decision.took(connection, len(hopeless))
+            quarantine.decide(connection, job.identity, hopeless, number)
     return len(hopeless)

@@ -219,6 +219,8 @@ verifications = Table(
     Column("ground", JSONB, nullable=False),  # what must be the same for its counts to be of use
     Column("status", Text, nullable=False),  # running, done, abandoned
     Column("first_transaction", Text, nullable=False),  # address rows changed since are read once more
+    # Taken before any range is read: whatever it does not show came after the proof.
+    Column("snapshot", Text, nullable=False, server_default=text("pg_current_snapshot()::text")),
     Column("rows", BigInteger, nullable=False, server_default=text("0")),
     _moment("started", default=True),
     _moment("finished"),
@@ -254,6 +256,15 @@ seals = Table(
     Column("column_name", Text, nullable=False),
     Column("decision_id", BigInteger, ForeignKey(decisions.c.id), nullable=False),
     _moment("since", default=True),
+)
+
+# One row for each row that a guard let in, by its transaction: what came after a proof is counted by them.
+# Without a key: writers of the application insert here, and must not meet.
+let_in = Table(
+    "let_in",
+    metadata,
+    Column("job", Text, nullable=False),
+    Column("transaction", Text, nullable=False),  # xid8
 )
 
 # What `erase` did, a row a step: written before it begins, so that a killed one is found.

@@ -27,8 +27,13 @@ def changes(connection: Connection) -> dict[str, Any]:
     run = connection.execute(
         select(func.max(runs.c.id), func.max(func.greatest(runs.c.heartbeat, runs.c.finished)))
     ).one()
-    decision = connection.execute(select(func.max(decisions.c.id))).scalar()
-    return {"run": run[0], "run seen": run[1].isoformat() if run[1] else None, "decision": decision}
+    decided = connection.execute(select(func.max(decisions.c.id), func.sum(decisions.c["count"]))).one()
+    return {
+        "run": run[0],
+        "run seen": run[1].isoformat() if run[1] else None,
+        "decision": decided[0],
+        "decided": int(decided[1] or 0),  # one decision may be about many transactions
+    }
 
 
 def begin(connection: Connection, ground: Mapping[str, Any], transaction: str) -> tuple[int, str, bool]:
@@ -52,6 +57,12 @@ def begin(connection: Connection, ground: Mapping[str, Any], transaction: str) -
         .returning(verifications.c.id)
     ).scalar_one()
     return int(number), transaction, False
+
+
+def snapshot(connection: Connection, number: int) -> str:
+    """The snapshot from before its first range, as text."""
+    where = verifications.c
+    return str(connection.execute(select(where.snapshot).where(where.id == number)).scalar_one())
 
 
 def plan(connection: Connection, number: int, job: JobId, ranges: Iterable[Range]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.database.engine import execute, value
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import quoted, table
+from backfill.database.nullable import fates
 from backfill.database.patience import lock_was_refused, patiently, with_referenced
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
@@ -161,12 +162,13 @@ class Cutover:
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = flaws.counts(connection, self.schema, job)
+            ways = fates(connection, job) if waiting else ""
         again = f"then `backfill cutover {job.label}`."
         if waiting:
             raise CutoverHeld(
                 table=job.label,
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
-                mend=f"`backfill quarantine settle {job.label} --as sentinel|discard --count {waiting}`, {again}",
+                mend=f"`backfill quarantine settle {job.label} --as {ways} --count {waiting}`, {again}",
             )
         if compare.faults(now):
             raise ShadowDiffers(table=job.label, faults=_words(compare.faults(now)))
