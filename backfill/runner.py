@@ -321,6 +321,7 @@ class Driver:
             found = closing.count_rows(
                 self.engine,
                 self.schema,
+                self.plan,
                 self.jobs,
                 self.settings.workers,
                 lambda: self.control.checkpoint(self.run),

@@ -161,7 +161,7 @@ def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
                 ticket.filenode,
                 terms.limits,
                 rest,
-                setup.plan.addresses,
+                setup.plan,
             )
         except (DBAPIError, psycopg2.Error):
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from backfill.addresses import MAX_LENGTH, Reason
 from backfill.coverage import reading
 from backfill.coverage.judgement import DANGLING, MISFILED, STATES, WRONG, Suspect, canonical, judge, state
+from backfill.coverage.places import has_place
 from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
@@ -103,6 +104,7 @@ class EventProof:
             "addresses": table(part),
             "address": sql.Identifier(part.address),
             "address_key": sql.Identifier(part.key),
+            "known_place": has_place(sql.Identifier("known", part.geo)),
             "hash": sql.Identifier(part.hash),
             "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
             "run_ended": run_ended,
@@ -147,6 +149,7 @@ class EventProof:
             "rows": held.rows,
             "raw": held.raw,
             "linked without text": held.link_only,
+            "geo missing without text": held.bare,
             "since run": since,
             "newest": held.newest,
             "keys": keys,
@@ -178,7 +181,14 @@ class EventProof:
             sums.update({name: number for name, number in one.items() if isinstance(number, int)})
         counts = {name: sums[name] for name in ("rows", "raw", *STATES)}
         counts["no address"] = sums["rows"] - sums["raw"]
-        for name in ("linked without text", "hash wrong", "hash missing", "geo missing", "geo has no place"):
+        for name in (
+            "linked without text",
+            "geo missing without text",
+            "hash wrong",
+            "hash missing",
+            "geo missing",
+            "geo has no place",
+        ):
             counts[name] = sums[name]
         newest = self._newest(connection, [one["newest"] for one in held if one["newest"]])
         notes = []
@@ -186,6 +196,11 @@ class EventProof:
             notes.append(
                 f"{sums['since run']:,} raw values were written after the last run ended, the newest at {newest}: "
                 f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
+            )
+        if counts["geo missing without text"]:
+            notes.append(
+                f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
+                "their address has: `backfill run`"
             )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))

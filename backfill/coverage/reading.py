@@ -17,7 +17,7 @@ from backfill.coverage.places import event_place
 from backfill.plan import Job
 
 # Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
-# alike, none or one for rows without a text. All that is known of a row is in its kind, so that nothing but
+# alike, none, one or two for rows without a text (linked; without the place of their address). All that is known of a row is in its kind, so that nothing but
 # rows is counted. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
     select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], kind[6], count(*),
@@ -26,7 +26,9 @@ COUNT = sql.SQL("""
            case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
       from (select event.{key} as key, event.{link} as link, {time} as time,
                    case when event.{raw} is null
-                        then case when event.{link} is null then '{{}}'::text[] else '{{linked}}'::text[] end
+                        then case when event.{link} is null then '{{}}'::text[]
+                                  when not {seen} and {lacks} and {known_place} then '{{linked,bare}}'::text[]
+                                  else '{{linked}}'::text[] end
                         when {text} is distinct from abbrev(known.{address}) {or_geo} {or_hash}
                         then array[left({text}, {shown}), abbrev(known.{address}), {hash_state},
                                    {lacks}::text, {no_place}::text,
@@ -59,6 +61,7 @@ class Held:
     rows: int = 0
     raw: int = 0
     link_only: int = 0
+    bare: int = 0  # of these: without the place that their address has
     late: bool = False  # raw values were written after the last run ended
     newest: str | None = None
     others: int = 0  # other spellings than the linked address's own
@@ -87,7 +90,8 @@ def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
             held.raw += number
             held.counts[RIGHT] += number
         elif size < 6:
-            held.link_only += number * size
+            held.link_only += number * (size > 0)
+            held.bare += number * (size > 1)
         else:
             suspect = Suspect(raw, linked, hashed, lacks == "true", no_place == "true", dangling == "true")
             held.add(suspect, number, check, judge)

@@ -14,8 +14,9 @@ from sqlalchemy import Engine
 from backfill.addresses import Reason, canonicalise
 from backfill.database.engine import rows
 from backfill.database.heap import heap_of, ranges
+from backfill.database.inspection import has_column
 from backfill.database.names import table
-from backfill.errors import CalibrationFailed
+from backfill.errors import CalibrationFailed, SchemaUnfit
 from backfill.hashing import Salt
 from backfill.plan import Addresses, Scheme
 
@@ -63,6 +64,10 @@ def calibrate(
     hashers: dict[Scheme, Callable[[str], str]] = {scheme: salt.hasher(scheme) for scheme in schemes}
     pairs, explained = 0, dict.fromkeys(hashers, 0)
     with engine.begin() as connection:
+        if not has_column(connection, addresses, addresses.address):
+            raise SchemaUnfit(
+                problem=f"{addresses.name}.{addresses.address} is gone: no stored hash can be compared with its address."
+            )
         blocks = heap_of(connection, addresses).blocks
     for span in ranges(blocks, BLOCKS):
         statement = PAIRS.format(

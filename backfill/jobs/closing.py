@@ -17,12 +17,13 @@ from sqlalchemy import Engine
 from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import rows
 from backfill.database.heap import Range, heap_of, ranges
+from backfill.database.inspection import column_type
 from backfill.database.names import table
 from backfill.identity import JobId
-from backfill.jobs.conditions import lacks_geo, raw_text, unlinked
+from backfill.jobs.conditions import lacks_geo, raw_text, readable_place, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
-from backfill.plan import Job
+from backfill.plan import Job, Plan
 
 STRETCH = 128  # blocks: how finely it is said where something is left to do
 MOST_RANGES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
@@ -35,6 +36,8 @@ LEFT = sql.SQL("""
     or (event.{raw} is not null and event.{link} is not null and length({text}) <= {max_length} and {lacks_geo}
         and coalesce((select map.address_id is not null and map.geo is not null
                         from {map} as map where map.raw = {text}), true))
+    or (event.{raw} is null and event.{link} is not null and {lacks_geo}
+        and exists (select from {addresses} as known where known.{address_key} {equals} event.{link} and {readable}))
 """)
 COUNT = sql.SQL("""
     select count(*),
@@ -107,7 +110,12 @@ def joined(stretches: Iterable[int]) -> list[Range]:
 
 
 def count_rows(
-    engine: Engine, schema: str, jobs: tuple[Job, ...], workers: int, checkpoint: Callable[[], None]
+    engine: Engine,
+    schema: str,
+    plan: Plan,
+    jobs: tuple[Job, ...],
+    workers: int,
+    checkpoint: Callable[[], None],
 ) -> dict[JobId, Counted]:
     """Every table's rows, *workers* ranges at a time; *checkpoint* is asked between them and may raise."""
     parts: list[tuple[Job, Range]] = []
@@ -122,14 +130,17 @@ def count_rows(
             if parts and len(under_way) < workers:
                 checkpoint()
                 job, span = parts.pop(0)
-                under_way.append((job.identity, pool.submit(_count, engine, schema, job, span)))
+                under_way.append((job.identity, pool.submit(_count, engine, schema, plan, job, span)))
                 continue
             name, counted = under_way.popleft()
             found[name] += counted.result()
     return found
 
 
-def _count(engine: Engine, schema: str, job: Job, span: Range) -> Counted:
+def _count(engine: Engine, schema: str, plan: Plan, job: Job, span: Range) -> Counted:
+    known = plan.addresses
+    with engine.begin() as connection:
+        key = column_type(connection, known, known.key)
     raw, link = sql.Identifier(job.raw), sql.Identifier(job.link)
     left = LEFT.format(
         raw=raw,
@@ -139,6 +150,10 @@ def _count(engine: Engine, schema: str, job: Job, span: Range) -> Counted:
         unlinked=unlinked(job),
         lacks_geo=lacks_geo(job),
         max_length=sql.Literal(MAX_LENGTH),
+        addresses=table(known),
+        address_key=sql.Identifier(known.key),
+        equals=key.equals,
+        readable=readable_place(sql.Identifier("known", known.geo), plan.geo.keys),
     )
     statement = COUNT.format(
         raw=raw,

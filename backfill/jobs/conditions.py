@@ -4,6 +4,8 @@ All of it may stand in a statement that writes an application's table, under tha
 operators, functions and types are qualified. ``verify`` has conditions of its own and shares none of these.
 """
 
+from collections.abc import Sequence
+
 from psycopg2 import sql
 
 from backfill.plan import Job
@@ -47,6 +49,14 @@ def lacks_geo(job: Job, alias: str = "event") -> sql.Composable:
                   and ({extra} is null or pg_catalog.jsonb_typeof({extra}) OPERATOR(pg_catalog.=) 'null'
                        or pg_catalog.jsonb_typeof({extra}) OPERATOR(pg_catalog.=) 'object') end
     )""").format(extra=extra, place=place, lacks_place=lacks_place(place))
+
+
+def readable_place(place: sql.Composable, keys: Sequence[str]) -> sql.Composable:
+    """The jsonb *place* says something, and has no key but *keys*: readers of events may choke on others."""
+    return sql.SQL("""(
+        {usable} and {place} OPERATOR(pg_catalog.-) {keys}::pg_catalog.text[]
+                     OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
+    )""").format(usable=usable(place), place=place, keys=sql.Literal(list(keys)))
 
 
 def object_of(extra: sql.Composable) -> sql.Composable:

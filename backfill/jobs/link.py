@@ -14,18 +14,19 @@ from sqlalchemy import Connection, Engine
 from backfill.addresses import MAX_LENGTH
 from backfill.database.definition import DEFINITION
 from backfill.database.engine import ASYNCHRONOUS, execute, value
+from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
 from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
 from backfill.database.writing import writes
 from backfill.jobs import churn, excerpt
-from backfill.jobs.conditions import lacks_geo, object_of, raw_text, unlinked
+from backfill.jobs.conditions import lacks_geo, object_of, raw_text, readable_place, unlinked
 from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
 from backfill.phases import is_sweep
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, Job, Plan
 
 LIMITS = Limits()
 
@@ -57,6 +58,18 @@ SET_GEO = sql.SQL("""
     {extra} = case when {needs_geo}
                    then {object} OPERATOR(pg_catalog.||) map.geo
                    else event.{extra} end                 -- jsonb || NULL would wipe the column
+""")
+
+# A row that the application linked itself, without a text: its place is that of the address.
+PLACE_OF_LINK = sql.SQL("""
+    update {table} as event
+       set {extra} = {object} OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('geoip_info', known.{geo})
+      from {addresses} as known
+     where known.{key} {equals} event.{link}
+       and event.{raw} is null
+       and {lacks_geo}
+       and {readable}
+       and {in_range}
 """)
 
 # Rows are spread over the turns by where they lie. The last turn takes whatever is left, so that
@@ -171,6 +184,30 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: 
         return cursor.rowcount
 
 
+def place_linked_rows(connection: Connection, job: Job, plan: Plan, now: Turn) -> int:
+    """Give rows with a link and no text the place of the address that they are linked to; returns their number."""
+    if job.extra is None:
+        return 0
+    known = plan.addresses
+    execute(connection, excerpt.PROBE)
+    statement = PLACE_OF_LINK.format(
+        table=table(job),
+        extra=sql.Identifier(job.extra),
+        object=object_of(sql.Identifier("event", job.extra)),
+        geo=sql.Identifier(known.geo),
+        addresses=table(known),
+        key=sql.Identifier(known.key),
+        equals=column_type(connection, known, known.key).equals,
+        link=sql.Identifier(job.link),
+        raw=sql.Identifier(job.raw),
+        lacks_geo=lacks_geo(job),
+        readable=readable_place(sql.Identifier("known", known.geo), plan.geo.keys),
+        in_range=now.range.holds("event"),
+    )
+    with writes(connection, job), execute(connection, statement) as cursor:
+        return cursor.rowcount
+
+
 def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
     """Put those rows (``event``) that cannot be linked on record; returns their number."""
     statement = QUARANTINE.format(
@@ -198,6 +235,7 @@ def run_pass(
     lease: uuid.UUID,
     filenode: int,
     limits: Limits = LIMITS,
+    plan: Plan | None = None,
 ) -> tuple[Account, int]:
     """The batch's next pass, in *connection*'s transaction; returns its account and the passes done.
 
@@ -215,6 +253,8 @@ def run_pass(
     check_definition(connection, schema, job, batch.run_id)
     now = turn(batch.range, batch.passes, number)
     written = link_rows(connection, schema, job, batch, now)
+    if plan is not None and is_sweep(batch.phase):  # where the count has seen some
+        written += place_linked_rows(connection, job, plan, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
@@ -241,11 +281,11 @@ def process(
     filenode: int,
     limits: Limits = LIMITS,
     rest: Callable[[float], object] = lambda worked: None,
-    addresses: Addresses | None = None,
+    plan: Plan | None = None,
 ) -> Account:
     """All passes that are left of one range, a transaction each, and a rest after each.
 
-    In one session, which has the excerpt. Where somebody deleted rows of *addresses* after they were resolved,
+    In one session, which has the excerpt. Where somebody deleted rows of *plan*'s address table after they were resolved,
     the map forgets them, and a sweep resolves their texts anew.
     """
     written, quarantined, longest = 0, 0, 0.0
@@ -260,9 +300,9 @@ def process(
         while done < batch.passes:
             try:
                 with connection.begin():
-                    account, done = run_pass(connection, schema, job, batch, lease, filenode, limits)
+                    account, done = run_pass(connection, schema, job, batch, lease, filenode, limits, plan)
             except psycopg2.errors.ForeignKeyViolation:
-                if addresses is None or not _forget_gone(connection, schema, addresses, batch.run_id, limits):
+                if plan is None or not _forget_gone(connection, schema, plan.addresses, batch.run_id, limits):
                     raise  # another foreign key
                 continue
             written += account.written

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason
 from backfill.database.engine import copy_in, execute, rows
-from backfill.database.inspection import column_type
+from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
 from backfill.database.writing import writes
-from backfill.errors import WrongCount
+from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions, quarantine
 from backfill.plan import Addresses
 
@@ -58,6 +58,10 @@ def find(connection: Connection, addresses: Addresses) -> list[Network]:
 def keep(engine: Engine, addresses: Addresses, hasher: Callable[[str], str], count: int) -> int:
     """Keep all networks that wait in the quarantine as what they are; returns how many. Raises ``WrongCount``."""
     with engine.begin() as connection:
+        if not has_column(connection, addresses, addresses.address):
+            raise SchemaUnfit(
+                problem=f"{addresses.name}.{addresses.address} is gone: networks cannot be told."
+            )
         waiting = {
             entry.key
             for entry in quarantine.entries(connection, addresses.identity)

@@ -27,7 +27,7 @@ from backfill.database.names import table
 from backfill.database.writing import writes
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import excerpt
-from backfill.jobs.conditions import lacks_geo, lacks_place, raw_text, usable
+from backfill.jobs.conditions import lacks_geo, lacks_place, raw_text, readable_place
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Account, Batch
 from backfill.phases import is_sweep
@@ -116,9 +116,7 @@ ENTER = sql.SQL("""
         select incoming.raw, incoming.address::pg_catalog.inet as address, incoming.hash, incoming.geo, incoming.reason,
                known.key,
                case when incoming.geo is not null then incoming.geo
-                    when {usable} and known.geo OPERATOR(pg_catalog.-) {keys}::pg_catalog.text[]
-                                      OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
-                    then pg_catalog.jsonb_build_object('geoip_info', known.geo) end as event_geo
+                    when {readable} then pg_catalog.jsonb_build_object('geoip_info', known.geo) end as event_geo
           from pg_temp.backfill_incoming as incoming
           left join lateral (select known.{key} as key, known.{geo} as geo from {addresses} as known
                               where known.{address} OPERATOR(pg_catalog.=) incoming.address::pg_catalog.inet
@@ -285,8 +283,7 @@ def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, s
         "map": address_map.name(schema),
         "lookups": sql.Identifier(schema, "geo_lookups"),
         "lost": sql.Identifier(schema, "lost_fields"),
-        "keys": sql.Literal(list(resolver.geo.keys)),
-        "usable": usable(sql.SQL("known.geo")),
+        "readable": readable_place(sql.SQL("known.geo"), resolver.geo.keys),
         "lacks_place": lacks_place(sql.SQL("known.geo")),
         "known_lacks_place": lacks_place(sql.Identifier("known", addresses.geo)),
         "build": sql.Literal(resolver.geo.provenance.build),

@@ -106,14 +106,25 @@ def test_the_live_applications_link_wins_and_its_row_still_gets_geo(fresh_demo: 
     assert linked(url, key) == ("203.0.113.99", {"a": 1, "geoip_info": place}, False)
 
 
-def test_a_row_without_a_text_is_left_alone(fresh_demo: Operator) -> None:
-    known = add_address(fresh_demo.url, LOCATED, live_hash(LOCATED))
-    keys = [insert(fresh_demo.url, None, {"a": 1}), insert(fresh_demo.url, None, {"a": 1}, link=known)]
-    fresh_demo.types("run", "user_events", "--quiet")
-    assert [linked(fresh_demo.url, key) for key in keys] == [
-        (None, {"a": 1}, False),
-        (LOCATED, {"a": 1}, False),
-    ]
+@pytest.mark.parametrize(
+    "before", [UNSET, None, {"a": 1}, {"geoip_info": {}}, [1], {"geoip_info": {"city": "x"}}]
+)
+def test_a_row_without_a_text_gets_the_place_of_the_address_that_it_is_linked_to(
+    settled_run: Operator, place: Any, before: Any
+) -> None:
+    url = settled_run.url
+    known = add_address(url, LOCATED, live_hash(LOCATED)) if not query(url, "select from ip_addresses where ip_address = %s", LOCATED) else query(url, "select id::text from ip_addresses where ip_address = %s", LOCATED)[0][0]  # fmt: skip
+    bare = insert(url, None, {"a": 1})
+    key = insert(url, None, before, link=known)
+    settled_run.types("run", "--quiet")
+    assert linked(url, bare) == (None, {"a": 1}, False)
+    had = {} if before is UNSET or before is None else before
+    lacks = isinstance(had, dict) and not had.get("geoip_info")
+    assert linked(url, key) == (LOCATED, {**had, "geoip_info": place} if lacks else before, False)
+    assert "lack the geo" not in settled_run.types("verify").out
+    if lacks:
+        query(url, "update user_events set additional = null where id = %s", key)
+        assert "1 rows that are linked and hold no text lack the geo" in settled_run.types("verify").out
 
 
 def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Operator) -> None:

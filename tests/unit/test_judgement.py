@@ -67,7 +67,7 @@ def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
         (6, "198.51.100.9", None, "right", "false", "false", "true", 7, 0b000, None, None),
         (None, None, None, None, None, None, None, 90, None, None, None),
         (0, None, None, None, None, None, None, 6, 0b001, None, None),
-        (1, "linked", None, None, None, None, None, 4, 0b001, None, None),
+        (2, "linked", "bare", None, None, None, None, 4, 0b001, None, None),
     ]
     held = judged(rows, lambda suspect: judge(suspect, SENTINEL, lambda _: True))
     assert held.counts == {

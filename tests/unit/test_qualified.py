@@ -24,7 +24,8 @@ TEMPLATES = {
     "copy": shadow_rows.INSERT, "copied link": shadow_rows.LINK, "copied words": shadow_rows.EXTRA,
     "link": UPDATE, "lacks geo": conditions.lacks_geo(JOB), "object": conditions.object_of(sql.Identifier("x")),
     "lacks place": conditions.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
-    "text": conditions.raw_text(JOB), "range": Range(0, 1).holds("event"),
+    "text": conditions.raw_text(JOB), "place of link": link.PLACE_OF_LINK, "readable": conditions.readable_place(sql.Identifier("x"), ["city"]),
+    "range": Range(0, 1).holds("event"),
 }  # fmt: skip
 
 # What calls an operator or a function by the search_path; keywords that look like functions are not.
