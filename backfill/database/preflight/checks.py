@@ -12,6 +12,7 @@ from backfill.database.preflight import (
     database,
     dependents,
     keys,
+    overloads,
     places,
     privileges,
     publication,
@@ -74,6 +75,8 @@ def inspect(
     found = [*database.check(connection, ledger_schema, purpose)]
     for part in parts:
         found += _of_table(connection, plan, part, ledger_schema, purpose)
+    if purpose is not Purpose.READ:
+        found += overloads.check(connection, parts)
     # Rows are read only where nothing keeps us from reading them all.
     blocked = any(finding.severity is Severity.BLOCKS for finding in found)
     if purpose is not Purpose.READ and not blocked:
