@@ -1,6 +1,6 @@
 """What commands share of preflight: the option, what is accepted, and how findings are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 from psycopg2 import sql
@@ -13,9 +13,11 @@ from backfill.database.preflight import checks
 from backfill.database.preflight.checks import LOOKED_AT, Report
 from backfill.database.preflight.finding import Finding
 from backfill.database.preflight.target import Purpose
+from backfill.database.preflight.triggers import BEFORE
 from backfill.identity import JobId
 from backfill.ledger import acceptances
-from backfill.plan import Job, Table
+from backfill.ledger.runs import TableCount
+from backfill.plan import Job, Plan, Table
 
 
 def accept_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -75,6 +77,24 @@ def record(session: Session, report: Report, accept: Sequence[str]) -> None:
         found += inspect(session, all_parts(session), Purpose.PLAN, accept).accepted
     with session.engine.begin() as connection:
         acceptances.record(connection, session.settings.ledger_schema, [finding.name for finding in found])
+
+
+def kept(report: Report, counts: Sequence[TableCount], plan: Plan) -> Iterator[str]:
+    """Rows that are not linked although they could be, where an accepted trigger may have kept them so."""
+    for job in plan.jobs:
+        left = sum(count.left_to_live for count in counts if count.job == job.identity)
+        place = f"{job.schema_}.{job.table}."
+        triggers = [
+            finding.subject.removeprefix(place)
+            for finding in report.accepted
+            if finding.code == BEFORE.code and finding.subject.startswith(place)
+        ]
+        if left and triggers:
+            yield (
+                f"{left:,} {'row' if left == 1 else 'rows'} of {job.label} could be linked and {'is' if left == 1 else 'are'} not: "
+                f"trigger {', '.join(triggers)} may have kept {'it' if left == 1 else 'them'} as before. That is not left to the live application: "
+                "look at the trigger, or disable it for a run."
+            )
 
 
 def as_text(report: Report) -> str:

@@ -370,6 +370,8 @@ def run(
     if isinstance(driver, ShadowDriver):
         shadow.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
         return
+    for line in preflight.kept(report, counts, session.plan):
+        click.echo(line)
     with session.engine.begin() as connection:
         for field, number, first in lost_fields.summary(connection):
             click.echo(

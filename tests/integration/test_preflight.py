@@ -369,3 +369,23 @@ def test_the_commands_say_it_and_a_run_puts_on_record_what_it_accepted(fresh_dem
     ) == [(name,)]
     fresh_demo.types("run", "--quiet")
     fresh_demo.types("plan", "--no-sample")
+
+
+def test_what_a_trigger_kept_from_changing_is_said(fresh_demo: Operator) -> None:
+    query(
+        fresh_demo.url,
+        """create function public.keep() returns trigger language plpgsql set search_path = '' as
+               $$ begin if new.id::text < '4' then return null; end if; return new; end $$;
+           create trigger keep before update on public.team_events for each row execute function public.keep()""",
+    )
+    said = fresh_demo.types("run", "--quiet", "--accept", "before-trigger:public.team_events.keep")
+    ((left,),) = query(
+        fresh_demo.url, "select left_to_live from backfill.run_tables where job like 'public.team_events.%'"
+    )
+    assert left > 0
+    assert (
+        f"{left:,} rows of team_events could be linked and are not: trigger keep may have kept them as before."
+        in said.out
+    )
+    query(fresh_demo.url, "drop trigger keep on public.team_events")
+    assert "may have kept" not in fresh_demo.types("run", "--quiet").out
