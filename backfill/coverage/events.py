@@ -202,6 +202,11 @@ class EventProof:
                 f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
                 "their address has: `backfill run`"
             )
+        if counts["geo missing without text"]:
+            notes.append(
+                f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
+                "their address has: `backfill run`"
+            )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))
             for part in (self.job, self.addresses)
