@@ -34,6 +34,7 @@ from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused
 from backfill.identity import JobId
 from backfill.interrupt import interruptible
 from backfill.jobs import closing
+from backfill.jobs import kept as kept_rows
 from backfill.jobs.closing import Counted
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, claims, quarantine, runs
@@ -335,13 +336,28 @@ class Driver:
                 break
         return found
 
+    def _kept(self, job: Job) -> int:
+        """Rows that were left because a trigger keeps them as they are."""
+        found = self._found[job.identity]
+        if not found.left:
+            return 0
+        kept = kept_rows.count(self.engine, self.schema, job, found.where_left(), self.limits)
+        if kept:
+            self.tell(
+                f"{job.label}: {kept:,} rows stay without a link although they were updated (of at most {kept_rows.MOST:,} "
+                "that were tried once more): a trigger of the application keeps them as they are. `backfill plan` names "
+                "the triggers; disable the one that does it, and run again."
+            )
+        return kept
+
     def _close(self) -> list[TableCount]:
         counts = []
         for job in self.jobs:
+            kept = self._kept(job)
             with self.engine.begin() as connection:
                 quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
-                count = self._found[job.identity].closing(job, already)
+                count = self._found[job.identity].closing(job, already, kept)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
         with self.engine.begin() as connection:

@@ -79,8 +79,8 @@ class Counted:
         """The blocks that hold all rows that are left."""
         return joined(self.stretches)
 
-    def closing(self, job: Job, already_linked: int) -> TableCount:
-        """The closing count; *already_linked* rows were found so when their batch began."""
+    def closing(self, job: Job, already_linked: int, kept: int) -> TableCount:
+        """The closing count; *already_linked* rows were found so when their batch began, *kept* by a trigger."""
         already = min(already_linked, self.linked)
         return TableCount(
             job=job.identity,
@@ -89,7 +89,8 @@ class Counted:
             already_linked=already,
             no_address=self.no_address,
             quarantined=self.quarantined,
-            left_to_live=self.rows - self.no_address - self.linked - self.quarantined,
+            left_to_live=self.rows - self.no_address - self.linked - self.quarantined - kept,
+            kept=kept,
         )
 
 

@@ -262,6 +262,7 @@ class TableCount:
     no_address: int
     quarantined: int
     left_to_live: int
+    kept: int = 0  # as they are, by a trigger of the application
 
 
 def plan_table(connection: Connection, run_id: int, job: JobId, heap: Heap) -> None:

@@ -90,6 +90,7 @@ run_tables = Table(
     Column("no_address", BigInteger),
     Column("quarantined", BigInteger),
     Column("left_to_live", BigInteger),
+    Column("kept", BigInteger),  # by a trigger of the application, of those that were looked at
     PrimaryKeyConstraint("run_id", "job"),
 )
 

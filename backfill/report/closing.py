@@ -6,11 +6,12 @@ from tabulate import tabulate
 
 from backfill.ledger.runs import TableCount
 
-COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live")
+COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live", "kept")
 
 
 def as_text(counts: Sequence[TableCount], label: Callable[[str], str]) -> str:
     """rows = linked + already linked + no address + quarantined + left to the live application. *label*: what people call a job."""
+    columns: tuple[str, ...] = COLUMNS
     header = [
         "table",
         "rows",
@@ -19,7 +20,12 @@ def as_text(counts: Sequence[TableCount], label: Callable[[str], str]) -> str:
         "+ no address",
         "+ quarantined",
         "+ left to live",
+        "+ kept",
     ]
-    body = [[label(count.job), *(getattr(count, name) for name in COLUMNS)] for count in counts]
-    body.append(["all", *(sum(getattr(count, name) for count in counts) for name in COLUMNS)])
+    if not any(
+        count.kept for count in counts
+    ):  # hardly ever: a trigger of the application keeps rows as they are
+        columns, header = columns[:-1], header[:-1]
+    body = [[label(count.job), *(getattr(count, name) for name in columns)] for count in counts]
+    body.append(["all", *(sum(getattr(count, name) for count in counts) for name in columns)])
     return tabulate(body, header, tablefmt="simple", intfmt=",")

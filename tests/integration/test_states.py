@@ -179,3 +179,32 @@ def test_a_plan_without_jobs_fills_the_address_table(fresh_demo: Operator, tmp_p
     operator.types("report")
     operator.types("gates", expect=None)
     operator.types("quarantine", "list")
+
+
+SKIPS = "return null"
+UNDOES = "new.ip_address_id := null; return new"
+
+
+@pytest.mark.parametrize("does", [SKIPS, UNDOES])
+def test_what_a_trigger_keeps_is_said_and_not_left_to_the_application(
+    fresh_demo: Operator, does: str
+) -> None:
+    url = fresh_demo.url
+    keys = [insert(url, f"203.0.113.{number}") for number in range(60, 63)]
+    query(
+        url,
+        f"""create function stays() returns trigger language plpgsql as $$ begin
+              if new.ip_address_string like '203.0.113.6%' then {does}; end if; return new; end $$;
+            create trigger stays before update on user_events for each row execute function stays()""",
+    )
+    said = fresh_demo.types("run", "--quiet", "--accept", "before-trigger:public.user_events.stays").out
+    assert "user_events: 3 rows stay without a link although they were updated" in said
+    assert "+ kept" in said
+    assert query(
+        url,
+        """select left_to_live, kept, rows - linked - already_linked - no_address - quarantined
+             from backfill.run_tables where job = 'public.user_events.ip_address_string'""",
+    ) == [(0, 3, 3)]
+    query(url, "alter table user_events disable trigger stays")
+    fresh_demo.types("run", "--quiet")
+    assert all(linked(url, key)[0] for key in keys)

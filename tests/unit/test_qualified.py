@@ -7,7 +7,7 @@ from psycopg2 import sql
 
 from backfill.coverage import repair
 from backfill.database.heap import Range
-from backfill.jobs import conditions, fill, link, merge, resolve, settle
+from backfill.jobs import conditions, fill, kept, link, merge, resolve, settle
 from backfill.jobs.turn import turn
 from backfill.plan import PYPI
 from backfill.shadow import rows as shadow_rows
@@ -24,7 +24,7 @@ TEMPLATES = {
     "copy": shadow_rows.INSERT, "copied link": shadow_rows.LINK, "copied words": shadow_rows.EXTRA,
     "link": UPDATE, "lacks geo": conditions.lacks_geo(JOB), "object": conditions.object_of(sql.Identifier("x")),
     "lacks place": conditions.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
-    "text": conditions.raw_text(JOB), "place of link": link.PLACE_OF_LINK, "readable": conditions.readable_place(sql.Identifier("x"), ["city"]),
+    "text": conditions.raw_text(JOB), "try": kept.TRY, "place of link": link.PLACE_OF_LINK, "readable": conditions.readable_place(sql.Identifier("x"), ["city"]),
     "range": Range(0, 1).holds("event"),
 }  # fmt: skip
 
