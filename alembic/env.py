@@ -4,6 +4,7 @@ import time
 
 import psycopg2
 from alembic.util import CommandError
+from psycopg2 import errorcodes
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -11,16 +12,17 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from alembic import context
 from backfill import signals
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
-from backfill.database.holders import holder
 from backfill.database.trust import require_trusted_ledger
 from backfill.errors import BackfillError, ChainBusy
+from backfill.ledger import locks
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
 DRIVEN = "engine"  # given by a command of ours, which brings the first revision
 ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
-LOCK_CLASS, LOCK_CHAIN = 0x6261636B, 1  # another number than a run's lock: a run may bring revision 1
+TURN_SECONDS = 10.0
+MADE_MEANWHILE = {errorcodes.UNIQUE_VIOLATION, errorcodes.DUPLICATE_SCHEMA, errorcodes.DUPLICATE_TABLE}
 LEFT = (
     "The revision that was under way is not recorded: `alembic current` says where the chain stands, and the "
     "same command goes on from there."
@@ -44,19 +46,17 @@ def ensure_schema(connection, schema, owner):
     if not known:
         connection.execute(text(f'create schema if not exists "{schema}"'))
     require_trusted_ledger(connection, schema, owner)
+    locks.ensure(connection, schema)
     connection.commit()
 
 
-def take_turn(connection):
-    """Wait for another command that is at the chain, for as long as our sessions wait for a lock."""
-    try:
-        connection.execute(text("select pg_advisory_lock(:a, :b)"), {"a": LOCK_CLASS, "b": LOCK_CHAIN})
-    except DBAPIError as error:
-        if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
-            raise
-        connection.rollback()
-        raise ChainBusy(holder=holder(connection, LOCK_CLASS, LOCK_CHAIN)) from error
-    connection.commit()
+def take_turn(connection, schema):
+    """Wait for another command that is at the chain; the lock goes with its session."""
+    end = time.monotonic() + TURN_SECONDS
+    while isinstance(taken := locks.take(connection, schema, locks.CHAIN), locks.Holder):
+        if time.monotonic() > end:
+            raise ChainBusy(holder=taken)
+        time.sleep(0.2)
 
 
 def online(settings):
@@ -70,10 +70,18 @@ def online(settings):
 
     try:
         with engine.connect() as connection:
-            ensure_schema(connection, settings.ledger_schema, settings.ledger_owner)
+            for left in (True, False):
+                try:
+                    ensure_schema(connection, settings.ledger_schema, settings.ledger_owner)
+                except (DBAPIError, psycopg2.Error) as error:
+                    if sqlstate_of(error) not in MADE_MEANWHILE or not left:
+                        raise
+                    connection.rollback()  # another first command was faster by a moment
+                else:
+                    break
             # Session-level, and committed at once: a transaction-level lock would be gone after the
             # first revision, and an open transaction would make autocommit blocks raise.
-            take_turn(connection)
+            take_turn(connection, settings.ledger_schema)
             for attempt in Retrying(
                 retry=retry_if_exception(
                     lambda error: (
@@ -129,6 +137,7 @@ def offline(settings):
     script.output_buffer.write("\\set ON_ERROR_STOP on\n\n")
     if context.get_starting_revision_argument() is None:
         script.output_buffer.write(f'create schema if not exists "{settings.ledger_schema}";\n\n')
+        script.output_buffer.write(f"{locks.CREATE.format(schema=settings.ledger_schema)};\n\n")
     with context.begin_transaction():
         context.run_migrations()
 

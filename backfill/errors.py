@@ -156,7 +156,7 @@ class CalibrationFailed(BackfillError):
 
 
 class RunInProgress(BackfillError):
-    """Another command is driving run {run} ({holder}). Wait for it, or stop it first."""
+    """Another command is driving run {run} ({holder}; {session}). Wait for it, or stop it first."""
 
 
 class RunFailed(BackfillError):
@@ -166,7 +166,7 @@ class RunFailed(BackfillError):
 
 
 class VerifyInProgress(BackfillError):
-    """Another command is verifying this database. Wait for it, then repeat."""
+    """Another command is verifying this database ({session}). Wait for it, then repeat."""
 
 
 class TableMoved(BackfillError):

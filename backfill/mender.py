@@ -82,7 +82,7 @@ class Mender:
         errand.engine.dispose()
         try:
             if not wait_for(self._lock, errand.control.sleep, patience, errand.tell):
-                raise in_progress(errand.engine)
+                raise in_progress(errand.engine, errand.schema)
         except (DBAPIError, psycopg2.Error) as error:
             raise Failed(f"no server within {patience:g} s: {problem_of(error)}") from error
         with errand.engine.begin() as connection:

@@ -31,12 +31,12 @@ from backfill.coverage.addresses import AddressProof
 from backfill.coverage.confirmation import with_confirmation
 from backfill.coverage.events import EventProof
 from backfill.coverage.record import FULL, SAMPLE, Kind, Record
-from backfill.database.engine import execute, value
+from backfill.database.engine import execute
 from backfill.database.heap import Range, even_ranges, heap_of, ranges
 from backfill.database.inspection import has_column
 from backfill.errors import NoRun, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
-from backfill.ledger import coverage, runs, verifications
+from backfill.ledger import coverage, locks, runs, verifications
 from backfill.ledger.verifications import Part
 from backfill.plan import Job, Plan, RawColumn
 
@@ -47,22 +47,18 @@ SMALL = 2_000  # blocks: below that, sharing a table between connections costs m
 WORK_MEM = "64MB"  # the hash of a million addresses; at the usual 4 MB the join spills at 100,000
 TAILS = 2  # looks for blocks added meanwhile; under constant inserts there is always one more
 
-LOCK_CLASS = 0x6261636C  # a number of its own: one verifies while a run is under way, if one wants to
-
 
 @contextmanager
 def verify_lock(engine: Engine, schema: str) -> Iterator[None]:
     """One verification at a time; the server frees the lock when we are gone. Raises ``VerifyInProgress``."""
     with engine.connect() as connection:
-        lock = (LOCK_CLASS, schema)
-        if not value(connection, sql.SQL("select pg_try_advisory_lock(%s, hashtext(%s))"), lock):
-            raise VerifyInProgress
-        connection.commit()
+        taken = locks.take(connection, schema, locks.VERIFY)
+        if isinstance(taken, locks.Holder):
+            raise VerifyInProgress(session=taken)
         try:
             yield
         finally:
-            value(connection, sql.SQL("select pg_advisory_unlock(%s, hashtext(%s))"), lock)
-            connection.commit()
+            locks.give(connection, taken)
 
 
 @dataclass

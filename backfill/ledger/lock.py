@@ -1,6 +1,6 @@
 """The run's lock: only one command drives runs or settles rows at a time.
 
-A session lock on a connection of its own: the server frees it the moment that we are gone. The
+A session lock (``locks``) on a connection of its own: the server frees it the moment that we are gone. The
 driver's heartbeat goes through this very connection, so that a lost lock is noticed within a beat.
 """
 
@@ -19,25 +19,17 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from backfill.database.engine import value
 from backfill.database.trouble import LOST, trouble_of
 from backfill.errors import NoRun, RunInProgress
-from backfill.ledger import runs
+from backfill.ledger import locks, runs
+from backfill.ledger.locks import Holder
 
-LOCK_CLASS = 0x6261636B  # "back": our advisory locks
 BEAT_SECONDS = 1.0
 
-TAKE = sql.SQL("select pg_try_advisory_lock(%s, hashtext(%s))")
-GIVE = sql.SQL("select pg_advisory_unlock(%s, hashtext(%s))")
 READ_ONLY = sql.SQL("select current_setting('transaction_read_only')")
-HELD = sql.SQL("""
-    select exists (select from pg_locks
-                    where locktype = 'advisory' and granted and objsubid = 2
-                      and database = (select oid from pg_database where datname = current_database())
-                      and classid = %s::oid and objid::bigint = hashtext(%s)::bigint & 4294967295)
-""")
 
 
 def is_driven(connection: Connection, schema: str) -> bool:
     """Whether a process holds the lock at this moment."""
-    return bool(value(connection, HELD, (LOCK_CLASS, schema)))
+    return locks.holder(connection, schema, locks.RUN) is not None
 
 
 class RunLock:
@@ -47,6 +39,7 @@ class RunLock:
         self._engine, self._schema = engine, schema
         self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
+        self._key = 0
         self._done = threading.Event()
         self.lost = threading.Event()
 
@@ -55,9 +48,9 @@ class RunLock:
         self.drop()
         connection = self._engine.connect()
         try:
-            if value(connection, TAKE, (LOCK_CLASS, self._schema)):
-                connection.commit()
-                self._connection = connection
+            taken = locks.take(connection, self._schema, locks.RUN)
+            if not isinstance(taken, Holder):
+                self._connection, self._key = connection, taken
                 self.lost.clear()
                 return True
         except BaseException:
@@ -87,8 +80,7 @@ class RunLock:
         # A broken connection would quietly become another one, which has no lock to give.
         with contextlib.suppress(SQLAlchemyError, psycopg2.Error):
             if not self.lost.is_set() and not connection.invalidated:
-                value(connection, GIVE, (LOCK_CLASS, self._schema))
-                connection.commit()
+                locks.give(connection, self._key)
         with contextlib.suppress(SQLAlchemyError, psycopg2.Error):
             connection.invalidate()
         connection.close()
@@ -115,14 +107,15 @@ class RunLock:
                     connection.rollback()  # the row was locked for long: the next beat will do
 
 
-def in_progress(engine: Engine) -> RunInProgress:
+def in_progress(engine: Engine, schema: str) -> RunInProgress:
     """Who has the lock, as an error."""
-    try:
-        with engine.begin() as connection:
+    with engine.begin() as connection:
+        session = locks.holder(connection, schema, locks.RUN) or "which has just ended"
+        try:
             run = runs.latest(connection)
-    except (NoRun, DBAPIError):  # the other one has not come to its first row yet
-        return RunInProgress(run="1", holder="just beginning")
-    return RunInProgress(run=run.id, holder=run.holder)
+        except NoRun:  # the other one has not come to its first row yet
+            return RunInProgress(run="1", holder="just beginning", session=session)
+    return RunInProgress(run=run.id, holder=run.holder, session=session)
 
 
 @contextmanager
@@ -130,7 +123,7 @@ def run_lock(engine: Engine, schema: str) -> Iterator[RunLock]:
     """The lock for as long as the block lasts. Raises ``RunInProgress``."""
     lock = RunLock(engine, schema)
     if not lock.take():
-        raise in_progress(engine)
+        raise in_progress(engine, schema)
     try:
         yield lock
     finally:

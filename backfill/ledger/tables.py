@@ -310,3 +310,11 @@ canaries = Table(
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("key_id", "hash"),
 )
+
+# Session locks of our commands: the number of each, drawn anew whenever it is taken.
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key", BigInteger, nullable=False),
+)

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from sqlalchemy import Engine, make_url, text
@@ -11,8 +10,7 @@ from backfill.database.engine import make_engine, open_engine
 from backfill.database.path import under_application_path, under_own_path
 from backfill.errors import SessionUnfit
 from backfill.settings import Settings
-from tests.databases import connect, query
-from tests.operator import Operator
+from tests.databases import query
 
 STANDING = (
     """select current_setting('search_path'), current_setting('TimeZone'), current_setting('row_security')"""
@@ -93,15 +91,3 @@ def test_the_application_s_path_lasts_for_a_transaction_and_its_triggers_find_th
         assert tuple(connection.execute(text(STANDING)).one()) == OURS
     engine.dispose()
     assert query(database, "select * from app.noted") == [("seen", 9)]
-
-
-def test_whoever_holds_the_lock_of_the_chain_is_named(fresh_demo: Operator) -> None:
-    with closing(connect(fresh_demo.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("set application_name = 'a forgotten psql'")
-        cursor.execute("select pg_advisory_lock(%s, 1)", (0x6261636B,))
-        said = fresh_demo.really_types("run")
-        assert said.code == 2
-        assert "Traceback" not in said.err
-        assert f"session {holder.info.backend_pid} of role" in said.err
-        assert "a forgotten psql" in said.err
-        assert "a forgotten psql" in fresh_demo.is_refused("0001_expand")

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.databases import connect, query
+from tests.databases import query
 from tests.operator import BIN, ROOT, Operator
 
 # Every command that shows something; each must come to its own end whatever standard output is.
@@ -130,13 +129,6 @@ def test_a_ledger_of_another_version_is_one_line(finished_run, revisions):
         assert "The ledger's revision (in backfill.alembic_version) is not one" in said
         assert revisions[-1] in said
         assert said.count("\n") <= 2
-
-
-def test_somebody_at_the_chain_is_waited_for_and_named(finished_run):
-    with closing(connect(finished_run.url)) as other, other.cursor() as cursor:
-        cursor.execute("select pg_advisory_lock(x'6261636B'::int, 1)")
-        said = finished_run.types("run", "--no-sample", expect=2).err
-    assert "Another session is changing the schema, or holds the lock for it: session " in said
 
 
 BROKEN = """

@@ -13,11 +13,11 @@ from backfill.coverage.events import EventProof
 from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier
 from backfill.database.engine import make_engine
-from backfill.errors import TableMoved, VerifyInProgress
+from backfill.errors import TableMoved
 from backfill.geo import GeoDatabase, open_geo
 from backfill.hashing import Salt
 from backfill.plan import PYPI, Scheme
-from tests.databases import connect, query
+from tests.databases import query
 from tests.demo_template import GEO_PATH, SALT, TABLES
 from tests.operator import Operator
 
@@ -193,18 +193,6 @@ def test_events_that_were_read_before_a_hash_turned_out_amiss_are_read_again(
     assert records["user_events"].counts["hash wrong"] == events
     total = sum(records[name].counts["rows"] for name in TABLES)
     assert total == sum(query(settled_run.url, f"select count(*) from {name}")[0][0] for name in TABLES)
-
-
-def test_two_at_once_are_one_too_many(settled_run: Operator) -> None:
-    holder = connect(settled_run.url)
-    try:
-        with holder.cursor() as cursor:
-            cursor.execute("select pg_advisory_lock(%s, hashtext('backfill'))", (0x6261636C,))
-        said = settled_run.types("verify", expect=2)
-        assert VerifyInProgress.__doc__ is not None
-        assert "Another command is verifying this database" in said.err
-    finally:
-        holder.close()
 
 
 def test_connections_make_no_difference_to_what_is_found(finished_run: Operator, geo: GeoDatabase) -> None:
