@@ -119,7 +119,12 @@ def _content(path: Path, accept_open: bool) -> str:
         raise SaltUnusable(source=path, problem=error.strerror or "it cannot be read") from None
     fix = f"`chmod 600 {shlex.quote(str(path))}`"
     problem = None
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid not in (os.geteuid(), 0) and not accept_open:
+        problem = (
+            f"it belongs to user id {found.st_uid}, who may read and change it. Type `chown {os.geteuid()} "
+            f"{shlex.quote(str(path))}`, or accept that with BACKFILL_ACCEPT_OPEN_SALT_FILE=1"
+        )
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         problem = f"other users may write it. Type {fix}"
     elif found.st_mode & (stat.S_IRGRP | stat.S_IROTH) and not accept_open:
         problem = (

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     ip_salt_file: Path | None = Field(None, description="a file that holds the salt")
     accept_open_salt_file: bool = Field(
         False,
-        description="accept a salt file that other users may read, where a container platform sets its mode",
+        description="accept a salt file that other users may read or own, where a container platform sets that",
     )
     salt_exact: bool = Field(
         False,

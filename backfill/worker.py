@@ -110,23 +110,29 @@ def _die_with(sentinel: int) -> None:
 
 
 def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
-    """From this machine's environment. Raises ``WrongPlan`` where it names another plan than the run's."""
+    """From this machine's environment. Raises ``WorkerUnfit`` where it names another plan than the run's, or
+    holds the salt: whoever can talk to the cluster could read it, and a worker has no use for it."""
     global _bench
     with _setting_up:
         if _bench is None:
             settings = Settings.load()
+            if settings.ip_salt is not None or settings.ip_salt_file is not None:
+                raise WorkerUnfit(
+                    "a worker's environment names the salt; start it without BACKFILL_IP_SALT and "
+                    "BACKFILL_IP_SALT_FILE"
+                )
             plan = load_plan(settings.plan)
             url = target_url(settings)
             _bench = _Bench.make(
                 Setup(url.render_as_string(hide_password=False), schema, plan, terms, settings.silence)
             )
         if _bench.setup.plan.fingerprint("") != fingerprint:
-            raise WrongPlan("BACKFILL_PLAN of this worker is not the plan of the run")
+            raise WorkerUnfit("BACKFILL_PLAN of this worker is not the plan of the run")
         return _bench
 
 
-class WrongPlan(Exception):
-    """The worker's environment and the run disagree about the plan."""
+class WorkerUnfit(Exception):
+    """The worker's environment does not fit the run."""
 
 
 def link_batch(ticket: Ticket) -> Outcome:
@@ -140,7 +146,7 @@ def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: 
     """Claim and link one batch, in a process that somebody else set up; returns plain data."""
     try:
         bench = _bench_of_our_own(schema, fingerprint, terms)
-    except WrongPlan as error:
+    except WorkerUnfit as error:
         return {results.REFUSED: str(error)}
     return results.as_plain(_link(bench, ticket, terms))
 

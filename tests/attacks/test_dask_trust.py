@@ -4,11 +4,12 @@ import pickle
 
 import pytest
 
-from backfill import dask_security, results
-from backfill.attempt import Outcome
+from backfill import dask_security, results, worker
+from backfill.attempt import Outcome, Terms
 from backfill.database.trouble import Trouble
 from backfill.errors import DaskInsecure, ExecutorUnusable
 from backfill.ledger.batches import Account
+from backfill.worker import Ticket
 from tests.operator import Operator
 
 pytest.importorskip("distributed")
@@ -103,6 +104,17 @@ def test_a_result_travels_as_plain_data(outcome):
     plain = results.as_plain(outcome)
     assert results.from_plain(plain, 7) == outcome
     assert b"backfill" not in pickle.dumps(plain)  # no class of ours, nor anybody's
+
+
+@pytest.mark.parametrize("variable", ["BACKFILL_IP_SALT", "BACKFILL_IP_SALT_FILE"])
+def test_a_worker_whose_environment_names_the_salt_does_not_work(monkeypatch, variable):
+    monkeypatch.setenv(variable, "a salt that a worker has no use for")
+    monkeypatch.setattr(worker, "_bench", None)
+    answer = worker.link_from_environment(
+        Ticket(1, "public.user_events.ip_address_string", 1), "backfill", "", Terms()
+    )
+    assert "start it without BACKFILL_IP_SALT" in answer[results.REFUSED]
+    assert "no use for" not in str(answer)
 
 
 class Evil(dict):

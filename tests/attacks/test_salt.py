@@ -51,6 +51,15 @@ def test_a_file_that_others_may_write_is_refused_whatever_is_accepted(file, mode
     assert "may write it" in refused(file, accept_open=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another user's private file")
+def test_a_file_of_another_user_is_refused_unless_a_setting_accepts_it(file):
+    os.chown(file, 65_534, 65_534)
+    text = refused(file)
+    assert "belongs to user id 65534" in text
+    assert f"chown 0 '{file}'" in text
+    assert read_salt_file(file, accept_open=True)
+
+
 def test_a_link_is_followed_and_the_files_own_mode_counts(file, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(file)
