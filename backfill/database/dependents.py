@@ -32,6 +32,11 @@ DEPENDENTS = """
          where c.relkind in ('i', 'I', 'S')
            and not exists (select from pg_constraint as con where con.conindid = c.oid and con.contype in ('p', 'u', 'x'))
         union
+        select a.attname, 'generated column ' || a.attname, true  -- until PostgreSQL 14; later ones keep the column
+          from gone join pg_attribute as a
+            on gone.classid = 'pg_class'::regclass and a.attrelid = gone.objid and a.attnum = gone.objsubid
+         where a.attrelid = {table} and a.attname <> {column} and a.attnum > 0
+        union
         select s.stxname, 'statistics ' || s.stxname, true
           from gone join pg_statistic_ext as s on gone.classid = 'pg_statistic_ext'::regclass and s.oid = gone.objid
         union

@@ -40,6 +40,7 @@ class Situation:
     role: bool = False  # asked as an ordinary role with the grants of docs/preflight.md
     plan: Plan = field(default=PYPI)
     version: int = 140_000
+    before: int = 990_000
 
 
 def with_job(**keys: str) -> Plan:
@@ -170,7 +171,8 @@ SITUATIONS = [
     Situation("a view of a view", f"create view v as select ip_address_string as raw from {E}; create view w as select raw from v", ("keeps-column",)),
     Situation("a materialized view of the discarded column", "create materialized view m as select submitted_from from journals", ("keeps-column",), says="Materialized view public.m"),
     Situation("a view of the address", "create view v as select ip_address from ip_addresses", ("keeps-column",), "public.ip_addresses.public.v"),
-    Situation("a generated column", f"alter table {E} add short text generated always as (left(ip_address_string, 4)) stored", ("keeps-column",), says="short"),
+    Situation("a generated column", f"alter table {E} add short text generated always as (left(ip_address_string, 4)) stored", ("keeps-column",), says="short", version=150_000),
+    Situation("a generated column, which goes with it until 14", f"alter table {E} add short text generated always as (left(ip_address_string, 4)) stored", ("dropped-along",), "public.user_events.short", before=150_000),
     Situation("a policy", f"create policy p on {E} using (ip_address_string is null)", ("keeps-column",), says="olicy p"),
     Situation("a trigger UPDATE OF", f"{FUNCTION} create trigger t before update of ip_address_string on {E} for each row execute function touch()", ("keeps-column",), "public.user_events.t"),
     Situation("a trigger WHEN", f"{FUNCTION} create trigger t before insert on {E} for each row when (new.ip_address_string is null) execute function touch()", ("keeps-column",), "public.user_events.t"),
@@ -227,7 +229,7 @@ def connection(databases: Databases) -> Iterator[Connection]:
 
 def inspect(connection: Connection, situation: Situation) -> Report:
     number = connection.connection.driver_connection.server_version
-    if number < situation.version:
+    if not situation.version <= number < situation.before:
         pytest.skip(f"the server is {number}")
     run(connection, "set local search_path = public")
     if situation.role:
