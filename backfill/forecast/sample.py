@@ -11,7 +11,7 @@ Each pass is a commit, as in a run: only then are the versions dead that the nex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg2
 from psycopg2 import sql
@@ -30,7 +30,7 @@ from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job, Table
 from backfill.shadow import catalog, compare, names, proof
 from backfill.shadow.catalog import Blueprint
-from backfill.shadow.rows import insert
+from backfill.shadow.rows import insert, known
 
 TEMPORARY = "pg_temp"
 SPOTS = 16  # a table is not the same throughout: the newest rows are linked already
@@ -283,7 +283,9 @@ class _Miniature:
         everything = sql.SQL("true")
         self._connection.commit()
         with self._timed() as copying:
-            execute(self._connection, insert(TEMPORARY, self._job, blueprint, everything))
+            places = known(self._connection, self._real_addresses, self._resolver.geo.keys)
+            places = replace(places, addresses=self._addresses)
+            execute(self._connection, insert(TEMPORARY, self._job, blueprint, everything, places))
         with self._timed() as indexing:
             self._index(shadow, blueprint)
         with self._timed() as comparing:

@@ -18,10 +18,10 @@ from backfill.database.writing import writes
 from backfill.jobs import excerpt, link
 from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Account, Batch
-from backfill.plan import Job
+from backfill.plan import Job, Plan
 from backfill.shadow import capture, catalog, names
+from backfill.shadow import rows as rows_of_copy
 from backfill.shadow.catalog import Blueprint, ForeignKey, Index
-from backfill.shadow.rows import insert
 
 # Memory for each index build: what a maintenance window can spare; sorting 2 million uuids takes 100 MB.
 MAINTENANCE_WORK_MEM = "128MB"
@@ -74,6 +74,7 @@ def load(
     lease: uuid.UUID,
     filenode: int,
     limits: Limits,
+    plan: Plan,
 ) -> Account:
     """Copy one range, and put what cannot be linked on record.
 
@@ -89,7 +90,8 @@ def load(
         link.check_filenode(connection, job, filenode)
         blocks = batch.range.last - batch.range.first
         excerpt.choose_join(connection, schema, job, blocks, texts_only=False)
-        copy = insert(schema, job, blueprint, batch.range.holds("event"))
+        known = rows_of_copy.known(connection, plan.addresses, plan.geo.keys)
+        copy = rows_of_copy.insert(schema, job, blueprint, batch.range.holds("event"), known)
         with writes(connection, job, names.shadow(job)), execute(connection, copy) as cursor:
             written = cursor.rowcount
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))

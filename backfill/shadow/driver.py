@@ -217,7 +217,9 @@ class ShadowDriver(Driver):
         running: dict[Future[Outcome], Batch] = {}
 
         def work(batch: Batch, lease: uuid.UUID) -> Account:
-            return build.load(self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits)
+            return build.load(
+                self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits, self.plan
+            )
 
         def try_one(batch: Batch) -> Outcome:
             done = attempt(self.engine, batch.id, self.desk.stoppable(work), terms, sleep=self.control.sleep)

@@ -50,13 +50,19 @@ FINE = sql.SQL("""
     and (event.{link} is null or copy.{link} = event.{link})
     and case when event.{raw} is not null then copy.{link} = text.link and {words}
              when event.{link} is null then copy.{link} is null and {same_words}
-             else {same_words} end
+             else {same_words} or {placed} end
 """)
 SAME_WORDS = sql.SQL("copy.{extra} is not distinct from event.{extra}")
 WORDS = sql.SQL("""
     case when {lacked_geo} and text.geo is not null
          then copy.{extra} = coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb) || text.geo
          else {same_words} end
+""")
+
+# Linked without a text: nothing but a place was added.
+PLACED = sql.SQL("""
+    ({lacked_geo} and copy.{extra} = coalesce(nullif(event.{extra}, 'null'::jsonb), '{{}}'::jsonb)
+                                     || jsonb_build_object('geoip_info', copy.{extra} -> 'geoip_info'))
 """)
 
 LOOK = sql.SQL("""
@@ -94,11 +100,13 @@ def look(
     parts = _parts(job, blueprint)
     same: sql.Composable = sql.SQL("true")
     words: sql.Composable = same
+    placed: sql.Composable = sql.SQL("false")
     if job.extra is not None:
         same = SAME_WORDS.format(extra=parts["extra"])
+        placed = PLACED.format(extra=parts["extra"], lacked_geo=lacks_geo(job))
         words = WORDS.format(extra=parts["extra"], lacked_geo=lacks_geo(job), same_words=same)
     return LOOK.format(
-        fine=FINE.format(**parts, words=words, same_words=same),
+        fine=FINE.format(**parts, words=words, same_words=same, placed=placed),
         table=table(job),
         shadow=table(names.shadow(job)),
         expected=expected,

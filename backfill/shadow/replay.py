@@ -21,7 +21,7 @@ from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
 from backfill.shadow import capture, compare, flaws, names, proof
 from backfill.shadow.catalog import Blueprint
-from backfill.shadow.rows import insert
+from backfill.shadow.rows import insert, known
 
 NOTES = 20_000  # a transaction: under a second
 LOCK_TIMEOUT_MS = 2_000  # for the run's own row: others hold it for a moment
@@ -122,8 +122,9 @@ def replay(
         connection,
         sql.SQL("delete from {} as copy where copy.{} {} {}").format(shadow, key, kind.equals, KEYS),
     )
+    places = known(connection, addresses, resolver.geo.keys)
     with writes(connection, job, names.shadow(job)):
-        execute(connection, insert(schema, job, blueprint, which))
+        execute(connection, insert(schema, job, blueprint, which, places))
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
