@@ -17,7 +17,7 @@ ADDRESSES = """
         id bigint generated always as identity primary key, ip_address inet not null unique,
         hashed_ip_address text unique, geoip_info jsonb)
 """
-ACCEPTED = f'name = "several"\naccept = {json.dumps([f"new-geo-key:{key}" for key in PYPI.geo.keys])}'
+ACCEPTED = f'name = "several"\naccept = {json.dumps([*(f"new-geo-key:{key}" for key in PYPI.geo.keys), "check-on-written-column:public.users.either"])}'
 PART = ACCEPTED + '\n[addresses]\ntable = "addresses"\nbanned = ""\nban_reason = ""\nban_date = ""\n'
 LONG = "a_name_of_63_bytes_that_agrees_with_another_in_the_first_sixty"  # 62
 

@@ -11,7 +11,7 @@ from backfill.errors import AmbiguousJob, UnknownJob
 from backfill.gates import conditions, guard, requirements
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
-from backfill.gates.script import dollars, emit, ident, literal, offline, table, tell
+from backfill.gates.script import ask, dollars, emit, ident, literal, offline, table, tell
 from backfill.gates.transaction import Needs, gated
 from backfill.plan import Discard, Job, RawColumn, Some, find
 
@@ -54,11 +54,15 @@ def require_no_guard() -> None:
         " join pg_proc on pg_proc.oid = tgfoid join pg_namespace as n on n.oid = pronamespace"
         f" where nspname = {schema} and starts_with(tgname, {literal(guard.GUARD)})"
     )
-    body = (
-        f"begin if ({guards}) is not null then raise exception using message = 'backfill refuses: guards write to"
-        f" this ledger: ' || ({guards}), hint = 'Undo the revisions that made them: unguard_links.'; end if; end"
-    )
-    emit(f"do {dollars(body, 'guards')}")
+    told, helps = "guards write to this ledger", "Undo the revisions that made them: unguard_links."
+    if offline():
+        body = (
+            f" begin if ({guards}) is not null then raise exception using message = 'backfill refuses: {told}: '"
+            f" || ({guards}), hint = {literal(helps)}; end if; end "
+        )
+        emit(f"do {dollars(body, 'guards')}")
+    elif (found := ask(guards)[0][0]) is not None:
+        raise ChainUnfit(problem=f"{told}: {found}. {helps}")
 
 
 @gated(Needs.ANY)

@@ -139,10 +139,11 @@ def _settle_chunk(
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
         hopeless = [key for key, raw in locked if isinstance(canonicalise(raw), Reason)]
-        if fate is Fate.SENTINEL:
-            execute(connection, LINK.format(**names), (sentinel, hopeless))
-        else:
-            execute(connection, DISCARD.format(**names), (hopeless,))
+        with writes(connection, job):
+            if fate is Fate.SENTINEL:
+                execute(connection, LINK.format(**names), (sentinel, hopeless))
+            else:
+                execute(connection, DISCARD.format(**names), (hopeless,))
         if hopeless:
             number = decision.took(connection, len(hopeless))
             quarantine.decide(connection, job.identity, hopeless, number)
