@@ -48,6 +48,9 @@ def test_every_event_has_the_link_and_geo_that_its_text_calls_for_and_nothing_el
         else:
             assert known[new[4]][1] == address
         place = by_hand(address) if address else None
+        if raw is None and link is not None:  # no text of its own: what its address has
+            place = known[link][3]
+            kinds["place of its link"] += bool(place)
         expected = extra
         if place and (extra is None or isinstance(extra, dict)) and not (extra or {}).get("geoip_info"):
             expected = {**(extra or {}), "geoip_info": place}
@@ -59,7 +62,9 @@ def test_every_event_has_the_link_and_geo_that_its_text_calls_for_and_nothing_el
         kinds["no place"] += bool(place) and isinstance(extra, list | str | int)
         if isinstance(new[3], dict) and "geoip_info" in new[3]:
             assert set(new[3]["geoip_info"]) <= set(PYPI.geo.keys)
-    assert all(kinds[kind] for kind in ("geo added", "linked by us", "no address", "no place")), kinds
+    assert all(
+        kinds[kind] for kind in ("geo added", "place of its link", "linked by us", "no address", "no place")
+    ), kinds
 
     for key, host, digest, geo, *rest in known.values():
         if key in live:
