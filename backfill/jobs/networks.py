@@ -73,7 +73,7 @@ def keep(engine: Engine, addresses: Addresses, hasher: Callable[[str], str], cou
                 subject=f"Networks in {addresses.name}",
                 given=count,
                 found=len(found),
-                look=f"backfill quarantine list {addresses.name}",
+                look=f"backfill quarantine list {addresses.label}",
             )
         if not found:
             return 0
