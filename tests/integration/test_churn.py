@@ -19,7 +19,8 @@ SCHEMA = "public"
 EVENT_ROWS = 60_000
 
 MAKE = sql.SQL("""
-    create table ip_addresses (id uuid primary key);
+    set search_path = public;
+                create table ip_addresses (id uuid primary key);
     insert into ip_addresses values ('00000000-0000-0000-0000-000000000000');
     create table event (
         id uuid primary key default gen_random_uuid(),
