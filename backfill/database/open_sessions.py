@@ -18,6 +18,7 @@ import psycopg2
 import psycopg2.extensions
 
 from backfill.database import asking
+from backfill.database.percent import doubled
 
 CANCEL_SECONDS = 1.0  # for one request to cancel; the next may follow while it is still on its way
 
@@ -108,8 +109,11 @@ class Cursor(psycopg2.extensions.cursor):
             session.call = None
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
-        """As the driver's."""
-        return self._note(super().execute, *arguments, **options)
+        """As the driver's; a name that holds ``%`` is no placeholder."""
+        statement, values = (*arguments, options.pop("vars", None))[:2]
+        if values is not None:
+            statement = doubled(statement, self)
+        return self._note(super().execute, statement, values)
 
     def executemany(self, *arguments: Any, **options: Any) -> Any:
         """As the driver's."""
