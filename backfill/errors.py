@@ -7,7 +7,18 @@ exit code.
 """
 
 import inspect
+import string
 from typing import Any
+
+from backfill import safe
+
+
+class _Formatter(string.Formatter):
+    """``{name!q}`` is a word of a command that can be pasted into a shell."""
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        """As the standard one, and ``q``."""
+        return safe.word(value) if conversion == "q" else super().convert_field(value, conversion)
 
 
 class BackfillError(Exception):
@@ -19,7 +30,7 @@ class BackfillError(Exception):
         self.detail = detail
         for name, value in detail.items():
             setattr(self, name, value)
-        text = inspect.cleandoc(type(self).__doc__ or "").format(**detail)
+        text = _Formatter().vformat(inspect.cleandoc(type(self).__doc__ or ""), (), detail)
         super().__init__(" ".join(text.split()))  # one line, whatever a driver had to say
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -289,7 +300,7 @@ class DaskInsecure(ExecutorUnusable):
 
 
 class CannotBeCopied(BackfillError):
-    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table}`), or take
+    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table!q}`), or take
     that away first. Nothing was changed."""
 
 
@@ -298,12 +309,12 @@ class ShadowExists(BackfillError):
 
 
 class NoShadow(BackfillError):
-    """There is no shadow copy of {table}{state}. `backfill run --strategy shadow {table}` makes one."""
+    """There is no shadow copy of {table}{state}. `backfill run --strategy shadow {table!q}` makes one."""
 
 
 class ShadowDiffers(BackfillError):
     """The copy of {table} is not what its rows call for ({faults}). It was not swapped in, and the original
-    serves as before. `backfill run --abandon {table}` removes the copy; please report this."""
+    serves as before. `backfill run --abandon {table!q}` removes the copy; please report this."""
 
     exit_code = 1
 

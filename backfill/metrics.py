@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from backfill import safe
 from backfill.errors import OutputUnwritable
 from backfill.files import require_writable, write_whole
 from backfill.ledger.standing import Standing
@@ -53,7 +54,14 @@ class RunCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """One scrape."""
+        """One scrape. The library escapes what a label must not hold; what a terminal obeys is made safe here."""
+        for metric in self._collected():
+            for sample in metric.samples:
+                for label, text in sample.labels.items():
+                    sample.labels[label] = safe.name(text)
+            yield metric
+
+    def _collected(self) -> Iterator[Metric]:
         try:
             now = self._look()
         except Exception:

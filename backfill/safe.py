@@ -17,7 +17,8 @@ from tabulate import tabulate
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
 _IN_TEXT = re.compile(f"[{_CONTROL}]")  # leaves tab and line feed
 _IN_NAME = re.compile(f"[\t\n{_CONTROL}]")
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#])")
+_IN_WORD = re.compile(f"(?<= ) |[\t\n{_CONTROL}]")  # a message is one line, and of two spaces it keeps one
+_MARKDOWN = re.compile(r"([\\`*\[\]<>|~&#])")
 
 
 def text(shown: str) -> str:
@@ -45,6 +46,11 @@ def sentence(shown: str) -> str:
     )
 
 
+def listed(lines: Iterable[str], *, as_markdown: bool) -> str:
+    """Sentences as a list, in Markdown or for a terminal: each on its line."""
+    return "\n".join(f"- {(sentence if as_markdown else name)(line)}" for line in lines)
+
+
 def toml(shown: str) -> str:
     """A basic string of TOML, quotes included."""
     escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
@@ -58,17 +64,19 @@ def comment(shown: object) -> str:
 
 def command(*words: object) -> str:
     """A command line that can be pasted into a shell, whatever its words hold."""
-    return " ".join(_word(str(word)) for word in words)
+    return " ".join(map(word, words))
 
 
-def _word(shown: str) -> str:
+def word(given: object) -> str:
+    """One word of a command line."""
+    shown = str(given)
     # A terminal obeys what is pasted as well: a word with controls in it is written by $'…', as Bash, Zsh and Ksh read it.
-    if not _IN_NAME.search(shown):
+    if not _IN_WORD.search(shown):
         return shlex.quote(shown)
     plain = shown.replace("\\", "\\\\").replace("'", "\\'")
     return (
         "$'"
-        + _IN_NAME.sub(
+        + _IN_WORD.sub(
             lambda match: "".join(f"\\{byte:03o}" for byte in match[0].encode(errors="surrogateescape")),
             plain,
         )
@@ -77,12 +85,12 @@ def _word(shown: str) -> str:
 
 
 def table(
-    body: Iterable[Sequence[Any]], headers: Sequence[str] = (), *, style: str = "simple", **options: Any
+    body: Iterable[Sequence[Any]], headers: Sequence[str] = (), *, tablefmt: str = "simple", **options: Any
 ) -> str:
-    """``tabulate`` with cells that keep to their row; *style* ``github`` is Markdown."""
-    made = markdown if style == "github" else name
+    """``tabulate`` with cells that keep to their row; *tablefmt* ``github`` is Markdown."""
+    made = sentence if tablefmt == "github" else name
     cells = [[made(cell) if isinstance(cell, str) else cell for cell in row] for row in body]
-    return tabulate(cells, list(map(made, headers)), tablefmt=style, **options)
+    return tabulate(cells, list(map(made, headers)), tablefmt=tablefmt, **options)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -66,6 +66,8 @@ geo = "place"
 banned = ""
 ban_reason = ""
 ban_date = ""
+[geo]
+keys = ["country_code", "country_name", "country_code3", "continent_code"]
 [[jobs]]
 schema = {toml(SCHEMA)}
 table = {toml(TABLE)}

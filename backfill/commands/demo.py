@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 from psycopg2 import sql
-from tabulate import tabulate
 
-from backfill import signals
+from backfill import safe, signals
 from backfill.commands import session as sessions
 from backfill.commands.session import SALT_FILE, Session
 from backfill.database.embedded import EmbeddedServer
@@ -182,7 +181,7 @@ def _final(found: int) -> int:
     session.close()
     body.append(["all", *(sum(row[column] for row in body) for column in range(1, 5)), "", ""])
     header = ["table", "rows", "= linked", "+ no address", "with geo", "distinct addresses", "raw column"]
-    click.echo(tabulate(body, header, tablefmt="simple", intfmt=","))
+    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
     click.echo(f"ip_addresses: {hashes:,} hashes, {located:,} with geography, no address.")
     if left:
         click.secho(f"{left} raw columns are still there.", fg="red")

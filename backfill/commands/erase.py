@@ -1,8 +1,8 @@
 """``backfill erase``: rewrite away what the drops left on disk."""
 
 import click
-from tabulate import tabulate
 
+from backfill import safe
 from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.database.preflight.target import Purpose
@@ -89,7 +89,9 @@ def _announce(intent: Intent) -> None:
             for t in intent.rewrite
         ]
         click.echo(
-            tabulate(body, ["table", "MiB", "locked", ""], disable_numparse=True, colalign=("left", "right"))
+            safe.table(
+                body, ["table", "MiB", "locked", ""], disable_numparse=True, colalign=("left", "right")
+            )
         )
     for skipped in (*intent.done, *intent.skipped):
         click.echo(f"{skipped.name}: {skipped.why}")

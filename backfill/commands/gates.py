@@ -3,8 +3,8 @@
 import json
 
 import click
-from tabulate import tabulate
 
+from backfill import safe
 from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
@@ -91,7 +91,7 @@ def _show_checklist(gate: Gate, form: str) -> None:
         click.echo(json.dumps([{"who": who, "what": what} for who, what in steps], indent=2))
     else:
         body = [[number, who, what] for number, (who, what) in enumerate(steps, 1)]
-        click.echo(tabulate(body, ["", "who", "what"], tablefmt="simple"))
+        click.echo(safe.table(body, ["", "who", "what"], tablefmt="simple"))
 
 
 @click.command("repair")
@@ -145,7 +145,7 @@ def seal_command(context: click.Context, table: str) -> None:
     name = part.label
     if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
         click.echo(
-            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {name}`"
+            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {safe.word(name)}`"
         )
     else:
         click.echo(f"{name} was sealed already.")

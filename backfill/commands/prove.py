@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tabulate import tabulate
 
+from backfill import safe
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
 from backfill.errors import SaltMissing
@@ -147,5 +147,5 @@ def _show(proof: Proof, form: str) -> None:
         ]
         for finding in proof.findings
     ]
-    click.echo(tabulate(body, ["depth", "place", "", "what"], tablefmt="simple"))
+    click.echo(safe.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
     click.echo("\n" + section.as_text(_plain(proof)))

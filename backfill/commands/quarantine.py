@@ -3,8 +3,8 @@
 import json
 
 import click
-from tabulate import tabulate
 
+from backfill import safe
 from backfill.addresses import Reason
 from backfill.commands import preflight
 from backfill.commands import session as sessions
@@ -57,11 +57,11 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
         what = plan.label(entry.job), entry.reason
         sums[what] = sums.get(what, 0) + 1
     click.echo(
-        tabulate([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
+        safe.table([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
     )
     click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
     click.echo(
-        tabulate([[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"])
+        safe.table([[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"])
     )
     for job in dict.fromkeys(entry.job for entry in found):
         number, name = sum(entry.job == job for entry in found), plan.label(job)
@@ -73,7 +73,7 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
                 click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
             click.echo(
-                f"To settle: `backfill quarantine settle {name} --as {ways.get(job, Fate.SENTINEL)} --count {number}`"
+                f"To settle: `backfill quarantine settle {safe.word(name)} --as {ways.get(job, Fate.SENTINEL)} --count {number}`"
             )
 
 

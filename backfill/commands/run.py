@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 from sqlalchemy import Connection
-from tabulate import tabulate
 
-from backfill import control, dask_pool
+from backfill import control, dask_pool, safe
 from backfill.commands import preflight, shadow
 from backfill.commands import session as sessions
 from backfill.commands.observed import observed, require_observers
@@ -71,7 +70,7 @@ def plan(
         f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
     )
     header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
-    click.echo(tabulate(body, header, tablefmt="simple", intfmt=","))
+    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
     for open_part in (lambda: session.salt, lambda: session.geo):
         try:
             open_part()
@@ -158,7 +157,7 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
         [scheme.value, number, found.pairs, "configured" if scheme is session.plan.hash.scheme else ""]
         for scheme, number in found.explained.items()
     ]
-    click.echo(tabulate(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+    click.echo(safe.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
 
 
 def _tell_whose(session: Session, found: Calibration) -> None:

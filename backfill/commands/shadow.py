@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from backfill import safe
 from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import Session, weak_salt_option
@@ -45,7 +46,9 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
             elif finish:
                 click.echo(f"There is no old {job.label} left to drop.")
             elif work.serves(job):  # the same command again, after a kill between two tables
-                click.echo(f"{job.label} is the copy already. Next: `backfill cutover --finish {job.label}`.")
+                click.echo(
+                    f"{job.label} is the copy already. Next: `backfill cutover --finish {safe.word(job.label)}`."
+                )
             else:
                 work.run(job)
                 _say_swapped(job)
@@ -60,7 +63,7 @@ def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
     with session.engine.connect() as connection:
         ready = [job.label for job in jobs if swapping.is_ready(connection, job)]
     if 0 < len(ready) < len(jobs):
-        tables = " ".join(ready)
+        tables = safe.command(*ready)
         raise ShadowExists(
             table=", ".join(ready),
             state="a copy is ready and waits for the cut-over",
@@ -79,7 +82,7 @@ def cut_over_or_hold(session: Session, work: Cutover, jobs: Sequence[Job], *, ho
     if hold:
         for job in jobs:
             click.echo(
-                f"The copy of {job.label} is ready and kept up to date. Next: `backfill cutover {job.label}`."
+                f"The copy of {job.label} is ready and kept up to date. Next: `backfill cutover {safe.word(job.label)}`."
             )
         return
     held: list[CutoverHeld] = []
@@ -111,7 +114,7 @@ def _say_swapped(job: Job) -> None:
     click.echo(
         f"{job.label} is the copy now, without {job.raw}. The old table is {names.before(job).name}, with every "
         f"address; going back to it loses what is written from now on.\n"
-        f"Next: `backfill cutover --finish {job.label}` drops it; then `backfill verify`."
+        f"Next: `backfill cutover --finish {safe.word(job.label)}` drops it; then `backfill verify`."
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.addresses import canonicalise
 from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
 from backfill.coverage.places import has_place
@@ -287,7 +288,7 @@ class AddressProof:
                 wrong,
                 "hashes are not what salt and scheme make of the address",
                 "`backfill calibrate` tells whether the salt is right; if it is, "
-                f"`backfill repair {part.label} --kind hash --count {wrong}`",
+                f"`backfill repair {safe.word(part.label)} --kind hash --count {wrong}`",
             )
         )
         return Record(

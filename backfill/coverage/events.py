@@ -14,6 +14,7 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.addresses import MAX_LENGTH, Reason
 from backfill.coverage import reading
 from backfill.coverage.judgement import DANGLING, MISFILED, STATES, WRONG, Suspect, canonical, judge, state
@@ -202,11 +203,6 @@ class EventProof:
                 f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
                 "their address has: `backfill run`"
             )
-        if counts["geo missing without text"]:
-            notes.append(
-                f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
-                "their address has: `backfill run`"
-            )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))
             for part in (self.job, self.addresses)
@@ -250,26 +246,26 @@ class EventProof:
 
     def _reasons(self, counts: dict[str, int], ways: str, listed: int, undecided: int) -> list[str]:
         name = self.job.label
-        settle = f"`backfill quarantine settle {name} --as {ways} --count {counts['rejected']}`"
+        settle = f"`backfill quarantine settle {safe.word(name)} --as {ways} --count {counts['rejected']}`"
         if listed != counts["rejected"]:  # the list is a run's: what came since is not on it
-            settle = f"`backfill run`, which lists them, then `backfill quarantine settle {name}`"
+            settle = f"`backfill run`, which lists them, then `backfill quarantine settle {safe.word(name)}`"
         hashes = "`backfill calibrate`; if the salt is right, `backfill repair "
         return (
             shortfall(counts["unlinked"], "rows have an address and no link", "`backfill run`")
             + shortfall(
                 counts["wrong"],
                 "rows are linked to another address",
-                f"`backfill repair {name} --kind link --count {counts['wrong']}` (their keys are in the JSON)",
+                f"`backfill repair {safe.word(name)} --kind link --count {counts['wrong']}` (their keys are in the JSON)",
             )
             + shortfall(
                 counts["misfiled"],
                 "rows with an address are linked to the sentinel",
-                f"`backfill repair {name} --kind sentinel --count {counts['misfiled']}`",
+                f"`backfill repair {safe.word(name)} --kind sentinel --count {counts['misfiled']}`",
             )
             + shortfall(
                 counts["dangling"],
                 "rows are linked to a row of the address table that is gone, or has no address",
-                f"`backfill repair {name} --kind dangling --count {counts['dangling']}`",
+                f"`backfill repair {safe.word(name)} --kind dangling --count {counts['dangling']}`",
             )
             + shortfall(counts["rejected"], "rows hold a text that is no address", settle)
             + shortfall(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from backfill import safe
 from backfill.database.verbatim import fetch
 from backfill.errors import CannotBeNull
 from backfill.plan import Job, RawColumn
@@ -105,7 +106,7 @@ def fates(connection: Connection, job: Job) -> str:
 
 def or_seal(connection: Connection, part: RawColumn) -> str:
     """What is offered beside a deployment, where a seal is possible: begins with a comma."""
-    return "" if obstacle(connection, part) else f", or `backfill seal {part.label}`"
+    return "" if obstacle(connection, part) else f", or `backfill seal {safe.word(part.label)}`"
 
 
 def require_nullable(connection: Connection, part: RawColumn, instead: str, *, new_rows: bool = True) -> None:

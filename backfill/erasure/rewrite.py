@@ -113,7 +113,7 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
             "--no-order",
             *([] if _superuser(connection) else ["--no-superuser-check"]),
             "--table",
-            f'"{target.schema}"."{target.table}"' if target.schema != "public" else target.table,
+            quoted_name(target.schema, target.table),
         ],
         env=os.environ | {name: text for name, text in settings.items() if text},
         stdout=subprocess.DEVNULL,
@@ -121,6 +121,11 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
     )
     if done.returncode != 0 or filenode(connection, target.oid) == target.filenode:
         raise NotRewritten(table=target.name, method=Method.REPACK)
+
+
+def quoted_name(*names: str) -> str:
+    """As SQL reads it, whatever the names hold: pg_repack casts its argument to regclass."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def filenode(connection: Connection, oid: int) -> int:

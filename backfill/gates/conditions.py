@@ -1,5 +1,6 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
+from backfill import safe
 from backfill.database.sealing import seal_trigger
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
@@ -100,7 +101,7 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
         mend = "`backfill addresses merge --count N`"
     else:
         fates = "sentinel" if part.identity in gate.never_null else "sentinel|discard"
-        mend = f"`backfill quarantine settle {part.label} --as {fates} --count N`"
+        mend = f"`backfill quarantine settle {safe.word(part.label)} --as {fates} --count N`"
     return Condition(
         f"quarantine of {part.label}", f"{waiting} = 0", f"{waiting} || ' rows wait for a decision'", mend
     )
@@ -142,7 +143,7 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         + ", 'nobody has looked yet')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
         f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
-        + ("" if part.identity in gate.never_null else f"; or `backfill seal {part.label}`"),
+        + ("" if part.identity in gate.never_null else f"; or `backfill seal {safe.word(part.label)}`"),
     )
 
 
@@ -179,8 +180,8 @@ def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
         f"not exists (select {entry})",
         "coalesce((select case when shadow.stage = 'swapped' then 'the table from before the cut-over is still there,"
         f" with every address in it' else 'a copy is in the making' end {entry}), 'none')",
-        f"`backfill cutover {part.label}`, then `backfill cutover --finish {part.label}`"
-        f" (or `backfill run --abandon {part.label}` before the cut-over)",
+        f"`backfill cutover {safe.word(part.label)}`, then `backfill cutover --finish {safe.word(part.label)}`"
+        f" (or `backfill run --abandon {safe.word(part.label)}` before the cut-over)",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.database.engine import rows
 from backfill.database.inspection import has_column
 from backfill.database.names import regclass
@@ -70,7 +71,7 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
     old = names.before(part)
     if has_column(connection, old, column):
         what = "the table that a shadow copy replaced is still there, with the column"
-        mend = f"`backfill cutover --finish {part.label}`"
+        mend = f"`backfill cutover --finish {safe.word(part.label)}`"
         yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`backfill gates`")

@@ -11,6 +11,7 @@ import psycopg2
 from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.database.engine import execute, rows
 from backfill.erasure.erase import TABLE
 from backfill.erasure.targets import Target, raw_columns, relations
@@ -110,7 +111,7 @@ def _judge(connection: Connection, target: Target, inspect: str | None, files: F
         total = Count(
             total.carriers + count.carriers, total.older + count.older, total.unlogged + count.unlogged
         )
-    mend = f"`backfill erase {target.name}`"
+    mend = f"`backfill erase {safe.word(target.name)}`"
     if total.carriers:
         what = f"{total.carriers:,} row versions carry a dropped column"
         return Finding(Depth.PAGES, target.name, State.FOUND, what, mend)

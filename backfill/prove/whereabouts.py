@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.database.engine import rows
 from backfill.prove.files import Files
 
@@ -84,8 +85,8 @@ def _mend(schema: str, home: str, name: str, kind: str) -> str:
     if home in CATALOGS:
         return "`backfill erase` as a superuser (vacuum full pg_statistic)"
     if kind == "m":
-        return f"refresh or drop it, then `backfill erase {name}`"
-    return f"`backfill scan --table {name}` tells whether live rows hold it; then `backfill erase {name}`"
+        return f"refresh or drop it, then `backfill erase {safe.word(name)}`"
+    return f"`backfill scan --table {safe.word(name)}` tells whether live rows hold it; then `backfill erase {safe.word(name)}`"
 
 
 def elsewhere(files: Files, *, replay: bool = True) -> Iterator[Place]:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from backfill import safe
 from backfill.coverage.confirmation import claim, confirmed_by
 from backfill.coverage.record import FULL, Kind, Record
 
@@ -59,32 +58,32 @@ def _rest_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
 def tables_as_text(records: Sequence[Record], style: str) -> str:
     """The counts, and the quarantine by reason."""
     parts = [
-        tabulate(body, header, tablefmt=style, intfmt=",")
+        safe.table(body, header, tablefmt=style, intfmt=",")
         for header, body in (_events_table(records), _rest_table(records))
     ]
     reasons = [
         [record.table, reason, number] for record in records for reason, number in record.quarantined.items()
     ]
     if reasons:
-        parts.append(tabulate(reasons, ["quarantine", "reason", "rows"], tablefmt=style, intfmt=","))
+        parts.append(safe.table(reasons, ["quarantine", "reason", "rows"], tablefmt=style, intfmt=","))
     return "\n\n".join(parts)
 
 
 def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
     """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
     style = "github" if markdown else "simple"
-    parts = [f"# Coverage\n\n**{verdict(records)}**" if markdown else ""]
+    parts = [f"# Coverage\n\n**{safe.sentence(verdict(records))}**" if markdown else ""]
     parts.append(tables_as_text(records, style))
     todo = [f"{record.table}: {reason}" for record in records for reason in record.reasons]
     if todo:
         parts.append(
             ("## What remains\n\n" if markdown else "What remains:\n")
-            + "\n".join(f"- {line}" for line in todo)
+            + safe.listed(todo, as_markdown=markdown)
         )
     notes = [f"{record.table}: {note}" for record in records for note in record.notes]
     if notes:
         parts.append(
-            ("## Notes\n\n" if markdown else "To know:\n") + "\n".join(f"- {line}" for line in notes)
+            ("## Notes\n\n" if markdown else "To know:\n") + safe.listed(notes, as_markdown=markdown)
         )
     if not markdown:
         parts.append(verdict(records))

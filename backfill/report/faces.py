@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from backfill import safe
 from backfill.gates.survey import Stage
 from backfill.report import coverage
 from backfill.report.document import Document
@@ -16,18 +15,23 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
     """The document as Markdown, or for a terminal."""
     style = "github" if markdown else "simple"
 
+    def listed(lines: Sequence[str]) -> str:
+        return safe.listed(lines, as_markdown=markdown)
+
     def section(title: str, body: str) -> str:
         return f"## {title}\n\n{body}" if markdown else f"{title}\n{'-' * len(title)}\n{body}"
 
     parts = [
-        f"# Raw addresses: report of {document.made:%Y-%m-%d %H:%M} UTC\n\n**{document.verdict}**"
+        f"# Raw addresses: report of {document.made:%Y-%m-%d %H:%M} UTC\n\n**{safe.sentence(document.verdict)}**"
         if markdown
-        else document.verdict,
+        else safe.name(document.verdict),
         section("Coverage", coverage.tables_as_text(document.records, style)),
-        section("What is left, and who must act", _list([f"{one.who}: {one.what}" for one in document.left])),
+        section(
+            "What is left, and who must act", listed([f"{one.who}: {one.what}" for one in document.left])
+        ),
         section(
             "Gates",
-            tabulate(_stages(document.stages), ["change", "state", "what does not hold"], tablefmt=style),
+            safe.table(_stages(document.stages), ["change", "state", "what does not hold"], tablefmt=style),
         ),
     ]
     if document.run:
@@ -42,7 +46,7 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
                 f"Run {run.number}",
                 f"{run.status}, begun {run.began:%Y-%m-%d %H:%M:%S}, {run.seconds:,.1f} s of work, "
                 f"{run.written:,} rows linked or located{pace}\n\n"
-                + tabulate(
+                + safe.table(
                     body, ["phase", "began after (s)", "took (s)", "rows written"], tablefmt=style, intfmt=","
                 ),
             )
@@ -55,7 +59,7 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
         parts.append(
             section(
                 "Where the events come from",
-                looked + "\n\n" + tabulate(body, ["country", "events"], tablefmt=style, intfmt=","),
+                looked + "\n\n" + safe.table(body, ["country", "events"], tablefmt=style, intfmt=","),
             )
         )
     if document.decisions:
@@ -66,7 +70,7 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
         parts.append(
             section(
                 "Decisions on record",
-                tabulate(body, ["when", "what", "table", "count", "by"], tablefmt=style, intfmt=","),
+                safe.table(body, ["when", "what", "table", "count", "by"], tablefmt=style, intfmt=","),
             )
         )
     if document.quarantine:
@@ -74,17 +78,13 @@ def as_text(document: Document, *, markdown: bool = False) -> str:
         parts.append(
             section(
                 "Quarantine of the runs",
-                tabulate(body, ["table", "reason", "decided about", "waiting"], tablefmt=style, intfmt=","),
+                safe.table(body, ["table", "reason", "decided about", "waiting"], tablefmt=style, intfmt=","),
             )
         )
     parts.append(
-        section("Provenance", _list([f"{name}: {what}" for name, what in document.provenance.items()]))
+        section("Provenance", listed([f"{name}: {what}" for name, what in document.provenance.items()]))
     )
     return "\n\n".join(parts)
-
-
-def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _stages(stages: Sequence[Stage]) -> list[list[str]]:

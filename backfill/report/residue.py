@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row
-from tabulate import tabulate
+
+from backfill import safe
 
 TITLE = "What is left, and who must act"
 
@@ -40,7 +41,7 @@ def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:
         if finding["state"] != "gone"
     ]
     if open_:
-        parts.append(tabulate(open_, ["place", "", "what", "what to do"], tablefmt=style))
+        parts.append(safe.table(open_, ["place", "", "what", "what to do"], tablefmt=style))
     parts.append("Outside the reach of any command here:")
     parts.append(_lines(proof["residue"], style))
     return "\n\n".join(parts)
@@ -48,4 +49,4 @@ def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:
 
 def _lines(residue: Sequence[Mapping[str, str]], style: str) -> str:
     body = [[line["name"], line["state"], line["who"], line["until"]] for line in residue]
-    return tabulate(body, ["copy", "state", "who must act", "until"], tablefmt=style, disable_numparse=True)
+    return safe.table(body, ["copy", "state", "who must act", "until"], tablefmt=style, disable_numparse=True)

@@ -2,8 +2,7 @@
 
 from datetime import timedelta
 
-from tabulate import tabulate
-
+from backfill import safe
 from backfill.ledger.standing import Holding, Standing
 from backfill.report.forecast import beside_fact
 
@@ -54,7 +53,7 @@ def _parts(standing: Standing) -> str:
         [part.phase, part.table, part.done, part.batches, part.written, part.longest_seconds, part.retries]
         for part in standing.parts
     ]
-    return tabulate(body, header, floatfmt=".2f", intfmt=",")
+    return safe.table(body, header, floatfmt=".2f", intfmt=",")
 
 
 def _holding(holding: Holding, standing: Standing) -> str:

@@ -9,6 +9,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from backfill import safe
 from backfill.database.engine import execute, value
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import quoted, table
@@ -112,14 +113,14 @@ class Cutover:
                     raise CutoverHeld(
                         table=job.label,
                         reason=f"its lock was not granted within {self.lock_timeout_ms} ms, however often asked for",
-                        mend=f"Try `backfill cutover {job.label}` again.",
+                        mend=f"Try `backfill cutover {safe.word(job.label)}` again.",
                     ) from error
                 raise
         else:
             raise CutoverHeld(
                 table=job.label,
                 reason="it changes faster than its changes can be replayed",
-                mend=f"Try `backfill cutover {job.label}` at a quieter time.",
+                mend=f"Try `backfill cutover {safe.word(job.label)}` at a quieter time.",
             )
         self._after(job, blueprint)
 
@@ -163,12 +164,12 @@ class Cutover:
             now = compare.now(connection, self.schema, job)
             left = flaws.counts(connection, self.schema, job)
             ways = fates(connection, job) if waiting else ""
-        again = f"then `backfill cutover {job.label}`."
+        again = f"then `backfill cutover {safe.word(job.label)}`."
         if waiting:
             raise CutoverHeld(
                 table=job.label,
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
-                mend=f"`backfill quarantine settle {job.label} --as {ways} --count {waiting}`, {again}",
+                mend=f"`backfill quarantine settle {safe.word(job.label)} --as {ways} --count {waiting}`, {again}",
             )
         if compare.faults(now):
             raise ShadowDiffers(table=job.label, faults=_words(compare.faults(now)))
@@ -192,7 +193,7 @@ class Cutover:
             raise CutoverHeld(
                 table=job.label,
                 reason="the table's definition was changed after the copy was begun",
-                mend=f"`backfill run --abandon {job.label}`, and begin again.",
+                mend=f"`backfill run --abandon {safe.word(job.label)}`, and begin again.",
             )
         if capture.waiting(connection, self.schema, job) > LAST_NOTES:
             raise _Behind
@@ -213,7 +214,7 @@ class Cutover:
             raise CutoverHeld(
                 table=job.label,
                 reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
-                mend=f"`backfill cutover {job.label}` again says which.",
+                mend=f"`backfill cutover {safe.word(job.label)}` again says which.",
             )
         swap.swap(connection, self.schema, job, blueprint)
         shadows.swapped(connection, job)

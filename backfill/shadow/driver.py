@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState
 
+from backfill import safe
 from backfill.attempt import Outcome, Terms, attempt
 from backfill.control import Cancel, LockLost, Stop
 from backfill.database.engine import execute, problem_of
@@ -48,7 +49,7 @@ def require_copyable(connection: Connection, job: Job) -> None:
         raise ShadowExists(
             table=job.label,
             state=f"{before} of an earlier cut-over is still there",
-            mend=f"Next: `backfill cutover --finish {job.label}`.",
+            mend=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
         )
     what = catalog.refusals(connection, job)
     connection.rollback()
@@ -78,7 +79,7 @@ def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:
                 raise ShadowExists(
                     table=job.label,
                     state=f"its table has a copy for {other.job}, and a table has one copy at a time",
-                    mend=f"`backfill cutover {other.job}`, or `backfill run --abandon {other.job}`, comes first.",
+                    mend=f"`backfill cutover {safe.word(other.job)}`, or `backfill run --abandon {safe.word(other.job)}`, comes first.",
                 )
 
 
@@ -169,14 +170,14 @@ class ShadowDriver(Driver):
             return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:
             raise Failed(
-                f"{job.label} has a copy of another run; remove it with `backfill run --abandon {job.label}`"
+                f"{job.label} has a copy of another run; remove it with `backfill run --abandon {safe.word(job.label)}`"
             )
         if entry.stage == Stage.SWAPPED:
             raise Failed(f"{job.label} was cut over already")
         if entry.fingerprint != blueprint.fingerprint:
             raise Failed(
                 f"the definition of {job.label} was changed after the copy was begun; "
-                f"`backfill run --abandon {job.label}`, and begin again"
+                f"`backfill run --abandon {safe.word(job.label)}`, and begin again"
             )
         return blueprint
 
@@ -263,7 +264,7 @@ class ShadowDriver(Driver):
             except (DBAPIError, psycopg2.Error) as error:
                 self.tell(
                     f"The copy of {job.label} could not be removed ({problem_of(error)}): "
-                    f"`backfill run --abandon {job.label}`."
+                    f"`backfill run --abandon {safe.word(job.label)}`."
                 )
 
     def _compare(self, job: Job, proof: Proof, _sleep: Sleep) -> None:

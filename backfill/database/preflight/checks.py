@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from backfill import safe
 from backfill.database.preflight import (
     collisions,
     columns,
@@ -122,7 +123,9 @@ def require(report: Report) -> Report:
         first = in_the_way[0]
         text = first.text
         if first.severity is Severity.CHANGES:
-            text += f" To accept it: `backfill run --accept {first.name}`, or `accept` in the plan."
+            text += (
+                f" To accept it: `backfill run --accept {safe.word(first.name)}`, or `accept` in the plan."
+            )
         others = f" ({len(in_the_way) - 1} more: `backfill plan` lists them.)" if len(in_the_way) > 1 else ""
         raise SchemaUnfit(problem=text + others)
     return report
