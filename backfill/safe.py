@@ -36,14 +36,19 @@ def markdown(shown: object) -> str:
     return _MARKDOWN.sub(r"\\\1", name(shown))
 
 
-def sentence(shown: str) -> str:
+def sentence(shown: object, *, cell: bool = False) -> str:
     """A sentence of ours in Markdown: commands between backticks stay code, the rest is a value."""
     parts = name(shown).split("`")
     if len(parts) % 2 == 0:  # a lone backtick is no code
         return markdown(shown)
-    return "".join(
-        f"`{part.replace('|', chr(92) + '|')}`" if at % 2 else markdown(part) for at, part in enumerate(parts)
-    )
+    for at, part in enumerate(parts):
+        code = part.replace("|", "\\|") if cell else part
+        parts[at] = f"`{code}`" if at % 2 else markdown(part)
+    return "".join(parts)
+
+
+def _cell(shown: object) -> str:
+    return sentence(shown, cell=True)
 
 
 def listed(lines: Iterable[str], *, as_markdown: bool) -> str:
@@ -88,7 +93,7 @@ def table(
     body: Iterable[Sequence[Any]], headers: Sequence[str] = (), *, tablefmt: str = "simple", **options: Any
 ) -> str:
     """``tabulate`` with cells that keep to their row; *tablefmt* ``github`` is Markdown."""
-    made = sentence if tablefmt == "github" else name
+    made = _cell if tablefmt == "github" else name
     cells = [[made(cell) if isinstance(cell, str) else cell for cell in row] for row in body]
     return tabulate(cells, list(map(made, headers)), tablefmt=tablefmt, **options)
 

@@ -29,7 +29,11 @@ def test_a_cell_keeps_to_its_row_in_every_style() -> None:
 
 def test_markdown_shows_markup_as_text_and_commands_of_ours_as_code() -> None:
     assert safe.markdown("<b>*x*|`y`") == "\\<b\\>\\*x\\*\\|\\`y\\`"
-    assert safe.sentence("type `backfill seal 'a|b'` for <b>") == "type `backfill seal 'a\\|b'` for \\<b\\>"
+    assert safe.sentence("type `backfill seal 'a|b'` for <b>") == "type `backfill seal 'a|b'` for \\<b\\>"
+    assert (
+        safe.sentence("type `backfill seal 'a|b'` for <b>", cell=True)
+        == "type `backfill seal 'a\\|b'` for \\<b\\>"
+    )
     assert safe.sentence("one ` alone <b>") == "one \\` alone \\<b\\>"
 
 
