@@ -16,11 +16,15 @@ from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import has_column
 from backfill.database.names import table
 from backfill.database.preflight.finding import Finding, changes, note
-from backfill.plan import Addresses, Job, Plan, Table
+from backfill.plan import Addresses, GeoKey, Job, Plan, Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second
 SPOTS = 16  # a table is not the same throughout; the last of them is its end
 LOOKED_AT = f"geo keys of live rows (at most {MOST_BLOCKS * 8 // 1024} MB a table)"
+
+# Many records have no city and some no country: that few places lack one says nothing about readers.
+FEW = 100
+ALWAYS = (GeoKey.LATITUDE, GeoKey.LONGITUDE)  # whoever writes them writes them nearly always
 
 NEW_KEY = changes("new-geo-key")
 OTHER_KEYS = note("other-geo-keys")
@@ -52,7 +56,7 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
         return
     scope = f"{places:,} places of {', '.join(looked_at)}"
     for key in plan.geo.keys:
-        if not found[key.value]:
+        if not found[key.value] and (places >= FEW or key in ALWAYS):
             yield NEW_KEY(
                 key.value,
                 f"The plan writes the geo key {key.value}, which no live row carries ({scope}). "
