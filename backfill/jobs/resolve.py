@@ -187,7 +187,7 @@ FILL_ADDRESSES = sql.SQL("""
 # Rows that were there before keep for the fill phase what they lack: it reads the whole table anyway.
 ADD_LOOKUPS = sql.SQL("""
     insert into {lookups} (address_key, build, found)
-    select distinct on (1) known.{key}::text, {build}, incoming.geo is not null
+    select distinct on (1) known.{key}::text, {build}::pg_catalog.timestamptz, incoming.geo is not null
       from backfill_incoming as incoming
       join {addresses} as known on known.{address} = incoming.address::inet
      where incoming.reason is null
@@ -286,7 +286,8 @@ def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, s
         "readable": readable_place(sql.SQL("known.geo"), resolver.geo.keys),
         "lacks_place": lacks_place(sql.SQL("known.geo")),
         "known_lacks_place": lacks_place(sql.Identifier("known", addresses.geo)),
-        "build": sql.Literal(resolver.geo.provenance.build),
+        # As text: the driver writes a time with "::timestamptz", which goes by the path.
+        "build": sql.Literal(resolver.geo.provenance.build.isoformat()),
     }
 
 

@@ -141,6 +141,24 @@ create function pg_temp.as_type(name text) returns text language sql as
     $f$select case when name like '%any%' then '' else '::' || name end$f$;
 """
 
+# A cast to an unqualified type that is no word of the grammar finds the type by the path as well.
+TYPES = """
+create function public.type_taken(name pg_catalog.text) returns pg_catalog.bool language plpgsql set search_path = pg_catalog as $$
+    declare stack text;
+    begin
+        get diagnostics stack = pg_context;
+        perform public.tells('type ' || name, stack);
+        return true;
+    end $$;
+do $$
+declare name pg_catalog.text;
+begin
+    foreach name in array '{text,jsonb,json,uuid,inet,tid,oid,regclass,bytea,timestamptz,date,int8,int4,name}'::pg_catalog.text[] loop
+        execute format('create domain public.%I as pg_catalog.%I check (public.type_taken(%L))', name, name, name);
+    end loop;
+end $$;
+"""
+
 AGGREGATES = """
 create function public.counts(bigint) returns bigint language plpgsql set search_path = pg_catalog as $$
     begin raise warning 'taken over: count(*)'; return $1 + 1; end $$;
@@ -168,6 +186,7 @@ def take_over(url: str, role: str, statements: Iterable[str]) -> int:
             body = body.replace("any (signs)", f"any ('{{{quoted}}}'::text[])")
             cursor.execute(body)
             cursor.execute(AGGREGATES)
+            cursor.execute(TYPES)
             cursor.execute(
                 """select (select count(*) from pg_proc where pronamespace = 'public'::regnamespace
                               and proowner = to_regrole(%s)), (select count(*) from pg_operator where oprowner = to_regrole(%s))""",

@@ -1,7 +1,7 @@
 """Another role's code does not run as us: whatever it makes in a schema of our path, no statement of ours calls it."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -38,9 +38,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
 
 @pytest.fixture
 def stranger(server_url: str) -> Iterator[str]:
-    """A role that may create objects in schema public, and nothing else."""
+    """Whose objects they are. A superuser, whom the preflight trusts: else it would name them and end the command."""
     name = f"stranger_{uuid.uuid4().hex[:8]}"
-    query(server_url, f"create role {name}")
+    query(server_url, f"create role {name} superuser")
     yield name
     query(server_url, f"drop role if exists {name}")
 
@@ -54,23 +54,44 @@ def lends_itself(url: str) -> set[str]:
         return {notice.partition(TAKEN)[2].strip() for notice in connection.notices}
 
 
+def copies_a_table(operator: Operator) -> Any:
+    """The other strategy, to the end: a copy in another order of columns, swapped in, the old table dropped."""
+    operator.types("run", "user_events", "--strategy", "shadow", "--quiet", expect=None)
+    number = len(operator.waiting("user_events"))
+    operator.types("quarantine", "settle", "user_events", "--as", "sentinel", "--count", number)
+    number = len(operator.waiting("ip_addresses"))
+    operator.types("addresses", "merge", "--count", number)
+    operator.types("run", "user_events", "--strategy", "shadow", "--quiet")
+    operator.types("cutover", "user_events")
+    operator.types("cutover", "--finish", "user_events")
+    return query(
+        operator.url,
+        "select e.id::pg_catalog.text, additional::pg_catalog.text, hashed_ip_address from public.user_events e"
+        " left join public.ip_addresses a on a.id operator(pg_catalog.=) ip_address_id order by 1",
+    )
+
+
+@pytest.mark.parametrize("way", [goes_the_whole_way, copies_a_table])
 def test_no_overload_of_what_we_call_is_called_by_us(
-    fresh_demo: Operator, operator_of: Any, stranger: str, heard: dict[str, set[str]]
+    fresh_demo: Operator,
+    operator_of: Any,
+    stranger: str,
+    heard: dict[str, set[str]],
+    way: Callable[[Operator], Any],
 ) -> None:
-    before = goes_the_whole_way(fresh_demo)
+    before = way(fresh_demo)
     statements = heard.pop("statements")
     heard["statements"] = set()
-    assert len(statements) > 200
+    assert len(statements) > 100
     attacked = operator_of("demo")
     name = make_url(attacked.url).database
     query(attacked.url, f"grant create, usage on schema public to {stranger}")
     # The worst path: what is not in pg_catalog is found first, be it of the same types.
     query(attacked.url, f"alter database {name} set search_path = public, pg_catalog")
     try:
-        made = take_over(attacked.url, stranger, statements)
-        assert made > 1_000
-        assert lends_itself(attacked.url) == {"lower(text)", "text = text", "count(*)"}
-        after = goes_the_whole_way(attacked)
+        assert take_over(attacked.url, stranger, statements) > 1_000
+        assert lends_itself(attacked.url) == {"lower(text)", "text = text", "count(*)", "type text"}
+        after = way(attacked)
     finally:
         query(attacked.url, f"alter database {name} reset all")
         query(attacked.url, f"set search_path = pg_catalog; drop owned by {stranger} cascade")
