@@ -42,7 +42,7 @@ verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when ever
 	@$(BIN)/backfill verify
 report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 	@$(BIN)/backfill report
-gates: $(VENV)/.demo ## Every revision's conditions with their evidence; changes nothing
+gates: $(VENV)/.demo ## What to type next, and every revision's conditions with their evidence; changes nothing
 	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/alembic upgrade head

@@ -18,7 +18,7 @@ from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
 from backfill.jobs import seal as seals
-from backfill.ledger import keys
+from backfill.ledger import keys, proofs
 from backfill.plan import Discard, Job, find
 from backfill.runner import run_lock
 
@@ -47,10 +47,13 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
     with session.engine.connect() as connection:
         gate = Gate.of(settings, session.plan, connection)
         stages = survey(connection, gate)
+        proof = proofs.latest(connection, gate.fingerprint)
     if form == "json":
         click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))
     else:
-        click.echo(first_line(stages, gate, named=restore_point is not None) + "\n\n" + as_text(stages))
+        erased = proof is not None and proof.verdict == "gone"
+        line = first_line(stages, gate, named=restore_point is not None, erased=erased)
+        click.echo(f"{line}\n\n{as_text(stages)}")
     if not goes_on(stages):
         context.exit(1)
 

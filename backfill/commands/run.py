@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from backfill import control, dask_pool, safe
 from backfill.commands import preflight, shadow
 from backfill.commands import session as sessions
+from backfill.commands.gone import NOTHING_LEFT, gone, still_there
 from backfill.commands.observed import observed, require_observers
 from backfill.commands.preflight import accept_option
 from backfill.commands.session import Session, weak_salt_option
@@ -57,7 +58,9 @@ def plan(
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    chosen = session.plan.choose(jobs)
+    chosen = still_there(session, session.plan.choose(jobs))
+    if chosen is None:
+        return  # done
     parts = preflight.parts_of(session, chosen)
     report = preflight.inspect(
         session, parts if jobs else (*parts, *session.plan.discard), Purpose.PLAN, accept
@@ -138,6 +141,9 @@ def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) 
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
+    if gone(session, (session.plan.addresses,)):
+        click.echo(f"No address is left to calibrate with. {NOTHING_LEFT}")
+        return
     found = calibrate(session.engine, session.plan.addresses, session.salt)
     if form == "json":
         click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
@@ -313,6 +319,10 @@ def run(
         shadow.abandon(session, chosen)
         return
     purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
+    left = still_there(session, chosen) if purpose is Purpose.WRITE else chosen
+    if left is None:
+        return
+    chosen = left
     report = preflight.require(session, preflight.parts_of(session, chosen), purpose, accept)
     if strategy == "shadow":
         require_one_a_table(chosen)

@@ -248,7 +248,7 @@ class EventProof:
         name = self.job.label
         settle = f"`backfill quarantine settle {safe.word(name)} --as {ways} --count {counts['rejected']}`"
         if listed != counts["rejected"]:  # the list is a run's: what came since is not on it
-            settle = f"`backfill run`, which lists them, then `backfill quarantine settle {safe.word(name)}`"
+            settle = "`backfill run`, which lists them, then `backfill quarantine list`"
         hashes = "`backfill calibrate`; if the salt is right, `backfill repair "
         return (
             shortfall(counts["unlinked"], "rows have an address and no link", "`backfill run`")

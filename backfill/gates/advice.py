@@ -7,9 +7,14 @@ from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, State
 
 
-def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False) -> str:
-    """The next step and the command for it; or what blocks it, and what helps. *named*: the restore point is an option."""
+def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False, erased: bool = False) -> str:
+    """The next step and the command for it; or what blocks it, and what helps.
+
+    *named*: the restore point is an option. *erased*: the newest proof found no byte of what was dropped.
+    """
     left = [stage for stage in stages if stage.state is not State.DONE]
+    if not left and erased:
+        return "Everything is done, and the last proof found no raw address."
     if not left:
         return "Everything is done. Next: `backfill erase`, then `backfill prove`."
     ahead = next((stage for stage in left if stage.state is State.NEXT), None)

@@ -81,3 +81,11 @@ def latest(
     if with_raw:
         statement = statement.where(coverage.c.detail["proved"].astext.is_(None))
     return connection.execute(statement).one_or_none()
+
+
+def was_covered(connection: Connection, job: JobId) -> bool:
+    """Whether any full verification found that column covered, under whatever plan."""
+    statement = select(coverage.c.id).where(
+        coverage.c.job == job, coverage.c.method == "full", coverage.c.covered
+    )
+    return connection.execute(statement.limit(1)).first() is not None

@@ -54,6 +54,9 @@ STALE = sql.SQL("""
 """)
 
 
+DROP = "`backfill gates`"  # says how to drop a column that is still there
+
+
 def look(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
     """A finding for each table of the plan, and what else is named."""
     for part, column in raw_columns(plan):
@@ -74,7 +77,7 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
         mend = f"`backfill cutover --finish {safe.word(part.label)}`"
         yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
     if has_column(connection, part, column):
-        yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", "`backfill gates`")
+        yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", DROP)
         return
     parts = {
         "table": regclass(part),

@@ -12,8 +12,10 @@ from backfill.plan import Plan
 from backfill.prove import bytes as byte_search
 from backfill.prove import catalog, pages, residue, whereabouts
 from backfill.prove.files import Files, LocalFiles, checkpoint, files_of
-from backfill.prove.finding import Depth, Finding, Proof, State
+from backfill.prove.finding import Depth, Finding, Proof, Residue, State
 from backfill.prove.recognise import Recogniser
+
+ERASE = "`backfill erase"
 
 Hasher = Callable[[str], str]
 Tell = Callable[[str], None]
@@ -52,7 +54,21 @@ def prove(
             )
         left = residue.look(connection, plan, standbys, expires or {})
         transaction.rollback()  # pageinspect goes with it, if it was made for us
+    if any(one.act == catalog.DROP for one in findings):
+        return _before_the_drop(findings, left)
     return Proof(tuple(findings), left)
+
+
+def _before_the_drop(findings: Sequence[Finding], left: Sequence[Residue]) -> Proof:
+    """While a column stands, statistics and WAL of it come again after every rewrite: it has to go first."""
+    ahead = f"when no raw column is left: {catalog.DROP}"
+    return Proof(
+        tuple(
+            replace(one, act=ahead) if one.depth is Depth.BYTES and ERASE in one.act else one
+            for one in findings
+        ),
+        tuple(replace(one, until=ahead) if ERASE in one.until else one for one in left),
+    )
 
 
 def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Proof:

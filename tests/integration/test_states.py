@@ -102,7 +102,7 @@ def test_links_to_rows_that_are_gone_are_counted_and_repaired(no_foreign_key: Op
     operator.types("repair", "user_events", "--kind", "dangling", "--count", 2)
     assert linked(url, event)[0] == "203.0.113.77"
     assert linked(url, bad)[0] is None
-    assert "`backfill run`, which lists them, then `backfill quarantine settle user_events`" in said(operator)
+    assert "`backfill run`, which lists them, then `backfill quarantine list`" in said(operator)
     operator.types("run", "--quiet", "--accept", "x:y")
     operator.types("quarantine", "settle", "user_events", "--as", "sentinel", "--count", 1)
     operator.types("verify")
@@ -147,9 +147,7 @@ def test_merging_comes_before_a_run_where_a_duplicate_holds_the_hash(fresh_demo:
 
 def test_a_text_that_came_after_the_run_is_listed_by_the_next(settled_run: Operator) -> None:
     insert(settled_run.url, "not an address, and late")
-    assert "`backfill run`, which lists them, then `backfill quarantine settle user_events`" in said(
-        settled_run
-    )
+    assert "`backfill run`, which lists them, then `backfill quarantine list`" in said(settled_run)
     settled_run.types("run", "--quiet")
     assert "`backfill quarantine settle user_events --as sentinel|discard --count 1`" in said(settled_run)
 
