@@ -82,7 +82,7 @@ def record(session: Session, report: Report, accept: Sequence[str]) -> None:
 def kept(report: Report, counts: Sequence[TableCount], plan: Plan) -> Iterator[str]:
     """Rows that are not linked although they could be, where an accepted trigger may have kept them so."""
     for job in plan.jobs:
-        left = sum(count.left_to_live for count in counts if count.job == job.identity)
+        left = sum(count.kept for count in counts if count.job == job.identity)
         place = f"{job.schema_}.{job.table}."
         triggers = [
             finding.subject.removeprefix(place)

@@ -15,7 +15,17 @@ from backfill.errors import SettingInvalid
 
 MASK = "***"
 SHORTEST = 4  # a shorter secret would be found in any text
-NUMBERS = frozenset({"port", "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval"})
+NUMBERS = frozenset(
+    {
+        "port",
+        "connect_timeout",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+    }
+)
 PUBLIC = NUMBERS | {
     "host",
     "hostaddr",
@@ -28,6 +38,7 @@ PUBLIC = NUMBERS | {
     "sslkey",
     "passfile",
     "target_session_attrs",
+    "requirepeer",
     "load_balance_hosts",
     "application_name",
     "client_encoding",

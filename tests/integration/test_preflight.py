@@ -382,7 +382,7 @@ def test_what_a_trigger_kept_from_changing_is_said(fresh_demo: Operator) -> None
     )
     said = fresh_demo.types("run", "--quiet", "--accept", "before-trigger:public.team_events.keep")
     ((left,),) = query(
-        fresh_demo.url, "select left_to_live from backfill.run_tables where job like 'public.team_events.%'"
+        fresh_demo.url, "select kept from backfill.run_tables where job like 'public.team_events.%'"
     )
     assert left > 0
     assert (

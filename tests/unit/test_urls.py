@@ -55,3 +55,8 @@ def test_what_is_harmless_is_shown() -> None:
 
 def test_a_password_of_a_few_letters_hides_the_whole_message() -> None:
     assert "abc" not in masked('invalid value "abc" near xabcx', {"password": "abc"})
+
+
+def test_our_own_parameters_hide_no_message() -> None:
+    message = 'connection to server at "10.0.4.1", port 5432 failed: FATAL:  database "x4" does not exist'
+    assert masked(message, session.parameters({"host": "10.0.4.1", "requirepeer": "nobody"})) == message
