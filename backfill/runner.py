@@ -265,7 +265,9 @@ class Driver:
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
                 self._work()
             except MapEmptied:
-                self.mender.restarted("the server keeps losing the address map")
+                self.mender.restarted(
+                    "the server keeps losing the address map, or somebody keeps deleting rows of the address table"
+                )
             else:
                 return
 

@@ -26,7 +26,7 @@ from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import TOO_LONG
 from backfill.phases import is_sweep
-from backfill.plan import Addresses, Job, Plan
+from backfill.plan import Job, Plan
 
 LIMITS = Limits()
 
@@ -263,15 +263,6 @@ def run_pass(
     return account, number + 1
 
 
-def _forget_gone(
-    connection: Connection, schema: str, addresses: Addresses, run_id: int, limits: Limits
-) -> int:
-    with connection.begin():
-        limits.apply(connection)
-        excerpt.drop(connection)
-        return address_map.forget_gone(connection, schema, addresses, run_id)
-
-
 def process(
     engine: Engine,
     schema: str,
@@ -285,10 +276,11 @@ def process(
 ) -> Account:
     """All passes that are left of one range, a transaction each, and a rest after each.
 
-    In one session, which has the excerpt. Where somebody deleted rows of *plan*'s address table after they were resolved,
-    the map forgets them, and a sweep resolves their texts anew.
+    In one session, which has the excerpt. Raises ``AddressesGone`` where somebody deleted rows of *plan*'s address
+    table after they were resolved: the driver takes them out of the map, and a sweep resolves their texts anew.
     """
     written, quarantined, longest = 0, 0, 0.0
+    tried_anew = False
     done = batch.passes_done
     with engine.connect() as connection:
         if batch.passes - done > 1:
@@ -302,9 +294,17 @@ def process(
                 with connection.begin():
                     account, done = run_pass(connection, schema, job, batch, lease, filenode, limits, plan)
             except psycopg2.errors.ForeignKeyViolation:
-                if plan is None or not _forget_gone(connection, schema, plan.addresses, batch.run_id, limits):
+                with connection.begin():
+                    limits.apply(connection)
+                    excerpt.drop(connection)
+                    gone = plan is not None and address_map.names_gone(connection, schema, plan.addresses)
+                if gone:
+                    raise address_map.AddressesGone from None
+                if tried_anew:
                     raise  # another foreign key
+                tried_anew = True  # the excerpt may be older than the map
                 continue
+            tried_anew = False
             written += account.written
             quarantined += account.quarantined
             longest = max(longest, account.seconds)

@@ -35,6 +35,10 @@ class MapIncomplete(Exception):
     """The address map was emptied or is being rebuilt; links must not be made from it."""
 
 
+class AddressesGone(MapIncomplete):
+    """Somebody deleted address rows that the map names; the driver takes their texts out of it."""
+
+
 def name(schema: str) -> sql.Identifier:
     """``raw text`` primary key, ``address_id`` (null: no address), ``geo`` (wrapped), ``reason``."""
     return sql.Identifier(schema, "address_map")
@@ -100,21 +104,29 @@ def count(connection: Connection, schema: str) -> int:
 
 def forget_gone(connection: Connection, schema: str, addresses: Addresses, run_id: int) -> int:
     """Take texts out whose address row is gone, so that they are resolved again; returns how many."""
-    key = column_type(connection, addresses, addresses.key)
-    statement = sql.SQL("""
-        delete from {map} as map
-         where map.address_id is not null
-           and not exists (select from {addresses} as known where known.{key} {equals} map.address_id)
-    """).format(
-        map=name(schema),
-        addresses=names.table(addresses),
-        key=sql.Identifier(addresses.key),
-        equals=key.equals,
+    statement = sql.SQL("delete from {map} as map where {gone}").format(
+        map=name(schema), gone=_gone(connection, addresses)
     )
     with execute(connection, statement) as cursor:
         forgotten = cursor.rowcount
     runs.add_map_rows(connection, run_id, -forgotten)
     return forgotten
+
+
+def names_gone(connection: Connection, schema: str, addresses: Addresses) -> bool:
+    """Whether the map names an address row that is gone; a worker may read the map, and not write it."""
+    statement = sql.SQL("select exists (select from {map} as map where {gone})").format(
+        map=name(schema), gone=_gone(connection, addresses)
+    )
+    return bool(value(connection, statement))
+
+
+def _gone(connection: Connection, addresses: Addresses) -> sql.Composed:
+    key = column_type(connection, addresses, addresses.key)
+    return sql.SQL("""
+        map.address_id is not null
+        and not exists (select from {addresses} as known where known.{key} {equals} map.address_id)
+    """).format(addresses=names.table(addresses), key=sql.Identifier(addresses.key), equals=key.equals)
 
 
 def complete(connection: Connection, schema: str, run_id: int) -> None:

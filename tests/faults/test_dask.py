@@ -19,18 +19,11 @@ from sqlalchemy import make_url
 from tests.databases import query
 from tests.faults.conftest import SMALL
 from tests.faults.stage import SALT, worker_of_a_batch
+from tests.worker_role import lines_of_the_document, make_worker
 
 pytest.importorskip("distributed")
 DASK = Path(sys.executable).parent / "dask"
 ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")
-
-
-def lines_of_the_document(beginning):
-    """What operations.md tells to type, from the line that begins so to the end of its block."""
-    block = OPERATIONS[OPERATIONS.index(f"    {beginning}") :].split("\n\n")[0]
-    return [line.removeprefix("    ") for line in block.splitlines()]
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +62,7 @@ def worker_role(stage):
         capture_output=True,
     )
     role = f"worker_{os.getpid()}_{time.monotonic_ns()}"
-    for line in lines_of_the_document("create role backfill_worker"):
-        for table in TABLES if "user_events" in line else ("user_events",):
-            stage.query(line.replace("backfill_worker", role).replace("user_events", table))
+    make_worker(stage.query, role)
     yield role
     stage.query(f"drop owned by {role}")
     stage.query(f"drop role {role}")
