@@ -9,6 +9,7 @@ from sqlalchemy import Connection, make_url
 
 from backfill.database.engine import execute, make_engine, value
 from backfill.database.heap import Range, heap_of
+from backfill.database.writing import writes
 from backfill.jobs import churn, link
 from backfill.jobs.turn import turn
 from backfill.ledger import address_map
@@ -19,10 +20,9 @@ SCHEMA = "public"
 EVENT_ROWS = 60_000
 
 MAKE = sql.SQL("""
-    set search_path = public;
-                create table ip_addresses (id uuid primary key);
-    insert into ip_addresses values ('00000000-0000-0000-0000-000000000000');
-    create table event (
+    create table public.ip_addresses (id uuid primary key);
+    insert into public.ip_addresses values ('00000000-0000-0000-0000-000000000000');
+    create table public.event (
         id uuid primary key default gen_random_uuid(),
         source int,
         shared int,
@@ -32,33 +32,33 @@ MAKE = sql.SQL("""
         plain int,
         ip_address_string text,
         additional jsonb,
-        ip_address_id uuid references ip_addresses
+        ip_address_id uuid references public.ip_addresses
     ) with (autovacuum_enabled = off);
-    insert into event (source, shared, watched, plain, ip_address_string, additional)
+    insert into public.event (source, shared, watched, plain, ip_address_string, additional)
     select hashint4(n), n, n, n, '192.0.2.1', '{"a": "some words"}' from generate_series(1, %s) as n;
-    create index on event (source);
-    create index on event (twice);
-    create index on event (number);
-    create index on event (shared);
-    create unique index on event (shared, id);
-    create index on event (watched);
-    create index on event (ip_address_id);
-    create index on event (upper(ip_address_string));
-    create table fired (name text);
-    create function fire() returns trigger language plpgsql as
-        $$ begin insert into fired values (tg_name); return new; end $$;
-    create trigger watches before update of watched on event execute function fire();
-    create trigger each_update after update on event execute function fire();
-    analyze event
+    create index on public.event (source);
+    create index on public.event (twice);
+    create index on public.event (number);
+    create index on public.event (shared);
+    create unique index on public.event (shared, id);
+    create index on public.event (watched);
+    create index on public.event (ip_address_id);
+    create index on public.event (upper(ip_address_string));
+    create table public.fired (name text);
+    create function public.fire() returns trigger language plpgsql as
+        $$ begin insert into public.fired values (tg_name); return new; end $$;
+    create trigger watches before update of watched on public.event execute function public.fire();
+    create trigger each_update after update on public.event execute function public.fire();
+    analyze public.event
 """)
 
 PLAIN = sql.SQL("""
-    drop table event;
-    create table event (source uuid, ip_address_string text, additional jsonb, ip_address_id uuid)
+    drop table public.event;
+    create table public.event (source uuid, ip_address_string text, additional jsonb, ip_address_id uuid)
         with (autovacuum_enabled = off);
-    insert into event select md5((hashint4(n) %% 3000)::text)::uuid, '192.0.2.1', '{"a": "some words"}' from generate_series(1, %s) as n;
-    create index on event (source);
-    analyze event
+    insert into public.event select md5((hashint4(n) %% 3000)::text)::uuid, '192.0.2.1', '{"a": "some words"}' from generate_series(1, %s) as n;
+    create index on public.event (source);
+    analyze public.event
 """)
 
 
@@ -72,9 +72,9 @@ def connection(databases) -> Iterator[Connection]:
         execute(
             open_connection,
             sql.SQL("""
-                insert into address_map values
+                insert into public.address_map values
                     ('192.0.2.1', '00000000-0000-0000-0000-000000000000', '{"geoip_info": {"city": "A"}}');
-                analyze address_map
+                analyze public.address_map
             """),
         )
         open_connection.commit()
@@ -86,7 +86,8 @@ def connection(databases) -> Iterator[Connection]:
 def updates(connection: Connection, part: Range, unchanged: list[str]) -> int:
     """Link that part as a run does; returns the pages that the statement asked for."""
     statement = link.statement(address_map.name(SCHEMA), JOB, turn(part, 1, 0), unchanged)
-    plan = value(connection, sql.SQL("explain (analyze, buffers, format json) ") + statement)
+    with writes(connection, JOB):
+        plan = value(connection, sql.SQL("explain (analyze, buffers, format json) ") + statement)
     connection.commit()
     found = (plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]
     return found["Shared Hit Blocks"] + found["Shared Read Blocks"]
@@ -101,8 +102,8 @@ def test_columns_that_we_may_not_update_are_not_named(connection: Connection) ->
         connection,
         sql.SQL("""
             create role limited;
-            grant select on event to limited;
-            grant update (ip_address_id, additional) on event to limited;
+            grant select on public.event to limited;
+            grant update (ip_address_id, additional) on public.event to limited;
             set local role limited
         """),
     )
@@ -112,13 +113,17 @@ def test_columns_that_we_may_not_update_are_not_named(connection: Connection) ->
 
 def test_values_stay_and_triggers_on_columns_do_not_fire(connection: Connection) -> None:
     everything = sql.SQL("select md5(string_agg(e::text, ',' order by id)) from ({}) as e").format(
-        sql.SQL("select id, source, shared, watched, twice, number, plain, ip_address_string from event")
+        sql.SQL(
+            "select id, source, shared, watched, twice, number, plain, ip_address_string from public.event"
+        )
     )
     before = value(connection, everything)
     updates(connection, Range(0, heap_of(connection, JOB).blocks), churn.unchanged(connection, JOB))
     assert value(connection, everything) == before
-    assert value(connection, sql.SQL("select count(*) from event where ip_address_id is null")) == 0
-    assert value(connection, sql.SQL("select string_agg(distinct name, ',') from fired")) == "each_update"
+    assert value(connection, sql.SQL("select count(*) from public.event where ip_address_id is null")) == 0
+    assert (
+        value(connection, sql.SQL("select string_agg(distinct name, ',') from public.fired")) == "each_update"
+    )
 
 
 def test_naming_them_spares_looks_into_the_heap(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, make_url
 
 from backfill.database.engine import driver, execute, make_engine, rows
 from backfill.database.heap import Range
+from backfill.database.writing import writes
 from backfill.jobs import excerpt, link
 from backfill.jobs.resolve import new_texts
 from backfill.jobs.turn import turn
@@ -30,12 +31,11 @@ def connection(databases) -> Iterator[Connection]:
         execute(
             open_connection,
             sql.SQL("""
-                set search_path = public;
-                create table ip_addresses (id uuid primary key);
-                create table event (id int, ip_address_string text, additional jsonb, ip_address_id uuid);
-                insert into event select n, '10.' || n %% 200 || '.' || n %% 251 || '.' || n %% 241, '{"a": "some words"}'
+                create table public.ip_addresses (id uuid primary key);
+                create table public.event (id int, ip_address_string text, additional jsonb, ip_address_id uuid);
+                insert into public.event select n, '10.' || n %% 200 || '.' || n %% 251 || '.' || n %% 241, '{"a": "some words"}'
                   from generate_series(1, %s) as n;
-                analyze event
+                analyze public.event
             """),
             (EVENT_ROWS,),
         )
@@ -52,11 +52,11 @@ def texts(connection: Connection, request) -> int:
     execute(
         connection,
         sql.SQL("""
-            truncate address_map;
-            insert into address_map
+            truncate public.address_map;
+            insert into public.address_map
             select n::text, '00000000-0000-0000-0000-000000000000', '{"geoip_info": {"city": "A"}}'
               from generate_series(1, %s) as n;
-            analyze address_map
+            analyze public.address_map
         """),
         (request.param,),
     )
@@ -65,8 +65,13 @@ def texts(connection: Connection, request) -> int:
 
 
 def explained(connection: Connection, statement: sql.Composable) -> str:
-    found = rows(connection, sql.SQL("explain ") + statement)
+    with writes(connection, JOB):  # the plan of the statement as it runs: under the application's path
+        found = rows(connection, sql.SQL("explain ") + statement)
     connection.rollback()
+    return text_of(found)
+
+
+def text_of(found: list[tuple[str]]) -> str:
     return "\n".join(line for (line,) in found)
 
 
@@ -80,7 +85,9 @@ def plan_of_excerpt(connection: Connection, blocks: int) -> str:
     batch = Batch(1, 1, "link", JOB.name, Range(0, blocks), 8, 0)
     excerpt.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
     made, _, _ = excerpt.statement(SCHEMA, JOB, batch).as_string(driver(connection)).rpartition(";")
-    return explained(connection, sql.SQL(made))
+    found = rows(connection, sql.SQL("explain ") + sql.SQL(made))
+    connection.rollback()
+    return text_of(found)
 
 
 def test_a_batch_of_20_blocks_probes_the_map(connection: Connection, texts: int) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from alembic.util import CommandError
 
 from tests.databases import query
 from tests.demo_template import SENTINEL, TABLES, live_hash
@@ -53,7 +54,7 @@ LOGINS = """
 """
 PLAN_2025 = """
 name = "logins"
-accept = ["drops-with-column:public.user_unique_logins.once"]
+accept = ["dropped-along:public.user_unique_logins.once"]
 [addresses]
 table = "ip_addresses"
 [[jobs]]
@@ -88,10 +89,77 @@ def test_2025(fresh_demo: Operator, tmp_path: Path) -> None:
     operator.types("addresses", "merge", "--count", len(operator.waiting("ip_addresses")))
     operator.types("verify")
     assert query(url, "select count(*) from user_unique_logins where ip_address_id is null") == [(0,)]
+    chain = own_chain(
+        tmp_path,
+        'guard_links("user_unique_logins")',
+        'validate_links("user_unique_logins")',
+        'drop_column("user_unique_logins", "ip_address")',
+    )
+    upgrade(operator, chain, "a00000000001")
+    query(url, "insert into user_unique_logins (user_id, ip_address, ip_address_id) select user_id, '192.0.2.7', ip_address_id from user_unique_logins limit 1")  # fmt: skip
+    with pytest.raises(CommandError, match=r"let in"):
+        upgrade(operator, chain, "head")
+    query(url, "delete from user_unique_logins where ip_address = '192.0.2.7'")
+    operator.types("verify")
+    upgrade(operator, chain, "head")
+    assert query(url, "select string_agg(attname, ' ' order by attnum) from pg_attribute where attrelid = 'user_unique_logins'::regclass and attnum > 0 and not attisdropped") == [("id user_id ip_address_id created",)]  # fmt: skip
+    assert not query(url, "select from pg_constraint where conname = 'once'")
+    query(url, "insert into user_unique_logins (user_id, ip_address_id) select user_id, ip_address_id from user_unique_logins limit 1")  # fmt: skip
+    operator.types("verify")
+    operator.types("report")
+    operator.types("status")
+
+
+def test_2025_what_goes_with_the_column_keeps_it_until_it_is_accepted(
+    fresh_demo: Operator, tmp_path: Path
+) -> None:
+    """A unique constraint that goes silently lets one login in many times."""
+    query(fresh_demo.url, LOGINS)
+    query(
+        fresh_demo.url,
+        "insert into user_unique_logins (user_id, ip_address) select gen_random_uuid(), %s",
+        LOCATED,
+    )
+    plan = tmp_path / "plan.toml"
+    plan.write_text("".join(line for line in PLAN_2025.splitlines(keepends=True) if "accept" not in line))
+    operator = fresh_demo.having(plan=str(plan), observe="0", restore_point="nightly")
+    operator.types("run", "--quiet")
+    operator.types("addresses", "merge", "--count", len(operator.waiting("ip_addresses")))
+    operator.types("verify")
+    chain = own_chain(tmp_path, 'guard_links("user_unique_logins")')
+    with pytest.raises(CommandError, match=r"dropped-along:public\.user_unique_logins\.once"):
+        upgrade(operator, chain, "head")
+    operator.types("run", "--quiet", "--accept", "dropped-along:public.user_unique_logins.once")
+    operator.types("verify")
+    upgrade(operator, chain, "head")
+
+
+def own_chain(folder: Path, *steps: str) -> Path:
+    """An application's alembic folder with a revision for each of *steps*: a00000000000, a00000000001, …"""
+    versions = folder / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    (versions.parent / "env.py").write_text(ENV)
+    (versions.parent / "script.py.mako").write_text("")
+    (versions / "base.py").write_text(BASE)
+    before = "d0a1b2c3e4f5"
+    for number, step in enumerate(steps):
+        revision = f"a0000000000{number}"
+        name = step.partition("(")[0]
+        (versions / f"{name}.py").write_text(
+            f"from backfill.gates import {name}\nrevision = {revision!r}\ndown_revision = {before!r}\n"
+            f"def upgrade(): {step}\ndef downgrade(): pass\n"
+        )
+        before = revision
+    return versions.parent
 
 
 ADDRESSES_ONLY = 'name = "today"\n[addresses]\ntable = "ip_addresses"\n'
-STEPS = ("make_address_optional", "propose_hash_required", "make_hash_required", "drop_address_column")
+STEPS = (
+    "make_address_optional()",
+    "propose_hash_required()",
+    "make_hash_required()",
+    "drop_address_column()",
+)
 
 
 @pytest.fixture
@@ -118,20 +186,7 @@ def test_today(today: Operator, tmp_path: Path) -> None:
     today.types("addresses", "merge", "--count", len(today.waiting("ip_addresses")))
     today.types("verify")
     today.types("gates", expect=None)
-    versions = tmp_path / "migrations" / "versions"
-    versions.mkdir(parents=True)
-    (versions.parent / "env.py").write_text(ENV)
-    (versions.parent / "script.py.mako").write_text("")
-    (versions / "base.py").write_text(BASE)
-    before = "d0a1b2c3e4f5"
-    for number, step in enumerate(STEPS):
-        revision = f"a0000000000{number}"
-        (versions / f"{step}.py").write_text(
-            f"from backfill.gates import {step}\nrevision = {revision!r}\ndown_revision = {before!r}\n"
-            f"def upgrade(): {step}()\ndef downgrade(): pass\n"
-        )
-        before = revision
-    upgrade(today, versions.parent, "head")
+    upgrade(today, own_chain(tmp_path, *STEPS), "head")
     assert query(url, "select count(*) from information_schema.columns where table_name = 'ip_addresses' and column_name = 'ip_address'") == [(0,)]  # fmt: skip
     today.types("verify")
     today.types("report")
