@@ -337,7 +337,7 @@ def listed_first(listed: int | None, found: int, command: str) -> str:
     """What helps: *command* with its count, once a run has put what was found on the list."""
     if listed == found:
         return f"`{command} --count {found}`"
-    return f"`backfill run`, which lists them, then `{command}`"
+    return "`backfill run`, which lists them, then `backfill quarantine list`"
 
 
 def current_transaction(connection: Connection) -> str:

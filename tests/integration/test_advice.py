@@ -100,7 +100,10 @@ def valid(command: str) -> None:
             _, command_, rest = found.resolve_command(context, rest)
             assert command_ is not None
             found = command_
-        found.make_context("x", list(rest), parent=context, resilient_parsing=False)
+        try:
+            found.make_context("x", list(rest), parent=context)
+        except click.UsageError as error:
+            raise AssertionError(f"`{command}`: {error.format_message()}") from error
 
 
 # States
