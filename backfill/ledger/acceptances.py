@@ -11,23 +11,27 @@ from backfill.ledger import decisions
 
 KIND = "accept"
 
+EXISTS = sql.SQL("""
+    select exists (select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+                    where n.nspname = %s and c.relname = %s)
+""")
 NAMES = sql.SQL("select distinct detail ->> 'finding' from {} where kind = %s")
 
 
 def recorded(connection: Connection, schema: str) -> list[str]:
     """Names of accepted findings; none where there is no ledger yet."""
-    exists = value(
-        connection,
-        sql.SQL("""
-            select exists (select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
-                            where n.nspname = %s and c.relname = 'decisions')
-        """),
-        (schema,),
-    )
-    if not exists:
+    if not value(connection, EXISTS, (schema, "decisions")):
         return []
     found = rows(connection, NAMES.format(sql.Identifier(schema, "decisions")), (KIND,))
     return [name for (name,) in found if name]
+
+
+def began(connection: Connection, schema: str, fingerprint: str) -> bool:
+    """Whether a run of that plan began: the places that it wrote are among the live ones now."""
+    if not value(connection, EXISTS, (schema, "runs")):
+        return False
+    statement = sql.SQL("select exists (select from {} where plan_fingerprint = %s)")
+    return bool(value(connection, statement.format(sql.Identifier(schema, "runs")), (fingerprint,)))
 
 
 def record(connection: Connection, schema: str, names: Sequence[str]) -> None:

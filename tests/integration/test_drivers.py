@@ -317,7 +317,7 @@ ELSEWHERE = [
         f"create function public.nothing() returns trigger language plpgsql as 'begin return new; end';"
         f" create or replace trigger {guard('user_events')} before insert or update on user_events for each row"
         " when (new.ip_address_string is not null) execute function public.nothing()",
-        "the trigger that keeps rows covered is not as it was made",
+        f"trigger {guard('user_events')}",  # it keeps the column, as any trigger of somebody else's does
     ),
     (
         f"do $$ begin execute (select 'create or replace function ' || tgfoid::regproc || '() returns trigger language plpgsql"

@@ -108,3 +108,15 @@ def test_verify_goes_red_when_the_writers_idea_of_a_missing_place_is_wrong(
     fresh_demo.types("run", "--quiet")
     said = fresh_demo.types("verify", expect=1).out
     assert "rows lack the geo that their address has" in said
+
+
+def test_places_of_our_own_that_all_lack_a_key_stop_no_later_command(finished_run: Operator) -> None:
+    url = finished_run.url
+    query(url, "update ip_addresses set geoip_info = geoip_info - 'city' where geoip_info is not null")
+    for table in ("user_events", "project_events", "file_events", "organization_events", "team_events"):
+        query(
+            url,
+            f"update {table} set additional = additional #- '{{geoip_info,city}}' where jsonb_typeof(additional) = 'object'",
+        )
+    assert query(url, "select count(*) >= 100 from ip_addresses where geoip_info is not null") == [(True,)]
+    finished_run.types("run", "--quiet")

@@ -1,8 +1,8 @@
 """Places: do live rows carry the keys that the plan writes?
 
 A reader that builds an object from a place fails on a key that it does not know, so what the application writes
-itself is what it can read. A bounded part of each table is looked at, and the finding says which. What an
-earlier run of ours wrote looks the same: it was accepted then.
+itself is what it can read. A bounded part of each table is looked at, and the finding says which. Once a run of
+this plan began, commands take its keys as accepted: what it wrote looks the same.
 """
 
 from collections import Counter
