@@ -137,6 +137,12 @@ class SchemaUnfit(BackfillError):
     """{problem}"""
 
 
+class ChangeNotTaken(BackfillError):
+    """{table}: {kept} of {asked} rows did not keep what was written to {column} (the first by key: {keys}), so these
+    {asked} were rolled back and nothing was decided about them. Triggers that fire there: {triggers}. Disable the one
+    that does it (alter table … disable trigger …), and type the command again with the count that is left."""
+
+
 class EmbeddedServerFailed(BackfillError):
     """The embedded PostgreSQL in {home} {problem}"""
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from psycopg2 import sql
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.effect import require_taken
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
@@ -43,6 +44,13 @@ LOCK_ROWS = sql.SQL("""
 LINK = sql.SQL("update {table} set {link} = %s where {key} {equals} any (%s::{key_type}[])")
 DISCARD = sql.SQL("update {table} set {raw} = null where {key} {equals} any (%s::{key_type}[])")
 
+# Rows that are not what was written, or are gone.
+KEPT = sql.SQL("""
+    select wanted.key from unnest(%s::text[]) as wanted (key)
+     where not exists (select from {table} as event
+                        where event.{key} {equals} wanted.key::{key_type} and {as_written})
+""")
+
 # Its hash may be another row's, the sentinel in another spelling: merging moves it later.
 SENTINEL = sql.SQL("""
     insert into {addresses} ({address}, {hash})
@@ -73,7 +81,7 @@ def settle(
     count: int,
     hasher: Callable[[str], str] | None,
 ) -> int:
-    """Settle all waiting rows of that table; returns how many. Raises ``WrongCount``.
+    """Settle all waiting rows of that table; returns how many. Raises ``WrongCount``, and ``ChangeNotTaken``.
 
     *hasher* is asked for the sentinel's hash, where its row has to be made.
     """
@@ -119,12 +127,18 @@ def settle(
     settled = 0
     keys = [entry.key for entry in entries]
     for start in range(0, len(keys), CHUNK):
-        settled += _settle_chunk(engine, job, keys[start : start + CHUNK], fate, sentinel, decision)
+        settled += _settle_chunk(engine, schema, job, keys[start : start + CHUNK], fate, sentinel, decision)
     return settled
 
 
 def _settle_chunk(
-    engine: Engine, job: Job, keys: Sequence[str], fate: Fate, sentinel: str | None, decision: Decision
+    engine: Engine,
+    schema: str,
+    job: Job,
+    keys: Sequence[str],
+    fate: Fate,
+    sentinel: str | None,
+    decision: Decision,
 ) -> int:
     with engine.begin() as connection:
         kind = column_type(connection, job, job.key)
@@ -144,7 +158,30 @@ def _settle_chunk(
                 execute(connection, LINK.format(**names), (sentinel, hopeless))
             else:
                 execute(connection, DISCARD.format(**names), (hopeless,))
+        _require_settled(connection, schema, job, fate, sentinel, hopeless, names)
         if hopeless:
             number = decision.took(connection, len(hopeless))
             quarantine.decide(connection, job.identity, hopeless, number)
     return len(hopeless)
+
+
+def _require_settled(
+    connection: Connection,
+    schema: str,
+    job: Job,
+    fate: Fate,
+    sentinel: str | None,
+    keys: list[str],
+    names: dict[str, sql.Composable],
+) -> None:
+    """The rows are locked, so what they are now is what will be committed. Raises ``ChangeNotTaken``."""
+    column = job.link if fate is Fate.SENTINEL else job.raw
+    if fate is Fate.SENTINEL:
+        link = column_type(connection, job, job.link)
+        as_written = sql.SQL("event.{} {} {}::{}").format(
+            names["link"], link.equals, sql.Literal(sentinel), sql.SQL(link.name)
+        )
+    else:
+        as_written = sql.SQL("event.{} is null").format(names["raw"])
+    kept = [key for (key,) in rows(connection, KEPT.format(as_written=as_written, **names), (keys,))]
+    require_taken(connection, schema, job, column, kept, len(keys))

@@ -1,0 +1,50 @@
+"""Effect: whether rows took what was written, which the count of an UPDATE does not say.
+
+A trigger of the application may leave a row as it is or put another value in, and the server counts it as updated,
+or passes over it without a word. So whoever enters a decision looks at the rows first, in the same transaction.
+"""
+
+from collections.abc import Sequence
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill import safe
+from backfill.database.engine import rows
+from backfill.database.names import regclass
+from backfill.errors import ChangeNotTaken
+from backfill.plan import Table
+
+SHOWN = 3  # keys
+
+# Whatever fires when that column is updated. Ours are told by the schema of their functions.
+TRIGGERS = sql.SQL("""
+    select t.tgname
+      from pg_trigger as t
+      join pg_proc as p on p.oid = t.tgfoid
+      join pg_namespace as n on n.oid = p.pronamespace
+     where t.tgrelid = {table} and not t.tgisinternal and t.tgenabled in ('O', 'A')
+       and n.nspname <> {ledger} and t.tgtype & 16 <> 0
+       and (t.tgattr::text = '' or exists (select from pg_attribute as a
+                                            where a.attrelid = t.tgrelid and a.attname = {column}
+                                              and a.attnum = any (t.tgattr)))
+     order by 1
+""")
+
+
+def require_taken(
+    connection: Connection, schema: str, part: Table, column: str, kept: Sequence[str], asked: int
+) -> None:
+    """Raises ``ChangeNotTaken``, naming the triggers, where rows (*kept*, by key) are not what was written."""
+    if not kept:
+        return
+    statement = TRIGGERS.format(table=regclass(part), ledger=sql.Literal(schema), column=sql.Literal(column))
+    triggers = [name for (name,) in rows(connection, statement)]
+    raise ChangeNotTaken(
+        table=part.name,
+        column=column,
+        kept=f"{len(kept):,}",
+        asked=f"{asked:,}",
+        keys=", ".join(safe.name(key) for key in sorted(kept)[:SHOWN]),
+        triggers=", ".join(safe.name(name) for name in triggers) or "none that was found",
+    )
