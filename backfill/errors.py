@@ -262,7 +262,8 @@ class FolderUnfit(BackfillError):
 
 
 class NothingToScan(BackfillError):
-    """There is nothing to scan: {what} has no table of that name, or none with a column."""
+    """There is nothing to scan: {what} has no table with a column that this role sees. Check BACKFILL_DATABASE_URL,
+    --schema and --table."""
 
 
 class AllowListInvalid(BackfillError):

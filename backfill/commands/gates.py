@@ -42,7 +42,7 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
     if steps:
         _show_checklist(Gate.of(settings, session.plan, None), form)
         return
-    session.require_ledger("backfill verify")
+    session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
         gate = Gate.of(settings, session.plan, connection)
@@ -115,7 +115,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     """Mend what verify counted wrong, on record, by exact count."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
-    session.require_ledger("backfill verify")
+    session.require_ledger()
     addresses = session.plan.addresses
     part = find(table, (*session.plan.jobs, addresses))
     if (part == addresses) != (kind == Repair.HASH):

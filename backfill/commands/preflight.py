@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import click
 from psycopg2 import sql
 
+from backfill import safe
 from backfill.commands.session import Session
 from backfill.database.definition import DEFINITION
 from backfill.database.engine import value
@@ -126,3 +127,12 @@ def _listed(title: str, findings: Sequence[Finding], *, named: bool = False) -> 
 def nothing_in_the_way(report: Report) -> str:
     """What was looked at, and no more."""
     return f"Nothing is in the way, as far as was looked at: {LOOKED_AT} of {report.tables} tables."
+
+
+def then_run(report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool) -> str:
+    """The commands after ``plan``, with the words that it was given: without them a run would be refused."""
+    weak = ["--allow-weak-salt"] if allow_weak_salt else []
+    found = {finding.name for finding in report.accepted}
+    accepted = [word for name in accept if name in found for word in ("--accept", name)]
+    run = safe.command("backfill", "run", *jobs, *accepted, *weak)
+    return f"`{safe.command('backfill', 'calibrate', *weak)}`, then `{run}`"

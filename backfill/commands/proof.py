@@ -103,7 +103,7 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
             require_suffix(output, list(SUFFIXES))
         require_writable(output)
     session = sessions.of(context)
-    session.require_ledger("backfill verify")
+    session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
         document = collect(connection, Gate.of(session.settings, session.plan, connection))

@@ -94,7 +94,8 @@ def plan(
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
         click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
-    click.echo(f"{preflight.nothing_in_the_way(report)} Next: `backfill calibrate`, then `backfill run`.")
+    following = preflight.then_run(report, jobs, accept, allow_weak_salt)
+    click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
 
 
 def _predicted(

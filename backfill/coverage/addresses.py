@@ -17,7 +17,7 @@ from backfill import safe
 from backfill.addresses import canonicalise
 from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
 from backfill.coverage.places import has_place
-from backfill.coverage.record import Kind, Record, shortfall
+from backfill.coverage.record import FORM, Kind, Record, shortfall
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import column_type, has_column
@@ -323,7 +323,7 @@ class AddressProof:
             covered=not reasons,
             counts={
                 "rows": total,
-                "hash right": right,
+                FORM: right,
                 "hash wrong": wrong,
                 "hash missing": missing,
                 "geo": geo,

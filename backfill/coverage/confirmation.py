@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from backfill.coverage.record import Record
+from backfill.coverage.record import FORM, Record
 from backfill.ledger import runs
 
 DETAIL = "confirmed"  # of the address table's record
@@ -19,12 +19,22 @@ RIGHT = "every hash is right"
 
 def with_confirmation(connection: Connection, record: Record, key_id: str, scheme: str) -> Record:
     """The address table's *record* with how many live hashes confirmed it; with a note where none did."""
-    live = runs.confirmed(connection, key_id, scheme, record.counts.get("hash right", 0))
+    live = runs.confirmed(connection, key_id, scheme, explained(record))
     detail = dict(record.detail) | {DETAIL: {KEY_ID: key_id, LIVE_HASHES: live}}
     if live or not record.counts.get("rows", 0):
         return replace(record, detail=detail)
     note = f"its hashes are {unconfirmed(key_id)}: none was stored when the first run began"
     return replace(record, detail=detail, notes=(*record.notes, note))
+
+
+def explained(record: Record) -> int:
+    """Hashes that agree; once the addresses are gone, those that look as if they did."""
+    return record.counts.get("hash right", record.counts.get(FORM, 0))
+
+
+def form_only(records: Sequence[Record]) -> bool:
+    """Whether no hash could be recomputed, since the addresses are gone."""
+    return any(FORM in record.counts for record in records)
 
 
 def unconfirmed(key_id: str) -> str:

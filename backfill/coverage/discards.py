@@ -18,9 +18,7 @@ def observe(connection: Connection, discard: Discard) -> Record:
     """Rows, rows with a value, and the newest of those."""
     if not has_column(connection, discard, discard.column):
         ((total,),) = rows(connection, sql.SQL("select count(*) from {}").format(table(discard)))
-        return Record(
-            discard.identity, discard.label, Kind.DISCARD, True, {"rows": total, "raw": 0}, (), raw_rows=0
-        )
+        return Record(discard.identity, discard.label, Kind.DISCARD, True, {"rows": total}, (), raw_rows=0)
     statement = COUNT.format(
         column=sql.Identifier(discard.column),
         time=sql.Identifier(discard.time) if discard.time else sql.SQL("null::text"),

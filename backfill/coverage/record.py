@@ -9,6 +9,7 @@ from typing import Any
 from backfill.identity import JobId
 
 FULL, SAMPLE = "full", "sample"
+FORM = "hash of the right form"  # a count of the address table: without addresses no hash can be recomputed
 
 
 class Kind(StrEnum):

@@ -58,7 +58,7 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
         ("operator", migrate("head", "drop_address_column()") + f" drops {part.name}.{part.address}"),
         (
             "operator",
-            "rewrite the tables, let WAL archives, base backups and dumps expire: the drop erased no byte",
+            "`backfill erase`, `backfill prove`; let WAL archives, base backups and dumps expire: the drop erased no byte",
         ),
     ]
     return steps

@@ -8,6 +8,7 @@ from backfill.gates.script import ident, literal, regclass, table
 from backfill.plan import Discard, Job, RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
+NOT_VERIFIED = "'no full verification of it is on record for this plan'"  # SQL
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
 
 
@@ -42,7 +43,7 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
             f" when proof.covered then 'covered'{confirmation}"
             " else 'the last verification says: ' || coalesce(proof.reasons ->> 0, 'not covered') end",
         )
-        + ", 'no full verification of it is on record for this plan')",
+        + f", {NOT_VERIFIED})",
         "`backfill run`, then `backfill verify`",
     )
 
@@ -68,7 +69,8 @@ def links(gate: Gate, job: Job) -> Condition:
     return Condition(
         f"links of {job.label}",
         f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
-        literal("a row with an address came, or a link was changed, after the last verification"),
+        f"case when {verified} is null then {NOT_VERIFIED} else"
+        " 'a row with an address came, or a link was changed, after the last verification' end",
         "`backfill run`, then `backfill verify`",
         held="each row's text is its linked address, or was verified with this link",
     )
@@ -85,7 +87,8 @@ def hashes(gate: Gate) -> Condition:
     return Condition(
         f"hashes of {part.label}",
         f"coalesce(({now}) = {verified}, false)",
-        literal("a hash was changed, or a row with an address came or went, after the last verification"),
+        f"case when {verified} is null then {NOT_VERIFIED} else"
+        " 'a hash was changed, or a row with an address came or went, after the last verification' end",
         "`backfill run`, then `backfill verify`",
         held="those that were verified",
     )
@@ -103,7 +106,10 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
         fates = "sentinel" if part.identity in gate.never_null else "sentinel|discard"
         mend = f"`backfill quarantine settle {safe.word(part.label)} --as {fates} --count N`"
     return Condition(
-        f"quarantine of {part.label}", f"{waiting} = 0", f"{waiting} || ' rows wait for a decision'", mend
+        f"quarantine of {part.label}",
+        f"{waiting} = 0",
+        f"case {waiting} when 1 then '1 row waits' else {waiting} || ' rows wait' end || ' for a decision'",
+        mend,
     )
 
 
@@ -111,7 +117,8 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
     """Nothing fills the column any more: a NULL newest row proves nothing where those are normal."""
     name, raw = table(part), ident(part.raw_column)
     ways = [is_sealed(part)]
-    if gate.observe == 0 and isinstance(part, Discard):
+    unasked = gate.observe == 0 and isinstance(part, Discard)
+    if unasked:
         ways.append("true")
     newest = f"max({ident(time)}) filter (where {raw} is not null)" if time else "null"
     ways.append(
@@ -140,7 +147,7 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
             " then 'verified ' || extract(epoch from clock_timestamp() - proof.finished)::bigint || ' s ago'"
             " else 'it changed since the last verification' end",
         )
-        + ", 'nobody has looked yet')"
+        + f", 'nobody has looked yet{', which BACKFILL_OBSERVE=0 allows' if unasked else ''}')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
         f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
         + ("" if part.identity in gate.never_null else f"; or `backfill seal {safe.word(part.label)}`"),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from backfill import __version__
 from backfill.coverage.confirmation import claim
-from backfill.coverage.record import Kind, Record
+from backfill.coverage.record import FORM, Kind, Record
 from backfill.database.engine import rows, value
 from backfill.database.heap import heap_of
 from backfill.database.identity import database_identity
@@ -122,6 +122,7 @@ def _place(name: str) -> tuple[int, str]:
         "raw",
         "right",
         "hash right",
+        FORM,
         "hash wrong",
         "hash missing",
         "duplicates",

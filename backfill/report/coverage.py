@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backfill import safe
-from backfill.coverage.confirmation import claim, confirmed_by
+from backfill.coverage.confirmation import claim, confirmed_by, form_only
 from backfill.coverage.record import FULL, Kind, Record
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
@@ -30,7 +30,15 @@ def verdict(records: Sequence[Record]) -> str:
         return f"Not covered: {', '.join(open_tables)}."
     if any(record.method != FULL for record in records):
         return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
-    return f"Covered: every row with a raw address is linked to the right one, and {claim(records)}."
+    before = [record.table for record in records if record.proved]
+    links = "every row with a raw address is linked to the right one"
+    if before:
+        links += f" (in {', '.join(before)}: as proved before the raw column went)"
+    if form_only(records):
+        return (
+            f"Covered: {links}; every hash has the right form, and no address is left to recompute it from."
+        )
+    return f"Covered: {links}, and {claim(records)}."
 
 
 def _events_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
@@ -50,8 +58,10 @@ def _rest_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
     for record in records:
         if record.kind is not Kind.EVENTS:
             found = ", ".join(f"{number:,} {name}" for name, number in record.counts.items())
-            state = {True: "covered", False: "NOT COVERED"}[record.covered]
-            body.append([record.table, found, "to be dropped" if record.kind is Kind.DISCARD else state])
+            state = "covered" if record.covered else "NOT COVERED"
+            if record.kind is Kind.DISCARD:
+                state = "to be dropped" if "raw" in record.counts else "dropped"
+            body.append([record.table, found, state])
     return ["table", "found", ""], body
 
 

@@ -93,6 +93,8 @@ def erased(scene: Scene) -> list[Left]:
     if proof is None:
         return []
     again = "`backfill erase`, then `backfill prove`"
+    if proof.verdict == "unproved":  # a rewrite opens no place to a role that may not look
+        again = "`backfill prove`, as a role that may look there, once what is named here is done"
     found = []
     if proof.verdict != "gone":  # otherwise the verdict on top says it
         found.append(Left(DBA, f"{residue.VERDICTS[proof.verdict]} {again}"))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backfill.coverage.record import Kind, Record
+from backfill.coverage.record import FORM, Kind, Record
 from backfill.report.document import Geography, Quarantined, RunStory
 
 MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
@@ -41,7 +41,7 @@ def coverage_bar(record: Record) -> list[Slice]:
     if record.kind is Kind.ADDRESSES:
         parts = [
             ("right", "hash right", counts.get("hash right", 0)),
-            ("settled", "merged", 0),
+            ("settled", FORM, counts.get(FORM, 0)),
             ("wrong", "hash wrong", counts.get("hash wrong", 0)),
             ("unlinked", "hash missing", counts.get("hash missing", 0)),
             ("rejected", "duplicates", counts.get("duplicates", 0)),

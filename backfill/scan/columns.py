@@ -134,8 +134,8 @@ def columns(connection: Connection, schema: str | None, table: str | None) -> li
     if table and "." in table and not schema:
         schema, _, table = table.partition(".")
     found = rows(connection, COLUMNS, {"schema": schema, "table": table})
-    if not found and (schema or table):
-        raise NothingToScan(what=".".join(filter(None, (schema, table))))
+    if not found:  # a clean answer about an empty database would be one about nothing
+        raise NothingToScan(what=".".join(filter(None, (schema, table))) or "this database")
     result = []
     for (
         nspname,

@@ -145,7 +145,7 @@ def test_an_unsettled_quarantine_keeps_the_gate_shut(finished_run: Operator) -> 
     refusal = finished_run.is_refused()
     assert f"quarantine of user_events: {number} rows wait for a decision" in refusal
     assert "`backfill quarantine settle user_events --as sentinel|discard --count N`" in refusal
-    assert "quarantine of ip_addresses: 1 rows wait for a decision" in refusal
+    assert "quarantine of ip_addresses: 1 row waits for a decision" in refusal
     assert "`backfill addresses merge --count N`" in refusal
     assert "hold a text that is no address" in refusal
     assert schema_of(finished_run.url, "user_events") == before

@@ -364,6 +364,7 @@ def test_the_commands_say_it_and_a_run_puts_on_record_what_it_accepted(fresh_dem
     assert query(fresh_demo.url, "select from pg_namespace where nspname = 'backfill'") == []
     said = fresh_demo.types("plan", "--no-sample", "--accept", name)
     assert "Will change, accepted:" in said.out
+    assert f"Next: `backfill calibrate`, then `backfill run --accept {name}`." in said.out
     assert "Nothing is in the way, as far as was looked at: kind of relation, columns" in said.out
     fresh_demo.types("run", "--quiet", "--accept", name)
     assert query(

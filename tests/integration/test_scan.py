@@ -307,6 +307,12 @@ def test_after_the_migration_nothing_is_left_to_find(erased):
     assert scan(erased, expect=0)["places"] == []
 
 
+def test_an_empty_database_is_not_called_clean(database):
+    said = Operator(database, environment(database, "/nonexistent")).types("scan", expect=2)
+    assert "nothing to scan" in said.err
+    assert "BACKFILL_DATABASE_URL" in said.err
+
+
 def test_of_100_000_spellings_in_a_column_none_is_missed(database):
     operator = Operator(database, environment(database, "/nonexistent"))
     with closing(connect(database)) as session, session.cursor() as cursor:

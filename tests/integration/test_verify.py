@@ -207,7 +207,14 @@ def test_after_the_drops_the_last_proof_is_reported_and_links_are_checked_again(
     proved_run.migrates()
     found = tables(proved_run, expect=0)
     assert all(found[name]["proved"] for name in TABLES)
-    assert "proved on" in proved_run.types("verify").out
+    said = proved_run.types("verify").out
+    assert "proved on" in said
+    assert not [claim for claim in ("to be dropped", "hash right", "every hash is right") if claim in said]
+    assert "as proved before the raw column went" in said
+    assert "no address is left to recompute it from" in said
+    assert (
+        found["ip_addresses"]["counts"]["hash of the right form"] == found["ip_addresses"]["counts"]["rows"]
+    )
     query(url, "update ip_addresses set hashed_ip_address = 'broken' where id = (select ip_address_id from user_events where ip_address_id is not null limit 1)")  # fmt: skip
     found = tables(proved_run, expect=1)
     assert found["user_events"]["counts"]["hash wrong"] >= 1
