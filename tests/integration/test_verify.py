@@ -108,7 +108,7 @@ DAMAGES: dict[str, tuple[Callable[[str], None], str, int, str]] = {
     "geo": (take_geo, "geo missing", 5, "5 rows lack the geo that their address has: `backfill run`"),
     "rejected": (
         add_nonsense, "rejected", 3,
-        "3 rows hold a text that is no address: `backfill quarantine settle user_events --as sentinel|discard --count 3`",
+        "3 rows hold a text that is no address: `backfill run`, which lists them, then `backfill quarantine list`",
     ),
 }  # fmt: skip
 
@@ -185,7 +185,7 @@ def test_a_duplicate_address_is_found(proved_run: Operator) -> None:
     )
     found = tables(proved_run, expect=1)["ip_addresses"]
     assert found["counts"]["duplicates"] == 1
-    assert any("`backfill addresses merge --count 1`" in reason for reason in found["reasons"])
+    assert any("`backfill run`, which lists them" in reason for reason in found["reasons"])
 
 
 def test_geo_of_the_address_table_gates_nothing(proved_run: Operator) -> None:
