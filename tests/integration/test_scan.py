@@ -137,9 +137,13 @@ def test_it_is_narrowed_by_schema_and_table_and_says_when_there_is_none(hidden):
 
 def test_it_writes_nothing(hidden):
     horizon = "select pg_snapshot_xmax(pg_current_snapshot())::text"
-    before = query(hidden.url, horizon)
-    hidden.types("scan", "--full", expect=1)
-    assert query(hidden.url, horizon) == before
+
+    def numbers_taken() -> bool:
+        before = query(hidden.url, horizon)
+        hidden.types("scan", "--full", expect=1)
+        return query(hidden.url, horizon) != before
+
+    assert not all(numbers_taken() for _ in range(3))  # an autovacuum of the server takes one now and then
 
 
 def test_an_allow_list_with_reasons_makes_it_green_and_its_idle_entries_are_named(hidden, tmp_path):
