@@ -215,6 +215,10 @@ class NoRun(BackfillError):
     """This database has no {what} yet. Start with `{command}`."""
 
 
+class ColumnMoved(BackfillError):
+    """{column} was not dropped: it stands as {place}, with every address. Rename it back, or name it in the plan."""
+
+
 class WrongCount(BackfillError):
     """{subject}: the count given is {given}, the count found is {found}. Nothing was changed. Look with
     `{look}`, then repeat with the count you mean."""

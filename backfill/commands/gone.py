@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import click
 
 from backfill.commands.session import Session
-from backfill.database.inspection import has_column
+from backfill.database.inspection import columns, has_column
 from backfill.errors import NoRun
-from backfill.ledger import coverage
+from backfill.ledger import coverage, whereabouts
 from backfill.plan import Job, RawColumn
 
 NOTHING_LEFT = "Nothing is left to run. Next: `backfill gates`."
@@ -24,7 +24,9 @@ def gone(session: Session, parts: Sequence[RawColumn]) -> list[RawColumn]:
             part
             for part in parts
             if not has_column(connection, part, part.raw_column)
+            and not isinstance(columns(connection, part), str)  # a table that is gone is another matter
             and coverage.was_covered(connection, part.identity)
+            and not whereabouts.stands(connection, session.settings.ledger_schema, part.identity)
         ]
         connection.rollback()
     return found

@@ -18,10 +18,11 @@ from backfill.plan import Job
 
 # Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
 # alike, none, one or two for rows without a text (linked; without the place of their address). All that is known of a row is in its kind, so that nothing but
-# rows is counted. The inner query is not flattened (offset 0), or each row would work out its kind twice.
+# rows is counted. Of a text the checksum has eight bits of its hash: they tell that it was changed, all but once in 256
+# times a row, and cannot tell an address. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
     select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], kind[6], count(*),
-           bit_xor(hash_record_extended(row(key, link), 0)) filter (where kind is not null),
+           bit_xor(hash_record_extended(row(key, link, hashtext(kind[1] collate "C") & 255), 0)) filter (where kind is not null),
            case when row_number() over () = 1 then (max({newest}) over ())::text end,
            case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
       from (select event.{key} as key, event.{link} as link, {time} as time,
@@ -65,7 +66,7 @@ class Held:
     late: bool = False  # raw values were written after the last run ended
     newest: str | None = None
     others: int = 0  # other spellings than the linked address's own
-    checksum: int = 0  # of their keys and links
+    checksum: int = 0  # of their keys, links and texts
 
     def add(self, suspect: Suspect, number: int, check: int, judge: Judge) -> None:
         """Take in a group of suspects."""

@@ -34,9 +34,9 @@ from backfill.coverage.record import FULL, SAMPLE, Kind, Record
 from backfill.database.engine import execute
 from backfill.database.heap import Range, even_ranges, heap_of, ranges
 from backfill.database.inspection import has_column
-from backfill.errors import NoRun, TableMoved, VerifyInProgress
+from backfill.errors import SchemaUnfit, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
-from backfill.ledger import coverage, locks, runs, verifications
+from backfill.ledger import coverage, locks, runs, verifications, whereabouts
 from backfill.ledger.verifications import Part
 from backfill.plan import Job, Plan, RawColumn
 
@@ -121,6 +121,8 @@ class Verifier:
     def _begin(self, connection: Connection) -> None:
         self._files = {part.identity: heap_of(connection, part).filenode for part in self._tables}
         self._raw = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
+        for part in self.plan.parts:
+            whereabouts.require_dropped(connection, self.schema, part)
         ground = {
             "plan": self.fingerprint,
             "method": self.method,
@@ -261,7 +263,9 @@ class Verifier:
         else:
             last = coverage.latest(connection, job.identity, self.fingerprint, with_raw=True)
             if last is None:
-                raise NoRun(what=f"proof of {job.label}, whose {job.raw} is gone,", command="backfill verify")
+                raise SchemaUnfit(
+                    problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
+                )
             record = proof.recheck(
                 held, Record(job.identity, job.label, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
             )
@@ -279,6 +283,7 @@ class Verifier:
 
     def _enter(self, connection: Connection, records: list[Record]) -> None:
         snapshot = verifications.snapshot(connection, self._number)
+        places = {part.identity: whereabouts.place(connection, part) for part in self.plan.parts}
         for record in records:
             coverage.record(
                 connection,
@@ -303,6 +308,7 @@ class Verifier:
                     "version": __version__,
                     "verification": self._number,
                     "snapshot": snapshot,
+                    "column": places[record.job],
                     "percent": self.percent,
                 },
             )

@@ -7,12 +7,13 @@ A change asks what needs a scan first, then waits for its lock a fraction of a s
 from alembic import op
 from backfill.database.inspection import columns, has_column
 from backfill.database.sealing import seal_removal, seal_trigger
-from backfill.errors import AmbiguousJob, UnknownJob
+from backfill.errors import AmbiguousJob, ColumnMoved, UnknownJob
 from backfill.gates import conditions, guard, requirements
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
 from backfill.gates.script import ask, dollars, emit, ident, literal, offline, table, tell
 from backfill.gates.transaction import Needs, gated
+from backfill.ledger import whereabouts
 from backfill.plan import Discard, Job, RawColumn, Some, find
 
 
@@ -25,6 +26,7 @@ def drop_discarded_column(name: str) -> None:
     gate = Gate.open()
     discard = _discard(gate, name)
     change = f"drop {discard.name}.{discard.column}"
+    _require_dropped(gate, discard)
     if not offline() and not has_column(op.get_bind(), discard, discard.column):
         tell(f"{discard.name}.{discard.column} is gone already: nothing is left to drop")
         return
@@ -265,9 +267,19 @@ def _is_gone(gate: Gate, job: Job, change: str) -> bool:
     """
     if offline() or has_column(op.get_bind(), job, job.raw):
         return False
+    _require_dropped(gate, job)
     require(gate, change, requirements.replaced(gate, job))
     tell(f"{job.name}.{job.raw} is gone already, with the table that a shadow copy replaced")
     return True
+
+
+def _require_dropped(gate: Gate, part: RawColumn) -> None:
+    """What is gone was dropped, and not renamed. A script says so by failing at the column."""
+    if not offline():
+        try:
+            whereabouts.require_dropped(op.get_bind(), gate.schema, part)
+        except ColumnMoved as error:
+            raise ChainUnfit(problem=str(error)) from None
 
 
 def _job(gate: Gate, name: str) -> Job:

@@ -1,10 +1,12 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
 from backfill import safe
+from backfill.addresses import MAX_LENGTH
 from backfill.database.sealing import seal_trigger
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
 from backfill.gates.script import ident, literal, regclass, table
+from backfill.ledger.whereabouts import STANDS
 from backfill.plan import Discard, Job, RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
@@ -52,13 +54,14 @@ def links(gate: Gate, job: Job) -> Condition:
     """Every row's text is, letter for letter, the address that it is linked to; or was verified, and is the same.
 
     The second kind are other spellings of an address and what an operator settled: their number, and
-    a checksum of their keys and links, stand in the record. So a link that was changed after the
-    verification is found, and rows may go meanwhile.
+    a checksum of their keys, links and texts, stand in the record. So a link or a text that was changed
+    after the verification is found, and rows that are plainly right may go meanwhile.
     """
     part = gate.plan.addresses
     others = (
         "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f"row(event.{ident(job.key)}, event.{ident(job.link)}), 0)), 0)"
+        f"row(event.{ident(job.key)}, event.{ident(job.link)},"
+        f' hashtext(left(event.{ident(job.raw)}::text, {MAX_LENGTH + 1}) collate "C") & 255), 0)), 0)'
         f" from {table(job)} as event left join {table(part)} as known"
         f" on known.{ident(part.key)} = event.{ident(job.link)}"
         f" where event.{ident(job.raw)} is not null"
@@ -70,7 +73,7 @@ def links(gate: Gate, job: Job) -> Condition:
         f"links of {job.label}",
         f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
         f"case when {verified} is null then {NOT_VERIFIED} else"
-        " 'a row with an address came, or a link was changed, after the last verification' end",
+        " 'a row with an address came, or a link or a text was changed, after the last verification' end",
         "`backfill run`, then `backfill verify`",
         held="each row's text is its linked address, or was verified with this link",
     )
@@ -281,7 +284,15 @@ def hash_checked(gate: Gate) -> Condition:
 
 def raw_columns_gone(gate: Gate) -> Condition:
     """Every event table has lost its raw column."""
-    left = " + ".join(f"({_columns(job, job.raw)})" for job in gate.plan.jobs) or "0"
+    coverage = gate.ledger("coverage")
+    left = (
+        " + ".join(
+            f"greatest(({_columns(job, job.raw)}), ({stands} is not null)::int)"
+            for job in gate.plan.jobs
+            for stands in [STANDS.format(coverage=coverage, job=literal(job.identity))]
+        )
+        or "0"
+    )
     return Condition(
         "raw columns of the event tables",
         f"({left}) = 0",

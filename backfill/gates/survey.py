@@ -12,6 +12,7 @@ from backfill.database.inspection import columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate, ask
 from backfill.gates.script import literal
+from backfill.ledger import whereabouts
 from backfill.plan import PYPI, RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
@@ -117,6 +118,8 @@ def _answer(connection: Connection, condition: Condition) -> Answer:
 
 def _steps(connection: Connection, gate: Gate) -> Iterator[Step]:
     plan = gate.plan
+    for part in plan.parts:
+        whereabouts.require_dropped(connection, gate.schema, part)
 
     def gone(part: RawColumn) -> bool:
         return not has_column(connection, part, part.raw_column)

@@ -99,6 +99,21 @@ def test_a_link_of_an_odd_spelling_changed_after_the_verification_is_noticed_too
     assert "links of user_events" in proved_run.is_refused("0003a_user_events")
 
 
+@pytest.mark.parametrize("linked_to", ["192.0.2.69", "another spelling"])
+def test_a_text_changed_after_the_verification_is_noticed_though_its_link_is_not(
+    proved_run: Operator, linked_to: str
+) -> None:
+    url = proved_run.url
+    which = "= '192.0.2.69'" if linked_to == "192.0.2.69" else "<> '192.0.2.69'"
+    query(
+        url,
+        f"""update user_events set {RAW} = '9.9.9.9' where id = (
+              select e.id from user_events e join ip_addresses i on i.id = e.ip_address_id
+               where e.{RAW} <> host(i.ip_address) and host(i.ip_address) {which} limit 1)""",
+    )
+    assert "links of user_events" in proved_run.is_refused("0003a_user_events")
+
+
 def test_rows_that_go_after_the_verification_are_in_nobodys_way(proved_run: Operator) -> None:
     proved_run.migrates("0003b_team_events")
     url = proved_run.url
@@ -131,6 +146,41 @@ def test_a_renamed_table_is_named(proved_run: Operator) -> None:
     said = proved_run.types("verify", expect=2)
     assert "Table user_events does not exist" in said.err
     assert "Table user_events does not exist" in proved_run.types("gates", expect=2).err
+
+
+@pytest.mark.parametrize(("table", "column"), [("user_events", RAW), ("journals", "submitted_from")])
+def test_a_renamed_column_is_not_one_that_is_gone(proved_run: Operator, table: str, column: str) -> None:
+    query(proved_run.url, f"alter table {table} rename {column} to kept")
+    told = f"{table}.{column} was not dropped: it stands as public.{table}.kept"
+    assert told in proved_run.is_refused()
+    for command in ("verify", "gates"):
+        assert told in proved_run.types(command, expect=2).err
+    if table == "user_events":
+        assert "no-column" in proved_run.types("plan", expect=2).out
+
+
+def test_a_table_without_the_column_put_in_its_place_is_no_drop(proved_run: Operator) -> None:
+    for statement in (
+        "alter table user_events rename to archive",
+        "create table public.user_events (like archive including all)",
+        "insert into user_events select * from archive",
+        f"alter table user_events drop {RAW}",
+        "alter table user_events add foreign key (ip_address_id) references ip_addresses",
+    ):
+        query(proved_run.url, statement)
+    told = f"it stands as public.archive.{RAW}"
+    assert told in proved_run.is_refused()
+    assert told in proved_run.types("verify", expect=2).err
+
+
+def test_plan_does_not_call_a_table_done_that_is_not_there(proved_run: Operator) -> None:
+    query(proved_run.url, "alter table user_events rename to renamed")
+    assert "no-table" in proved_run.types("plan", expect=2).out
+
+
+def test_verify_without_a_column_and_without_a_proof_does_not_name_itself(fresh_demo: Operator) -> None:
+    query(fresh_demo.url, f"alter table user_events rename {RAW} to kept")
+    assert "and no proof of it is on record. Check the plan." in fresh_demo.types("verify", expect=2).err
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ SITUATIONS = [
     Situation("a hash column that is too short", "alter table ip_addresses alter hashed_ip_address type varchar(40) using left(hashed_ip_address, 40)", ("hash-too-short",)),
     Situation("a domain that is too short", "create domain digest as varchar(40); alter table ip_addresses alter hashed_ip_address type digest using left(hashed_ip_address, 40)", ("hash-too-short",)),
     Situation("a generated link", f"alter table {E} drop column ip_address_id; alter table {E} add ip_address_id uuid generated always as (source_id) stored", ("generated-column", "no-foreign-key")),
+    Situation("a generated raw column", f"alter table {E} drop column ip_address_string; alter table {E} add ip_address_string text generated always as (tag) stored", ("generated-column",), "public.user_events.ip_address_string", "keeps every address"),
+    Situation("geo that is NOT NULL", "update ip_addresses set geoip_info = '{}' where geoip_info is null; alter table ip_addresses alter geoip_info set default '{}', alter geoip_info set not null", ("required-column",), "public.ip_addresses.geoip_info"),
     Situation("a virtual column as extra", f"alter table {E} drop column additional; alter table {E} add additional jsonb generated always as (null) virtual", ("generated-column",), version=180_000),
     Situation("another NOT NULL column of the address table", "alter table ip_addresses add seen timestamp not null default now(); alter table ip_addresses alter seen drop default", ("required-column",), "public.ip_addresses.seen"),
     Situation("a domain that is NOT NULL", "create domain sure as int not null; alter table ip_addresses add seen sure default 1; alter table ip_addresses alter seen drop default", ("required-column",)),

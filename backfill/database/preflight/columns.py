@@ -50,6 +50,14 @@ def check(target: Target) -> Iterator[Finding]:
         yield from _expect(target, part.time, MOMENTS, "time")
     if target.writes:
         yield from _written(target)
+    raw = target.columns.get(target.raw)
+    if raw and raw.generated and not isinstance(part, Addresses) and target.purpose is not Purpose.READ:
+        yield GENERATED(
+            target.column(raw.name),
+            f"Column {part.name}.{raw.name} (raw address) is generated: no guard can watch it, and what it is generated "
+            "from keeps every address.",
+            f"alter table {part.name} alter column {raw.name} drop expression; and name its source in the plan as well.",
+        )
 
 
 def _expect(target: Target, name: str | None, types: dict[str, str], role: str) -> Iterator[Finding]:
@@ -81,8 +89,15 @@ def _hash_length(target: Target, part: Addresses) -> Iterator[Finding]:
 
 
 def _what_an_insert_needs(target: Target, part: Addresses) -> Iterator[Finding]:
+    place = target.columns.get(part.geo)
+    if place and place.not_null:
+        yield REQUIRED(
+            target.column(part.geo),
+            f"Column {part.name}.{part.geo} (geo) is NOT NULL, and an address without a place is added with none.",
+            f"alter table {part.name} alter column {part.geo} drop not null;",
+        )
     for column in target.columns.values():
-        if column.has_default or column.identity or column.generated:
+        if column.name == part.geo or column.has_default or column.identity or column.generated:
             continue
         if column.name == part.key:
             yield KEY_DEFAULT(
