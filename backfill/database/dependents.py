@@ -60,7 +60,20 @@ DEPENDENTS = """
          where not (kept.classid = 'pg_trigger'::regclass
                     and exists (select from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
                                   join pg_namespace as n on n.oid = p.pronamespace
-                                 where t.oid = kept.objid and n.nspname = {ledger}))
+                                 where t.oid = kept.objid and n.nspname = {ledger} and t.tgname ~ '^z[yz]_backfill_'))
     )
     select what, name, goes from named
+"""
+
+# Triggers of the table whose function names the column in its text. No dependence is recorded for a text: the drop passes,
+# and the first statement that fires the trigger fails ("record new has no field"). Rows: what (in words), name.
+NAMERS = r"""
+    select 'trigger ' || t.tgname || ', whose function ' || quote_ident(n.nspname) || '.' || quote_ident(p.proname)
+           || ' names the column' as what, t.tgname::text as name
+      from pg_trigger as t
+      join pg_proc as p on p.oid = t.tgfoid
+      join pg_namespace as n on n.oid = p.pronamespace
+     where t.tgrelid = {table} and not t.tgisinternal
+       and not (n.nspname = {ledger} and t.tgname ~ '^z[yz]_backfill_')
+       and p.prosrc ~* ('(^|[^\w$])' || regexp_replace({column}, '(\W)', '\\\1', 'g') || '($|[^\w$])')
 """

@@ -1,18 +1,18 @@
 """Dependents as conditions: asked before anything is guarded, so that no drop is refused at the last step."""
 
-from backfill.database.dependents import DEPENDENTS
+from backfill.database.dependents import DEPENDENTS, NAMERS
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.script import literal, regclass
 from backfill.plan import Addresses, RawColumn
 
 CODE = "dropped-along"
+NAMED = "trigger-names-column"
 
 
 def free(gate: Gate, part: RawColumn) -> list[Condition]:
     """Nothing keeps the column, and what goes with it was accepted by name: in the plan, or by a run that is on record."""
-    found = DEPENDENTS.format(
-        table=regclass(part), column=literal(part.raw_column), ledger=literal(gate.schema)
-    )
+    asked = {"table": regclass(part), "column": literal(part.raw_column), "ledger": literal(gate.schema)}
+    found, namers = DEPENDENTS.format(**asked), NAMERS.format(**asked)
     prefix = literal(f"{CODE}:{part.schema_}.{part.table}.")
     accepted = f"select detail ->> 'finding' from {gate.ledger('decisions')} where kind = 'accept'" + "".join(
         f" union all select {literal(name)}" for name in gate.plan.accept
@@ -22,6 +22,11 @@ def free(gate: Gate, part: RawColumn) -> list[Condition]:
     names = along.replace(
         "one.what, '; ' order by one.what", f"{prefix} || one.name, ' ' order by one.name", 1
     )
+    prefix_named = literal(f"{NAMED}:{part.schema_}.{part.table}.")
+    naming = (
+        f"(select string_agg(one.what || ' (' || {prefix_named} || one.name || ')', '; ' order by one.name)"
+    )
+    naming += f" from ({namers}) as one where ({prefix_named} || one.name) not in ({accepted}))"
     keeps = f"(select string_agg(one.what, '; ' order by one.what) from ({found}) as one where not one.goes)"
     subject = f"{part.name}.{part.raw_column}"
     return [
@@ -39,6 +44,14 @@ def free(gate: Gate, part: RawColumn) -> list[Condition]:
             "make others that do without the column, where they are needed; then `accept` in the plan what stands in"
             " brackets, or `backfill run --accept` it",
             held="nothing that was not accepted",
+        ),
+        Condition(
+            f"what names {subject}",
+            f"{naming} is null",
+            naming,
+            "change the function, or drop the trigger; or, where it only mentions the name, `accept` in the plan what"
+            " stands in brackets, or `backfill run --accept` it",
+            held="no trigger that was not accepted",
         ),
     ]
 

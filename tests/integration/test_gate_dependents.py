@@ -17,8 +17,7 @@ def test_a_view_is_named_before_the_guard(proved_run: Operator) -> None:
     proved_run.migrates("0002_journals")
     said = proved_run.is_refused("0003a_user_events")
     assert (
-        "what keeps user_events.ip_address_string: view public.who; mend: change or drop what is named"
-        in said
+        "what keeps user_events.ip_address_string: view public.who; fix: change or drop what is named" in said
     )
     assert query(proved_run.url, GUARDED) == []
     query(proved_run.url, "drop view public.who")
@@ -69,3 +68,23 @@ def test_the_address_asks_it_before_it_becomes_optional(proved_run: Operator) ->
     said = proved_run.is_refused("0005a_ip_address_optional")
     assert "what keeps ip_addresses.ip_address: view public.known" in said
     assert "what goes with" not in said
+
+
+def test_a_trigger_whose_function_names_the_column_is_named_before_the_guard(proved_run: Operator) -> None:
+    """PostgreSQL would drop the column, and every INSERT of the application would fail from then on."""
+    query(
+        proved_run.url,
+        """create function public.note() returns trigger language plpgsql as
+               $$ begin perform pg_notify('events', coalesce(new.ip_address_string, '')); return new; end $$;
+           create trigger note after insert on public.user_events for each row execute function public.note()""",
+    )
+    proved_run.migrates("0002_journals")
+    name = "trigger-names-column:public.user_events.note"
+    assert name in proved_run.types("plan", "--no-sample", expect=2).out
+    assert f"function public.note names the column ({name})" in proved_run.is_refused("0003a_user_events")
+    assert query(proved_run.url, GUARDED) == []
+    query(
+        proved_run.url,
+        "create or replace function public.note() returns trigger language plpgsql as 'begin return new; end'",
+    )
+    proved_run.migrates("0003a_user_events")

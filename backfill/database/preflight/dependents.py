@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from psycopg2 import sql
 
-from backfill.database.dependents import DEPENDENTS
+from backfill.database.dependents import DEPENDENTS, NAMERS
 from backfill.database.engine import rows
 from backfill.database.preflight.finding import Finding, blocks, changes
 from backfill.database.preflight.target import Purpose, Target
@@ -12,6 +12,7 @@ from backfill.plan import Addresses
 
 GOES_ALONG = changes("dropped-along")
 KEEPS = blocks("keeps-column")
+NAMED = changes("trigger-names-column")
 
 OWN_KEY = """
     select from pg_index as i join pg_class as c on c.oid = i.indexrelid
@@ -27,12 +28,18 @@ def check(target: Target) -> Iterator[Finding]:
     part, raw = target.part, target.raw
     if target.purpose is Purpose.COPY and isinstance(part, Addresses):
         return
-    query = sql.SQL(DEPENDENTS).format(
-        table=sql.Literal(target.relation.oid),
-        column=sql.Literal(raw),
-        ledger=sql.Literal(target.ledger_schema),
-    )
-    for what, name, goes in sorted(rows(target.connection, query)):
+    names: dict[str, sql.Composable] = {
+        "table": sql.Literal(target.relation.oid),
+        "column": sql.Literal(raw),
+        "ledger": sql.Literal(target.ledger_schema),
+    }
+    for what, name in sorted(rows(target.connection, sql.SQL(NAMERS).format(**names))):
+        yield NAMED(
+            target.column(name),
+            f"{what[0].upper()}{what[1:]} {raw}: once {part.name}.{raw} is dropped, statements that fire it fail.",
+            "Change the function, or drop the trigger, before the column goes; accept it where it only mentions the name.",
+        )
+    for what, name, goes in sorted(rows(target.connection, sql.SQL(DEPENDENTS).format(**names))):
         if goes and not (isinstance(part, Addresses) and _is_its_own_key(target, name)):
             yield GOES_ALONG(
                 target.column(name),
