@@ -50,7 +50,7 @@ def inspect(session: Session, parts: Sequence[Table], purpose: Purpose, accept: 
         if acceptances.began(connection, schema, session.fingerprint):
             # Its preflight saw the keys of live places. What it wrote may lack one, where no address has it.
             known += [f"{NEW_KEY.code}:{key.value}" for key in session.plan.geo.keys]
-        report = checks.inspect(connection, session.plan, parts, schema, purpose, [*accept, *known])
+        report = checks.inspect(connection, session.plan, parts, schema, purpose, accept, known)
         connection.rollback()
     return report
 

@@ -120,3 +120,11 @@ def test_places_of_our_own_that_all_lack_a_key_stop_no_later_command(finished_ru
         )
     assert query(url, "select count(*) >= 100 from ip_addresses where geoip_info is not null") == [(True,)]
     finished_run.types("run", "--quiet")
+    assert "nothing of that name" not in finished_run.types("plan", "--no-sample").out
+
+
+def test_a_name_in_the_plan_that_accepts_nothing_is_said(planned) -> None:
+    said = planned('accept = ["drops-with-column:public.user_events.x"]').types(
+        "plan", "--no-sample", expect=2
+    )
+    assert "nothing of that name was found: drops-with-column:public.user_events.x" in said.out

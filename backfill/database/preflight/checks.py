@@ -71,8 +71,12 @@ def inspect(
     ledger_schema: str,
     purpose: Purpose,
     accept: Sequence[str] = (),
+    recorded: Sequence[str] = (),
 ) -> Report:
-    """All findings about these tables and the database they lie in."""
+    """All findings about these tables and the database they lie in.
+
+    *accept*: names that the operator gave now; *recorded*: those that count from before.
+    """
     found = [*database.check(connection, ledger_schema, purpose)]
     for part in parts:
         found += _of_table(connection, plan, part, ledger_schema, purpose)
@@ -83,14 +87,18 @@ def inspect(
     if purpose is not Purpose.READ and not blocked:
         found += places.check(connection, plan, parts)
     unique = list(dict.fromkeys(found))
-    names = {*accept, *plan.accept}
+    names = {*accept, *plan.accept, *recorded}
     changes = [finding for finding in unique if finding.severity is Severity.CHANGES]
     return Report(
         blocking=tuple(finding for finding in unique if finding.severity is Severity.BLOCKS),
         unaccepted=tuple(finding for finding in changes if finding.name not in names),
         accepted=tuple(finding for finding in changes if finding.name in names),
         notes=tuple(finding for finding in unique if finding.severity is Severity.NOTE),
-        unknown=tuple(name for name in accept if name not in {finding.name for finding in changes}),
+        unknown=tuple(
+            name
+            for name in dict.fromkeys([*accept, *plan.accept])
+            if name not in {finding.name for finding in changes}
+        ),
         tables=len(parts),
     )
 
