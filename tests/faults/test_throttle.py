@@ -50,7 +50,7 @@ def test_archive_backlog(ours):
 
 def test_sessions_that_wait_for_locks_of_ours(ours, database):
     query(database, "create table t (n int)")
-    ours.exec_driver_sql("lock table t")
+    ours.exec_driver_sql("lock table public.t")
     waiter = threading.Thread(target=query, args=(database, "insert into t values (1)"))
     waiter.start()
     another = make_engine(make_url(database), ledger_schema="backfill")
