@@ -182,7 +182,7 @@ def test_the_settings_choose_the_sensors():
 
 def test_a_run_is_held_from_the_start_and_in_the_middle_and_goes_on(stage, same_as_undisturbed):
     stage.query("create table hold as select true as held")
-    command = stage.start("run", "--quiet", *SMALL, "--nice", "10", hold_query="select held from hold")
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "10", hold_query="select held from public.hold")
     stage.until("(select held is not null from backfill.runs)")
     assert stage.value("select coalesce(sum(rows), 0) from backfill.batches") == 0
     stage.query("update hold set held = false")
