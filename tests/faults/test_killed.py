@@ -92,7 +92,7 @@ def test_sessions_that_are_ended_again_while_it_comes_back(stage, same_as_undist
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where application_name = 'backfill' and datname = current_database()"
             )
-            time.sleep(0.05)  # a new session settles a few hundredths of a second; ended before that, it never was back
+            time.sleep(0.05)  # a new session takes that long to settle; ended before, it is never back
     assert command.end() == 0, command.said
     assert command.said.count("Connected again") >= 3
     assert stage.value("select attempts from backfill.runs") == 1

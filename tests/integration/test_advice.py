@@ -204,6 +204,7 @@ def test_every_command_that_is_printed_can_be_typed(reached: Operator) -> None:
 BEGINNINGS = (fresh, seen_to_be_damaged, guard_lost, written_to, only_addresses_left, migrated, erased)
 
 
+@pytest.mark.slow  # minutes in all
 @pytest.mark.parametrize("reached", BEGINNINGS, indirect=True, ids=lambda state: state.__name__)
 def test_whoever_types_what_is_printed_arrives(reached: Operator) -> None:
     walk = Walk(reached)

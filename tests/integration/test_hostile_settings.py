@@ -117,6 +117,7 @@ def test_settings_of_the_database(
     compare(goes_the_whole_way(Operator(database, environment(database, home))), undisturbed)
 
 
+@pytest.mark.slow
 def test_settings_of_the_role(
     databases: Databases, server_url: str, role: str, home: Path, undisturbed: dict[str, Any]
 ) -> None:
