@@ -4,9 +4,10 @@ So they differ from ours in how rows are written, and in nothing else; its time 
 """
 
 from pathlib import Path
+from typing import Any
 
 from psycopg2 import sql
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine, event, make_url
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database import chain
@@ -31,6 +32,14 @@ TEXTS = sql.SQL(" union ").join(
 def ready(site: Site) -> Engine:
     """An engine, and the tables that resolve writes to."""
     engine = make_engine(make_url(site.url), ledger_schema=SCHEMA)
+
+    @event.listens_for(engine, "connect")
+    def _by_hand(connection: Any, _record: Any) -> None:
+        """What is typed by hand names its tables without a schema."""
+        with connection.cursor() as cursor:
+            cursor.execute("set search_path = public")
+        connection.commit()
+
     chain.expand(Settings(home=Path(site.salt_file).parent), engine)
     return engine
 
