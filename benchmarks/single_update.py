@@ -29,6 +29,17 @@ UPDATE = f"""
        and (event.ip_address_id is null or {LACKS_GEO})
 """
 
+# Rows that the application linked itself, without a text, get the place of their address.
+PLACES = """
+    update {} as event
+       set additional = coalesce(nullif(additional, 'null'), '{{}}') || jsonb_build_object('geoip_info', known.geoip_info)
+      from ip_addresses as known
+     where known.id = event.ip_address_id and event.ip_address_string is null
+       and jsonb_typeof(known.geoip_info) = 'object' and known.geoip_info <> '{{}}'
+       and (additional is null or additional = 'null'
+            or (jsonb_typeof(additional) = 'object' and coalesce(additional -> 'geoip_info', 'null') = 'null'))
+"""
+
 
 @dataclass
 class SingleUpdate:
@@ -53,6 +64,7 @@ class SingleUpdate:
             started = time.monotonic()
             with self._engine.begin() as connection:
                 execute(connection, sql.SQL(UPDATE).format(sql.Identifier(name)))
+                execute(connection, sql.SQL(PLACES).format(sql.Identifier(name)))
             longest = max(longest, time.monotonic() - started)
         ended = time.monotonic()
         self._engine.dispose()
