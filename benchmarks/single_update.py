@@ -32,10 +32,11 @@ UPDATE = f"""
 # Rows that the application linked itself, without a text, get the place of their address.
 PLACES = """
     update {} as event
-       set additional = coalesce(nullif(additional, 'null'), '{{}}') || jsonb_build_object('geoip_info', known.geoip_info)
-      from ip_addresses as known
-     where known.id = event.ip_address_id and event.ip_address_string is null
-       and jsonb_typeof(known.geoip_info) = 'object' and known.geoip_info <> '{{}}'
+       set additional = coalesce(nullif(additional, 'null'), '{{}}') || known.place
+      from (select id, case when jsonb_typeof(geoip_info) = 'object' and geoip_info <> '{{}}'
+                            then jsonb_build_object('geoip_info', geoip_info) else map.geo end as place
+              from ip_addresses left join backfill.address_map as map on map.raw = host(ip_address)) as known
+     where known.id = event.ip_address_id and event.ip_address_string is null and known.place is not null
        and (additional is null or additional = 'null'
             or (jsonb_typeof(additional) = 'object' and coalesce(additional -> 'geoip_info', 'null') = 'null'))
 """

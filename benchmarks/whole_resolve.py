@@ -26,7 +26,7 @@ TEXTS = sql.SQL(" union ").join(
         sql.Identifier(name), sql.Literal(MAX_LENGTH)
     )
     for name in EVENT_TABLES
-)
+) + sql.SQL(" union select host(ip_address) from ip_addresses")
 
 
 def ready(site: Site) -> Engine:
