@@ -56,20 +56,20 @@ def engine(server: Databases) -> Iterator[Engine]:
 
 
 def add_column(connection: Connection) -> None:
-    execute(connection, sql.SQL("alter table busy add column more int"))
+    execute(connection, sql.SQL("alter table public.busy add column more int"))
 
 
 def test_an_autovacuum_is_sent_away_which_would_not_give_way_to_short_waits(engine: Engine) -> None:
     with pytest.raises(psycopg2.errors.LockNotAvailable):
         patiently(engine, LOCK_MS, add_column, attempts=3)
-    patiently(engine, LOCK_MS, add_column, [sql.SQL("busy")], attempts=1)
+    patiently(engine, LOCK_MS, add_column, [sql.SQL("public.busy")], attempts=1)
 
 
 def test_writers_go_on_meanwhile_and_no_autovacuum_comes_back(engine: Engine) -> None:
     url = engine.url.render_as_string(hide_password=False)
     with engine.begin() as connection:
         usual = value(connection, sql.SQL("show lock_timeout"))
-        send_vacuum_away(connection, [sql.SQL("busy")])
+        send_vacuum_away(connection, [sql.SQL("public.busy")])
         assert value(connection, sql.SQL("show lock_timeout")) == usual
         query(url, "set lock_timeout = 100; update busy set n = n where n = 1")
         time.sleep(2.5)  # two of its rounds
@@ -78,11 +78,11 @@ def test_writers_go_on_meanwhile_and_no_autovacuum_comes_back(engine: Engine) ->
 
 def test_a_vacuum_that_somebody_typed_and_a_table_of_somebody_else_are_no_trouble(engine: Engine) -> None:
     with engine.begin() as holding, engine.begin() as connection:
-        send_vacuum_away(holding, [sql.SQL("busy")])
-        send_vacuum_away(connection, [sql.SQL("busy")])  # not given, and the transaction goes on
+        send_vacuum_away(holding, [sql.SQL("public.busy")])
+        send_vacuum_away(connection, [sql.SQL("public.busy")])  # not given, and the transaction goes on
         execute(connection, sql.SQL("create role nobody_much; grant usage on schema public to nobody_much"))
         execute(connection, sql.SQL("set local role nobody_much"))
-        send_vacuum_away(connection, [sql.SQL("busy")])
+        send_vacuum_away(connection, [sql.SQL("public.busy")])
         connection.rollback()
 
 
