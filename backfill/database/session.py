@@ -92,6 +92,9 @@ SET = """
       from unnest(%s::text[], %s::text[]) as wanted (name, value)
       join pg_settings as known on lower(known.name) = lower(wanted.name)
      where known.context = 'user'
+       -- Read-only for the whole server is no habit of a role or database: it steps down, or its disk is full.
+       and not (known.name = 'default_transaction_read_only'
+                and known.source in ('default', 'configuration file', 'command line'))
 """
 SET_PLANNER = """
     select set_config(name, boot_val, false) from pg_settings

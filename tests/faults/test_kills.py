@@ -143,7 +143,7 @@ def test_the_second_of_two_runs_says_who_drives_the_first(
             second = large_demo.really_types(*words)
             assert second.code == 2
             assert "backfill: Another command is driving run 1 (" in second.err
-            assert f":{first.pid})" in second.err
+            assert f":{first.pid}; session " in second.err
             assert second.err.count("\n") == 1
         first.send_signal(signal.SIGCONT)
         _, err = first.communicate(timeout=PATIENCE)
