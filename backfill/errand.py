@@ -17,6 +17,10 @@ class Failed(Exception):
     """The run cannot come to its end in this attempt; the text says why."""
 
 
+class NoServer(Failed):
+    """The server was lost and did not come back in time."""
+
+
 class MapEmptied(Exception):
     """The server crashed, and the unlogged address map with it: resolve begins again."""
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.control import Stop
 from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.trouble import LIMITS, LOST, Trouble
-from backfill.errand import Errand, Failed
+from backfill.errand import Errand, Failed, NoServer
 from backfill.errors import RunTakenOver
 from backfill.ledger import claims, runs
 from backfill.ledger.lock import RunLock, in_progress, wait_for
@@ -84,7 +84,7 @@ class Mender:
             if not wait_for(self._lock, errand.control.sleep, patience, errand.tell):
                 raise in_progress(errand.engine, errand.schema)
         except (DBAPIError, psycopg2.Error) as error:
-            raise Failed(f"no server within {patience:g} s: {problem_of(error)}") from error
+            raise NoServer(f"no server within {patience:g} s: {problem_of(error)}") from error
         with errand.engine.begin() as connection:
             now = runs.get(connection, errand.run.id)
         if (now.holder, now.attempts) != (errand.run.holder, errand.run.attempts):

@@ -27,9 +27,10 @@ from backfill.crew import Crew, MakePool
 from backfill.database.engine import execute, problem_of
 from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
+from backfill.database.session import CONNECT_SECONDS, LEAST_CONNECT_SECONDS, connecting_within
 from backfill.database.trouble import TableLocked, Trouble, trouble_of
 from backfill.desk import Desk
-from backfill.errand import Errand, Failed, MapEmptied
+from backfill.errand import Errand, Failed, MapEmptied, NoServer
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.identity import JobId
 from backfill.interrupt import interruptible
@@ -130,7 +131,11 @@ class Driver:
             self._end(RunStatus.FAILED, error=str(unusable))
             raise
         except Failed as failure:
-            self._end(RunStatus.FAILED, error=str(failure))
+            # A server that did not come back is not waited for once more, only to be told so.
+            with connecting_within(
+                LEAST_CONNECT_SECONDS if isinstance(failure, NoServer) else CONNECT_SECONDS
+            ):
+                self._end(RunStatus.FAILED, error=str(failure))
             raise RunFailed(run=self.run.id, problem=str(failure)) from None
         finally:
             self._vacuumer.stop()

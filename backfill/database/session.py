@@ -13,7 +13,9 @@ session sets what it depends on, as far as an ordinary role may set it and this 
 """
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,8 @@ from backfill.errors import SessionUnfit
 
 SAFE_PATH = "pg_catalog, pg_temp"
 CONNECT_SECONDS = 10
+LEAST_CONNECT_SECONDS = 2  # libpq takes no less
+_connect_within: ContextVar[float] = ContextVar("_connect_within", default=CONNECT_SECONDS)
 
 # Ours are the short transactions; a lock we cannot have soon is retried rather than queued for, since
 # others queue behind us.
@@ -120,6 +124,16 @@ class Origin:
     time_zone: str
 
 
+@contextlib.contextmanager
+def connecting_within(seconds: float) -> Iterator[None]:
+    """In this thread, a server has *seconds* (2 to 10) to take a new connection, unless its URL says how long."""
+    before = _connect_within.set(min(CONNECT_SECONDS, max(LEAST_CONNECT_SECONDS, seconds)))
+    try:
+        yield
+    finally:
+        _connect_within.reset(before)
+
+
 def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """Connection parameters with everything in them that libpq would take from somewhere else."""
     several = "," in str(given.get("host", ""))
@@ -128,7 +142,7 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         ("primary" if psycopg2.extensions.libpq_version() >= 140_000 else "read-write") if several else "any"
     )
     defaults = {
-        "connect_timeout": CONNECT_SECONDS,
+        "connect_timeout": math.ceil(_connect_within.get()),
         "target_session_attrs": target,
         "options": "",
         # A line that was cut, rather than closed, is noticed within half a minute instead of two hours.

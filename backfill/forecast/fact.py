@@ -7,12 +7,13 @@ from typing import Any, Self
 
 import psycopg2
 from psycopg2 import sql
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.engine import value
 from backfill.database.limits import Limits
 from backfill.database.names import quoted
+from backfill.database.session import LEAST_CONNECT_SECONDS, connecting_within
 from backfill.ledger import runs
 from backfill.plan import Job
 from backfill.shadow import names
@@ -45,36 +46,43 @@ class Fact:
         if event != "started":
             return
         self._began = time.monotonic()
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.begin() as connection:
-            run = runs.get(connection, fields["run"])
-            self._wal = int(value(connection, WRITTEN))
-            if run.outcome is None:
-                outcome = {"seconds": 0.0, "wal": 0, "growth": None, "bytes": self._bytes()}
-                runs.note(connection, run.id, forecast=self._predicted, outcome=outcome)
+        with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.connect() as connection:
+            before = self._bytes(connection)
+            with connection.begin():
+                run = runs.get(connection, fields["run"])
+                self._wal = int(value(connection, WRITTEN))
+                if run.outcome is None:
+                    outcome = {"seconds": 0.0, "wal": 0, "growth": None, "bytes": before}
+                    runs.note(connection, run.id, forecast=self._predicted, outcome=outcome)
             self._run = run.id
 
     def end(self) -> None:
         """Of the attempt, however it ended."""
         if self._run is None:
             return
-        after = self._bytes()
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.begin() as connection:
-            so_far = runs.get(connection, self._run).outcome or {}
-            before = so_far.get("bytes")
-            outcome = {
-                "seconds": round(so_far.get("seconds", 0) + time.monotonic() - self._began, 3),
-                # A server that was promoted meanwhile goes on counting where the other was.
-                "wal": so_far.get("wal", 0) + max(0, int(value(connection, WRITTEN)) - self._wal),
-                "growth": so_far.get("growth") if before is None or after is None else after - before,
-                "bytes": before,
-            }
-            runs.note(connection, self._run, outcome=outcome)
+        with (
+            contextlib.suppress(DBAPIError, psycopg2.Error),
+            connecting_within(LEAST_CONNECT_SECONDS),  # the server may be why it ended
+            self._engine.connect() as connection,
+        ):
+            after = self._bytes(connection)
+            with connection.begin():
+                so_far = runs.get(connection, self._run).outcome or {}
+                before = so_far.get("bytes")
+                outcome = {
+                    "seconds": round(so_far.get("seconds", 0) + time.monotonic() - self._began, 3),
+                    # A server that was promoted meanwhile goes on counting where the other was.
+                    "wal": so_far.get("wal", 0) + max(0, int(value(connection, WRITTEN)) - self._wal),
+                    "growth": so_far.get("growth") if before is None or after is None else after - before,
+                    "bytes": before,
+                }
+                runs.note(connection, self._run, outcome=outcome)
 
-    def _bytes(self) -> int | None:
+    def _bytes(self, connection: Connection) -> int | None:
         """Tables with indexes and TOAST, copies and old tables among them; None where one is locked now."""
         parts = [part for job in self._jobs for part in (job, names.shadow(job), names.before(job))]
         try:
-            with self._engine.begin() as connection:
+            with connection.begin():
                 Limits(lock=PATIENCE_SECONDS).apply(connection)
                 return sum(int(value(connection, WHOLE, (quoted(part),))) for part in parts)
         except (DBAPIError, psycopg2.Error):

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backfill.database.engine import value
+from backfill.database.session import connecting_within
 from backfill.database.trouble import LOST, trouble_of
 from backfill.errors import NoRun, RunInProgress
 from backfill.ledger import locks, runs
@@ -143,7 +144,9 @@ def wait_for(
     while True:
         try:
             problem: Exception | None = None
-            if lock.take():
+            with connecting_within(end - time.monotonic()):
+                taken = lock.take()
+            if taken:
                 if lock.writable():
                     return True
                 lock.drop()

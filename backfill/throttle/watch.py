@@ -64,8 +64,8 @@ class Watch:
         """Look once, so that nothing begins before anybody looked; then every second. Once is enough."""
         if self._thread is not None:
             return
-        self.look(run_id)
         self._done.clear()
+        self.look(run_id)
         self._thread = threading.Thread(target=self._loop, args=(run_id,), daemon=True)
         self._thread.start()
 
@@ -73,7 +73,7 @@ class Watch:
         """No more looks."""
         self._done.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(SENSOR_SECONDS)  # it may be connecting to a server that says nothing
             self._thread = None
         self._engine.dispose()
 
@@ -82,7 +82,8 @@ class Watch:
             try:
                 self.look(run_id)
             except Exception as error:  # whatever it is, the next look is due
-                self.blind(run_id, error)
+                if not self._done.is_set():
+                    self.blind(run_id, error)
 
     def blind(self, run_id: int, error: Exception) -> None:
         """Hold the run, where the watch alone is cut off: by a driver's connection, since ours does not serve.
@@ -115,6 +116,8 @@ class Watch:
                 with contextlib.suppress(psycopg2.Error):
                     pinned = self._snapshot.holder(connection)
                 connection.rollback()
+            if self._done.is_set():
+                return  # the run has ended meanwhile: nothing holds it
             held = breach.reason if breach else None
             # Also where we remember nothing: after a fail-over the ledger may know of a hold that is over.
             runs.hold(connection, run_id, held)
