@@ -4,7 +4,9 @@ The server is an embedded one in a temporary folder, one for each xdist worker. 
 BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to create databases.
 """
 
+import compileall
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +17,20 @@ import pytest
 from backfill.database.embedded import EmbeddedServer
 from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
-from tests.operator import Operator
+from tests.operator import ROOT, Operator
+
+# Under nohup, or in the background of a script, these are ignored, and a command of ours would inherit that: a
+# handler is not inherited. This process goes on hearing none of them.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda _number, _frame: None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: under PYTHONDONTWRITEBYTECODE each of hundreds of commands would do it anew."""
+    if not hasattr(config, "workerinput"):
+        for folder in ("backfill", "alembic"):
+            compileall.compile_dir(ROOT / folder, quiet=1)
 
 
 @contextmanager
