@@ -1,6 +1,7 @@
 """A table that is changed while a run is at work: each batch sees it under its lock."""
 
 import time
+import timeit
 
 import pytest
 from psycopg2 import sql
@@ -68,11 +69,10 @@ def test_one_that_does_not_is_none(connection, change: str) -> None:  # noqa: F8
 
 def test_it_costs_less_than_a_millisecond(connection) -> None:  # noqa: F811
     definition(connection)
-    started = time.perf_counter()
-    for _ in range(50):
-        definition(connection)
+    # The quickest of ten rounds: whatever else the machine does is in the others.
+    quickest = min(timeit.repeat(lambda: definition(connection), number=5, repeat=10)) / 5
     connection.rollback()
-    assert (time.perf_counter() - started) / 100 < 0.003  # two statements each; on a loaded machine
+    assert quickest / 2 < 0.001 * 3  # two statements each; a slow machine may take three times as long
 
 
 SLOW = f"""

@@ -20,6 +20,7 @@ from backfill.database.embedded.user import ServerUser
 from backfill.errors import EmbeddedServerFailed, EmbeddedServerMissing
 from tests.conftest import temporary_home
 from tests.databases import connect, query
+from tests.faults.stage import stretched
 
 AS_ROOT = os.geteuid() == 0
 ENSURE = """
@@ -165,7 +166,7 @@ def test_a_killed_server_comes_back_with_its_data_although_a_session_was_busy(ru
     os.kill(pid, signal.SIGKILL)
     assert query(running.ensure(), "select one from kept") == [(1,)]
     assert running.status().pid != pid
-    assert "server closed the connection unexpectedly" in busy.communicate(timeout=20)[1]
+    assert "server closed the connection unexpectedly" in busy.communicate(timeout=stretched(20))[1]
 
 
 @pytest.mark.parametrize("file", ["postmaster.pid", "socket lock"])
@@ -202,7 +203,7 @@ def test_an_interrupt_at_the_terminal_of_its_first_client_leaves_it_running(stop
     )
     url = first.stdout.readline().strip()
     os.killpg(first.pid, signal.SIGINT)
-    first.communicate(timeout=10)
+    first.communicate(timeout=stretched(10))
     assert first.returncode != 0
     assert query(url, "select 1") == [(1,)]
     assert os.getsid(stopped.status().pid) not in (os.getsid(0), first.pid)

@@ -25,6 +25,7 @@ from backfill.shadow.driver import ShadowDriver
 from backfill.shadow.proof import Proof
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
+from tests.faults.stage import stretched
 from tests.integration.test_shadow_catalog import schema_of
 from tests.names import CHANGES, FLAWS
 from tests.operator import Operator, ended
@@ -413,7 +414,7 @@ def stopped_in(url: str, process, phase: str) -> Iterator[None]:
                 yield
 
 
-HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a loaded machine may add
+HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a session that settles first may add
 TRACES = """
     select relname from pg_class
      where relname ~ 'shadow|changes_|flaws_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
@@ -432,7 +433,7 @@ def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
             fresh_demo.types("pause")
             began = time.monotonic()
             until(lambda: query(url, "select status from backfill.runs") == [("paused",)])
-            assert time.monotonic() - began < HEARD_SECONDS
+            assert time.monotonic() - began < stretched(HEARD_SECONDS)
             assert not query(url, WAITING)[0][0]
         fresh_demo.types("resume")
         out, err = process.communicate(timeout=WAIT_SECONDS)
@@ -453,7 +454,7 @@ def test_a_cancel_ends_the_run_and_takes_the_copy_with_it(fresh_demo: Operator, 
             assert "removes its copies" in said
             began = time.monotonic()
             until(lambda: query(url, "select status from backfill.runs") == [("cancelled",)])
-            assert time.monotonic() - began < HEARD_SECONDS
+            assert time.monotonic() - began < stretched(HEARD_SECONDS)
         out, err = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 3, (out, err)
     assert "copy of user_events is removed" in out
@@ -469,7 +470,7 @@ def test_ctrl_c_is_heard_while_indexes_are_built(fresh_demo: Operator) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WAIT_SECONDS)
-        assert time.monotonic() - began < HEARD_SECONDS
+        assert time.monotonic() - began < stretched(HEARD_SECONDS)
     assert process.returncode == 3, (out, err)
     assert "SIGINT was received" in err
     finish(fresh_demo)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import query
+from tests.faults.stage import stretched
 from tests.operator import BIN, ROOT, Operator
 
 # Every command that shows something; each must come to its own end whatever standard output is.
@@ -77,7 +78,7 @@ def test_a_watch_ends_quietly_by_ctrl_c_and_when_nobody_reads(finished_run):
     while not process.stdout.readline().startswith("Run "):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=10)
+    _out, err = process.communicate(timeout=stretched(10))
     assert (process.returncode, err) == (0, "")
     assert in_a_shell(
         finished_run, "timeout 20 backfill status --watch --every 0.1 | head -1; exit ${PIPESTATUS[0]}"
