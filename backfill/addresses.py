@@ -27,6 +27,8 @@ class Reason(StrEnum):
     ZERO_PADDED = "zero-padded"  # "010.1.2.3" is 10.1.2.3 to some readers and 8.1.2.3 to others
     HOST_NAME = "host-name"  # "localhost": what it resolved to at the time is not known
     NOT_AN_ADDRESS = "not-an-address"  # everything else
+    # Bytes that the database's encoding leaves undefined: nobody can read it, so it never comes to ``canonicalise``.
+    UNDECODABLE = "undecodable"
 
 
 class Kind(StrEnum):

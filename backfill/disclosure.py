@@ -5,7 +5,7 @@ schema; what a table or column is called today, and whether it is still there, i
 same command answers before, between and after the migrations.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,8 +13,9 @@ from psycopg2 import sql
 from pydantic import BaseModel, NonNegativeInt
 from sqlalchemy import Connection
 
+from backfill.database.decodable import decodable, legible
 from backfill.database.engine import rows
-from backfill.database.inspection import column_type, columns
+from backfill.database.inspection import Column, column_type, columns
 from backfill.database.names import table
 from backfill.errors import SchemaUnfit, UnknownUser
 from backfill.plan import Plan, Table
@@ -124,6 +125,8 @@ class Disclosure:
     not_asked: tuple[NotAsked, ...]
 
 
+TEXTS = ("text", "character varying", "character", "json", "jsonb", "text[]", "character varying[]")
+
 PEOPLE = Table(table="users")
 ELSEWHERE = "elsewhere"
 # What the nine items ask already; any other reference to a person is asked under ELSEWHERE.
@@ -225,20 +228,35 @@ def _holding(
         columns=dict(zip(asked, values, strict=True)),
         holds={name: kind for name, kind in holds.items() if name in asked},
         via=via,
-        data=_data(connection, part, asked, where, who) if with_data else [],
+        data=_data(connection, part, known, asked, where, who) if with_data else [],
     )
 
 
 def _data(
-    connection: Connection, part: Table, asked: Sequence[str], where: sql.Composable, who: dict[str, Any]
+    connection: Connection,
+    part: Table,
+    known: Mapping[str, Column],
+    asked: Sequence[str],
+    where: sql.Composable,
+    who: dict[str, Any],
 ) -> list[dict[str, Any]]:
     names = [name for name in asked if "." not in name]
     statement = sql.SQL("select {columns} from {table} as row where {where} order by 1").format(
-        columns=sql.SQL(", ").join(sql.SQL("row.{}").format(sql.Identifier(name)) for name in names),
+        columns=sql.SQL(", ").join(_sent(name, known[name].type) for name in names),
         table=table(part),
         where=where,
     )
     return [dict(zip(names, row, strict=True)) for row in rows(connection, statement, who)]
+
+
+def _sent(name: str, type_: str) -> sql.Composable:
+    """The column as it is; of a text that cannot be decoded, a question mark for each byte that is not ASCII."""
+    column = sql.Identifier("row", name)
+    if type_ not in TEXTS and not type_.endswith("citext"):
+        return column
+    return sql.SQL("case when {} is false then ({})::{} else {} end").format(
+        decodable(column), legible(sql.SQL("{}::text").format(column)), sql.SQL(type_), column
+    )
 
 
 def _part(plan: Plan, name: str) -> Table:

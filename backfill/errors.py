@@ -98,6 +98,14 @@ class DatabaseFailed(BackfillError):
     exit_code = 1
 
 
+class TextUndecodable(BackfillError):
+    """The server could not send a text: its bytes mean nothing in the encoding of the database, and it is no raw address,
+    which would have been put into the quarantine. What was committed stays. `backfill plan` names tables with such names or
+    keys; otherwise ask the table in question with a client whose encoding is the database's (PGCLIENTENCODING)."""
+
+    exit_code = 1
+
+
 class ServerTooOld(BackfillError):
     """The server is PostgreSQL {version}; Backfill needs 14 or newer (TID range scans). Upgrade the server."""
 

@@ -18,6 +18,7 @@ from backfill.addresses import canonicalise
 from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
 from backfill.coverage.places import has_place
 from backfill.coverage.record import FORM, Kind, Record, shortfall
+from backfill.database.decodable import decodable, if_decodable
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import column_type, has_column
@@ -26,9 +27,10 @@ from backfill.plan import Addresses
 
 BLOCKS = 2_000  # 16 MB: about 50,000 addresses, a tenth of a second of the client's time
 KEYS_SHOWN = 20
+NO_HASH = sql.Literal("")
 
 ROWS = sql.SQL("""
-    select known.{key}::text, host(known.{address}), masklen(known.{address}), known.{hash}
+    select known.{key}::text, host(known.{address}), masklen(known.{address}), {readable_hash}
       from {addresses} as known
      where {in_range}
 """)
@@ -39,7 +41,7 @@ ROWS = sql.SQL("""
 PLAIN = sql.SQL("""
     select count(*) filter (where plain),
            string_agg(host, ' ') filter (where plain), string_agg(hash, ' ') filter (where plain),
-           array_agg(array[key::text, host, bits::text, hash]) filter (where not plain)
+           array_agg(array[key::text, host, bits::text, {readable}]) filter (where not plain)
       from (select known.{key} as key, host(known.{address}) as host, masklen(known.{address}) as bits,
                    known.{hash}::text as hash, coalesce({plain}, false) as plain
               from {addresses} as known
@@ -47,7 +49,7 @@ PLAIN = sql.SQL("""
             offset 0) as found  -- not flattened, or each row is worked out four times
 """)
 IS_PLAIN = sql.SQL("""(
-    known.{hash} is not null and known.{address} is not null
+    {decodable} and known.{address} is not null  -- and there is a hash
     and case family(known.{address}) when 4 then masklen(known.{address}) = 32
         else masklen(known.{address}) = 128 and strpos(host(known.{address}), '.') = 0 end  -- IPv4 in IPv6: apart
 )""")
@@ -145,6 +147,10 @@ class AddressProof:
             "key": sql.Identifier(part.key),
             "address": sql.Identifier(part.address),
             "hash": sql.Identifier(part.hash),
+            # What cannot be decoded is no hash: the empty text stands for it.
+            "readable_hash": if_decodable(sql.Identifier("known", part.hash), NO_HASH),
+            "readable": if_decodable(sql.SQL("hash"), NO_HASH),
+            "decodable": decodable(sql.Identifier("known", part.hash)),
             "has_place": has_place(sql.Identifier("known", part.geo)),
             "addresses": table(part),
             "odd": sql.Identifier(self.schema, "verification_addresses"),

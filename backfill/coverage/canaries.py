@@ -10,6 +10,7 @@ from psycopg2 import sql
 from sqlalchemy import Engine
 
 from backfill.addresses import MAX_LENGTH, canonical_text, canonicalise
+from backfill.database.decodable import decodable
 from backfill.database.engine import rows
 from backfill.database.inspection import has_column
 from backfill.database.names import table
@@ -21,7 +22,7 @@ SAMPLE = 10_000  # distinct values a column: a copy of the column is recognised 
 
 VALUES = sql.SQL("""
     select distinct {column}::text from {table}
-     where {column} is not null and length({column}::text) <= {longest} limit {sample}
+     where {column} is not null and octet_length({column}::text) <= {longest} and {decodable} limit {sample}
 """)
 
 
@@ -36,6 +37,7 @@ def take(engine: Engine, plan: Plan, key_id: str, salt: Salt) -> int:
                 column=sql.Identifier(discard.column),
                 table=table(discard),
                 longest=sql.Literal(MAX_LENGTH),
+                decodable=decodable(sql.Identifier(discard.column)),
                 sample=sql.Literal(SAMPLE),
             )
             found = (canonicalise(text) for (text,) in rows(connection, statement))

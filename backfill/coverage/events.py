@@ -20,6 +20,7 @@ from backfill.coverage import reading
 from backfill.coverage.judgement import DANGLING, MISFILED, STATES, WRONG, Suspect, canonical, judge, state
 from backfill.coverage.places import has_place
 from backfill.coverage.record import Kind, Record, shortfall
+from backfill.database.decodable import decodable
 from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import column_type, columns
@@ -49,7 +50,7 @@ SINCE = sql.SQL("""
 WAITING = sql.SQL("select count(*) from {quarantine} where job = %s and decision_id is null")
 
 LINKED_AMISS = sql.SQL("""
-    select event.{key}::text, left({text}, {shown}), abbrev(known.{address})
+    select event.{key}::text, case when {decodable} then left({text}, {shown}) end, abbrev(known.{address})
       from {table} as event
       left join {addresses} as known on known.{address_key} {equals} event.{link}
      where {in_range} and event.{link} is not null
@@ -101,6 +102,7 @@ class EventProof:
             "raw": sql.Identifier(job.raw),
             # Letter for letter, whatever the column's type and collation call equal.
             "text": sql.SQL('event.{}::text collate "C"').format(sql.Identifier(job.raw)),
+            "decodable": decodable(sql.Identifier("event", job.raw)),
             "link": sql.Identifier(job.link),
             "addresses": table(part),
             "address": sql.Identifier(part.address),
@@ -158,12 +160,13 @@ class EventProof:
             "checksum": str(held.checksum),
         }
 
-    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str, str]]:
-        """Key, text and state of rows in that range that are linked to what their text does not spell."""
+    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str | None, str]]:
+        """Key, text (none that cannot be decoded) and state of rows that are linked to what their text does not spell."""
         kind = column_type(connection, self.addresses, self.addresses.key)
         statement = LINKED_AMISS.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         for key, raw, linked in rows(connection, statement):
-            found = DANGLING if linked is None else state(canonical(raw), linked, self.addresses.sentinel)
+            spelled = Reason.UNDECODABLE if raw is None else canonical(raw)
+            found = DANGLING if linked is None else state(spelled, linked, self.addresses.sentinel)
             if found in (WRONG, MISFILED, DANGLING):
                 yield key, raw, found
 

@@ -31,7 +31,7 @@ HASH_RIGHT, HASH_WRONG, HASH_MISSING = "right", "wrong", "missing"
 class Suspect(NamedTuple):
     """Rows that are not plainly right, alike in all that matters."""
 
-    raw: str  # its first characters: one more than an address may have
+    raw: str | None  # its first characters: one more than an address may have; None: it cannot be decoded
     linked: str | None  # the linked address, with its mask where it is a network; None: not linked
     hash: str  # of the linked address
     lacks_geo: bool  # the event could hold a geoip_info and has none
@@ -74,16 +74,23 @@ def _is_canonical_v6(host: str) -> bool:
 
 def judge(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> list[str]:
     """The names of all counts that such a row adds to. *resolves*: whether a text's address has a place."""
-    if suspect.raw == suspect.linked:  # its own canonical form, since host() gave it
+    if (
+        suspect.raw is not None and suspect.raw == suspect.linked
+    ):  # its own canonical form, since host() gave it
         found, spells = [RIGHT], True
     else:
-        raw = canonical(suspect.raw)
+        raw = Reason.UNDECODABLE if suspect.raw is None else canonical(suspect.raw)
         found, spells = [state(raw, suspect.linked, sentinel)], not isinstance(raw, Reason)
         if suspect.dangling:
             found = [DANGLING]
         elif isinstance(raw, Reason) and suspect.linked is None:
             found.append(f"reason {raw.value}")
-    if spells and (suspect.lacks_geo or suspect.no_place) and resolves(suspect.raw):
+    if (
+        spells
+        and suspect.raw is not None
+        and (suspect.lacks_geo or suspect.no_place)
+        and resolves(suspect.raw)
+    ):
         found += ["geo missing"] * suspect.lacks_geo + ["geo has no place"] * suspect.no_place
     if suspect.linked is not None and suspect.hash != HASH_RIGHT:
         found.append(f"hash {suspect.hash}")

@@ -19,19 +19,20 @@ from backfill.plan import Job
 # Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
 # alike, none, one or two for rows without a text (linked; without the place of their address). All that is known of a row is in its kind, so that nothing but
 # rows is counted. Of a text the checksum has eight bits of its hash: they tell that it was changed, all but once in 256
-# times a row, and cannot tell an address. The inner query is not flattened (offset 0), or each row would work out its kind twice.
+# times a row, and cannot tell an address; the text itself is hashed, since its beginning cannot be taken of one that
+# cannot be decoded, which is NULL in its kind. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
     select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], kind[6], count(*),
-           bit_xor(hash_record_extended(row(key, link, hashtext(kind[1] collate "C") & 255), 0)) filter (where kind is not null),
+           bit_xor(hash_record_extended(row(key, link, hashtext(text) & 255), 0)) filter (where kind is not null),
            case when row_number() over () = 1 then (max({newest}) over ())::text end,
            case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
-      from (select event.{key} as key, event.{link} as link, {time} as time,
+      from (select event.{key} as key, event.{link} as link, {text} as text, {time} as time,
                    case when event.{raw} is null
                         then case when event.{link} is null then '{{}}'::text[]
                                   when not {seen} and {lacks} and {known_place} then '{{linked,bare}}'::text[]
                                   else '{{linked}}'::text[] end
                         when {text} is distinct from abbrev(known.{address}) {or_geo} {or_hash}
-                        then array[left({text}, {shown}), abbrev(known.{address}), {hash_state},
+                        then array[case when {decodable} then left({text}, {shown}) end, abbrev(known.{address}), {hash_state},
                                    {lacks}::text, {no_place}::text,
                                    (event.{link} is not null and known.{address} is null)::text]
                    end as kind

@@ -15,6 +15,7 @@ from backfill.addresses import Reason, canonicalise
 from backfill.coverage.addresses import ROWS, AddressProof
 from backfill.coverage.events import EventProof
 from backfill.coverage.judgement import DANGLING, HASH_RIGHT, HASH_WRONG, MISFILED, WRONG, hash_state
+from backfill.database.decodable import decodable
 from backfill.database.effect import require_taken
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.heap import Range, heap_of, ranges
@@ -63,13 +64,16 @@ RELINK = sql.SQL("""
                  where known.{hash} {hash_equals} mend.hash::{hash_type}))
       from {mend} as mend
      where event.{key} {equals} mend.key::{key_type}
-       and (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) mend.raw                         -- not one that changed since it was judged
+       and case when mend.raw is null then not {decodable}                  -- not one that changed since it was judged
+                else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) mend.raw end
 """)
 
 # First away from all, since two rows may have each other's hash and the column is unique.
 CLEAR_HASH = sql.SQL("""
     update {addresses} as known set {hash} = null from {mend} as mend
-     where known.{key} {equals} mend.key::{key_type} and known.{hash} {hash_equals} mend.raw::{hash_type}
+     where known.{key} {equals} mend.key::{key_type}
+       and case when mend.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
+                else known.{hash} {hash_equals} mend.raw::{hash_type} end
 """)
 SET_HASH = sql.SQL("""
     update {addresses} as known set {hash} = mend.hash from {mend} as mend
@@ -107,7 +111,7 @@ class LinkRepair:
         decision = Decision("repair", self.job.identity, {"what": self.kind.value})
         return sum(self._repair(span, decision) for span in spans)
 
-    def _amiss(self, span: Range) -> list[tuple[str, str]]:
+    def _amiss(self, span: Range) -> list[tuple[str, str | None]]:
         with self.engine.begin() as connection:
             return [
                 (key, raw)
@@ -128,6 +132,7 @@ class LinkRepair:
                 "table": table(self.job),
                 "key": sql.Identifier(self.job.key),
                 "raw": sql.Identifier(self.job.raw),
+                "decodable": decodable(sql.Identifier("event", self.job.raw)),
                 "link": sql.Identifier(self.job.link),
                 "key_type": sql.SQL(kind.name),
                 "equals": kind.equals,
@@ -158,8 +163,8 @@ class LinkRepair:
                 decision.took(connection, changed)
             return changed
 
-    def _right(self, raw: str) -> tuple[str | None, str | None]:
-        address = canonicalise(raw)
+    def _right(self, raw: str | None) -> tuple[str | None, str | None]:
+        address = Reason.UNDECODABLE if raw is None else canonicalise(raw)
         if isinstance(address, Reason):
             return None, None
         return str(address), self.hasher(str(address))
@@ -206,6 +211,7 @@ class HashRepair:
                 "addresses": table(self.part),
                 "key": sql.Identifier(self.part.key),
                 "hash": sql.Identifier(self.part.hash),
+                "decodable": decodable(sql.Identifier("known", self.part.hash)),
                 "key_type": sql.SQL(kind.name),
                 "equals": kind.equals,
                 "hash_type": sql.SQL(hash_type.name),

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from psycopg2 import sql
+from psycopg2 import errorcodes, sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
@@ -29,10 +29,13 @@ from backfill.errors import (
     EncodingUnfit,
     PoolerInTheWay,
     ServerTooOld,
+    TextUndecodable,
 )
 from backfill.settings import Settings
 
 OLDEST_SERVER = 140_000  # TID range scans and hashtid() came with PostgreSQL 14
+
+UNDECODABLE = (errorcodes.UNTRANSLATABLE_CHARACTER, errorcodes.CHARACTER_NOT_IN_REPERTOIRE)
 
 # A crash may lose the last half second of transactions, rows and checkpoint alike: they are done again.
 ASYNCHRONOUS = sql.SQL("set local synchronous_commit = off")
@@ -184,10 +187,14 @@ def _field(value: str | bytes | bool | None) -> bytes:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the driver raises into ``DatabaseFailed``, once, at the edge."""
+    """Turn what the driver raises into ``DatabaseFailed`` or ``TextUndecodable``, once, at the edge."""
     try:
         yield
+    except UnicodeDecodeError as error:  # files are read where their errors are told; this is the driver's
+        raise TextUndecodable from error
     except (DBAPIError, psycopg2.Error) as error:
+        if sqlstate_of(error) in UNDECODABLE:
+            raise TextUndecodable from error
         raise DatabaseFailed(
             problem=problem_of(error), sqlstate=sqlstate_of(error) or "connection lost"
         ) from error

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from psycopg2 import sql
+from psycopg2.extensions import encodings
 from sqlalchemy import Connection, text
 
 from backfill.database.engine import rows
@@ -13,12 +14,13 @@ from backfill.plan import Table
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
 
 RELATION = text("""
-    select c.relkind::text, c.relispartition  -- some drivers return "char" as bytes
+    select c.relkind::text, c.relispartition, getdatabaseencoding()::text  -- some drivers return "char" as bytes
       from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
      where n.nspname = :schema and c.relname = :name
 """)
+# Names by their bytes: one that the server cannot send would keep us from all others, and from saying so.
 COLUMNS = text("""
-    select a.attname, format_type(a.atttypid, null), a.attnotnull,
+    select encode(decode(replace(a.attname::text, chr(92), repeat(chr(92), 2)), 'escape'), 'hex'), format_type(a.atttypid, null), a.attnotnull,
            exists (select from pg_index as i
                     where i.indrelid = a.attrelid and i.indisunique and i.indpred is null
                       and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
@@ -64,11 +66,15 @@ def columns(connection: Connection, part: Table) -> dict[str, Column] | str:
     found = connection.execute(RELATION, named).all()
     if not found:
         return f"Table {part.name} does not exist in this database. Check BACKFILL_DATABASE_URL, or the plan."
-    ((kind, is_partition),) = found
+    ((kind, is_partition, encoding),) = found
     if kind != "r" or is_partition:
         what = KINDS.get(kind, "not a plain table") if kind != "r" else "a partition"
         return f"{part.name} is {what}, which is not supported. Name plain tables in the plan."
-    return {name: Column(*rest) for name, *rest in connection.execute(COLUMNS, named)}
+    codec = encodings.get(encoding, "ascii")
+    return {
+        bytes.fromhex(name).decode(codec, "replace"): Column(*rest)
+        for name, *rest in connection.execute(COLUMNS, named)
+    }
 
 
 @dataclass(frozen=True)

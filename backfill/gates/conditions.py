@@ -1,7 +1,6 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
 from backfill import safe
-from backfill.addresses import MAX_LENGTH
 from backfill.database.sealing import seal_trigger
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
@@ -61,7 +60,7 @@ def links(gate: Gate, job: Job) -> Condition:
     others = (
         "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
         f"row(event.{ident(job.key)}, event.{ident(job.link)},"
-        f' hashtext(left(event.{ident(job.raw)}::text, {MAX_LENGTH + 1}) collate "C") & 255), 0)), 0)'
+        f' hashtext(event.{ident(job.raw)}::text collate "C") & 255), 0)), 0)'
         f" from {table(job)} as event left join {table(part)} as known"
         f" on known.{ident(part.key)} = event.{ident(job.link)}"
         f" where event.{ident(job.raw)} is not null"

@@ -12,6 +12,7 @@ from psycopg2 import sql
 from sqlalchemy import Engine
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.decodable import if_decodable
 from backfill.database.engine import rows
 from backfill.database.heap import heap_of, ranges
 from backfill.database.inspection import has_column
@@ -23,7 +24,7 @@ from backfill.plan import Addresses, Scheme
 BLOCKS = 5_000  # addresses are read 40 MB at a time
 
 PAIRS = sql.SQL("""
-    select host(known.{address}), masklen(known.{address}), known.{hash}
+    select host(known.{address}), masklen(known.{address}), {readable_hash}
       from {addresses} as known
      where known.{hash} is not null and {in_range}
        and known.{address} is not null     -- optional from some revision on: the hash alone is left
@@ -73,6 +74,7 @@ def calibrate(
         statement = PAIRS.format(
             address=sql.Identifier(addresses.address),
             hash=sql.Identifier(addresses.hash),
+            readable_hash=if_decodable(sql.Identifier("known", addresses.hash), sql.Literal("")),
             addresses=table(addresses),
             in_range=span.holds("known"),
         )

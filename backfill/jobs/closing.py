@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Engine
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.inspection import column_type
 from backfill.database.names import table
 from backfill.identity import JobId
-from backfill.jobs.conditions import lacks_geo, raw_text, readable_place, unlinked
+from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text, readable_place, short, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job, Plan
@@ -33,9 +32,9 @@ COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 # A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
 LEFT = sql.SQL("""
     ({unlinked} and entry.row_key is null)
-    or (event.{raw} is not null and event.{link} is not null and length({text}) <= {max_length} and {lacks_geo}
+    or (event.{raw} is not null and event.{link} is not null and {short} and {lacks_geo}
         and coalesce((select map.address_id is not null and map.geo is not null
-                        from {map} as map where map.raw = {text}), true))
+                        from {map} as map where map.raw = {text}), {may_be_address}))
     or (event.{raw} is null and event.{link} is not null and {lacks_geo}
         and exists (select from {addresses} as known where known.{address_key} {equals} event.{link} and {readable}))
 """)
@@ -150,7 +149,8 @@ def _count(engine: Engine, schema: str, plan: Plan, job: Job, span: Range) -> Co
         map=address_map.name(schema),
         unlinked=unlinked(job),
         lacks_geo=lacks_geo(job),
-        max_length=sql.Literal(MAX_LENGTH),
+        short=short(raw_text(job)),
+        may_be_address=may_be_address(raw_text(job)),
         addresses=table(known),
         address_key=sql.Identifier(known.key),
         equals=key.equals,

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from psycopg2 import sql
 
+from backfill.addresses import MAX_LENGTH
+from backfill.database.decodable import decodable
 from backfill.plan import Job
 
 NOTHING = sql.SQL("false")
+MOST_BYTES = 4  # of a character, in any encoding of a server
 
 # A place is an object with a value that says something. The edge writes "?" for a city that it does not know.
 USABLE = sql.SQL("""(
@@ -79,6 +82,20 @@ def text_of(column: sql.Composable) -> sql.Composable:
 def raw_text(job: Job, alias: str = "event") -> sql.Composable:
     """The row's raw text."""
     return text_of(sql.Identifier(alias, job.raw))
+
+
+def short(text: sql.Composable) -> sql.Composable:
+    """The *text* has few enough bytes to be an address: the cheap part of ``may_be_address``, before "distinct"."""
+    return sql.SQL("pg_catalog.octet_length({}) OPERATOR(pg_catalog.<=) {}").format(
+        text, sql.Literal(MAX_LENGTH * MOST_BYTES)
+    )
+
+
+def may_be_address(text: sql.Composable) -> sql.Composable:
+    """The *text* can be sent to the client, and is not too long to be an address."""
+    return sql.SQL("""(
+        case when {decodable} then pg_catalog.length({text}) OPERATOR(pg_catalog.<=) {most} else false end
+    )""").format(decodable=decodable(text), text=text, most=sql.Literal(MAX_LENGTH))
 
 
 def unlinked(job: Job, alias: str = "event") -> sql.Composed:

@@ -10,10 +10,9 @@ A row that comes into the range meanwhile with another text waits for the sweep.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
 from backfill.database.names import regclass, table
-from backfill.jobs.conditions import lacks_geo, raw_text
+from backfill.jobs.conditions import lacks_geo, raw_text, short
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Job
@@ -48,7 +47,7 @@ MAKE = sql.SQL("""
     create temporary table backfill_excerpt as
     select map.raw, map.address_id, map.geo
       from (select distinct {text} as raw from {table} as event
-             where {in_range} and event.{raw} is not null and length({text}) <= {max_length}
+             where {in_range} and event.{raw} is not null and {short}
                and (event.{link} is null or {lacks_geo})) as text
       join {map} as map on map.raw = text.raw
      where map.address_id is not null;
@@ -72,7 +71,7 @@ def statement(schema: str, job: Job, batch: Batch) -> sql.Composed:
         link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),
-        max_length=sql.Literal(MAX_LENGTH),
+        short=short(raw_text(job)),
         lacks_geo=lacks_geo(job),
         map=address_map.name(schema),
         excerpt=NAME,

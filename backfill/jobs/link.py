@@ -11,7 +11,8 @@ import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.addresses import MAX_LENGTH
+from backfill.addresses import Reason
+from backfill.database.decodable import decodable
 from backfill.database.definition import DEFINITION
 from backfill.database.engine import ASYNCHRONOUS, execute, value
 from backfill.database.inspection import column_type
@@ -20,11 +21,17 @@ from backfill.database.names import regclass, table
 from backfill.database.trouble import TableLocked
 from backfill.database.writing import writes
 from backfill.jobs import churn, excerpt
-from backfill.jobs.conditions import lacks_geo, object_of, raw_text, readable_place, unlinked
+from backfill.jobs.conditions import (
+    lacks_geo,
+    may_be_address,
+    object_of,
+    raw_text,
+    readable_place,
+    unlinked,
+)
 from backfill.jobs.turn import Turn, turn
 from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
-from backfill.ledger.quarantine import TOO_LONG
 from backfill.phases import is_sweep
 from backfill.plan import Job, Plan
 
@@ -86,11 +93,11 @@ IN_TURN = sql.SQL("""
 # looking for the few rows that link nowhere cost a third of copying the range.
 QUARANTINE = sql.SQL("""
     insert into {quarantine} as entry (job, row_key, reason, run_id)
-    select {name}, event.{key}::text, coalesce(map.reason, {too_long}), {run}
+    select {name}, event.{key}::text, coalesce(map.reason, case when {decodable} then {too_long} else {undecodable} end), {run}
       from {table} as event
       left join (select raw, reason from {map} where reason is not null) as map on map.raw = {text}
      where {in_range} and {unlinked}
-       and (map.reason is not null or length({text}) > {max_length})
+       and (map.reason is not null or not {may_be_address})
     on conflict (job, row_key)
         do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
 """)
@@ -218,8 +225,10 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, 
         table=table(job),
         map=address_map.name(schema),
         run=sql.Literal(run_id),
-        too_long=sql.Literal(TOO_LONG),
-        max_length=sql.Literal(MAX_LENGTH),
+        decodable=decodable(raw_text(job)),
+        too_long=sql.Literal(Reason.TOO_LONG.value),
+        undecodable=sql.Literal(Reason.UNDECODABLE.value),
+        may_be_address=may_be_address(raw_text(job)),
         in_range=which,
         unlinked=unlinked(job),
     )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.addresses import MAX_LENGTH, Reason, canonicalise
+from backfill.addresses import Reason, canonicalise
 from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.inspection import column_type
 from backfill.database.limits import Limits
@@ -27,7 +27,14 @@ from backfill.database.names import table
 from backfill.database.writing import writes
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import excerpt
-from backfill.jobs.conditions import lacks_geo, lacks_place, raw_text, readable_place
+from backfill.jobs.conditions import (
+    lacks_geo,
+    lacks_place,
+    may_be_address,
+    raw_text,
+    readable_place,
+    short,
+)
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Account, Batch
 from backfill.phases import is_sweep
@@ -81,13 +88,16 @@ class Resolver:
 
 
 TEXTS = sql.SQL("""
-    select text.raw
-      from (select distinct {text} as raw
-              from {table} as event
-             where {in_range}
-               and event.{raw} is not null and length({text}) <= {max_length}
-               and (event.{link} is null or {lacks_geo})) as text
-     where not exists (select from {map} as map where map.raw = text.raw)
+    select fresh.raw
+      from (select text.raw
+              from (select distinct {text} as raw
+                      from {table} as event
+                     where {in_range}
+                       and event.{raw} is not null and {short}
+                       and (event.{link} is null or {lacks_geo})) as text
+             where not exists (select from {map} as map where map.raw = text.raw)
+            offset 0) as fresh  -- not flattened: few are left of which it has to be asked
+     where {may_be_address}
 """)
 
 COUNT = sql.SQL("""
@@ -218,7 +228,8 @@ def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> li
         link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),
-        max_length=sql.Literal(MAX_LENGTH),
+        short=short(raw_text(job)),
+        may_be_address=may_be_address(sql.SQL("fresh.raw")),
         lacks_geo=lacks_geo(job),
         map=address_map.name(schema),
     )

@@ -11,6 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.decodable import if_decodable
 from backfill.database.effect import require_taken
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import column_type, has_column
@@ -34,7 +35,7 @@ class Fate(StrEnum):
 
 
 LOCK_ROWS = sql.SQL("""
-    select event.{key}::text, {text} from {table} as event
+    select event.{key}::text, {readable} from {table} as event
      where event.{key} {equals} any (%s::{key_type}[]) and event.{raw} is not null and event.{link} is null
      order by event.{key}
        for update
@@ -147,12 +148,12 @@ def _settle_chunk(
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
             "link": sql.Identifier(job.link),
-            "text": raw_text(job),
+            "readable": if_decodable(raw_text(job)),
             "key_type": sql.SQL(kind.name),
             "equals": kind.equals,
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
-        hopeless = [key for key, raw in locked if isinstance(canonicalise(raw), Reason)]
+        hopeless = [key for key, raw in locked if raw is None or isinstance(canonicalise(raw), Reason)]
         with writes(connection, job):
             if fate is Fate.SENTINEL:
                 execute(connection, LINK.format(**names), (sentinel, hopeless))

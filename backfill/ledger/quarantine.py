@@ -15,7 +15,6 @@ from backfill.ledger.tables import quarantine
 from backfill.plan import Job
 
 DUPLICATE = "duplicate-address"  # another row of the address table is the same address
-TOO_LONG = "too-long"
 
 
 @dataclass(frozen=True)

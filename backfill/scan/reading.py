@@ -11,6 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill import addresses
+from backfill.database.decodable import bytes_of, decodable, legible
 from backfill.database.engine import rows
 from backfill.database.heap import Range
 from backfill.scan.columns import Column, Reading
@@ -37,8 +38,9 @@ ORDINARY = sql.SQL("""
                {aside} as aside
           from {table} as t where {range})
     select looked.seen, looked.long, looked.aside, (select count(*) from hit), array(
-        select value from (select value, sum(length(value)) over (rows unbounded preceding) - length(value) as upto
-                             from (select value from hit limit {budget}) as first_few) as measured
+        select value from (select value, sum(octet_length(value)) over (rows unbounded preceding) - octet_length(value) as upto
+                             from (select {legible} as value from (select value from hit limit {budget}) as first_few
+                                 ) as sent) as measured
          where upto < {bytes_back})
       from looked
 """)
@@ -61,7 +63,7 @@ LONG = sql.SQL("""
 # Short texts only: a large value is neither unpacked nor a placeholder.
 ASIDE = sql.SQL("""
     count(*) filter (where case when pg_column_size({0}) < 64
-                                then lower(btrim({0}::text, e' \\t\\n\\r')) = any (array[{1}]) end)
+                                then case when {2} then lower(btrim({0}::text, e' \\t\\n\\r')) = any (array[{1}]) end end)
 """)
 NO_ADDRESS = ("", "localhost", *sorted(addresses.NO_ADDRESS))
 
@@ -93,6 +95,7 @@ def read(connection: Connection, column: Column, span: Range, budget: int) -> Re
         "excerpts": sql.Literal(EXCERPTS),
     }
     ref = sql.SQL("t.{}").format(name)
+    data: sql.Composable
     match column.reading:
         case Reading.INET:
             return _addresses(connection, names, ref, budget)
@@ -101,14 +104,15 @@ def read(connection: Connection, column: Column, span: Range, budget: int) -> Re
             size = sql.SQL("octet_length({})").format(ref)
         case _:
             value = sql.SQL("{}::text").format(ref)
-            data = sql.SQL("convert_to({}::text, 'UTF8')").format(ref)
+            data = bytes_of(ref)
             # The stored size is known without unpacking the value; one of four megabytes takes more
             # than some kilobytes however well it is compressed.
             size = sql.SQL(
                 "(case when pg_column_size({0}) < 2000 then 0 else octet_length({0}::text) end)"
             ).format(ref)
     words = sql.SQL(", ").join(map(sql.Literal, NO_ADDRESS))
-    aside = ASIDE.format(ref, words) if column.reading is Reading.TEXT else sql.SQL("0")
+    aside = ASIDE.format(ref, words, decodable(ref)) if column.reading is Reading.TEXT else sql.SQL("0")
+    names |= {"legible": legible(sql.SQL("value"))}
     names |= {"aside": aside, "value": value, "bytes": data, "size": size}
     ((seen, long, aside, matching, values),) = rows(connection, ORDINARY.format(**names))
     if column.reading is Reading.BYTES:

@@ -8,10 +8,9 @@ shows belong together.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, value
 from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo, raw_text
+from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map
 from backfill.plan import Job
 from backfill.shadow import names
@@ -71,7 +70,7 @@ NOTE_UNKNOWN = sql.SQL("""
     select event.{key} from {table} as event
      where {which}
        and age(event.xmin) <= (select age(run.horizon::xid8::xid) from {runs} as run where run.id = {run})
-       and event.{raw} is not null and length({text}) <= {max_length}
+       and event.{raw} is not null and {may_be_address}
        and (event.{link} is null or {lacks_geo})
        and not exists (select from {map} as map where map.raw = {text})
 """)
@@ -88,7 +87,7 @@ def note_unknown(connection: Connection, schema: str, job: Job, run_id: int, whi
         run=sql.Literal(run_id),
         raw=sql.Identifier(job.raw),
         text=raw_text(job),
-        max_length=sql.Literal(MAX_LENGTH),
+        may_be_address=may_be_address(raw_text(job)),
         link=sql.Identifier(job.link),
         lacks_geo=lacks_geo(job),
         map=address_map.name(schema),

@@ -7,9 +7,8 @@ plainly fine may still be right (settled, or linked without a text): the names t
 
 from psycopg2 import sql
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo, raw_text
+from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text
 from backfill.plan import Addresses, Job
 from backfill.shadow import names
 from backfill.shadow.catalog import Blueprint
@@ -23,7 +22,7 @@ FAULTS = {
     "linked for nothing": "event.{raw} is null and event.{link} is null and copy.{link} is not null",
     "other words": "{words_differ}",
     "geo missing": "copy.{key} is not null and text.geo is not null and {lacks_geo}",
-    "not judged": "event.{raw} is not null and length({text}) <= {max_length} and text.raw is null",
+    "not judged": "event.{raw} is not null and text.raw is null and {may_be_address}",
 }
 
 # What the original brought with it: the copy is right, but nobody could tell any more once it serves.
@@ -205,7 +204,7 @@ def _conditions(addresses: Addresses, job: Job, blueprint: Blueprint) -> dict[st
         "hash": sql.Identifier(addresses.hash),
         "lacks_geo": lacks_geo(job, "copy"),
         "words_differ": sql.SQL("false"),
-        "max_length": sql.Literal(MAX_LENGTH),
+        "may_be_address": may_be_address(raw_text(job)),
     }
     if job.extra is not None:
         parts["words_differ"] = WORDS_DIFFER.format(

@@ -21,13 +21,12 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.inspection import key_type
 from backfill.database.limits import Limits
 from backfill.database.names import table
-from backfill.jobs.conditions import raw_text, usable
+from backfill.jobs.conditions import may_be_address, raw_text, short, usable
 from backfill.jobs.resolve import Resolved, Resolver
 from backfill.plan import Addresses, Job
 
@@ -45,10 +44,13 @@ PRIVATE = sql.SQL("""
 """)
 
 UNREAD = sql.SQL("""
-    select text.raw
-      from (select distinct {text} as raw from {table} as event
-             where {which} and event.{raw} is not null and length({text}) <= {max_length}) as text
-     where not exists (select from {proof} as known where known.raw = text.raw)
+    select fresh.raw
+      from (select text.raw
+              from (select distinct {text} as raw from {table} as event
+                     where {which} and event.{raw} is not null and {short}) as text
+             where not exists (select from {proof} as known where known.raw = text.raw)
+            offset 0) as fresh
+     where {may_be_address}
 """)
 
 
@@ -230,7 +232,8 @@ def _unread(connection: Connection, proof: sql.Identifier, job: Job, which: sql.
         text=raw_text(job),
         table=table(job),
         which=which,
-        max_length=sql.Literal(MAX_LENGTH),
+        short=short(raw_text(job)),
+        may_be_address=may_be_address(sql.SQL("fresh.raw")),
         proof=proof,
     )
     return [text for (text,) in rows(connection, statement)]

@@ -8,14 +8,13 @@ on a unique index. What a transaction replays it compares as well.
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.addresses import MAX_LENGTH
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import column_type, key_type
 from backfill.database.names import table
 from backfill.database.patience import patiently
 from backfill.database.writing import writes
 from backfill.jobs import link, resolve
-from backfill.jobs.conditions import lacks_geo, raw_text
+from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
@@ -44,7 +43,7 @@ WHICH = sql.SQL("event.{key} {equals} {keys}")
 TEXTS = sql.SQL("""
     select distinct {text}
       from {table} as event
-     where {which} and event.{raw} is not null and length({text}) <= {max_length}
+     where {which} and event.{raw} is not null and {may_be_address}
        and (event.{link} is null or {lacks_geo})
        and not exists (select from {map} as map where map.raw = {text})
 """)
@@ -158,7 +157,7 @@ def _resolve(
         text=raw_text(job),
         table=table(job),
         which=which,
-        max_length=sql.Literal(MAX_LENGTH),
+        may_be_address=may_be_address(raw_text(job)),
         link=sql.Identifier(job.link),
         lacks_geo=lacks_geo(job),
         map=address_map.name(schema),

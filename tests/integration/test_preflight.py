@@ -205,6 +205,8 @@ SHOWN_ELSEWHERE = {
     "sql-ascii": "test_a_database_in_sql_ascii",
     "standby": "tests/acceptance/test_bad_input.py",
     "temporary-table": "test_a_temporary_table_under_the_name_of_one",
+    "undecodable-name": "tests/integration/test_undecodable.py",
+    "undecodable-key": "tests/integration/test_undecodable.py",
     "access-method": "test_another_access_method",
     "filled-by-subscription": "test_a_table_that_a_subscription_fills",
 }

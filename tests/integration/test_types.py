@@ -165,8 +165,8 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
     batch = Batch(1, 1, "sweep-1-link", job.identity, Range(0, 10), 1, 0)
     texts = resolve.TEXTS.format(
         raw=sql.Identifier(job.raw), text=resolve.raw_text(job), link=sql.Identifier(job.link),
-        table=sql.Identifier("public", "logins"), in_range=batch.range.holds("event"), max_length=sql.Literal(64),
-        lacks_geo=resolve.lacks_geo(job), map=address_map.name("backfill"),
+        table=sql.Identifier("public", "logins"), in_range=batch.range.holds("event"), short=resolve.short(resolve.raw_text(job)),
+        may_be_address=resolve.may_be_address(sql.SQL("fresh.raw")), lacks_geo=resolve.lacks_geo(job), map=address_map.name("backfill"),
     )  # fmt: skip
     with engine.begin() as connection:
         address_map.create(connection, "backfill", Addresses(table="ip_addresses"))

@@ -18,6 +18,7 @@ from backfill.database.preflight import (
     privileges,
     publication,
     relation,
+    texts,
     triggers,
 )
 from backfill.database.preflight.finding import Finding, Severity
@@ -40,6 +41,7 @@ LOOKED_AT = ", ".join(
     (
         "kind of relation",
         *(topic for topic, _ in OF_A_TABLE),
+        "names and keys that the server cannot send",
         "collisions of links",
         "database",
         places.LOOKED_AT,
@@ -106,6 +108,9 @@ def inspect(
 def _of_table(
     connection: Connection, plan: Plan, part: Table, ledger_schema: str, purpose: Purpose
 ) -> list[Finding]:
+    unreadable = list(texts.names(connection, part))
+    if unreadable:
+        return unreadable
     target = open_target(connection, plan, ledger_schema, purpose, part)
     if target is None:
         return [
@@ -119,6 +124,8 @@ def _of_table(
     if any(finding.code == relation.NOT_A_TABLE.code for finding in found):
         return found
     found += [finding for _, check in OF_A_TABLE for finding in check(target)]
+    if not any(finding.severity is Severity.BLOCKS for finding in found):
+        found += texts.keys(target)  # reads rows, where the key is a text
     if not any(finding.severity is Severity.BLOCKS for finding in found):
         found += collisions.check(target)  # reads rows, where there is a key that they could meet in
     return found

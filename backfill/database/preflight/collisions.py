@@ -11,6 +11,7 @@ from typing import Any
 from psycopg2 import sql
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.decodable import escaped, if_decodable
 from backfill.database.engine import driver
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
@@ -115,10 +116,10 @@ def _rows(target: Target, unique: _Unique, job: Job | None) -> Iterator[tuple[An
         number=sql.SQL("dense_rank() over (order by {})").format(sql.SQL(", ").join(others))
         if others
         else sql.SQL("1"),
-        name=sql.SQL("event.{}::text").format(sql.Identifier(job.key))
+        name=escaped(sql.SQL("event.{}::text").format(sql.Identifier(job.key)))
         if job is not None
         else sql.SQL("event.ctid::text"),
-        raw=sql.SQL("event.{}::text").format(sql.Identifier(job.raw))
+        raw=if_decodable(sql.SQL("event.{}::text").format(sql.Identifier(job.raw)))
         if job is not None and usable
         else sql.SQL("null::text"),
         table=sql.Identifier(unique.schema, unique.name),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.database.decodable import escaped
 from backfill.database.engine import rows
 from backfill.database.heap import Range, heap_of
 from backfill.database.inspection import has_column
@@ -31,7 +32,7 @@ OTHER_KEYS = note("other-geo-keys")
 
 # A place that says something; each of its keys, and one line without a key for the places themselves.
 KEYS = sql.SQL("""
-    select said.key, count(*)
+    select {key}, count(*)
       from (select {place} as place from {table} as event where {in_range} offset 0) as found
      cross join lateral (
             select null as key
@@ -85,7 +86,9 @@ def _read(connection: Connection, part: Table, place: sql.Composable, found: Cou
     """Add the keys of that table to *found*; returns what was looked at."""
     blocks = heap_of(connection, part).blocks
     for span in _spots(blocks):
-        statement = KEYS.format(place=place, table=table(part), in_range=span.holds("event"))
+        statement = KEYS.format(
+            key=escaped(sql.SQL("said.key")), place=place, table=table(part), in_range=span.holds("event")
+        )
         found.update(dict(rows(connection, statement)))
     if blocks <= MOST_BLOCKS:
         return f"{part.name} (all rows)"
