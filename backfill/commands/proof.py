@@ -10,12 +10,12 @@ from backfill.commands import preflight
 from backfill.commands import session as sessions
 from backfill.commands.session import weak_salt_option
 from backfill.coverage import canaries
-from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier, verify_lock
 from backfill.database.preflight.target import Purpose
 from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
+from backfill.ledger.coverage_record import CoverageRecord
 from backfill.report import faces
 from backfill.report.collect import collect
 from backfill.report.coverage import as_json, as_text
@@ -71,7 +71,7 @@ def verify_command(
         click.echo("Next: `backfill gates`.")
 
 
-def _show(records: Sequence[Record], form: str) -> None:
+def _show(records: Sequence[CoverageRecord], form: str) -> None:
     if form == "json":
         click.echo(json.dumps(as_json(records), indent=2))
     else:

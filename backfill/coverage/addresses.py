@@ -13,16 +13,18 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill import safe
 from backfill.addresses import canonicalise
-from backfill.coverage.judgement import HASH_MISSING, HASH_RIGHT, HASH_WRONG, hash_state, plain_states
+from backfill.coverage import reasons
+from backfill.coverage.judgement import HASH_COUNTS, HASH_MISSING, HASH_RIGHT, hash_state, plain_states
 from backfill.coverage.places import has_place
-from backfill.coverage.record import FORM, Kind, Record, shortfall
 from backfill.database.decodable import decodable, if_decodable
 from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import Range
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
+from backfill.ledger.counts import Count
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, GeoBuild, Kind
+from backfill.ledger.verifications import RangeCounts
 from backfill.plan import Addresses
 
 BLOCKS = 2_000  # 16 MB: about 50,000 addresses, a tenth of a second of the client's time
@@ -127,7 +129,7 @@ class AddressGeo:
     absent: int  # looked up
     never: int  # looked up
     lost: int  # a live request that the edge did not see set it to NULL
-    builds: Mapping[str, Mapping[str, int]]
+    builds: Mapping[str, GeoBuild]
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class AddressProof:
             "number": sql.Literal(self.number),
         }
 
-    def read(self, connection: Connection, span: Range, slot: AbstractContextManager[Any]) -> dict[str, Any]:
+    def read(self, connection: Connection, span: Range, slot: AbstractContextManager[Any]) -> RangeCounts:
         """Judge one range, and put what is not plainly right on record; returns the rows read. *slot*: to ask the server in."""
         names = self.names | {"in_range": span.holds("known"), "plain": IS_PLAIN.format(**self.names)}
         with slot:
@@ -169,7 +171,7 @@ class AddressProof:
         else:  # at least one is not right: each is looked at
             number, odd = 0, rows(connection, ROWS.format(**names))
         self._record(connection, [row for row in self._judged(odd) if row[1] != HASH_RIGHT or row[2]])
-        return {"rows": number + len(odd), "newest": None, "keys": []}
+        return RangeCounts(counts={Count.ROWS: number + len(odd)})
 
     def read_again(self, connection: Connection, transaction: str) -> None:
         """Judge what came or changed since that transaction."""
@@ -208,11 +210,11 @@ class AddressProof:
             """).format(**self.names),
         )
 
-    def _odd_counts(self, connection: Connection) -> Counter[str]:
+    def _odd_counts(self, connection: Connection) -> Counter[Count]:
         """Odd spellings: of one address in several rows one carries the hash; those merged are settled."""
         kind = column_type(connection, self.addresses, self.addresses.key)
         found = rows(connection, ODD.format(key_type=sql.SQL(kind.name), equals=kind.equals, **self.names))
-        counts: Counter[str] = Counter()
+        counts: Counter[Count] = Counter()
         if not found:
             return counts
         merged = {key for (key,) in rows(connection, MERGED.format(**self.names), (self.addresses.identity,))}
@@ -228,10 +230,10 @@ class AddressProof:
             other = spelled[key] in carried
             carried.add(spelled[key])
             if other and key not in merged:
-                counts["duplicates"] += 1
+                counts[Count.DUPLICATES] += 1
                 continue
-            counts["merged"] += other
-            counts[state] += 1
+            counts[Count.MERGED] += other
+            counts[HASH_COUNTS[state]] += 1
         return counts
 
     def geo(self, connection: Connection) -> AddressGeo:
@@ -241,10 +243,10 @@ class AddressProof:
         ((absent, never, lost),) = rows(connection, GEO.format(**self.names))
         found = rows(connection, BUILDS.format(**self.names))
         return AddressGeo(
-            absent, never, lost, {build: {"found": yes, "absent": no} for build, yes, no in found}
+            absent, never, lost, {build: GeoBuild(found=yes, absent=no) for build, yes, no in found}
         )
 
-    def verdict(self, connection: Connection, transaction: str, geo: AddressGeo) -> Record:
+    def verdict(self, connection: Connection, transaction: str, geo: AddressGeo) -> CoverageRecord:
         """The table's record. In one snapshot, so that no row is counted that was not judged."""
         part = self.addresses
         if not has_column(connection, part, part.address):
@@ -258,56 +260,30 @@ class AddressProof:
         networks = int(value(connection, NETWORKS.format(**self.names)))
         listed = dict(rows(connection, WAITING.format(**self.names), (part.identity,)))
         counts = {
-            "rows": total,
-            "hash right": total - wrong - missing - odd + spelled[HASH_RIGHT],
-            "hash wrong": wrong + spelled[HASH_WRONG],
-            "hash missing": missing - networks + spelled[HASH_MISSING],
-            "networks": networks,
-            "duplicates": spelled["duplicates"],
-            "merged": spelled["merged"],
-            "geo": total - geo.absent - geo.never - geo.lost,
-            "geo looked up, absent": geo.absent,
-            "geo never looked up": geo.never,
-            "geo removed again": geo.lost,
+            Count.ROWS: total,
+            Count.HASH_RIGHT: total - wrong - missing - odd + spelled[Count.HASH_RIGHT],
+            Count.HASH_WRONG: wrong + spelled[Count.HASH_WRONG],
+            Count.HASH_MISSING: missing - networks + spelled[Count.HASH_MISSING],
+            Count.NETWORKS: networks,
+            Count.DUPLICATES: spelled[Count.DUPLICATES],
+            Count.MERGED: spelled[Count.MERGED],
+            Count.GEO: total - geo.absent - geo.never - geo.lost,
+            Count.GEO_ABSENT: geo.absent,
+            Count.GEO_NEVER_LOOKED_UP: geo.never,
+            Count.GEO_REMOVED_AGAIN: geo.lost,
         }
-        waiting, wrong = counts["duplicates"], counts["hash wrong"]
-        reasons = (
-            shortfall(
-                waiting,
-                "rows are the same address as another row",
-                listed_first(listed.get("duplicate-address"), waiting, "backfill addresses merge"),
-            )
-            + shortfall(
-                networks,
-                "rows are networks, not addresses",
-                listed_first(listed.get("network"), networks, "backfill addresses keep"),
-            )
-            + shortfall(
-                counts["hash missing"],
-                "rows have no hash",
-                # That of the canonical row may be the duplicate's until they are merged.
-                f"first merge the {waiting:,} duplicates, then `backfill run`"
-                if waiting
-                else "`backfill run`",
-            )
-            + shortfall(
-                wrong,
-                "hashes are not what salt and scheme make of the address",
-                "`backfill calibrate` tells whether the salt is right; if it is, "
-                f"`backfill repair {safe.word(part.label)} --kind hash --count {wrong}`",
-            )
-        )
-        return Record(
+        amiss = reasons.of_addresses(part, counts, listed)
+        return CoverageRecord(
             job=part.identity,
             table=part.label,
             kind=Kind.ADDRESSES,
-            covered=not reasons,
+            covered=not amiss,
             counts=counts,
-            reasons=tuple(reasons),
+            reasons=tuple(amiss),
             raw_rows=raw,
-            detail={"hashes": str(checksum)},
-            wrong_keys=self._wrong_keys(connection) if wrong else (),
-            builds=geo.builds,
+            evidence=Evidence(hash_checksum=str(checksum)),
+            wrong_keys=self._wrong_keys(connection) if counts[Count.HASH_WRONG] else (),
+            geo_builds=geo.builds,
         )
 
     def _wrong_keys(self, connection: Connection) -> tuple[str, ...]:
@@ -316,34 +292,27 @@ class AddressProof:
         """).format(**self.names)
         return tuple(key for (key,) in rows(connection, statement, (KEYS_SHOWN,)))
 
-    def _hashes_only(self, connection: Connection) -> Record:
+    def _hashes_only(self, connection: Connection) -> CoverageRecord:
         found = rows(connection, HASHES_ONLY.format(**self.names))
         ((total, right, wrong, missing, geo),) = found
         look = "look at the application's writes"
-        reasons = shortfall(wrong, "hashes are not 64 lower-case hex digits", look)
-        reasons += shortfall(missing, "rows have no hash", look)
-        return Record(
+        amiss = reasons.shortfall(wrong, "hashes are not 64 lower-case hex digits", look)
+        amiss += reasons.shortfall(missing, "rows have no hash", look)
+        return CoverageRecord(
             job=self.addresses.identity,
             table=self.addresses.label,
             kind=Kind.ADDRESSES,
-            covered=not reasons,
+            covered=not amiss,
             counts={
-                "rows": total,
-                FORM: right,
-                "hash wrong": wrong,
-                "hash missing": missing,
-                "geo": geo,
+                Count.ROWS: total,
+                Count.HASH_OF_RIGHT_FORM: right,
+                Count.HASH_WRONG: wrong,
+                Count.HASH_MISSING: missing,
+                Count.GEO: geo,
             },
-            reasons=tuple(reasons),
+            reasons=tuple(amiss),
             raw_rows=0,
         )
-
-
-def listed_first(listed: int | None, found: int, command: str) -> str:
-    """What helps: *command* with its count, once a run has put what was found on the list."""
-    if listed == found:
-        return f"`{command} --count {found}`"
-    return "`backfill run`, which lists them, then `backfill quarantine list`"
 
 
 def current_transaction(connection: Connection) -> str:

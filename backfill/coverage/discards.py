@@ -3,10 +3,11 @@
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.coverage.record import Kind, Record
 from backfill.database.engine import as_text, rows
 from backfill.database.inspection import has_column
 from backfill.database.names import table
+from backfill.ledger.counts import Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.plan import Discard
 
 COUNT = sql.SQL(
@@ -14,24 +15,30 @@ COUNT = sql.SQL(
 )
 
 
-def observe(connection: Connection, discard: Discard) -> Record:
+def observe(connection: Connection, discard: Discard) -> CoverageRecord:
     """Rows, rows with a value, and the newest of those."""
     if not has_column(connection, discard, discard.column):
         ((total,),) = rows(connection, sql.SQL("select count(*) from {}").format(table(discard)))
-        return Record(discard.identity, discard.label, Kind.DISCARD, True, {"rows": total}, (), raw_rows=0)
+        return CoverageRecord(
+            job=discard.identity,
+            table=discard.label,
+            kind=Kind.DISCARD,
+            covered=True,
+            counts={Count.ROWS: total},
+            raw_rows=0,
+        )
     statement = COUNT.format(
         column=sql.Identifier(discard.column),
         time=sql.Identifier(discard.time) if discard.time else sql.SQL("null::text"),
         table=table(discard),
     )
     ((total, raw, newest),) = rows(connection, statement)
-    return Record(
+    return CoverageRecord(
         job=discard.identity,
         table=discard.label,
         kind=Kind.DISCARD,
         covered=True,  # nothing of it is kept, so nothing can be missing
-        counts={"rows": total, "raw": raw},
-        reasons=(),
+        counts={Count.ROWS: total, Count.RAW: raw},
         raw_rows=raw,
         newest_raw=as_text(connection, newest),
     )

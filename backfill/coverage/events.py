@@ -5,21 +5,20 @@ is summed up here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill import safe
 from backfill.addresses import MAX_LENGTH, Reason
-from backfill.coverage import reading
-from backfill.coverage.judgement import DANGLING, MISFILED, STATES, WRONG, Suspect, canonical, judge, state
+from backfill.coverage import reading, reasons
+from backfill.coverage.judgement import Suspect, canonical, judge, spelled, state
 from backfill.coverage.places import has_place
-from backfill.coverage.record import Kind, Record, shortfall
 from backfill.database.decodable import decodable
 from backfill.database.engine import execute, rows, value
 from backfill.database.heap import Range
@@ -27,20 +26,26 @@ from backfill.database.inspection import column_type, columns
 from backfill.database.names import table
 from backfill.database.nullable import fates, or_seal
 from backfill.geo import GeoDatabase
+from backfill.ledger.counts import CLASSES, Count, in_order
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
+from backfill.ledger.verifications import RangeCounts
 from backfill.plan import Addresses, Job
 
 KEYS_SHOWN = 20
-REMEMBERED = 1 << 16  # addresses whose place was looked up: the same few come again in every range
-UNCOVERING = (
-    "unlinked",
-    "wrong",
-    "misfiled",
-    "dangling",
-    "rejected",
-    "hash wrong",
-    "hash missing",
-    "geo missing",
+COUNTED = (
+    Count.ROWS,
+    Count.RAW,
+    Count.NO_ADDRESS,
+    *CLASSES,
+    Count.LINKED_WITHOUT_TEXT,
+    Count.GEO_MISSING_WITHOUT_TEXT,
+    Count.HASH_WRONG,
+    Count.HASH_MISSING,
+    Count.GEO_MISSING,
+    Count.GEO_HAS_NO_PLACE,
 )
+REMEMBERED = 1 << 16  # addresses whose place was looked up: the same few come again in every range
+AMISS = (Count.WRONG, Count.LINKED_TO_SENTINEL, Count.DANGLING)  # linked to what the text does not spell
 
 SINCE = sql.SQL("""
     select count(*) from {table} as event
@@ -117,14 +122,14 @@ class EventProof:
             "shown": sql.Literal(MAX_LENGTH + 1),
         }
 
-    def judge(self, suspect: Suspect) -> list[str]:
-        """The names of all counts that such a row adds to."""
+    def judge(self, suspect: Suspect) -> list[Count]:
+        """All counts that such a row adds to."""
         return judge(suspect, self.addresses.sentinel, self.resolves)
 
     def read(
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
-    ) -> dict[str, Any]:
-        """Judge one range; returns its counts. *slot*: to ask the server in."""
+    ) -> RangeCounts:
+        """Judge one range. *slot*: to ask the server in."""
         kind = column_type(connection, self.addresses, self.addresses.key)
         names = (
             self.names
@@ -139,100 +144,83 @@ class EventProof:
             found = execute(connection, reading.COUNT.format(**names))
         with found:
             held = reading.judged(found, self.judge)
-        counts, since = held.counts, 0
+        since = 0
         if held.late:  # few ranges are: counted apart, not in every row
             since = value(connection, SINCE.format(**names))
-        keys = (
-            self._wrong_keys(connection, span)
-            if counts[WRONG] + counts[MISFILED] + counts[DANGLING] + counts[DANGLING]
-            else []
+        return RangeCounts(
+            counts={
+                **held.counts,
+                Count.ROWS: held.rows,
+                Count.RAW: held.raw,
+                Count.LINKED_WITHOUT_TEXT: held.link_only,
+                Count.GEO_MISSING_WITHOUT_TEXT: held.bare,
+            },
+            quarantined=held.quarantined,
+            newest_raw=held.newest,
+            since_run=since,
+            wrong_keys=self._wrong_keys(connection, span) if any(map(held.counts.get, AMISS)) else (),
+            other_spellings=held.others,
+            checksum=held.checksum,
         )
-        return {
-            **counts,
-            "rows": held.rows,
-            "raw": held.raw,
-            "linked without text": held.link_only,
-            "geo missing without text": held.bare,
-            "since run": since,
-            "newest": held.newest,
-            "keys": keys,
-            "others": held.others,
-            "checksum": str(held.checksum),
-        }
 
-    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str | None, str]]:
-        """Key, text (none that cannot be decoded) and state of rows that are linked to what their text does not spell."""
+    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str | None, Count]]:
+        """Key, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell."""
         kind = column_type(connection, self.addresses, self.addresses.key)
         statement = LINKED_AMISS.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         for key, raw, linked in rows(connection, statement):
-            spelled = Reason.UNDECODABLE if raw is None else canonical(raw)
-            found = DANGLING if linked is None else state(spelled, linked, self.addresses.sentinel)
-            if found in (WRONG, MISFILED, DANGLING):
+            found = Count.DANGLING if linked is None else state(spelled(raw), linked, self.addresses.sentinel)
+            if found in AMISS:
                 yield key, raw, found
 
-    def _wrong_keys(self, connection: Connection, span: Range) -> list[str]:
-        keys = []
-        for key, _, _ in self.amiss(connection, span):
-            keys.append(key)
-            if len(keys) == KEYS_SHOWN:
-                break
-        return keys
+    def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
+        return tuple(key for key, _, _ in islice(self.amiss(connection, span), KEYS_SHOWN))
 
-    def verdict(self, connection: Connection, held: list[dict[str, Any]]) -> Record:
+    def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
-        sums: Counter[str] = Counter()
+        sums, quarantined = _sum(held), Counter[str]()
         for one in held:
-            sums.update({name: number for name, number in one.items() if isinstance(number, int)})
-        counts = {name: sums[name] for name in ("rows", "raw", *STATES)}
-        counts["no address"] = sums["rows"] - sums["raw"]
-        for name in (
-            "linked without text",
-            "geo missing without text",
-            "hash wrong",
-            "hash missing",
-            "geo missing",
-            "geo has no place",
-        ):
-            counts[name] = sums[name]
-        newest = self._newest(connection, [one["newest"] for one in held if one["newest"]])
+            quarantined.update(one.quarantined)
+        sums[Count.NO_ADDRESS] = sums[Count.ROWS] - sums[Count.RAW]
+        counts = in_order({count: sums[count] for count in COUNTED})
+        since_run = sum(one.since_run for one in held)
+        newest = self._newest(connection, [one.newest_raw for one in held if one.newest_raw])
         notes = []
-        if sums["since run"]:
+        if since_run:
             notes.append(
-                f"{sums['since run']:,} raw values were written after the last run ended, the newest at {newest}: "
+                f"{since_run:,} raw values were written after the last run ended, the newest at {newest}: "
                 f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
             )
-        if counts["geo missing without text"]:
+        if counts[Count.GEO_MISSING_WITHOUT_TEXT]:
             notes.append(
-                f"{counts['geo missing without text']:,} rows that are linked and hold no text lack the geo that "
+                f"{counts[Count.GEO_MISSING_WITHOUT_TEXT]:,} rows that are linked and hold no text lack the geo that "
                 "their address has: `backfill run`"
             )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))
             for part in (self.job, self.addresses)
         )
-        ways = fates(connection, self.job) if counts["rejected"] else ""
-        reasons = self._reasons(counts, ways, listed, undecided)
+        ways = fates(connection, self.job) if counts[Count.QUARANTINED] else ""
+        amiss = reasons.of_events(
+            self.job, self.addresses, counts, ways=ways, listed=listed, undecided=undecided
+        )
         checksum = 0
         for one in held:
-            checksum ^= int(one["checksum"])
-        return Record(
+            checksum ^= one.checksum
+        others = sum(one.other_spellings for one in held)
+        return CoverageRecord(
             job=self.job.identity,
             table=self.job.label,
             kind=Kind.EVENTS,
-            covered=not reasons,
-            detail={"other spellings": f"{sums['others']}/{checksum}"},  # as conditions.links() counts it
+            covered=not amiss,
+            evidence=Evidence(other_spellings=f"{others}/{checksum}"),  # as conditions.links() counts it
             counts=counts,
-            reasons=tuple(reasons),
-            raw_rows=counts["raw"],
+            reasons=tuple(amiss),
+            raw_rows=counts[Count.RAW],
             newest_raw=newest,
-            quarantined={
-                name.removeprefix("reason "): number
-                for name, number in sums.items()
-                if name.startswith("reason ")
-            },
-            wrong_keys=tuple(key for one in held for key in one["keys"])[:KEYS_SHOWN],
+            quarantined=quarantined,
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[:KEYS_SHOWN],
             notes=tuple(notes),
-            since_run=sums["since run"] if self.job.time and self.run_ended else None,
+            since_run=since_run if self.job.time and self.run_ended else None,
         )
 
     def _newest(self, connection: Connection, found: list[str]) -> str | None:
@@ -247,76 +235,40 @@ class EventProof:
         )
         return str(value(connection, statement, (found,)))
 
-    def _reasons(self, counts: dict[str, int], ways: str, listed: int, undecided: int) -> list[str]:
-        name = self.job.label
-        settle = f"`backfill quarantine settle {safe.word(name)} --as {ways} --count {counts['rejected']}`"
-        if listed != counts["rejected"]:  # the list is a run's: what came since is not on it
-            settle = "`backfill run`, which lists them, then `backfill quarantine list`"
-        hashes = "`backfill calibrate`; if the salt is right, `backfill repair "
-        return (
-            shortfall(counts["unlinked"], "rows have an address and no link", "`backfill run`")
-            + shortfall(
-                counts["wrong"],
-                "rows are linked to another address",
-                f"`backfill repair {safe.word(name)} --kind link --count {counts['wrong']}` (their keys are in the JSON)",
-            )
-            + shortfall(
-                counts["misfiled"],
-                "rows with an address are linked to the sentinel",
-                f"`backfill repair {safe.word(name)} --kind sentinel --count {counts['misfiled']}`",
-            )
-            + shortfall(
-                counts["dangling"],
-                "rows are linked to a row of the address table that is gone, or has no address",
-                f"`backfill repair {safe.word(name)} --kind dangling --count {counts['dangling']}`",
-            )
-            + shortfall(counts["rejected"], "rows hold a text that is no address", settle)
-            + shortfall(
-                counts["hash missing"],
-                "rows are linked to an address without a hash",
-                # The canonical row waits for the hash of its duplicate; a run cannot give it.
-                f"what {self.addresses.name} says: merge, then `backfill run`"
-                if undecided
-                else "`backfill run`",
-            )
-            + shortfall(
-                counts["hash wrong"],
-                "rows are linked to an address with a wrong hash",
-                f"{hashes}{self.addresses.label} --kind hash`",
-            )
-            + shortfall(counts["geo missing"], "rows lack the geo that their address has", "`backfill run`")
-        )
-
-    def reread(self, connection: Connection, span: Range) -> dict[str, Any]:
+    def reread(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
         kind = column_type(connection, self.addresses, self.addresses.key)
         statement = LINKS_ONLY.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         ((total, linked, broken),) = rows(connection, statement)
-        return {"rows": total, "right": linked, "hash wrong": broken, "newest": None, "keys": []}
+        return RangeCounts(counts={Count.ROWS: total, Count.RIGHT: linked, Count.HASH_WRONG: broken})
 
-    def recheck(self, held: list[dict[str, Any]], proved: Record) -> Record:
-        """A table whose raw column is gone: its last full record, its links checked again."""
-        sums: Counter[str] = Counter()
-        for one in held:
-            sums.update({name: number for name, number in one.items() if isinstance(number, int)})
-        counts = {
-            "rows": sums["rows"],
-            "right": sums["right"],
-            "hash wrong": sums["hash wrong"],
-            "no address": sums["rows"] - sums["right"],
-        }
-        reasons = shortfall(
-            counts["hash wrong"],
+    def recheck(self, held: list[RangeCounts], last: CoverageRecord) -> CoverageRecord:
+        """A table whose raw column is gone: its *last* full record, its links checked again."""
+        sums = _sum(held)
+        amiss = reasons.shortfall(
+            sums[Count.HASH_WRONG],
             "rows are linked to an address without a proper hash",
             "look at the application",
         )
-        return Record(
+        return CoverageRecord(
             job=self.job.identity,
             table=self.job.label,
             kind=Kind.EVENTS,
-            covered=proved.covered and not reasons,
-            counts=counts,
-            reasons=tuple(reasons),
+            covered=last.covered and not amiss,
+            counts={
+                Count.ROWS: sums[Count.ROWS],
+                Count.NO_ADDRESS: sums[Count.ROWS] - sums[Count.RIGHT],
+                Count.RIGHT: sums[Count.RIGHT],
+                Count.HASH_WRONG: sums[Count.HASH_WRONG],
+            },
+            reasons=tuple(amiss),
             raw_rows=0,
-            proved=proved.proved,
+            proved=last.finished,
         )
+
+
+def _sum(held: Iterable[RangeCounts]) -> Counter[Count]:
+    sums: Counter[Count] = Counter()
+    for one in held:
+        sums.update(one.counts)
+    return sums

@@ -11,21 +11,16 @@ from socket import AF_INET6, inet_pton
 from typing import NamedTuple
 
 from backfill.addresses import Address, Reason, canonicalise
-
-# Every row with a raw value is exactly one of these.
-RIGHT = "right"
-SETTLED = "settled"  # a text that is no address, linked to the sentinel
-UNJUDGED = "unjudged"  # the application made something of a text that we would not guess at: its link stands
-MISFILED = "misfiled"  # an address, linked to the sentinel
-WRONG = "wrong"  # an address, linked to another one
-UNLINKED = "unlinked"
-DANGLING = "dangling"  # linked to a row that the address table lacks, or that has no address
-REJECTED = "rejected"  # a text that is no address, not linked: quarantine
-STATES = (RIGHT, SETTLED, UNJUDGED, WRONG, MISFILED, DANGLING, UNLINKED, REJECTED)
+from backfill.ledger.counts import Count
 
 canonical = lru_cache(1 << 16)(canonicalise)  # the same texts come again in every range of blocks
 
 HASH_RIGHT, HASH_WRONG, HASH_MISSING = "right", "wrong", "missing"
+HASH_COUNTS = {
+    HASH_RIGHT: Count.HASH_RIGHT,
+    HASH_WRONG: Count.HASH_WRONG,
+    HASH_MISSING: Count.HASH_MISSING,
+}
 
 
 class Suspect(NamedTuple):
@@ -39,20 +34,20 @@ class Suspect(NamedTuple):
     dangling: bool = False  # it has a link, and no address stands there
 
 
-def state(raw: Address | Reason, linked: str | None, sentinel: str) -> str:
-    """Which of ``STATES`` a row is in."""
+def state(raw: Address | Reason, linked: str | None, sentinel: str) -> Count:
+    """Which of ``CLASSES`` a row is in."""
     if linked is None:
-        return REJECTED if isinstance(raw, Reason) else UNLINKED
+        return Count.QUARANTINED if isinstance(raw, Reason) else Count.UNLINKED
     if (
         not isinstance(raw, Reason) and str(raw) == linked
     ):  # nearly always; and parsing costs more than printing
-        return RIGHT
+        return Count.RIGHT
     address = canonical(linked)
     if isinstance(raw, Reason):
-        return SETTLED if str(address) == sentinel else UNJUDGED
+        return Count.SETTLED if str(address) == sentinel else Count.OWN_LINK_KEPT
     if raw == address:
-        return RIGHT
-    return MISFILED if str(address) == sentinel else WRONG
+        return Count.RIGHT
+    return Count.LINKED_TO_SENTINEL if str(address) == sentinel else Count.WRONG
 
 
 def plain_states(hosts: Sequence[str], hashes: Sequence[str], hasher: Callable[[str], str]) -> bool:
@@ -72,28 +67,25 @@ def _is_canonical_v6(host: str) -> bool:
     return not host.startswith("::") and str(IPv6Address(inet_pton(AF_INET6, host))) == host
 
 
-def judge(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> list[str]:
-    """The names of all counts that such a row adds to. *resolves*: whether a text's address has a place."""
-    if (
-        suspect.raw is not None and suspect.raw == suspect.linked
-    ):  # its own canonical form, since host() gave it
-        found, spells = [RIGHT], True
+def spelled(raw: str | None) -> Address | Reason:
+    """The address that a row's text spells, or the reason why it spells none; *raw*: None cannot be decoded."""
+    return Reason.UNDECODABLE if raw is None else canonical(raw)
+
+
+def judge(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> list[Count]:
+    """All counts that such a row adds to. *resolves*: whether a text's address has a place."""
+    text = suspect.raw
+    if text is not None and text == suspect.linked:  # its own canonical form, since host() gave it
+        found, spells = [Count.RIGHT], True
     else:
-        raw = Reason.UNDECODABLE if suspect.raw is None else canonical(suspect.raw)
+        raw = spelled(text)
         found, spells = [state(raw, suspect.linked, sentinel)], not isinstance(raw, Reason)
         if suspect.dangling:
-            found = [DANGLING]
-        elif isinstance(raw, Reason) and suspect.linked is None:
-            found.append(f"reason {raw.value}")
-    if (
-        spells
-        and suspect.raw is not None
-        and (suspect.lacks_geo or suspect.no_place)
-        and resolves(suspect.raw)
-    ):
-        found += ["geo missing"] * suspect.lacks_geo + ["geo has no place"] * suspect.no_place
+            found = [Count.DANGLING]
+    if spells and text is not None and (suspect.lacks_geo or suspect.no_place) and resolves(text):
+        found += [Count.GEO_MISSING] * suspect.lacks_geo + [Count.GEO_HAS_NO_PLACE] * suspect.no_place
     if suspect.linked is not None and suspect.hash != HASH_RIGHT:
-        found.append(f"hash {suspect.hash}")
+        found.append(HASH_COUNTS[suspect.hash])
     return found
 
 

@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 
 from psycopg2 import sql
 
-from backfill.coverage.judgement import RIGHT, Suspect
+from backfill.addresses import Reason
+from backfill.coverage.judgement import Suspect, spelled
 from backfill.coverage.places import event_place
+from backfill.ledger.counts import Count
 from backfill.plan import Job
 
 # Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
@@ -52,14 +54,15 @@ WITH_HASHES = sql.SQL("""
 """)
 
 
-Judge: TypeAlias = Callable[[Suspect], list[str]]  # the names of all counts that such a row adds to
+Judge: TypeAlias = Callable[[Suspect], list[Count]]  # all counts that such a row adds to
 
 
 @dataclass
 class Held:
-    """What a range held. *counts*: rows by the name of the count."""
+    """What a range held."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[Count] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)  # by reason
     rows: int = 0
     raw: int = 0
     link_only: int = 0
@@ -72,8 +75,10 @@ class Held:
     def add(self, suspect: Suspect, number: int, check: int, judge: Judge) -> None:
         """Take in a group of suspects."""
         self.raw += number
-        for name in judge(suspect):
-            self.counts[name] += number
+        for count in judge(suspect):
+            self.counts[count] += number
+            if count is Count.QUARANTINED and isinstance(reason := spelled(suspect.raw), Reason):
+                self.quarantined[reason.value] += number
         if suspect.raw != suspect.linked:
             self.others, self.checksum = self.others + number, self.checksum ^ check
 
@@ -90,7 +95,7 @@ def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
             held.newest, held.late = newest, bool(late)
         if size is None:
             held.raw += number
-            held.counts[RIGHT] += number
+            held.counts[Count.RIGHT] += number
         elif size < 6:
             held.link_only += number * (size > 0)
             held.bare += number * (size > 1)

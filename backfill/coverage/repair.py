@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from backfill.addresses import Reason, canonicalise
 from backfill.coverage.addresses import ROWS, AddressProof
 from backfill.coverage.events import EventProof
-from backfill.coverage.judgement import DANGLING, HASH_RIGHT, HASH_WRONG, MISFILED, WRONG, hash_state
+from backfill.coverage.judgement import HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.database.decodable import decodable
 from backfill.database.effect import require_taken
 from backfill.database.engine import copy_in, execute, rows
@@ -24,6 +24,7 @@ from backfill.database.names import table
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions
+from backfill.ledger.counts import Count
 from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, Job
 
@@ -40,7 +41,11 @@ class Repair(StrEnum):
     HASH = "hash"  # a stored hash that is not the formula's
 
 
-STATE = {Repair.LINK: WRONG, Repair.SENTINEL: MISFILED, Repair.DANGLING: DANGLING}
+STATE = {
+    Repair.LINK: Count.WRONG,
+    Repair.SENTINEL: Count.LINKED_TO_SENTINEL,
+    Repair.DANGLING: Count.DANGLING,
+}
 
 # What writes the application's tables runs under its search_path: all is qualified.
 # The right address row may not be there yet. Geo is left to the next run.

@@ -26,18 +26,19 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill import __version__
-from backfill.coverage import addresses, discards, events, sample
+from backfill.coverage import addresses, discards, sample
 from backfill.coverage.addresses import AddressProof
 from backfill.coverage.confirmation import with_confirmation
 from backfill.coverage.events import EventProof
-from backfill.coverage.record import FULL, SAMPLE, Kind, Record
 from backfill.database.engine import execute
 from backfill.database.heap import Range, even_ranges, heap_of, ranges
 from backfill.database.inspection import has_column
 from backfill.errors import SchemaUnfit, TableMoved, VerifyInProgress
 from backfill.geo import GeoDatabase
 from backfill.ledger import coverage, locks, runs, verifications, whereabouts
-from backfill.ledger.verifications import Part
+from backfill.ledger.counts import UNCOVERING, Count
+from backfill.ledger.coverage_record import CoverageRecord, Method
+from backfill.ledger.verifications import Part, RangeCounts
 from backfill.plan import Job, Plan, RawColumn
 
 # 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
@@ -83,11 +84,11 @@ class Verifier:
         self._idle: LifoQueue[Connection] = LifoQueue()
 
     @property
-    def method(self) -> str:
-        """``full`` or ``sample``; only the first opens a gate."""
-        return FULL if self.percent is None else SAMPLE
+    def method(self) -> Method:
+        """How much is read."""
+        return Method.FULL if self.percent is None else Method.SAMPLE
 
-    def verify(self) -> list[Record]:
+    def verify(self) -> list[CoverageRecord]:
         """The records of all tables of the plan, in its order, entered in the ledger."""
         with self.engine.connect() as connection, ExitStack() as self._open:
             self._begin(connection)
@@ -103,7 +104,7 @@ class Verifier:
             if self._address.hashes_amiss(connection):
                 verifications.read_again(connection, self._number)
                 self._read_all(connection)
-            for _ in range(TAILS if self.method == FULL else 0):
+            for _ in range(TAILS if self.method is Method.FULL else 0):
                 self._plan_tails(connection)
                 self._read_all(connection)
             records = [self._event_record(connection, job) for job in self.plan.jobs]
@@ -113,8 +114,7 @@ class Verifier:
             connection.commit()
             records += observed
             self._check_files(connection)
-            records = [replace(record, method=self.method) for record in records]
-            self._enter(connection, records)
+            records = self._enter(connection, records)
             connection.commit()
         return records
 
@@ -234,84 +234,68 @@ class Verifier:
             if self._stopping.is_set():
                 return
             with self._session() as connection:
-                counts: dict[str, Any] = {"rows": 0, "newest": None, "keys": []}
+                counts = RangeCounts(counts={Count.ROWS: 0})
                 if has_column(connection, self.plan.addresses, self.plan.addresses.address):
                     counts = self._address.read(connection, part.range, self._slots)
                 verifications.read(connection, self._number, part, counts)
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
-        proof = self._events[part.job]
+        proof, known = self._events[part.job], True
         with self._session() as connection:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
-            counts: dict[str, Any]
             if self._raw[part.job]:
                 known = self._hashed.is_set()
                 amiss = known and self._address.hashes_amiss(connection)
                 counts = proof.read(connection, part.range, self._slots, hashes_amiss=amiss)
-                counts["hashes"] = verifications.HASHES_KNOWN if known else verifications.HASHES_UNKNOWN
             else:
                 with self._slots:
                     counts = proof.reread(connection, part.range)
-            verifications.read(connection, self._number, part, counts)
+            verifications.read(connection, self._number, part, counts, hashes_known=known)
 
-    def _event_record(self, connection: Connection, job: Job) -> Record:
+    def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
         held = verifications.held(connection, self._number, job.identity)
         proof = self._events[job.identity]
         if self._raw[job.identity]:
             record = proof.verdict(connection, held)
         else:
-            last = coverage.latest(connection, job.identity, self.fingerprint, with_raw=True)
+            last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
             if last is None:
                 raise SchemaUnfit(
                     problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
                 )
-            record = proof.recheck(
-                held, Record(job.identity, job.label, Kind.EVENTS, last.covered, {}, (), proved=last.finished)
-            )
-        self.tell(f"{job.label}: {record.counts['rows']:,} rows read")
+            record = proof.recheck(held, last[0])
+        self.tell(f"{job.label}: {record.counts[Count.ROWS]:,} rows read")
         return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
 
-    def _bound(self, held: list[dict[str, Any]]) -> tuple[str, ...]:
+    def _bound(self, held: list[RangeCounts]) -> tuple[str, ...]:
         """What a sample says about the rest."""
-        bad = sum(any(one.get(name) for name in events.UNCOVERING) for one in held)
+        bad = sum(any(map(one.counts.get, UNCOVERING)) for one in held)
         share = sample.upper_bound(bad, len(held)) if held else 1.0
         return (
             f"a sample: {bad:,} of {len(held):,} chunks of {sample.CHUNK_BLOCKS} blocks hold a row that is not covered; "
             f"with {sample.CONFIDENCE:.0%} confidence at most {share:.2%} of all chunks do",
         )
 
-    def _enter(self, connection: Connection, records: list[Record]) -> None:
+    def _enter(self, connection: Connection, records: list[CoverageRecord]) -> list[CoverageRecord]:
+        """Put them on record, with where they came from."""
         snapshot = verifications.snapshot(connection, self._number)
         places = {part.identity: whereabouts.place(connection, part) for part in self.plan.parts}
+        entered = []
         for record in records:
-            coverage.record(
-                connection,
-                job=record.job,
-                kind=record.kind,
-                plan_fingerprint=self.fingerprint,
-                method=record.method,
-                covered=record.covered,
-                counts={**record.counts, "quarantined by reason": dict(record.quarantined)},
-                reasons=record.reasons,
-                raw_rows=record.raw_rows,
-                newest_raw=record.newest_raw,
-                detail={
-                    **record.detail,
-                    "geo type": self.geo.provenance.database_type,
-                    "geo build": self.geo.provenance.build.isoformat(),
-                    "wrong keys": list(record.wrong_keys),
-                    "proved": record.proved.isoformat() if record.proved else None,
-                    "notes": list(record.notes),
-                    "since run": record.since_run,
-                    "builds": {build: dict(found) for build, found in record.builds.items()},
-                    "version": __version__,
-                    "verification": self._number,
-                    "snapshot": snapshot,
-                    "column": places[record.job],
-                    "percent": self.percent,
-                },
+            evidence = replace(
+                record.evidence,
+                geo_type=self.geo.provenance.database_type,
+                geo_build=self.geo.provenance.build,
+                version=__version__,
+                verification=self._number,
+                snapshot=snapshot,
+                raw_column=places[record.job],
+                percent=self.percent,
             )
+            entered.append(replace(record, method=self.method, evidence=evidence))
+            coverage.enter(connection, entered[-1], self.fingerprint)
         verifications.finish(
-            connection, self._number, sum(record.counts.get("rows", 0) for record in records)
+            connection, self._number, sum(record.counts.get(Count.ROWS, 0) for record in records)
         )
+        return entered

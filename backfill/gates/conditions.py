@@ -2,14 +2,22 @@
 
 from backfill import safe
 from backfill.database.sealing import seal_trigger
-from backfill.gates.gate import Condition, Gate
+from backfill.gates.gate import Condition, Gate, of_proof
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
 from backfill.gates.script import ident, literal, regclass, table
+from backfill.ledger.tables import coverage as record
 from backfill.ledger.whereabouts import STANDS
 from backfill.plan import Discard, Job, RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
 NOT_VERIFIED = "'no full verification of it is on record for this plan'"  # SQL
+# Of the newest coverage record.
+COVERED, REASONS = of_proof(record.c.covered), of_proof(record.c.reasons)
+FINISHED, CONFIRMED_BY = of_proof(record.c.finished), of_proof(record.c.confirmed_by)
+RAW_ROWS, NEWEST_RAW = of_proof(record.c.raw_rows), of_proof(record.c.newest_raw)
+KEY_ID, SNAPSHOT = of_proof(record.c.key_id), of_proof(record.c.snapshot)
+OTHER_SPELLINGS, HASH_CHECKSUM = of_proof(record.c.other_spellings), of_proof(record.c.hash_checksum)
+
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
 
 
@@ -26,12 +34,12 @@ def restore_point(gate: Gate) -> Condition:
 
 def proved(gate: Gate, part: RawColumn) -> Condition:
     """A full verification of this column of this database under this plan passed, and no run ended after it."""
-    later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > proof.finished)"
+    later = f"exists (select from {gate.ledger('runs')} as run where greatest(run.finished, run.heartbeat) > {FINISHED})"
     confirmation = (
-        " || coalesce((select ', hashes right under key id ' || (confirmed ->> 'key id') || ', not confirmed by a live hash'"
-        " from (select proof.detail -> 'confirmed') as address (confirmed) where confirmed ->> 'live hashes' = '0'), '')"
+        f" || case when {CONFIRMED_BY} = 0 then"
+        f" ', hashes right under key id ' || {KEY_ID} || ', not confirmed by a live hash' else '' end"
     )
-    sound = f"proof.covered and not {gate.altered} and not {gate.foreign} and not {later}"
+    sound = f"{COVERED} and not {gate.altered} and not {gate.foreign} and not {later}"
     return Condition(
         f"proof of {part.label}",
         f"coalesce({gate.latest(part.identity, sound)}, false)",
@@ -41,8 +49,8 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
             f"case when {gate.foreign} then 'the record is about another database'"
             f" when {gate.altered} then 'the record was changed after it was entered'"
             f" when {later} then 'a run is newer than the last verification'"
-            f" when proof.covered then 'covered'{confirmation}"
-            " else 'the last verification says: ' || coalesce(proof.reasons ->> 0, 'not covered') end",
+            f" when {COVERED} then 'covered'{confirmation}"
+            f" else 'the last verification says: ' || coalesce({REASONS} ->> 0, 'not covered') end",
         )
         + f", {NOT_VERIFIED})",
         "`backfill run`, then `backfill verify`",
@@ -67,7 +75,7 @@ def links(gate: Gate, job: Job) -> Condition:
         # Letter for letter, as verify compares, whatever the column's type and collation call equal.
         f' and event.{ident(job.raw)}::text collate "C" is distinct from abbrev(known.{ident(part.address)})'
     )
-    verified = gate.latest(job.identity, "proof.detail ->> 'other spellings'")
+    verified = gate.latest(job.identity, OTHER_SPELLINGS)
     return Condition(
         f"links of {job.label}",
         f"(select counted in ('0/0', {verified}) from ({others}) as now (counted))",
@@ -85,7 +93,7 @@ def hashes(gate: Gate) -> Condition:
         f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}), 0))"
         f" filter (where {ident(part.address)} is not null), 0)::text from {table(part)}"
     )
-    verified = gate.latest(part.identity, "proof.detail ->> 'hashes'")
+    verified = gate.latest(part.identity, HASH_CHECKSUM)
     return Condition(
         f"hashes of {part.label}",
         f"coalesce(({now}) = {verified}, false)",
@@ -128,9 +136,9 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         + gate.latest(
             part.identity,
             f"not {gate.altered} and not {gate.foreign}"
-            f" and clock_timestamp() - proof.finished >= make_interval(secs => {gate.observe})"
-            f" and (select count({raw}) = proof.raw_rows"
-            f" and ({newest})::text is not distinct from proof.newest_raw from {name})",
+            f" and clock_timestamp() - {FINISHED} >= make_interval(secs => {gate.observe})"
+            f" and (select count({raw}) = {RAW_ROWS}"
+            f" and ({newest})::text is not distinct from {NEWEST_RAW} from {name})",
         )
         + ", false)"
     )
@@ -145,8 +153,8 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         f"case when {is_sealed(part)} then 'sealed' else coalesce("
         + gate.latest(
             part.identity,
-            f"case when (select count({raw}) from {name}) = proof.raw_rows"
-            " then 'verified ' || extract(epoch from clock_timestamp() - proof.finished)::bigint || ' s ago'"
+            f"case when (select count({raw}) from {name}) = {RAW_ROWS}"
+            f" then 'verified ' || extract(epoch from clock_timestamp() - {FINISHED})::bigint || ' s ago'"
             " else 'it changed since the last verification' end",
         )
         + f", 'nobody has looked yet{', which BACKFILL_OBSERVE=0 allows' if unasked else ''}')"
@@ -237,7 +245,7 @@ def none_let_in(gate: Gate, job: Job) -> Condition:
     It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
     show may have come later; a few that the proof has seen count as well.
     """
-    proof = gate.latest(job.identity, "(proof.detail ->> 'snapshot')::pg_snapshot")
+    proof = gate.latest(job.identity, f"{SNAPSHOT}::pg_snapshot")
     seen = f"pg_visible_in_snapshot(entry.transaction::xid8, {proof})"
     number = (
         f"(select count(*) from {gate.ledger('let_in')} as entry"

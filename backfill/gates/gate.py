@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Self
 
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection
 from sqlalchemy.exc import DBAPIError
 
 from alembic import context, op
@@ -27,7 +27,9 @@ from backfill.gates import shape
 from backfill.gates.script import dollars, emit, ident, literal, offline
 from backfill.gates.transaction import PATH, temporarily
 from backfill.identity import JobId
-from backfill.ledger.coverage import DIGEST
+from backfill.ledger.coverage import digest
+from backfill.ledger.coverage_record import Method
+from backfill.ledger.tables import coverage
 from backfill.plan import Plan, load_plan
 from backfill.settings import OBSERVE_SECONDS, Settings
 
@@ -46,6 +48,14 @@ READABLE = (
     "let the role of this chain read the table and schema and tables of the ledger; where row security would"
     " hide rows from it, run the chain as a role with BYPASSRLS"
 )
+
+
+PROOF = "proof"  # the newest coverage record, in the SQL of ``Gate.latest``
+
+
+def of_proof(field: Column[Any]) -> str:
+    """A field of the newest coverage record, in SQL."""
+    return f"{PROOF}.{field.name}"
 
 
 @dataclass(frozen=True)
@@ -115,20 +125,22 @@ class Gate:
     def latest(self, job: JobId, columns: str) -> str:
         """A sub-select of *columns* from the newest full record of that job under this plan."""
         return (
-            f"(select {columns} from {self.ledger('coverage')} as proof"
-            f" where proof.job = {literal(job)} and proof.method = 'full'"
-            f" and proof.plan_fingerprint = {literal(self.fingerprint)} order by proof.id desc limit 1)"
+            f"(select {columns} from {self.ledger(coverage.name)} as {PROOF}"
+            f" where {of_proof(coverage.c.job)} = {literal(job)}"
+            f" and {of_proof(coverage.c.method)} = {literal(Method.FULL)}"
+            f" and {of_proof(coverage.c.plan_fingerprint)} = {literal(self.fingerprint)}"
+            f" order by {of_proof(coverage.c.id)} desc limit 1)"
         )
 
     @property
     def altered(self) -> str:
         """Whether a record is not as it was entered."""
-        return f"(proof.digest is distinct from {DIGEST.format('proof.')})"
+        return f"({of_proof(coverage.c.digest)} is distinct from {digest(PROOF)})"
 
     @property
     def foreign(self) -> str:
         """Whether a record is about another database."""
-        return f"(proof.database is distinct from {self.identity})"
+        return f"({of_proof(coverage.c.database)} is distinct from {self.identity})"
 
 
 def ask(connection: Connection, condition: Condition) -> tuple[bool, str]:

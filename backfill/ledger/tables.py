@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -190,6 +191,7 @@ keys = Table(
     _moment("created", default=True),
 )
 
+# The fields of ``coverage_record``, and what only the ledger knows of a record.
 coverage = Table(
     "coverage",
     metadata,
@@ -200,16 +202,31 @@ coverage = Table(
     Column("method", Text, nullable=False),  # full or sample
     Column("covered", Boolean, nullable=False),
     Column("counts", JSONB, nullable=False),
+    Column("quarantined", JSONB, nullable=False),
     Column("reasons", JSONB, nullable=False),
+    Column("notes", JSONB, nullable=False),
     Column("raw_rows", BigInteger),  # rows with a raw value, and the newest of them: the write check
     Column("newest_raw", Text),
-    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),  # provenance
+    Column("since_run", BigInteger),
+    Column("wrong_keys", JSONB, nullable=False),
+    _moment("proved"),
+    Column("confirmed_by", BigInteger),
+    Column("geo_builds", JSONB, nullable=False),
+    Column("other_spellings", Text),
+    Column("hash_checksum", Text),
+    Column("snapshot", Text),
+    Column("raw_column", Text),
+    Column("shadow", JSONB(none_as_null=True)),
+    Column("key_id", Text),
+    Column("verification", BigInteger),
+    Column("percent", Numeric(asdecimal=False)),
+    Column("geo_type", Text),
+    _moment("geo_build"),
+    Column("version", Text),
     _moment("started", default=True),
     _moment("finished", default=True),
     Column("database", Text),  # which database was looked at: a dump restored elsewhere opens no gate
-    Column(
-        "digest", Text
-    ),  # over the fields that a gate reads: see docs/threat-model.md for what it is worth
+    Column("digest", Text),  # over all other columns: see docs/threat-model.md for what it is worth
 )
 
 # A verification that was interrupted goes on from its ranges, as long as its ground has not moved.
@@ -235,6 +252,7 @@ verification_ranges = Table(
     Column("first_block", BigInteger, nullable=False),
     Column("last_block", BigInteger, nullable=False),
     Column("counts", JSONB),  # null: not read yet
+    Column("hashes_known", Boolean),  # whether all hashes had been judged when it was read
     PrimaryKeyConstraint("verification_id", "job", "first_block"),
 )
 

@@ -1,16 +1,17 @@
 """Verifications: ranges read and what they held, so that an interrupted one goes on at its place."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, null, select, update
 
 from backfill.database.heap import Range
 from backfill.identity import JobId
+from backfill.ledger.counts import Count
 from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications
 
-HASHES_KNOWN, HASHES_UNKNOWN = "known", "not yet known"  # while a range of events was read
 RESUME_HOURS = 24  # what was counted before that is too old to be part of a proof of today
 
 
@@ -20,6 +21,22 @@ class Part:
 
     job: JobId
     range: Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeCounts:
+    """What one range held."""
+
+    counts: Mapping[Count, int]
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
+    newest_raw: str | None = None
+    since_run: int = 0  # raw values written since the last run of this table ended
+    wrong_keys: tuple[str, ...] = ()
+    other_spellings: int = 0  # texts that are not the linked address's own, and a checksum of them
+    checksum: int = 0
+
+
+_RANGE: TypeAdapter[RangeCounts] = TypeAdapter(RangeCounts)
 
 
 def changes(connection: Connection) -> dict[str, Any]:
@@ -99,8 +116,10 @@ def unread(connection: Connection, number: int) -> list[Part]:
     return [Part(name, Range(first, last)) for name, first, last in connection.execute(statement)]
 
 
-def read(connection: Connection, number: int, part: Part, counts: Mapping[str, Any]) -> None:
-    """Record what a range held."""
+def read(
+    connection: Connection, number: int, part: Part, counts: RangeCounts, *, hashes_known: bool = True
+) -> None:
+    """Record what a range held. *hashes_known*: whether all hashes had been judged when it was read."""
     where = verification_ranges.c
     connection.execute(
         update(verification_ranges)
@@ -109,7 +128,7 @@ def read(connection: Connection, number: int, part: Part, counts: Mapping[str, A
             where.job == part.job,
             where.first_block == part.range.first,
         )
-        .values(counts=dict(counts))
+        .values(counts=_RANGE.dump_python(counts, mode="json"), hashes_known=hashes_known)
     )
 
 
@@ -118,12 +137,12 @@ def read_again(connection: Connection, number: int) -> None:
     where = verification_ranges.c
     connection.execute(
         update(verification_ranges)
-        .where(where.verification_id == number, where.counts["hashes"].astext == HASHES_UNKNOWN)
+        .where(where.verification_id == number, where.hashes_known.is_(False))
         .values(counts=null())  # None would be a JSON null
     )
 
 
-def held(connection: Connection, number: int, job: JobId) -> list[dict[str, Any]]:
+def held(connection: Connection, number: int, job: JobId) -> list[RangeCounts]:
     """What the ranges of that table held, in their order."""
     where = verification_ranges.c
     statement = (
@@ -131,7 +150,7 @@ def held(connection: Connection, number: int, job: JobId) -> list[dict[str, Any]
         .where(where.verification_id == number, where.job == job, where.counts.is_not(None))
         .order_by(where.first_block)
     )
-    return list(connection.execute(statement).scalars())
+    return [_RANGE.validate_python(counts) for counts in connection.execute(statement).scalars()]
 
 
 def finish(connection: Connection, number: int, rows: int) -> None:

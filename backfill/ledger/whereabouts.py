@@ -15,9 +15,9 @@ from backfill.plan import RawColumn
 # {coverage}: the ledger's table; {job}: a literal.
 STANDS = """
     (select n.nspname || '.' || c.relname || '.' || a.attname
-       from (select seen.detail ->> 'column' as place from {coverage} as seen
+       from (select seen.raw_column as place from {coverage} as seen
               where seen.job = {job}
-                and (seen.detail ->> 'column' is not null or seen.detail -> 'shadow' is not null)
+                and (seen.raw_column is not null or seen.shadow is not null)
               order by seen.id desc limit 1) as seen
        join pg_attribute as a on concat_ws('/', a.attrelid, a.attnum) = seen.place and not a.attisdropped
        join pg_class as c on c.oid = a.attrelid

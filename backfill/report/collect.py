@@ -1,6 +1,7 @@
 """Collect: the document, from the ledger and a look at the tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,6 @@ from sqlalchemy import Connection, Row, func, select
 
 from backfill import __version__
 from backfill.coverage.confirmation import claim
-from backfill.coverage.record import FORM, Kind, Record
 from backfill.database.engine import rows, value
 from backfill.database.heap import heap_of
 from backfill.database.identity import database_identity
@@ -19,6 +19,8 @@ from backfill.errors import NoRun
 from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
 from backfill.ledger import coverage, proofs, runs
+from backfill.ledger.counts import in_order
+from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, RawColumn
 from backfill.report.coverage import verdict
@@ -69,7 +71,7 @@ def collect(connection: Connection, gate: Gate) -> Document:
     )
 
 
-def _gone(connection: Connection, gate: Gate, records: Sequence[Record]) -> str:
+def _gone(connection: Connection, gate: Gate, records: Sequence[CoverageRecord]) -> str:
     """Columns are one thing, bytes another: what is known of both, in one sentence."""
     proved = PROVED.format(hashes=claim(records))
     proof = proofs.latest(connection, gate.fingerprint)
@@ -83,53 +85,17 @@ def _gone(connection: Connection, gate: Gate, records: Sequence[Record]) -> str:
     return f"Dropped, and NOT erased: {proved}; raw addresses were found afterwards ({seen})."
 
 
-def _record(connection: Connection, gate: Gate, part: RawColumn) -> Record:
-    row = coverage.latest(connection, part.identity, gate.fingerprint)
-    if row is None:
+def _record(connection: Connection, gate: Gate, part: RawColumn) -> CoverageRecord:
+    found = coverage.latest(connection, part, gate.fingerprint)
+    if found is None:
         raise NoRun(what=f"proof of {part.label}", command="backfill verify")
-    counts, detail = dict(row.counts), row.detail
-    proved = detail.get("proved")
-    notes = list(detail.get("notes", ()))
-    if not coverage.is_genuine(connection, row.id):
-        notes.append(
-            "the record was changed after it was entered, or is about another database: it opens no gate"
-        )
-    return Record(
-        job=part.identity,
-        table=part.label,
-        kind=Kind(row.kind),
-        covered=row.covered,
-        quarantined=counts.pop("quarantined by reason", {}),
-        counts={name: counts[name] for name in sorted(counts, key=_place)},
-        reasons=tuple(row.reasons),
-        raw_rows=row.raw_rows,
-        newest_raw=row.newest_raw,
-        wrong_keys=tuple(detail.get("wrong keys", ())),
-        proved=datetime.fromisoformat(proved) if proved else None,
-        method=row.method,
-        notes=tuple(notes),
-        since_run=detail.get("since run"),
-        builds=detail.get("builds", {}),
-        finished=row.finished,
-        detail=detail,
+    record, genuine = found
+    touched = "the record was changed after it was entered, or is about another database: it opens no gate"
+    return replace(
+        record,
+        counts=in_order(record.counts),
+        notes=record.notes if genuine else (*record.notes, touched),
     )
-
-
-def _place(name: str) -> tuple[int, str]:
-    """jsonb forgets the order; rows first, then what became of them."""
-    order = (
-        "rows",
-        "raw",
-        "right",
-        "hash right",
-        FORM,
-        "hash wrong",
-        "hash missing",
-        "duplicates",
-        "merged",
-        "geo",
-    )
-    return (order.index(name) if name in order else len(order), name)
 
 
 def _story(connection: Connection, plan: Plan) -> RunStory | None:
@@ -262,20 +228,23 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
     return [Quarantined(plan.label(job), *rest) for job, *rest in connection.execute(statement)]
 
 
-def _provenance(connection: Connection, gate: Gate, records: list[Record]) -> dict[str, str]:
+def _provenance(connection: Connection, gate: Gate, records: list[CoverageRecord]) -> dict[str, str]:
     proof = records[0]
+    evidence = proof.evidence
     key_id = next((run.identity.key_id for run in _latest(connection)), "none")
     restore = gate.restore_point or _restore_point(connection)
     return {
         "plan": f"{gate.plan.name}, fingerprint {gate.fingerprint}",
         "hash scheme": gate.plan.hash.scheme.value,
         "key id": key_id,
-        "geo database": f"{proof.detail.get('geo type', 'unknown')}, built {str(proof.detail.get('geo build', ''))[:10]}"
-        " (events of all years get the geography of this build)",
+        "geo database": f"{evidence.geo_type}, built {evidence.geo_build:%Y-%m-%d}"
+        " (events of all years get the geography of this build)"
+        if evidence.geo_build
+        else "unknown",
         "verified": f"{proof.method}, ended {proof.finished:%Y-%m-%d %H:%M:%S %Z}"
         if proof.finished
         else "never",
-        "tool": f"backfill {proof.detail.get('version', __version__)} verified, {__version__} wrote this report",
+        "tool": f"backfill {evidence.version or 'of an unknown version'} verified, {__version__} wrote this report",
         "server": f"PostgreSQL {value(connection, sql.SQL('show server_version'))}",
         "database": f"{value(connection, sql.SQL('select current_database()'))} ({database_identity(connection)})",
         "restore point": f"{restore} (on the operator's word: it cannot be checked from here)"

@@ -4,31 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from backfill import safe
-from backfill.coverage.confirmation import claim, confirmed_by, form_only
-from backfill.coverage.record import FULL, Kind, Record
+from backfill.coverage.confirmation import claim, form_only
+from backfill.ledger.counts import CLASSES, Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
+from backfill.ledger.coverage_record import as_json as record_as_json
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
-EVENT_COLUMNS = {
-    "rows": "rows",
-    "no address": "no address",
-    "right": "right",
-    "settled": "settled",
-    "unjudged": "unjudged",
-    "unlinked": "unlinked",
-    "wrong": "wrong",
-    "misfiled": "misfiled",
-    "rejected": "quarantined",
-    "geo missing": "geo missing",
-}
+EVENT_COLUMNS = (Count.ROWS, Count.NO_ADDRESS, *CLASSES, Count.GEO_MISSING)
 
 
-def verdict(records: Sequence[Record]) -> str:
+def verdict(records: Sequence[CoverageRecord]) -> str:
     """The one sentence on top."""
     open_tables = [record.table for record in records if not record.covered]
     if open_tables:
         return f"Not covered: {', '.join(open_tables)}."
-    if any(record.method != FULL for record in records):
+    if any(record.method is not Method.FULL for record in records):
         return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
     before = [record.table for record in records if record.proved]
     links = "every row with a raw address is linked to the right one"
@@ -41,31 +32,31 @@ def verdict(records: Sequence[Record]) -> str:
     return f"Covered: {links}, and {claim(records)}."
 
 
-def _events_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
-    header = ["table", *EVENT_COLUMNS.values(), ""]
+def _events_table(records: Sequence[CoverageRecord]) -> tuple[list[str], list[list[Any]]]:
+    header = ["table", *(count.words for count in EVENT_COLUMNS), ""]
     body = []
     for record in records:
         if record.kind is Kind.EVENTS:
             state = "covered" if record.covered else "NOT COVERED"
             if record.proved:
                 state = f"proved on {record.proved:%Y-%m-%d}"
-            body.append([record.table, *(record.counts.get(name, "") for name in EVENT_COLUMNS), state])
+            body.append([record.table, *(record.counts.get(count, "") for count in EVENT_COLUMNS), state])
     return header, body
 
 
-def _rest_table(records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:
+def _rest_table(records: Sequence[CoverageRecord]) -> tuple[list[str], list[list[Any]]]:
     body = []
     for record in records:
         if record.kind is not Kind.EVENTS:
-            found = ", ".join(f"{number:,} {name}" for name, number in record.counts.items())
+            found = ", ".join(f"{number:,} {count.words}" for count, number in record.counts.items())
             state = "covered" if record.covered else "NOT COVERED"
             if record.kind is Kind.DISCARD:
-                state = "to be dropped" if "raw" in record.counts else "dropped"
+                state = "to be dropped" if Count.RAW in record.counts else "dropped"
             body.append([record.table, found, state])
     return ["table", "found", ""], body
 
 
-def tables_as_text(records: Sequence[Record], style: str) -> str:
+def tables_as_text(records: Sequence[CoverageRecord], style: str) -> str:
     """The counts, and the quarantine by reason."""
     parts = [
         safe.table(body, header, tablefmt=style, intfmt=",")
@@ -79,7 +70,7 @@ def tables_as_text(records: Sequence[Record], style: str) -> str:
     return "\n\n".join(parts)
 
 
-def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
+def as_text(records: Sequence[CoverageRecord], *, markdown: bool = False) -> str:
     """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
     style = "github" if markdown else "simple"
     parts = [f"# Coverage\n\n**{safe.sentence(verdict(records))}**" if markdown else ""]
@@ -100,31 +91,11 @@ def as_text(records: Sequence[Record], *, markdown: bool = False) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def as_json(records: Sequence[Record]) -> dict[str, Any]:
+def as_json(records: Sequence[CoverageRecord]) -> dict[str, Any]:
     """The same as plain data. Row keys of wrong links are in it, values never."""
     return {
         "version": SCHEMA_VERSION,
         "covered": all(record.covered for record in records),
         "verdict": verdict(records),
-        "tables": [
-            {
-                "job": record.job,
-                "table": record.table,
-                "kind": record.kind.value,
-                "covered": record.covered,
-                "counts": dict(record.counts),
-                "quarantined": dict(record.quarantined),
-                "reasons": list(record.reasons),
-                "raw_rows": record.raw_rows,
-                "newest_raw": record.newest_raw,
-                "wrong_keys": list(record.wrong_keys),
-                "proved": record.proved.isoformat() if record.proved else None,
-                "method": record.method,
-                "notes": list(record.notes),
-                "since_run": record.since_run,
-                "confirmed_by": confirmed_by(record),
-                "geo_builds": {build: dict(found) for build, found in record.builds.items()},
-            }
-            for record in records
-        ],
+        "tables": [record_as_json(record) for record in records],
     }

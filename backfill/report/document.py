@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backfill.coverage.record import Record
 from backfill.gates.survey import Stage
+from backfill.ledger.coverage_record import CoverageRecord
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Document:
     verdict: str
     covered: bool
     dropped: bool  # every raw column is gone; what the records say was so before
-    records: Sequence[Record]
+    records: Sequence[CoverageRecord]
     run: RunStory | None
     geography: Geography
     left: Sequence[Left]

@@ -2,20 +2,17 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from backfill.coverage.record import Kind
+from backfill.ledger.counts import CLASSES, UNCOVERING, Count
+from backfill.ledger.coverage_record import Kind
 from backfill.report import pictures
 from backfill.report.document import Document
 
-STATES = {
-    "right": "right",
-    "settled": "settled",
-    "unjudged": "unjudged",
-    "unlinked": "unlinked",
-    "wrong": "wrong",
-    "misfiled": "misfiled",
-    "rejected": "quarantined",
-    "no address": "no address",
-    "geo missing": "geo missing",
+SHOWN = (*CLASSES, Count.NO_ADDRESS, Count.GEO_MISSING)
+LEGEND = {
+    Count.SETTLED: "settled: no address, by decision",
+    Count.OWN_LINK_KEPT: "the application's own reading",
+    Count.QUARANTINED: "waiting for a decision",
+    Count.LINKED_TO_SENTINEL: "an address at the sentinel",
 }
 
 
@@ -32,7 +29,9 @@ def as_html(document: Document) -> str:
     return environment.get_template("report.html.j2").render(
         document=document,
         pictures=pictures,
-        states=STATES,
+        shown=SHOWN,
+        uncovering=UNCOVERING,
+        legend=[(kind, LEGEND.get(count, count.words)) for count, kind in pictures.EVENT_PARTS.items()],
         events=[record for record in document.records if record.kind is Kind.EVENTS],
         addresses=next(record for record in document.records if record.kind is Kind.ADDRESSES),
         discards=[record for record in document.records if record.kind is Kind.DISCARD],

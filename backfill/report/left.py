@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from backfill.coverage.record import Record
 from backfill.database.inspection import has_column
 from backfill.gates.survey import Stage
 from backfill.jobs import seal
 from backfill.ledger import proofs
+from backfill.ledger.coverage_record import CoverageRecord
 from backfill.plan import Plan, Table
 from backfill.prove.residue import SALT
 from backfill.report import residue
@@ -25,7 +25,7 @@ class Scene:
     connection: Connection
     schema: str
     plan: Plan
-    records: list[Record]
+    records: list[CoverageRecord]
     stages: list[Stage]
     fingerprint: str
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backfill.coverage.record import FORM, Kind, Record
+from backfill.ledger.counts import CLASSES, Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report.document import Geography, Quarantined, RunStory
 
 MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
@@ -25,29 +26,22 @@ class Slice:
     width: float
 
 
-GOOD = {"right": "right", "settled": "settled", "unjudged": "unjudged"}
-BAD = {
-    "unlinked": "unlinked",
-    "wrong": "linked to another address",
-    "misfiled": "linked to the sentinel",
-    "rejected": "in the quarantine",
+# Parts of a bar, and the class of the style sheet that paints each.
+EVENT_PARTS = {**{count: count.value for count in CLASSES}, Count.NO_ADDRESS: "none"}
+ADDRESS_PARTS = {
+    Count.HASH_RIGHT: "right",
+    Count.HASH_OF_RIGHT_FORM: "settled",
+    Count.HASH_WRONG: "wrong",
+    Count.HASH_MISSING: "unlinked",
+    Count.NETWORKS: "own_link_kept",
+    Count.DUPLICATES: "quarantined",
 }
 
 
-def coverage_bar(record: Record) -> list[Slice]:
+def coverage_bar(record: CoverageRecord) -> list[Slice]:
     """What becomes of a table's rows, as parts of 100 %."""
-    counts = record.counts
-    parts = [("none", "no address", counts.get("no address", 0))]
-    if record.kind is Kind.ADDRESSES:
-        parts = [
-            ("right", "hash right", counts.get("hash right", 0)),
-            ("settled", FORM, counts.get(FORM, 0)),
-            ("wrong", "hash wrong", counts.get("hash wrong", 0)),
-            ("unlinked", "hash missing", counts.get("hash missing", 0)),
-            ("rejected", "duplicates", counts.get("duplicates", 0)),
-        ]
-    else:
-        parts = [(name, label, counts.get(name, 0)) for name, label in (GOOD | BAD).items()] + parts
+    painted = ADDRESS_PARTS if record.kind is Kind.ADDRESSES else EVENT_PARTS
+    parts = [(kind, count.words, record.counts.get(count, 0)) for count, kind in painted.items()]
     parts = [part for part in parts if part[2]]
     total = sum(number for _, _, number in parts)
     widths = [max(LEAST, BAR * number / total) for _, _, number in parts]
@@ -58,13 +52,13 @@ def coverage_bar(record: Record) -> list[Slice]:
     return slices
 
 
-def reasons(records: Sequence[Record]) -> list[str]:
+def reasons(records: Sequence[CoverageRecord]) -> list[str]:
     """Reasons of all quarantines, the most frequent first."""
     found = {reason for record in records for reason in record.quarantined}
     return sorted(found, key=lambda reason: (-total(records, reason), reason))
 
 
-def total(records: Sequence[Record], reason: str) -> int:
+def total(records: Sequence[CoverageRecord], reason: str) -> int:
     """Rows in all quarantines for that reason."""
     return sum(record.quarantined.get(reason, 0) for record in records)
 

@@ -18,6 +18,8 @@ from backfill.database.patience import lock_was_refused, patiently, with_referen
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
+from backfill.ledger.counts import Count
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.shadows import Stage
 from backfill.ledger.status import UNFINISHED, RunStatus
 from backfill.plan import Job, Plan
@@ -218,22 +220,20 @@ class Cutover:
             )
         swap.swap(connection, self.schema, job, blueprint)
         shadows.swapped(connection, job)
-        coverage.record(
-            connection,
+        record = CoverageRecord(
             job=job.identity,
-            kind="events",
-            plan_fingerprint=self.fingerprint,
+            table=job.label,
+            kind=Kind.EVENTS,
             covered=True,
             counts={
-                "rows": counts["rows"],
-                "right": counts["linked"],
-                "no address": counts["rows"] - counts["linked"],
+                Count.ROWS: counts["rows"],
+                Count.NO_ADDRESS: counts["rows"] - counts["linked"],
+                Count.RIGHT: counts["linked"],
             },
-            reasons=(),
             raw_rows=counts["raw"],
-            newest_raw=None,
-            detail={"shadow": {name: counts[name] for name in counts}},
+            evidence=Evidence(shadow=dict(counts)),
         )
+        coverage.enter(connection, record, self.fingerprint)
 
     def _after(self, job: Job, blueprint: Blueprint) -> None:
         """What need not be done under the lock."""

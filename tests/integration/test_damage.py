@@ -76,8 +76,12 @@ def take_the_geo_away(operator: Operator, keys: list[str]) -> None:
     [
         (unlink, "unlinked", ["run", "--quiet"]),
         (link_elsewhere, "wrong", ["repair", "user_events", "--kind", "link", "--count", 3]),
-        (link_to_the_sentinel, "misfiled", ["repair", "user_events", "--kind", "sentinel", "--count", 3]),
-        (take_the_geo_away, "geo missing", ["run", "--quiet"]),
+        (
+            link_to_the_sentinel,
+            "linked_to_sentinel",
+            ["repair", "user_events", "--kind", "sentinel", "--count", 3],
+        ),
+        (take_the_geo_away, "geo_missing", ["run", "--quiet"]),
     ],
 )
 def test_a_damaged_row_is_counted_keeps_the_gate_shut_and_is_mended(
@@ -89,7 +93,7 @@ def test_a_damaged_row_is_counted_keeps_the_gate_shut_and_is_mended(
     found = verified(proved_run)
     assert found["counts"][counted] == 3
     assert found["covered"] is False
-    if counted in ("wrong", "misfiled"):
+    if counted in ("wrong", "linked_to_sentinel"):
         assert set(found["wrong_keys"]) == set(keys)
     command = f"`backfill {' '.join(map(str, mend))}`".replace(" --quiet", "")
     assert any(command in reason for reason in found["reasons"]), found["reasons"]
@@ -121,8 +125,8 @@ def test_a_wrong_hash_is_counted_keeps_the_gate_shut_and_is_mended(proved_run: O
     query(url, "update ip_addresses set hashed_ip_address = %s where id::text = %s", wrong, key)
     linked = query(url, f"select count({RAW}) from user_events where ip_address_id::text = %s", key)[0][0]
     found = verified(proved_run, "ip_addresses")
-    assert (found["counts"]["hash wrong"], found["wrong_keys"]) == (1, [key])
-    assert verified(proved_run)["counts"]["hash wrong"] == linked > 0
+    assert (found["counts"]["hash_wrong"], found["wrong_keys"]) == (1, [key])
+    assert verified(proved_run)["counts"]["hash_wrong"] == linked > 0
     assert "backfill repair ip_addresses --kind hash --count 1" in found["reasons"][0]
     assert "guard user_events" in proved_run.is_refused("0003a_user_events")
     proved_run.types("repair", "ip_addresses", "--kind", "hash", "--count", 2, expect=2)
@@ -153,7 +157,7 @@ def test_hashes_of_another_salt_altogether_are_not_repaired_away(proved_run: Ope
         "update ip_addresses set hashed_ip_address = encode(sha256(convert_to(id::text, 'UTF8')), 'hex')",
     )
     number = query(url, "select count(*) from ip_addresses")[0][0]
-    assert verified(proved_run, "ip_addresses")["counts"]["hash wrong"] >= number - 1
+    assert verified(proved_run, "ip_addresses")["counts"]["hash_wrong"] >= number - 1
     refused = proved_run.types("repair", "ip_addresses", "--kind", "hash", "--count", number, expect=2)
     assert "another salt or scheme" in refused.err
 
@@ -226,7 +230,15 @@ def test_the_sentinel_linked_by_the_application_counts_as_settled_only_for_what_
              where i.ip_address = '{SENTINEL}' and e.{RAW} is not null""",
     )
     assert counts["settled"] == settled > 0
-    assert counts["rows"] == counts["no address"] + sum(
+    assert counts["rows"] == counts["no_address"] + sum(
         counts[state]
-        for state in ("right", "settled", "unjudged", "wrong", "misfiled", "unlinked", "rejected")
+        for state in (
+            "right",
+            "settled",
+            "own_link_kept",
+            "wrong",
+            "linked_to_sentinel",
+            "unlinked",
+            "quarantined",
+        )
     )

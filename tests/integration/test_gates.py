@@ -51,7 +51,9 @@ def test_a_record_about_another_database_opens_nothing(
     [
         "covered = true, reasons = '[]'",
         "covered = true, reasons = '[]', raw_rows = raw_rows - 1",
-        'covered = true, detail = detail || \'{"other spellings": "0/0"}\'',
+        "covered = true, other_spellings = '0/0'",
+        "covered = true, snapshot = '1:1:'",
+        "covered = true, proved = now()",
     ],
 )
 def test_a_record_that_was_edited_by_hand_opens_nothing(proved_run: Operator, edit: str) -> None:

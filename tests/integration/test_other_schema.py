@@ -86,7 +86,7 @@ def test_it_goes_from_plan_to_a_green_verification(accounts: Operator) -> None:
         assert place == geo(host)
     geo.close()
     said = json.loads(accounts.types("verify", "--format", "json", expect=1).out)
-    assert said["tables"][0]["counts"]["rejected"] == 80
+    assert said["tables"][0]["counts"]["quarantined"] == 80
     accounts.types("quarantine", "settle", JOB, "--as", "discard", "--count", 80)
     accounts.types("addresses", "merge", "--count", 0)
     accounts.types("verify")

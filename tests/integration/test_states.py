@@ -74,7 +74,7 @@ def test_rows_without_an_address_are_no_ones_trouble(fresh_demo: Operator) -> No
     fresh_demo.types("run", "--quiet")
     fresh_demo.settles_everything()
     fresh_demo.types("verify")
-    assert "hash missing" in json.dumps(json.loads(fresh_demo.types("verify", "--format", "json").out))
+    assert "hash_missing" in json.dumps(json.loads(fresh_demo.types("verify", "--format", "json").out))
 
 
 def gone(url: str, event: str) -> None:

@@ -144,7 +144,7 @@ def test_such_a_row_waits_in_the_quarantine_and_the_others_go_on(encoded: Callab
     operator.types("run", "--quiet")  # again: nothing is left to do, and nothing is tried for ever
     said = json.loads(operator.types("verify", "--format", "json", expect=1).out)
     (record,) = (one for one in said["tables"] if one["table"] == "logins")
-    assert record["counts"]["rejected"] == len(bad)
+    assert record["counts"]["quarantined"] == len(bad)
     assert f"--count {len(bad)}" in str(record["reasons"])
     assert json.loads(operator.types("scan", "--format", "json", expect=None).out)["found"]
     operator.types("quarantine", "settle", "logins", "--as", "sentinel", "--count", len(bad))

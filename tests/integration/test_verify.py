@@ -30,14 +30,22 @@ def test_a_settled_database_is_covered_and_the_counts_add_up(settled_run: Operat
         assert query(settled_run.url, f"select count(*), count(ip_address_string) from {name}") == [
             (counts["rows"], counts["raw"])
         ]
-        states = ("right", "settled", "unjudged", "misfiled", "wrong", "unlinked", "rejected")
+        states = (
+            "right",
+            "settled",
+            "own_link_kept",
+            "linked_to_sentinel",
+            "wrong",
+            "unlinked",
+            "quarantined",
+        )
         assert counts["raw"] == sum(counts[state] for state in states)
-        assert counts["rows"] == counts["raw"] + counts["no address"]
+        assert counts["rows"] == counts["raw"] + counts["no_address"]
         assert counts["right"] > counts["settled"]
         assert found[name]["reasons"] == []
     assert found["user_events"]["counts"]["settled"] > 0
     addresses = found["ip_addresses"]["counts"]
-    assert addresses["rows"] == addresses["hash right"]
+    assert addresses["rows"] == addresses["hash_right"]
     assert addresses["merged"] == 1
 
 
@@ -57,7 +65,7 @@ def test_before_any_run_everything_that_is_missing_is_counted(fresh_demo: Operat
     assert query(
         fresh_demo.url,
         "select count(*) from user_events where ip_address_string is not null and ip_address_id is null",
-    ) == [(counts["unlinked"] + counts["rejected"],)]
+    ) == [(counts["unlinked"] + counts["quarantined"],)]
     assert any("`backfill run`" in reason for reason in found["user_events"]["reasons"])
 
 
@@ -104,10 +112,10 @@ def add_nonsense(url: str) -> None:
 DAMAGES: dict[str, tuple[Callable[[str], None], str, int, str]] = {
     "unlinked": (unlink, "unlinked", 3, "3 rows have an address and no link: `backfill run`"),
     "wrong": (link_wrongly, "wrong", 4, "4 rows are linked to another address"),
-    "misfiled": (file_under_sentinel, "misfiled", 2, "2 rows with an address are linked to the sentinel"),
-    "geo": (take_geo, "geo missing", 5, "5 rows lack the geo that their address has: `backfill run`"),
-    "rejected": (
-        add_nonsense, "rejected", 3,
+    "linked_to_sentinel": (file_under_sentinel, "linked_to_sentinel", 2, "2 rows with an address are linked to the sentinel"),
+    "geo": (take_geo, "geo_missing", 5, "5 rows lack the geo that their address has: `backfill run`"),
+    "quarantined": (
+        add_nonsense, "quarantined", 3,
         "3 rows hold a text that is no address: `backfill run`, which lists them, then `backfill quarantine list`",
     ),
 }  # fmt: skip
@@ -124,7 +132,7 @@ def test_damage_to_events_is_found_and_counted(proved_run: Operator, damage: str
     assert "proof of user_events" in proved_run.is_refused()
 
 
-@pytest.mark.parametrize("damage", ["wrong", "misfiled"])
+@pytest.mark.parametrize("damage", ["wrong", "linked_to_sentinel"])
 def test_wrong_links_are_named_by_their_row_keys(proved_run: Operator, damage: str) -> None:
     keys = some(proved_run.url, DAMAGES[damage][2])
     DAMAGES[damage][0](proved_run.url)
@@ -142,11 +150,11 @@ def test_what_a_run_can_mend_is_mended_by_a_run(proved_run: Operator, damage: st
 @pytest.mark.parametrize(
     ("digest", "count", "reason"),
     [
-        ("null", "hash missing", "rows have no hash: `backfill run`"),
-        ("repeat('a', 64)", "hash wrong", "hashes are not what salt and scheme make of the address"),
-        ("upper(hashed_ip_address)", "hash wrong", "hashes are not what salt"),
-        ("hashed_ip_address || ' '", "hash wrong", "hashes are not what salt"),
-        ("encode(sha256(host(ip_address)::bytea), 'hex')", "hash wrong", "hashes are not what salt"),
+        ("null", "hash_missing", "rows have no hash: `backfill run`"),
+        ("repeat('a', 64)", "hash_wrong", "hashes are not what salt and scheme make of the address"),
+        ("upper(hashed_ip_address)", "hash_wrong", "hashes are not what salt"),
+        ("hashed_ip_address || ' '", "hash_wrong", "hashes are not what salt"),
+        ("encode(sha256(host(ip_address)::bytea), 'hex')", "hash_wrong", "hashes are not what salt"),
     ],
 )
 def test_damage_to_hashes_is_found_and_counted(
@@ -165,7 +173,7 @@ def test_damage_to_hashes_is_found_and_counted(
     assert found["ip_addresses"]["counts"][count] == 1
     assert any(reason in said for said in found["ip_addresses"]["reasons"])
     assert found["user_events"]["counts"][count] == events
-    if count == "hash wrong":
+    if count == "hash_wrong":
         assert found["ip_addresses"]["wrong_keys"] == [key]
 
 
@@ -199,7 +207,7 @@ def test_verify_does_not_ask_the_writer(proved_run: Operator) -> None:
     insert(url, "localhost")
     query(url, "create unlogged table backfill.address_map (raw text primary key, address_id uuid, geo jsonb, reason text)")  # fmt: skip
     query(url, "delete from backfill.quarantine")
-    assert tables(proved_run, expect=1)["user_events"]["counts"]["rejected"] == 1
+    assert tables(proved_run, expect=1)["user_events"]["counts"]["quarantined"] == 1
 
 
 def test_after_the_drops_the_last_proof_is_reported_and_links_are_checked_again(proved_run: Operator) -> None:
@@ -212,13 +220,11 @@ def test_after_the_drops_the_last_proof_is_reported_and_links_are_checked_again(
     assert not [claim for claim in ("to be dropped", "hash right", "every hash is right") if claim in said]
     assert "as proved before the raw column went" in said
     assert "no address is left to recompute it from" in said
-    assert (
-        found["ip_addresses"]["counts"]["hash of the right form"] == found["ip_addresses"]["counts"]["rows"]
-    )
+    assert found["ip_addresses"]["counts"]["hash_of_right_form"] == found["ip_addresses"]["counts"]["rows"]
     query(url, "update ip_addresses set hashed_ip_address = 'broken' where id = (select ip_address_id from user_events where ip_address_id is not null limit 1)")  # fmt: skip
     found = tables(proved_run, expect=1)
-    assert found["user_events"]["counts"]["hash wrong"] >= 1
-    assert found["ip_addresses"]["counts"]["hash wrong"] == 1
+    assert found["user_events"]["counts"]["hash_wrong"] >= 1
+    assert found["ip_addresses"]["counts"]["hash_wrong"] == 1
 
 
 def test_neither_text_nor_report_shows_an_address(proved_run: Operator) -> None:

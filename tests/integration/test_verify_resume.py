@@ -10,12 +10,13 @@ from sqlalchemy import make_url
 
 from backfill.coverage.addresses import AddressProof
 from backfill.coverage.events import EventProof
-from backfill.coverage.record import Record
 from backfill.coverage.verify import Verifier
 from backfill.database.engine import make_engine
 from backfill.errors import TableMoved
 from backfill.geo import GeoDatabase, open_geo
 from backfill.hashing import Salt
+from backfill.ledger.coverage_record import CoverageRecord
+from backfill.ledger.verifications import RangeCounts
 from backfill.plan import PYPI, Scheme
 from tests.databases import query
 from tests.demo_template import GEO_PATH, SALT, TABLES
@@ -54,7 +55,7 @@ def end_after(monkeypatch: pytest.MonkeyPatch, ranges: int) -> None:
     """The process ends in the middle of the range after so many."""
     read, seen = EventProof.read, []
 
-    def ending(*words: Any, **options: Any) -> dict[str, Any]:
+    def ending(*words: Any, **options: Any) -> RangeCounts:
         seen.append(1)
         if len(seen) > ranges:
             raise KeyboardInterrupt
@@ -70,9 +71,17 @@ def interrupted(operator: Operator, geo: GeoDatabase, monkeypatch: pytest.Monkey
             ended.verify()
 
 
-def facts(records: list[Record]) -> list[tuple[Any, ...]]:
+def facts(records: list[CoverageRecord]) -> list[tuple[Any, ...]]:
     return [
-        (r.table, r.covered, dict(r.counts), dict(r.quarantined), r.newest_raw, dict(r.detail))
+        (
+            r.table,
+            r.covered,
+            dict(r.counts),
+            dict(r.quarantined),
+            r.newest_raw,
+            r.evidence.other_spellings,
+            r.evidence.hash_checksum,
+        )
         for r in records
     ]
 
@@ -129,7 +138,7 @@ def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
 ) -> None:
     read, seen = EventProof.read, []
 
-    def rewriting(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
+    def rewriting(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
         if not seen:
             seen.append(1)
             query(settled_run.url, "cluster project_events using project_events_pkey")
@@ -146,7 +155,7 @@ def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
 ) -> None:
     read, seen = EventProof.read, []
 
-    def spoiling(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
+    def spoiling(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
         if not seen:
             seen.append(1)
             query(settled_run.url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('198.51.100.201', repeat('0', 64))")  # fmt: skip
@@ -155,7 +164,7 @@ def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
     monkeypatch.setattr(EventProof, "read", spoiling)
     with verifier(settled_run, geo, [], workers=1) as one:
         records = {record.table: record for record in one.verify()}
-    assert records["ip_addresses"].counts["hash wrong"] == 1
+    assert records["ip_addresses"].counts["hash_wrong"] == 1
     assert not records["ip_addresses"].covered
 
 
@@ -173,13 +182,13 @@ def test_events_that_were_read_before_a_hash_turned_out_amiss_are_read_again(
     read_events, read_addresses, some_read = EventProof.read, AddressProof.read, threading.Event()
     told: list[bool] = []
 
-    def reading_events(self: EventProof, *words: Any, **options: Any) -> dict[str, Any]:
+    def reading_events(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
         told.append(options["hashes_amiss"])
         counts = read_events(self, *words, **options)
         some_read.set()
         return counts
 
-    def reading_addresses(self: AddressProof, *words: Any) -> dict[str, Any]:
+    def reading_addresses(self: AddressProof, *words: Any) -> RangeCounts:
         assert some_read.wait(60)
         return read_addresses(self, *words)
 
@@ -189,8 +198,8 @@ def test_events_that_were_read_before_a_hash_turned_out_amiss_are_read_again(
         records = {record.table: record for record in one.verify()}
     assert told[0] is False
     assert told[-1] is True
-    assert records["ip_addresses"].counts["hash wrong"] == 1
-    assert records["user_events"].counts["hash wrong"] == events
+    assert records["ip_addresses"].counts["hash_wrong"] == 1
+    assert records["user_events"].counts["hash_wrong"] == events
     total = sum(records[name].counts["rows"] for name in TABLES)
     assert total == sum(query(settled_run.url, f"select count(*) from {name}")[0][0] for name in TABLES)
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.addresses import canonical_text, canonicalise
-from backfill.coverage.judgement import STATES, Suspect, hash_state, judge, plain_states, state
+from backfill.coverage.judgement import Suspect, hash_state, judge, plain_states, state
 from backfill.coverage.reading import judged
-from backfill.coverage.record import Kind, Record
 from backfill.coverage.sample import CHUNK_BLOCKS, chunks, upper_bound
 from backfill.identity import JobId
+from backfill.ledger.counts import CLASSES, Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures
 from backfill.report.document import Geography, Place, RunStory
 
@@ -29,13 +30,13 @@ SENTINEL = "192.0.2.69"
         ("198.51.100.7", "::ffff:198.51.100.7", "right"),
         ("2001:DB8:0::1", "2001:db8::1", "right"),
         ("198.51.100.7", "198.51.100.8", "wrong"),
-        ("198.51.100.7", SENTINEL, "misfiled"),
+        ("198.51.100.7", SENTINEL, "linked_to_sentinel"),
         (SENTINEL, SENTINEL, "right"),
         ("198.51.100.7", None, "unlinked"),
-        ("unknown", None, "rejected"),
+        ("unknown", None, "quarantined"),
         ("unknown", SENTINEL, "settled"),
-        ("unknown", "198.51.100.7", "unjudged"),
-        ("x" * 65, None, "rejected"),
+        ("unknown", "198.51.100.7", "own_link_kept"),
+        ("x" * 65, None, "quarantined"),
         ("x" * 65, SENTINEL, "settled"),
     ],
 )
@@ -46,15 +47,15 @@ def test_what_text_and_link_make_of_a_row(raw: str, linked: str | None, expected
 @given(st.text(max_size=70), st.sampled_from([None, SENTINEL, "198.51.100.7", "2001:db8::1"]))
 def test_every_row_is_in_exactly_one_state(raw: str, linked: str | None) -> None:
     found = judge(Suspect(raw, linked, "right", False, False), SENTINEL, lambda _: True)
-    assert sum(name in STATES for name in found) == 1
+    assert sum(name in CLASSES for name in found) == 1
 
 
 def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -> None:
     lacking = Suspect("198.51.100.7", "198.51.100.7", "right", True, False)
     listed = Suspect("198.51.100.7", "198.51.100.7", "right", False, True)
-    assert judge(lacking, SENTINEL, lambda _: True) == ["right", "geo missing"]
+    assert judge(lacking, SENTINEL, lambda _: True) == ["right", "geo_missing"]
     assert judge(lacking, SENTINEL, lambda _: False) == ["right"]
-    assert judge(listed, SENTINEL, lambda _: True) == ["right", "geo has no place"]
+    assert judge(listed, SENTINEL, lambda _: True) == ["right", "geo_has_no_place"]
     hopeless = Suspect("unknown", SENTINEL, "right", True, False)
     assert judge(hopeless, SENTINEL, lambda _: True) == ["settled"]
 
@@ -74,11 +75,11 @@ def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
         "right": 95,
         "wrong": 3,
         "dangling": 7,
-        "hash wrong": 3,
-        "rejected": 2,
-        "reason unknown": 2,
-        "geo missing": 5,
+        "hash_wrong": 3,
+        "quarantined": 2,
+        "geo_missing": 5,
     }
+    assert held.quarantined == {"unknown": 2}
     assert (held.rows, held.raw, held.link_only) == (117, 107, 4)
     assert (held.newest, held.late) == ("2024-05-01 10:00:00", True)
     assert (held.others, held.checksum) == (12, 0b011)  # its own spelling, without geo, is none of them
@@ -152,13 +153,22 @@ def test_the_bound_is_that_of_clopper_and_pearson() -> None:
     assert upper_bound(10, 10) == 1.0
 
 
+def events(counts: dict[Count, int]) -> CoverageRecord:
+    return CoverageRecord(job=JobId("t"), table="t", kind=Kind.EVENTS, covered=False, counts=counts)
+
+
 def test_one_wrong_row_of_a_million_is_seen_in_the_bar() -> None:
-    record = Record(JobId("t"), "t", Kind.EVENTS, False, {"right": 999_999, "wrong": 1}, ())
-    right, wrong = pictures.coverage_bar(record)
+    right, wrong = pictures.coverage_bar(events({Count.RIGHT: 999_999, Count.WRONG: 1}))
     assert wrong.width > 0.5
     assert right.width + wrong.width == pytest.approx(100)
     assert (wrong.kind, wrong.number) == ("wrong", 1)
-    assert pictures.coverage_bar(Record(JobId("t"), "t", Kind.EVENTS, True, {"rows": 0}, ())) == []
+    assert pictures.coverage_bar(events({Count.ROWS: 0})) == []
+
+
+@pytest.mark.parametrize("count", CLASSES)
+def test_rows_of_each_class_are_seen_in_the_bar(count: Count) -> None:
+    (part,) = pictures.coverage_bar(events({Count.ROWS: 7, count: 7}))
+    assert (part.number, part.label) == (7, count.words)
 
 
 def test_dots_lie_on_the_map_and_grow_with_the_events() -> None:
