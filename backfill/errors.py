@@ -151,6 +151,13 @@ class ChangeNotTaken(BackfillError):
     that does it (alter table … disable trigger …), and type the command again with the count that is left."""
 
 
+class RowsCollide(BackfillError):
+    """{table}: {constraint} does not let two rows stand beside each other that would have the same {column}, so these were
+    rolled back, and nothing was decided about them; what was decided before stays. Settle them as discard, where the raw column
+    may be NULL; or delete or change the rows that are not needed; or drop {constraint}, type the command again, and make it
+    anew when the rows are right."""
+
+
 class EmbeddedServerFailed(BackfillError):
     """The embedded PostgreSQL in {home} {problem}"""
 

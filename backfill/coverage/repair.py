@@ -16,7 +16,7 @@ from backfill.coverage.addresses import ROWS, AddressProof
 from backfill.coverage.events import EventProof
 from backfill.coverage.judgement import HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.database.decodable import decodable
-from backfill.database.effect import require_taken
+from backfill.database.effect import collisions_told, require_taken
 from backfill.database.engine import copy_in, execute, rows
 from backfill.database.heap import Range, heap_of, ranges
 from backfill.database.inspection import column_type, has_column
@@ -79,6 +79,25 @@ CLEAR_HASH = sql.SQL("""
      where known.{key} {equals} mend.key::{key_type}
        and case when mend.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
                 else known.{hash} {hash_equals} mend.raw::{hash_type} end
+""")
+# Of the rows that had a wrong hash when they were locked: those that have neither the right one now, nor none because
+# another row has it.
+WRONG_ROWS = sql.SQL("""
+    select known.{key}::text from {addresses} as known
+      join {mend} as mend on known.{key} {equals} mend.key::{key_type}
+     where case when mend.raw = '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
+                else known.{hash} {hash_equals} mend.raw::{hash_type} end
+       for update of known
+""")
+KEPT_HASHES = sql.SQL("""
+    select mend.key from {mend} as mend
+     where mend.key = any (%s::text[])
+       and not exists (select from {addresses} as known
+                        where known.{key} {equals} mend.key::{key_type}
+                          and (known.{hash} {hash_equals} mend.hash::{hash_type}
+                               or known.{hash} is null
+                                  and exists (select from {addresses} as other
+                                               where other.{hash} {hash_equals} mend.hash::{hash_type})))
 """)
 SET_HASH = sql.SQL("""
     update {addresses} as known set {hash} = mend.hash from {mend} as mend
@@ -154,7 +173,11 @@ class LinkRepair:
                 execute(connection, ADD.format(**names))
             # A guarded table lets only this through.
             execute(connection, sql.SQL("set local backfill.mending = 'on'"))
-            with writes(connection, self.job), execute(connection, RELINK.format(**names)) as cursor:
+            with (
+                collisions_told(self.job, self.job.link),
+                writes(connection, self.job),
+                execute(connection, RELINK.format(**names)) as cursor,
+            ):
                 changed = cursor.rowcount
             # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
             still = {
@@ -229,10 +252,13 @@ class HashRepair:
                 if state == HASH_WRONG
             )
             _stage(connection, wrong_rows)
+            locked = [key for (key,) in rows(connection, WRONG_ROWS.format(**names))]
             with writes(connection, self.part):
                 execute(connection, CLEAR_HASH.format(**names))
                 with execute(connection, SET_HASH.format(**names)) as cursor:
                     changed = cursor.rowcount
+            kept = [key for (key,) in rows(connection, KEPT_HASHES.format(**names), (locked,))]
+            require_taken(connection, self.proof.schema, self.part, self.part.hash, kept, len(locked))
             decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
             return changed
 

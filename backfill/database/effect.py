@@ -4,15 +4,17 @@ A trigger of the application may leave a row as it is or put another value in, a
 or passes over it without a word. So whoever enters a decision looks at the rows first, in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill import safe
 from backfill.database.engine import rows
-from backfill.database.names import regclass
-from backfill.errors import ChangeNotTaken
+from backfill.database.names import quoted, regclass
+from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
 from backfill.plan import Table
 
 SHOWN = 3  # keys
@@ -29,6 +31,9 @@ TRIGGERS = sql.SQL("""
                                             where a.attrelid = t.tgrelid and a.attname = {column}
                                               and a.attnum = any (t.tgattr)))
      order by 1
+""")
+RULES = sql.SQL("""
+    select rulename from pg_rewrite where ev_class = {table} and ev_enabled in ('O', 'A') and ev_type = '2' order by 1
 """)
 
 
@@ -48,3 +53,24 @@ def require_taken(
         keys=", ".join(safe.name(key) for key in sorted(kept)[:SHOWN]),
         triggers=", ".join(safe.name(name) for name in triggers) or "none that was found",
     )
+
+
+def require_no_rule(connection: Connection, part: Table) -> None:
+    """Raises ``SchemaUnfit`` where a rule rewrites our UPDATE: what it changed, nobody could tell."""
+    rules = [name for (name,) in rows(connection, RULES.format(table=regclass(part)))]
+    if rules:
+        raise SchemaUnfit(
+            problem=f"Rule {safe.name(rules[0])} of {part.name} rewrites what is written to it, so that counts mean nothing. "
+            f"Nothing was changed. Disable it meanwhile (alter table {quoted(part)} disable rule …), and type the command again."
+        )
+
+
+@contextmanager
+def collisions_told(part: Table, column: str) -> Iterator[None]:
+    """What writes links raises ``RowsCollide`` in the place of the server's error about a unique key."""
+    try:
+        yield
+    except (psycopg2.errors.UniqueViolation, psycopg2.errors.ExclusionViolation) as error:
+        raise RowsCollide(
+            table=part.name, column=column, constraint=safe.name(error.diag.constraint_name or "unknown")
+        ) from error

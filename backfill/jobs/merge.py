@@ -9,7 +9,8 @@ from collections.abc import Callable
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import copy_in, execute, rows
+from backfill.database.effect import collisions_told, require_no_rule, require_taken
+from backfill.database.engine import copy_in, execute, rows, value
 from backfill.database.heap import heap_of, ranges
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import regclass, table
@@ -41,6 +42,26 @@ REPOINT = sql.SQL("""
     update {table} as event set {link} = pair.keep::{key_type}
       from pg_temp.backfill_pairs as pair
      where event.{link} {equals} pair.other::{key_type} and {in_range}
+    returning event.ctid::pg_catalog.text, event.{link} {equals} pair.keep::{key_type}
+""")
+
+# Where they lie before, which no row does afterwards that was changed: a trigger may pass over one without a word.
+# What a trigger made of one that was changed is returned.
+POINTING = sql.SQL("""
+    select event.ctid::text from {table} as event
+      join pg_temp.backfill_pairs as pair on event.{link} {equals} pair.other::{key_type}
+     where {in_range}
+""")
+STILL = sql.SQL("""
+    select event.ctid::text from {table} as event
+      join pg_temp.backfill_pairs as pair on event.{link} {equals} pair.other::{key_type}
+     where event.ctid = any (%s::tid[]) or {ours}
+""")
+# A trigger after the change may have put it back, in a version of its own, wherever that lies: the whole table is read.
+OURS = sql.SQL("event.xmin = pg_current_xact_id()::xid")
+AFTER_TRIGGER = sql.SQL("""
+    select exists (select from pg_trigger where tgrelid = {table} and not tgisinternal and tgenabled in ('O', 'A')
+                      and tgtype & 16 <> 0 and tgtype & 2 = 0)
 """)
 
 BAN = sql.SQL("""
@@ -64,6 +85,23 @@ HASH = sql.SQL("""
        set {hash} = pair.hash
       from pg_temp.backfill_pairs as pair
      where keep.{key} {equals} pair.keep::{key_type} and keep.{hash} is null
+""")
+
+# What the statements above leave to do, which is nothing where all rows took it.
+UNBANNED = sql.SQL("""
+    select distinct pair.keep from pg_temp.backfill_pairs as pair
+      join {addresses} as other on other.{key} {equals} pair.other::{key_type}
+      join {addresses} as keep on keep.{key} {equals} pair.keep::{key_type}
+     where other.{banned} and not keep.{banned}
+""")
+UNHASHED = sql.SQL("""
+    select pair.other from pg_temp.backfill_pairs as pair
+      join {addresses} as other on other.{key} {equals} pair.other::{key_type}
+     where other.{hash} is null or other.{hash} {hash_equals} pair.hash::{hash_type}
+     union
+    select pair.keep from pg_temp.backfill_pairs as pair
+      join {addresses} as keep on keep.{key} {equals} pair.keep::{key_type}
+     where keep.{hash} is null
 """)
 
 
@@ -94,7 +132,7 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
         ]
         copy_in(connection, sql.Identifier("backfill_pairs"), ["other", "keep", "own_hash", "hash"], records)
         connection.commit()
-        _repoint(connection, addresses)
+        _repoint(connection, schema, addresses)
         with connection.begin():
             kind = column_type(connection, addresses, addresses.key)
             hash_type = column_type(connection, addresses, addresses.hash)
@@ -116,9 +154,14 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
                 )
                 with writes(connection, addresses):
                     execute(connection, ban)
+                unbanned = UNBANNED.format(banned=sql.Identifier(addresses.banned), **names)
+                kept = [key for (key,) in rows(connection, unbanned)]
+                require_taken(connection, schema, addresses, addresses.banned, kept, len(found))
             with writes(connection, addresses):
                 execute(connection, OWN_HASH.format(**names))
                 execute(connection, HASH.format(**names))
+            kept = [key for (key,) in rows(connection, UNHASHED.format(**names))]
+            require_taken(connection, schema, addresses, addresses.hash, kept, 2 * len(found))
             decision = decisions.record(connection, "merge", addresses.identity, len(found))
             quarantine.decide(connection, addresses.identity, [row.key for _, row in found], decision)
         connection.invalidate()
@@ -130,24 +173,41 @@ def _own_hash(hasher: Callable[[str], str], pair: Twins, row: duplicates.OddRow)
     return hasher(row.spelling)
 
 
-def _repoint(connection: Connection, addresses: Addresses) -> None:
-    """Block range by block range: the link is not indexed. A repeat finds nothing left to do."""
+def _repoint(connection: Connection, schema: str, addresses: Addresses) -> None:
+    """Block range by block range: the link is not indexed. A repeat finds nothing left to do.
+
+    Raises ``ChangeNotTaken``, ``SchemaUnfit``, ``RowsCollide``.
+    """
     kind = column_type(connection, addresses, addresses.key)
-    references = rows(connection, REFERENCES.format(addresses=regclass(addresses)))
-    for schema, name, link in references:
-        part = Table(table=name, schema=schema)
+    references = [
+        (Table(table=name, schema=space), link)
+        for space, name, link in rows(connection, REFERENCES.format(addresses=regclass(addresses)))
+    ]
+    for part, _ in references:
+        require_no_rule(connection, part)
+    for part, link in references:
+        puts_back = value(connection, AFTER_TRIGGER.format(table=regclass(part)))
         for span in ranges(heap_of(connection, part).blocks, BLOCKS):
             connection.commit()
             with connection.begin():
                 # A guarded table lets only this through: the address stays the same.
                 execute(connection, sql.SQL("set local backfill.mending = 'on'"))
-                repoint = REPOINT.format(
-                    table=table(part),
-                    link=sql.Identifier(link),
-                    key_type=sql.SQL(kind.name),
-                    equals=kind.equals,
-                    in_range=span.holds("event"),
+                names = {
+                    "table": table(part),
+                    "link": sql.Identifier(link),
+                    "key_type": sql.SQL(kind.name),
+                    "equals": kind.equals,
+                    "in_range": span.holds("event"),
+                    "ours": OURS if puts_back else sql.SQL("false"),
+                }
+                places = [place for (place,) in rows(connection, POINTING.format(**names))]
+                if not places:
+                    continue
+                with collisions_told(part, link), writes(connection, part):
+                    changed = rows(connection, REPOINT.format(**names))
+                kept = [place for (place,) in rows(connection, STILL.format(**names), (places,))]
+                kept += [place for place, right in changed if not right]
+                require_taken(
+                    connection, schema, part, link, [f"ctid {place}" for place in kept], len(places)
                 )
-                with writes(connection, part):
-                    execute(connection, repoint)
     connection.commit()

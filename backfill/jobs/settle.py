@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason, canonicalise
 from backfill.database.decodable import if_decodable
-from backfill.database.effect import require_taken
+from backfill.database.effect import collisions_told, require_taken
 from backfill.database.engine import execute, rows, value
 from backfill.database.inspection import column_type, has_column
 from backfill.database.names import table
@@ -154,7 +154,7 @@ def _settle_chunk(
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
         hopeless = [key for key, raw in locked if raw is None or isinstance(canonicalise(raw), Reason)]
-        with writes(connection, job):
+        with collisions_told(job, job.link), writes(connection, job):
             if fate is Fate.SENTINEL:
                 execute(connection, LINK.format(**names), (sentinel, hopeless))
             else:
