@@ -45,7 +45,7 @@ report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
 gates: $(VENV)/.demo ## What to type next, and every revision's conditions with their evidence; changes nothing
 	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
-	@$(BIN)/alembic upgrade head
+	@$(BIN)/backfill migrate
 erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
 	@$(BIN)/backfill erase
 prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach

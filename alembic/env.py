@@ -11,6 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from alembic import context
 from backfill import signals
+from backfill.database import chain
 from backfill.database.engine import open_engine, problem_of, sqlstate_of
 from backfill.database.trust import require_trusted_ledger
 from backfill.errors import BackfillError, ChainBusy
@@ -19,14 +20,10 @@ from backfill.ledger.tables import metadata
 from backfill.settings import Settings
 
 LOCK_NOT_AVAILABLE = "55P03"
-DRIVEN = "engine"  # given by a command of ours, which brings the first revision
+DRIVEN = "settings"  # given by a command of ours, which tells errors itself
 ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
 TURN_SECONDS = 10.0
 MADE_MEANWHILE = {errorcodes.UNIQUE_VIOLATION, errorcodes.DUPLICATE_SCHEMA, errorcodes.DUPLICATE_TABLE}
-LEFT = (
-    "The revision that was under way is not recorded: `alembic current` says where the chain stands, and the "
-    "same command goes on from there."
-)
 
 
 def configure(settings, **where):
@@ -61,7 +58,7 @@ def take_turn(connection, schema):
 
 def online(settings):
     """Run what is asked for; a change that does not get its lock in time is tried again."""
-    engine = context.config.attributes.get(DRIVEN) or open_engine(settings)
+    engine = context.config.attributes.get("engine") or open_engine(settings)
 
     def waiting(state: RetryCallState) -> None:
         context.config.print_stdout(
@@ -102,7 +99,7 @@ def online(settings):
                         context.run_migrations()
             connection.invalidate()  # the lock goes with its session
     finally:
-        if DRIVEN not in context.config.attributes:
+        if "engine" not in context.config.attributes:
             engine.dispose()
 
 
@@ -115,7 +112,7 @@ def predecessor_first(migrations, schema):
                 context.get_context().impl.static_output(
                     f"do $at$ begin if not exists (select from \"{schema}\".alembic_version where version_num = '{before}')"
                     f" then raise exception using message = 'backfill refuses: the database is not at {before}',"
-                    " hint = 'alembic current says where it is: write the script from there'; end if; end $at$;\n"
+                    f" hint = 'select version_num from {schema}.alembic_version says where it is: write the script from there'; end if; end $at$;\n"
                 )
             change(**words)
 
@@ -143,13 +140,13 @@ def offline(settings):
 
 
 try:
-    settings = context.config.attributes.get("settings") or Settings.load()
+    settings = context.config.attributes.get(DRIVEN) or Settings.load()
     if context.is_offline_mode():
         offline(settings)
     else:
         with signals.obeyed():
-            if "engine" not in context.config.attributes:
-                signals.leaves_by_default(LEFT)
+            if DRIVEN not in context.config.attributes:
+                signals.leaves_by_default(chain.LEFT)
             online(settings)
 except BackfillError as error:
     if isinstance(error, CommandError) or DRIVEN in context.config.attributes:  # a command of ours tells it

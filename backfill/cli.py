@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "seal": "gates.seal_command",
     "unseal": "gates.unseal_command",
     "report": "proof.report",
+    "migrate": "migrate.migrate_command",
     "erase": "erase.erase_command",
     "prove": "prove.prove_command",
     "disclose": "disclosure.disclose_command",

@@ -240,8 +240,21 @@ class WrongCount(BackfillError):
 
 
 class MigrationsMissing(BackfillError):
-    """The alembic folder was not found beside the package ({path}). Run Backfill from a checkout of its
-    repository."""
+    """The revisions of the chain are missing: neither {packaged} (of an installation) nor {beside} (of a checkout) has
+    them. Nothing was changed. Install Backfill again, or run it from a whole checkout."""
+
+
+class RevisionUnreachable(BackfillError):
+    """The chain cannot go to {revision}: {problem} Nothing was changed. `backfill gates` names the revisions in their
+    order."""
+
+
+class LockNotObtained(BackfillError):
+    """A revision did not get its lock: other sessions kept the table busy, and each request gives way after
+    BACKFILL_LOCK_TIMEOUT_MS. Nothing of that revision was done; those before it stay. End those sessions or wait for
+    them, then run `backfill migrate` again; it goes on from there."""
+
+    exit_code = 1
 
 
 class ChainUnfit(BackfillError):

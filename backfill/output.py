@@ -43,6 +43,10 @@ class Stream(io.TextIOBase):
         self._try(lambda: self.raw.write(self._encodable(safe.text(shown))))
         return len(shown)
 
+    def write_exactly(self, content: bytes) -> None:
+        """*content* as it is, for a program that reads it; a failure is kept as that of any line is."""
+        self._try(lambda: (self.raw.flush(), self.raw.buffer.write(content)))
+
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
         """Each of them."""
         for line in lines:
@@ -101,6 +105,15 @@ def failure() -> OSError | None:
         return None
     stream.flush()
     return None if stream.gone else stream.failure
+
+
+def exactly(text: str) -> None:
+    """Write *text* to standard output, in UTF-8: to a terminal as any line, to a file or program without any change."""
+    stream = sys.stdout
+    if isinstance(stream, Stream) and not stream.isatty():
+        stream.write_exactly(text.encode())
+    else:
+        stream.write(text)
 
 
 def gone() -> bool:

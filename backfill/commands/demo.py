@@ -106,9 +106,7 @@ def _call(*words: str, expect: int | None = 0, **variables: str) -> int:
     shown = " ".join(f"{name}={json.dumps(value)}" for name, value in variables.items())
     click.secho(f"$ {shown} {' '.join(words)}".replace("$  ", "$ "), fg="cyan")
     executable = Path(sys.executable).parent / words[0]
-    root = Path(__file__).resolve().parent.parent.parent
-    where = ["-c", str(root / "alembic.ini")] if words[0] == "alembic" else []
-    done = signals.call([str(executable), *where, *words[1:]], env=os.environ | variables)
+    done = signals.call([str(executable), *words[1:]], env=os.environ | variables)
     if done.returncode not in ((0, 1) if expect is None else (expect,)):
         raise click.exceptions.Exit(done.returncode or 1)
     return done.returncode
@@ -143,7 +141,7 @@ def _tour() -> int:
     _say("verify", "green: every row with a raw address has the right link, every hash is right")
     _call("backfill", "verify")
     _say("migrate", "one gated revision after the other; nothing waits here, since nobody writes to a demo")
-    _call("alembic", "upgrade", "head", BACKFILL_RESTORE_POINT=RESTORE_POINT)
+    _call("backfill", "migrate", BACKFILL_RESTORE_POINT=RESTORE_POINT)
     _say("erase", "a dropped column still lies in the pages: they are written anew, and the WAL is cycled")
     _call("backfill", "erase", expect=None)
     _say(

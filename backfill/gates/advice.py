@@ -23,10 +23,9 @@ def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False, eras
         return f"Blocked: {blocked.change}. To fix it: {fixes([blocked])[0]}."
     if ahead.revision is None:
         return f"Next: {ahead.change}: gates.{ahead.call} in a revision of your own chain (docs/migrate.md)."
-    words = ["alembic"]
+    words = ["backfill", "migrate", ahead.revision.split(", ")[-1]]
     if named:
-        words += ["-x", f"restore_point={gate.restore_point}"]
-    words += ["upgrade", ahead.revision.split(", ")[-1]]
+        words += ["--restore-point", str(gate.restore_point)]
     return f"Next: `{shlex.join(words)}` ({ahead.change})."
 
 

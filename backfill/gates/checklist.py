@@ -12,7 +12,7 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
     built_in = plan == PYPI
 
     def migrate(revision: str, otherwise: str) -> str:
-        return f"`alembic upgrade {revision}`" if built_in else f"your own revision: {otherwise}"
+        return f"`backfill migrate {revision}`" if built_in else f"your own revision: {otherwise}"
 
     steps: list[tuple[str, str]] = []
     for discard in plan.discard:
@@ -55,7 +55,10 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
         ("operator", migrate("0005c_hash_required", "propose_hash_required(), make_hash_required()")),
         ("operator", f"`backfill verify`, and {gate.observe:.0f} s without a new address"),
         ("application", f"deploy: the models have no {part.address}"),
-        ("operator", migrate("head", "drop_address_column()") + f" drops {part.name}.{part.address}"),
+        (
+            "operator",
+            migrate("0005d_drop_ip_address", "drop_address_column()") + f" drops {part.name}.{part.address}",
+        ),
         (
             "operator",
             "`backfill erase`, `backfill prove`; let WAL archives, base backups and dumps expire: the drop erased no byte",

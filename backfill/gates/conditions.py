@@ -27,8 +27,8 @@ def restore_point(gate: Gate) -> Condition:
         "restore point",
         "true" if gate.restore_point else "false",
         literal(f"named {gate.restore_point}" if gate.restore_point else "none was named"),
-        "make a backup that you can go back to and name it: BACKFILL_RESTORE_POINT=NAME,"
-        " or alembic -x restore_point=NAME upgrade head",
+        "make a backup that you can go back to and name it: BACKFILL_RESTORE_POINT=NAME, or `backfill migrate --restore-point NAME`"
+        " (in a chain of your own: alembic -x restore_point=NAME)",
     )
 
 
@@ -203,7 +203,7 @@ def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
 
 
 AGAIN = (
-    "enable the trigger where it is disabled; otherwise `alembic downgrade` to before the table's 0003a revision, then"
+    "enable the trigger where it is disabled; otherwise `backfill migrate REVISION --down` to before the table's 0003a revision, then"
     " upgrade again; in a chain of your own: guard_links, validate_links"
 )
 
@@ -283,7 +283,8 @@ def hash_checked(gate: Gate) -> Condition:
         f"constraint of {part.label}",
         f"{flaw} = ''",
         f"{literal(HASH_CHECK + ': ')} || {flaw}",
-        "propose_hash_required in a revision before: `alembic downgrade 0005a_ip_address_optional`, then upgrade again",
+        "`backfill migrate 0005a_ip_address_optional --down`, then `backfill migrate 0005c_hash_required`; in a chain of your own:"
+        " propose_hash_required in a revision before",
         held="in place",
         by_chain=True,
     )
@@ -304,7 +305,7 @@ def raw_columns_gone(gate: Gate) -> Condition:
         "raw columns of the event tables",
         f"({left}) = 0",
         f"({left}) || ' of them are still there'",
-        "alembic upgrade, revision by revision",
+        "`backfill migrate`, revision by revision; in a chain of your own: its drops",
         by_chain=True,
     )
 

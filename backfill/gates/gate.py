@@ -38,6 +38,8 @@ class GateClosed(BackfillError, CommandError):
     """Refused: {change}. What does not hold:
     {conditions}. Nothing of this revision was done."""
 
+    exit_code = 1  # the answer is no; revisions before it may have been done
+
 
 class ChainUnfit(SchemaUnfit, CommandError):
     """{problem}"""
@@ -203,7 +205,7 @@ def _ledger_fits(gate: Gate) -> Condition:
         "version of the ledger",
         f"not ({shape.exists(gate.schema)}) or {odd} is null",
         f"'table ' || {odd} || ' has not the columns that this version of Backfill knows'",
-        "install the version of Backfill that made this ledger, or make it anew with this one: `alembic downgrade base`"
+        "install the version of Backfill that made this ledger, or make it anew with this one: `backfill migrate base --down`"
         " (its records go), `backfill run`, `backfill verify`",
     )
 

@@ -77,7 +77,7 @@ def survey(connection: Connection, gate: Gate) -> list[Stage]:
         answers = () if step.done else tuple(_answer(connection, one) for one in step.needs())
         lost = ""
         if not step.done and step.revisions[-1] in passed:
-            lost = f"`alembic downgrade {before}`, then `alembic upgrade {step.revisions[-1]}`"
+            lost = f"`backfill migrate {before} --down`, then `backfill migrate {step.revisions[-1]}`"
         # Our chain is one line; in another the order is the application's.
         waits = ours and any(stage.state is not State.DONE for stage in stages)
         state = State.DONE if step.done else _state(answers, lost, waits)

@@ -42,7 +42,8 @@ COMMANDS = {
     "cutover user_events": STAYS,
     "cancel": STAYS,
     "pause": STAYS,
-    "alembic upgrade head": "`alembic current` says where the chain stands",
+    "migrate": "`backfill gates` says where the chain stands",
+    "alembic upgrade head": "`backfill gates` says where the chain stands",
 }
 QUICK = {"scan": signal.SIGTERM, "verify": signal.SIGINT, "alembic upgrade head": signal.SIGHUP}
 CASES = [

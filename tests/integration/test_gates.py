@@ -468,7 +468,7 @@ def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> N
 def test_where_everything_is_ready_one_step_is_next_and_all_others_are_later(proved_run: Operator) -> None:
     text = proved_run.types("gates", "--restore-point", "last night's").out
     assert text.startswith(
-        """Next: `alembic -x 'restore_point=last night'"'"'s' upgrade 0002_journals` (drop journals.submitted_from)."""
+        """Next: `backfill migrate 0002_journals --restore-point 'last night'"'"'s'` (drop journals.submitted_from)."""
     )
     assert "+ restore point: named last night's" in text
     assert "- guard of user_events: comes with an earlier step" in text
@@ -483,7 +483,7 @@ def test_where_everything_is_ready_one_step_is_next_and_all_others_are_later(pro
         assert [stage["state"] for stage in gates(named)] == count * ["done"] + ["next"] + (18 - count) * [
             "later"
         ]
-        assert named.types("gates").out.startswith(f"Next: `alembic upgrade {following}` (")
+        assert named.types("gates").out.startswith(f"Next: `backfill migrate {following}` (")
     named.migrates()
     assert {stage["state"] for stage in gates(named)} == {"done"}
     assert named.types("gates").out.startswith("Everything is done. Next: `backfill erase`")
@@ -506,9 +506,12 @@ def test_only_what_was_upgraded_and_lost_asks_for_a_downgrade(proved_run: Operat
     text = named.types("gates", expect=1).out
     assert "blocked guard team_events" in text
     assert "- the chain has passed this step, and what it made is gone" in text
-    assert "- `alembic downgrade 0003a_organization_events`, then `alembic upgrade 0003a_team_events`" in text
+    assert (
+        "- `backfill migrate 0003a_organization_events --down`, then `backfill migrate 0003a_team_events`"
+        in text
+    )
     assert text.startswith(
-        "Blocked: guard team_events. To fix it: `alembic downgrade 0003a_organization_events`"
+        "Blocked: guard team_events. To fix it: `backfill migrate 0003a_organization_events --down`"
     )
 
 
@@ -519,14 +522,14 @@ def test_the_checklist_puts_each_deploy_before_its_revision(proved_run: Operator
         next(place for place, what in enumerate(said) if text in what)
         for text in (
             "nothing reads or writes journals.submitted_from",
-            "upgrade 0002_journals",
+            "migrate 0002_journals",
             "nothing writes user_events.ip_address_string",
-            "upgrade 0003a_team_events",
+            "migrate 0003a_team_events",
             "the models have no ip_address_string",
-            "upgrade 0004_team_events",
-            "upgrade 0005a_ip_address_optional",
+            "migrate 0004_team_events",
+            "migrate 0005a_ip_address_optional",
             "is upserted by hashed_ip_address",
-            "upgrade head",
+            "migrate 0005d_drop_ip_address",
         )
     ]
     assert places == sorted(places)

@@ -73,7 +73,7 @@ def test_without_a_restore_point_the_chain_refuses_at_2(fresh_demo: Operator) ->
     refusal = fresh_demo.is_refused(restore_point=None)
     assert "drop journals.submitted_from" in refusal
     assert "restore point: none was named" in refusal
-    assert "alembic -x restore_point=NAME upgrade head" in refusal
+    assert "`backfill migrate --restore-point NAME`" in refusal
     assert version(fresh_demo.url) == "0001_expand"
     assert schema_of(fresh_demo.url, "journals") == before
 
