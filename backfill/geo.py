@@ -7,6 +7,7 @@ Historical addresses get the geography of the database's build, hence ``GeoProve
 
 import importlib.util
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -15,9 +16,13 @@ from stat import S_ISREG
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from geoip2.database import Reader
+import maxminddb
+from geoip2.database import Reader as CityReader
+from geoip2.errors import AddressNotFoundError
+from geoip2.models import City
 from iso3166 import countries_by_alpha2
 from maxminddb import InvalidDatabaseError
+from maxminddb.reader import Metadata, Reader
 
 from backfill.addresses import Address, Kind, Reason, canonicalise, classify, is_tunnelled
 from backfill.errors import GeoFileUnusable
@@ -33,6 +38,8 @@ PROBES_V6 = ("2001:4860:4860::8888", "2400::1", "2600::1", "2800::1", "2a00::1",
 
 _ALPHA3 = {alpha2: country.alpha3 for alpha2, country in countries_by_alpha2.items()}
 DAMAGE = (InvalidDatabaseError, UnicodeDecodeError)  # what the C reader raises for bytes that make no sense
+# What geoip2's models raise for a record of another shape than MaxMind's.
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -57,28 +64,48 @@ def eight_fields(record: Mapping[str, Any]) -> Geo | None:
     subdivisions = record.get("subdivisions")
     region = subdivisions[0] if isinstance(subdivisions, list) and subdivisions else _NOTHING
     location = _part(record, "location")
-    found = {
-        "city": _text(_part(_part(record, "city"), "names").get("en")),
-        "continent_code": _text(_part(record, "continent").get("code")),
-        "country_code3": _ALPHA3.get(code) if code else None,
-        "country_code": code,
-        "country_name": _text(_part(country, "names").get("en")),
-        "region": _text(region.get("iso_code")) if isinstance(region, dict) else None,
-        "latitude": _degrees(location.get("latitude")),
-        "longitude": _degrees(location.get("longitude")),
-    }
-    return {key: value for key, value in found.items() if value is not None} or None
+    return _present(
+        {
+            "city": _text(_part(_part(record, "city"), "names").get("en")),
+            "continent_code": _text(_part(record, "continent").get("code")),
+            "country_code3": _ALPHA3.get(code) if code else None,
+            "country_code": code,
+            "country_name": _text(_part(country, "names").get("en")),
+            "region": _text(region.get("iso_code")) if isinstance(region, dict) else None,
+            "latitude": _degrees(location.get("latitude")),
+            "longitude": _degrees(location.get("longitude")),
+        }
+    )
+
+
+def eight_fields_of_model(model: City) -> Geo | None:
+    """The same of geoip2's *model* of a record. Raises one of ``MISSHAPEN`` where that cannot hold what the file has."""
+    code = _text(model.country.iso_code)
+    return _present(
+        {
+            "city": _text(model.city.name),
+            "continent_code": _text(model.continent.code),
+            "country_code3": _ALPHA3.get(code) if code else None,
+            "country_code": code,
+            "country_name": _text(model.country.name),
+            "region": _text(model.subdivisions[0].iso_code) if model.subdivisions else None,
+            "latitude": _degrees(model.location.latitude),
+            "longitude": _degrees(model.location.longitude),
+        }
+    )
 
 
 class GeoDatabase:
     """An open City database; made by ``open_geo``, closed by ``close`` or at the end of ``with``.
 
-    Not shared between processes: each worker opens its own, the pages are shared by mmap.
+    One address is asked for through geoip2; ``look`` and ``knows``, by which a run asks for all of them, take the
+    record as it lies in the file: making a model of it takes more time than finding it. Not shared between processes: each worker opens its own, the pages are shared by mmap.
     """
 
     def __init__(
         self,
-        reader: Reader,
+        reader: CityReader,
+        records: Reader,
         provenance: GeoProvenance,
         keys: Collection[GeoKey] = KEYS,
         codec: str = "utf-8",
@@ -87,9 +114,9 @@ class GeoDatabase:
         self.keys = tuple(key for key in KEYS if key in keys)  # that its answers may have
         self._codec = codec
         self._reader = reader
-        # Half of geoip2's time goes into model objects we would take apart again: its C reader, directly.
-        self._get = reader._db_reader.get
-        self._only_v4 = reader.metadata().ip_version == 4
+        self._records = records
+        self._get = records.get
+        self._only_v4 = records.metadata().ip_version == 4
 
     def lookup(self, address: Address | str) -> Geo | None:
         """The planned fields of *address*; None when it has none of them, is not public, comes out of a tunnel, or is no address.
@@ -101,12 +128,22 @@ class GeoDatabase:
             if isinstance(spelled, Reason):
                 return None
             address = spelled
-        return self.look(address)[0]
+        if (address.version == 6 and self._only_v4) or not _has_a_place(address):
+            return None
+        try:
+            found = eight_fields_of_model(self._reader.city(str(address)))
+        except AddressNotFoundError:
+            return None
+        except DAMAGE as error:
+            raise GeoFileUnusable(path=self.provenance.path, problem="it is damaged") from error
+        except MISSHAPEN:
+            return self.look(address)[0]  # what fits of it counts
+        return self._planned(found)[0]
 
     def look(self, address: Address) -> tuple[Geo | None, tuple[str, ...]]:
-        """As ``lookup``; and the keys whose value the database cannot hold: a city in another alphabet, NaN, NUL."""
+        """As ``lookup``, at a multiple of its speed; and the keys whose value the database cannot hold: a city in another alphabet, NaN, NUL."""
         record = self._record(address)
-        return (None, ()) if record is None else self._planned(record)
+        return (None, ()) if record is None else self._planned(eight_fields(record))
 
     def knows(self, address: Address) -> bool:
         """Whether ``lookup`` would find anything, without taking the record apart where its place says so."""
@@ -115,10 +152,9 @@ class GeoDatabase:
             return False
         if GeoKey.COUNTRY_CODE in self.keys and _text(_part(record, "country").get("iso_code")):
             return True
-        return self._planned(record)[0] is not None
+        return self._planned(eight_fields(record))[0] is not None
 
-    def _planned(self, record: Mapping[str, Any]) -> tuple[Geo | None, tuple[str, ...]]:
-        found = eight_fields(record)
+    def _planned(self, found: Geo | None) -> tuple[Geo | None, tuple[str, ...]]:
         if found is None:
             return None, ()
         planned = {key: value for key, value in found.items() if key in self.keys}
@@ -134,13 +170,12 @@ class GeoDatabase:
             record = self._get(address)
         except DAMAGE as error:
             raise GeoFileUnusable(path=self.provenance.path, problem="it is damaged") from error
-        if not isinstance(record, dict) or classify(address) is not Kind.PUBLIC or is_tunnelled(address):
-            return None
-        return record
+        return record if isinstance(record, dict) and _has_a_place(address) else None
 
     def close(self) -> None:
         """Give the file back; the second time does nothing."""
         self._reader.close()
+        self._records.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +184,11 @@ class GeoDatabase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _has_a_place(address: Address) -> bool:
+    """Whether what a file says of it may be said: nothing is known of a private address, or of one out of a tunnel."""
+    return classify(address) is Kind.PUBLIC and not is_tunnelled(address)
 
 
 def _is_plain(value: str | float) -> bool:
@@ -173,21 +213,25 @@ def open_geo(path: Path, keys: Collection[GeoKey] = KEYS, codec: str = "utf-8") 
     The metadata stands at the end of the file and the index at its beginning, so a damaged file may
     well open: records from all over it are read before anybody relies on it.
     """
-    try:
-        if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise GeoFileUnusable(path=path, problem="it is not a file")
-        with path.open("rb"):  # the C reader reports a forbidden file as a corrupt one
-            pass
-        reader = Reader(path)
-    except OSError as error:
-        raise GeoFileUnusable(path=path, problem=error.strerror or "it cannot be read") from error
-    except DAMAGE as error:
-        raise GeoFileUnusable(path=path, problem="it is not a complete MaxMind database") from error
-    try:
-        return GeoDatabase(reader, _tried_out(reader, path), keys, codec)
-    except GeoFileUnusable:
-        reader.close()
-        raise
+    with ExitStack() as opened:
+        try:
+            if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+                raise GeoFileUnusable(path=path, problem="it is not a file")
+            with path.open("rb"):  # the C reader reports a forbidden file as a corrupt one
+                pass
+            records = opened.enter_context(maxminddb.open_database(path))
+            reader = opened.enter_context(CityReader(path))
+        except OSError as error:
+            raise GeoFileUnusable(path=path, problem=error.strerror or "it cannot be read") from error
+        except DAMAGE as error:
+            raise GeoFileUnusable(path=path, problem="it is not a complete MaxMind database") from error
+        provenance = _tried_out(records, path)
+        if _version(records.metadata()) != _version(reader.metadata()):
+            raise GeoFileUnusable(
+                path=path, problem="it was replaced while it was opened (type the command again)"
+            )
+        opened.pop_all()
+    return GeoDatabase(reader, records, provenance, keys, codec)
 
 
 def bundled_geo_path() -> Path | None:
@@ -200,18 +244,26 @@ def bundled_geo_path() -> Path | None:
     return None
 
 
-def _tried_out(reader: Reader, path: Path) -> GeoProvenance:
-    """What *reader* says it is, after looking. Raises ``GeoFileUnusable``."""
-    metadata = reader.metadata()
+def _version(metadata: Metadata) -> tuple[int, int, str]:
+    return metadata.build_epoch, metadata.node_count, metadata.database_type
+
+
+def _tried_out(records: Reader, path: Path) -> GeoProvenance:
+    """What the file says it is, after looking. Raises ``GeoFileUnusable``."""
+    metadata = records.metadata()
     if "City" not in metadata.database_type:
         raise GeoFileUnusable(path=path, problem=f"it is of type {metadata.database_type!r}, not City")
     try:
         for text in PROBES_V4 + (PROBES_V6 if metadata.ip_version == 6 else ()):
-            reader._db_reader.get(text)
+            records.get(text)
         build = datetime.fromtimestamp(metadata.build_epoch, UTC)
     except (*DAMAGE, OverflowError, OSError, ValueError) as error:
         raise GeoFileUnusable(path=path, problem="it is damaged") from error
     return GeoProvenance(path, metadata.database_type, build)
+
+
+def _present(fields: Mapping[str, str | float | None]) -> Geo | None:
+    return {key: value for key, value in fields.items() if value is not None} or None
 
 
 def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -114,7 +114,7 @@ def read_by_hand(text: str) -> str | None:
 
 
 class GeoByHand:
-    """The six fields of the built-in plan by way of geoip2's own models, which the product goes round."""
+    """The six fields of the built-in plan by way of geoip2's own models, which a run goes round."""
 
     def __init__(self) -> None:
         assert GEO_PATH

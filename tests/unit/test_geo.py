@@ -2,10 +2,12 @@
 
 import os
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import maxminddb
 import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
@@ -193,6 +195,59 @@ def test_other_city_databases_open(tmp_path: Path, kind: str) -> None:
     with open_geo(write_database(tmp_path / "city.mmdb", RECORDS, kind)) as geo:
         assert geo.provenance.database_type == kind
         assert geo.lookup("1.2.3.4") == FULL_GEO
+
+
+def test_one_address_by_geoip2_is_what_a_run_reads_for_all(bundled_file: Path, tmp_path: Path) -> None:
+    random = Random(1)
+    texts = [str(IPv4Address(random.randrange(2**32))) for _ in range(2_000)]
+    texts += [f"2{random.randrange(4096):03x}:{random.randrange(65536):x}::1" for _ in range(2_000)]
+    with open_geo(bundled_file) as geo:
+        both = [(geo.lookup(text), geo.look(ip_address(text))[0]) for text in texts]
+    assert [one for one, _ in both] == [every for _, every in both]
+    assert sum(one is not None for one, _ in both) > 1_000
+
+
+# What other publishers write: their records are MaxMind's in part, or not at all.
+ODD: list[dict[str, Any]] = [
+    {"country_code": "CH", "city": "Geneva"},
+    {"city": "Geneva", "country": {"iso_code": "CH"}},
+    {"country": "CH", "continent": {"code": "EU"}},
+    {"subdivisions": ["GE"], "country": {"iso_code": "CH"}},
+    {"subdivisions": {"iso_code": "GE"}, "country": {"iso_code": "CH"}},
+    {"location": [1, 2], "country": {"iso_code": "CH"}},
+    {"location": {"latitude": "46.2", "longitude": 6.1, "altitude": 375}},
+    {"country": {"iso_code": 41, "names": {"en": "Switzerland"}}},
+    {"city": {"names": "Geneva"}, "country": {"iso_code": "CH"}},
+    {"city": {"names": {"de": "Genf"}}, "country": {"iso_code": "CH", "names": {"en": ""}}},
+    {"names": {"en": "x"}, "locales": ["de"], "ip_address": "1.1.1.1", "country": {"iso_code": "CH"}},
+    {"traits": "none", "country": {"iso_code": "CH"}},
+]
+
+
+def test_records_of_another_shape_are_read_alike(tmp_path: Path) -> None:
+    records = {f"1.2.{number}.0/24": record for number, record in enumerate(ODD)}
+    with open_geo(write_database(tmp_path / "odd.mmdb", records)) as geo:
+        for number, record in enumerate(ODD):
+            address = ip_address(f"1.2.{number}.1")
+            assert geo.lookup(address) == geo.look(address)[0] == eight_fields(record), record
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_read_twice(
+    city_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "city.mmdb"
+    path.write_bytes(city_file.read_bytes())
+    newer = write_database(tmp_path / "newer.mmdb", RECORDS | {"9.9.9.0/24": FULL})
+    opens = maxminddb.open_database
+
+    def opened(*words: Any) -> Any:
+        reader = opens(*words)
+        if newer.exists():
+            newer.replace(path)  # as geoipupdate does
+        return reader
+
+    monkeypatch.setattr(maxminddb, "open_database", opened)
+    refused(path, "replaced while it was opened")
 
 
 def test_a_database_of_ipv4_only_answers_none_for_ipv6(tmp_path: Path) -> None:
