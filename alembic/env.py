@@ -12,12 +12,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from alembic import context
 from backfill import signals
 from backfill.database import chain
-from backfill.database.engine import open_engine, problem_of, sqlstate_of
+from backfill.database.engine import problem_of, sqlstate_of
 from backfill.database.trust import require_trusted_ledger
 from backfill.errors import BackfillError, ChainBusy
 from backfill.ledger import locks
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
+from backfill.target import open_engine
 
 LOCK_NOT_AVAILABLE = "55P03"
 DRIVEN = "settings"  # given by a command of ours, which tells errors itself

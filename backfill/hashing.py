@@ -3,23 +3,31 @@
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import shlex
 import stat
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from backfill.errors import SaltUnusable
-from backfill.plain_files import NotPlain, read_plain
+from backfill.files import NotPlain, read_plain
 from backfill.plan import Scheme
-from backfill.salt_text import oddity
 
 MAX_SALT_BYTES = 4_096  # of a file; a larger one is another file
 MIN_SALT_BYTES = 16  # below 128 bits a salt can be found by trying
 
 # Interactive-login cost: a verifier is computed once a command, a guess costs the attacker the same.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
+
+
+# A salt that differs by one invisible character from the live application's makes other hashes, all of them
+# well-formed: no ban and no correlation works, and nothing else says so. So such a text is refused by name.
+QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»"}
+ASSIGNMENT = re.compile(r"\s*(export\s+)?[A-Z][A-Z0-9_]*(SALT|SECRET|KEY|PEPPER)[A-Z0-9_]*\s*[=:]")
+TEMPLATE = re.compile(r"\$\{\w+\}|\$\(\w+\)|\{\{.*\}\}|<[A-Za-z _-]+>|%\(\w+\)s")
 
 
 class Salt:
@@ -30,7 +38,7 @@ class Salt:
 
     def __init__(self, value: str, *, source: str, allow_weak: bool = False, exact: bool = False) -> None:
         """Raises ``SaltUnusable`` for an empty one, unless *allow_weak* for a short one, and unless *exact*
-        for one that looks like an accident of how it was written down (``salt_text``)."""
+        for one that looks like an accident of how it was written down (``oddity``)."""
         # A lone surrogate is how Python passes on bytes of the environment that are not UTF-8.
         self._value = value.encode("utf-8", "surrogatepass")
         genuine = value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
@@ -138,3 +146,29 @@ def _content(path: Path, accept_open: bool) -> str:
             problem = "it is not UTF-8 text"  # its error object holds the content, so nothing may refer to it
     del content
     raise SaltUnusable(source=path, problem=problem)
+
+
+def oddity(value: str) -> str | None:
+    """What looks like an accident, in words that hold nothing of *value*; None for a plain text.
+
+    Never raises, so that no traceback can hold its argument.
+    """
+    if value.startswith("\ufeff"):
+        return "it begins with a byte order mark; write the file as UTF-8 without one"
+    if "\0" in value:
+        return "it holds a NUL; a file in UTF-16 looks like that"
+    if "\n" in value or "\r" in value:
+        return "it has more than one line"
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        return "it holds a control character, such as a tab"
+    if any(unicodedata.category(character) in ("Cf", "Zl", "Zp", "Co") for character in value):
+        return "it holds an invisible character"
+    if value != value.strip():
+        return "it begins or ends with a space"
+    if len(value) > 1 and QUOTES.get(value[0]) == value[-1]:
+        return "it stands in quotation marks, which would be part of it"
+    if ASSIGNMENT.match(value):
+        return "it is an assignment (NAME=…); only the value is wanted"
+    if TEMPLATE.fullmatch(value):
+        return "it is a place for a value that nobody filled in"
+    return None

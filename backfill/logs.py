@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from backfill import output, safe
+from backfill import safe
 from backfill.settings import LogFormat
 
 
@@ -23,7 +23,7 @@ class Log:
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
         )
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(output.unfiltered(sys.stderr)),
+            structlog.PrintLogger(safe.unfiltered(sys.stderr)),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),

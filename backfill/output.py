@@ -29,6 +29,11 @@ class Stream(io.TextIOBase):
         return self.failure is not None and self.failure.errno == errno.EPIPE
 
     @property
+    def unfiltered(self) -> TextIO:
+        """The stream beneath; ``safe.unfiltered`` asks for it."""
+        return self.raw
+
+    @property
     def encoding(self) -> str:  # type: ignore[override]
         """Of the stream beneath."""
         return self.raw.encoding
@@ -119,9 +124,3 @@ def exactly(text: str) -> None:
 def gone() -> bool:
     """Whether nobody reads standard output any more: a command that shows for ever can end."""
     return isinstance(sys.stdout, Stream) and sys.stdout.gone
-
-
-def unfiltered(stream: TextIO) -> TextIO:
-    """The stream beneath, for what draws by escape sequences of our own (bars, colours); names in it are made safe
-    before."""
-    return stream.raw if isinstance(stream, Stream) else stream

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from backfill import output, safe
+from backfill import safe
 
 LINE_SECONDS = 5.0  # how often a log gets a line
 
@@ -27,7 +27,7 @@ class Progress:
                 unit=" rows",
                 unit_scale=True,
                 dynamic_ncols=True,
-                file=output.unfiltered(sys.stderr),
+                file=safe.unfiltered(sys.stderr),
             )
 
     def advance(self, rows: int) -> None:

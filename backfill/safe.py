@@ -8,7 +8,7 @@ the function of its medium from here. (JSON escapes by itself; HTML by Jinja's a
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from tabulate import tabulate
 
@@ -111,3 +111,10 @@ def _escape(match: re.Match[str]) -> str:
         if number < 0x10000
         else f"\\U{number:08x}"
     )
+
+
+def unfiltered(stream: TextIO) -> TextIO:
+    """The stream beneath one that makes all text safe, for what draws by escape sequences of our own (bars,
+    colours); names in it are made safe before."""
+    beneath: TextIO = getattr(stream, "unfiltered", stream)
+    return beneath

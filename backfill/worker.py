@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill import results
 from backfill.attempt import Outcome, Terms, attempt, rester
 from backfill.database import watchdog
-from backfill.database.engine import make_engine, target_url
+from backfill.database.engine import make_engine
 from backfill.database.statements import Statements
 from backfill.identity import JobId
 from backfill.jobs import link
@@ -29,6 +29,7 @@ from backfill.ledger.batches import Account, Batch
 from backfill.ledger.claims import Stopped
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
+from backfill.target import target_url
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from backfill import output, signals
+from backfill import output, safe, signals
 from backfill.commands import session as sessions
 from backfill.commands.session import Session
 from backfill.errors import NoDriver, TransitionRefused
@@ -66,7 +66,7 @@ def _show_again_and_again(session: Session, every: float | None, form: str) -> N
         now = _standing(session)
         text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
         if every is not None and form == "text" and sys.stdout.isatty():
-            output.unfiltered(sys.stdout).write(CLEAR)
+            safe.unfiltered(sys.stdout).write(CLEAR)
         click.echo(text)
         over = now.run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.FAILED}
         if every is None or over or output.gone():

@@ -11,12 +11,13 @@ from sqlalchemy import Engine
 
 from backfill.database import chain
 from backfill.database.demo_mark import is_demo
-from backfill.database.engine import open_engine, server_codec, value
+from backfill.database.engine import server_codec, value
 from backfill.errors import GeoFileMissing, NoRun, SaltMissing, SettingInvalid
 from backfill.geo import GeoDatabase, bundled_geo_path, open_geo
 from backfill.hashing import Salt, make_salt_file, read_salt_file
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
+from backfill.target import open_engine
 
 SALT_FILE = "salt"  # under BACKFILL_HOME; the demo's own
 

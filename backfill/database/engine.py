@@ -11,41 +11,23 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 from psycopg2 import errorcodes, sql
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
-from backfill.database import session, watchdog, wire
-from backfill.database.embedded import EmbeddedServer
+from backfill.database import session, wire
 from backfill.database.path import ORIGIN
 from backfill.database.problems import problem_of as problem_of
 from backfill.database.problems import sqlstate_of as sqlstate_of
-from backfill.database.trust import require_trusted_ledger
-from backfill.database.urls import parse, shown
 from backfill.errors import (
-    BackfillError,
     DatabaseFailed,
-    DatabaseUnreachable,
-    EncodingUnfit,
-    PoolerInTheWay,
-    ServerTooOld,
     TextUndecodable,
 )
-from backfill.settings import Settings
-
-OLDEST_SERVER = 140_000  # TID range scans and hashtid() came with PostgreSQL 14
 
 UNDECODABLE = (errorcodes.UNTRANSLATABLE_CHARACTER, errorcodes.CHARACTER_NOT_IN_REPERTOIRE)
 
 # A crash may lose the last half second of transactions, rows and checkpoint alike: they are done again.
 ASYNCHRONOUS = sql.SQL("set local synchronous_commit = off")
-
-
-def target_url(settings: Settings) -> URL:
-    """The database to work on; starts the embedded server when none is named. Raises ``SettingInvalid``."""
-    if settings.database_url is None:
-        return make_url(EmbeddedServer(settings.home).ensure())
-    return parse(settings.database_url.get_secret_value(), "BACKFILL_DATABASE_URL")
 
 
 def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[Pool] | None = None) -> Engine:
@@ -65,43 +47,6 @@ def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[P
         return connection
 
     return engine
-
-
-def open_engine(settings: Settings) -> Engine:
-    """The engine for *settings*, proved to reach a server that we can work with.
-
-    Raises ``DatabaseUnreachable``, ``ServerTooOld``, ``PoolerInTheWay``, ``LedgerUntrusted``.
-    """
-    watchdog.configure(settings.silence)
-    url = target_url(settings)
-    engine = make_engine(url, ledger_schema=settings.ledger_schema)
-    try:
-        _check_server(engine)
-        with engine.connect() as connection:
-            require_trusted_ledger(connection, settings.ledger_schema, settings.ledger_owner)
-    except (DBAPIError, psycopg2.Error) as error:
-        engine.dispose()
-        raise DatabaseUnreachable(url=shown(url), problem=problem_of(error)) from error
-    except BackfillError:
-        engine.dispose()
-        raise
-    return engine
-
-
-def _check_server(engine: Engine) -> None:
-    with engine.connect() as first, engine.connect() as second:
-        version = driver(first).server_version
-        if version < OLDEST_SERVER:
-            raise ServerTooOld(version=version // 10_000)
-        if driver(first).get_parameter_status("server_encoding") == "SQL_ASCII":
-            raise EncodingUnfit
-        # Two idle clients never share a server process, unless a proxy lends the same one to both.
-        pids = set()
-        for connection in (first, second):
-            pids.add(value(connection, sql.SQL("select pg_backend_pid()")))
-            connection.rollback()
-        if len(pids) == 1:
-            raise PoolerInTheWay
 
 
 def server_codec(connection: Connection) -> str:

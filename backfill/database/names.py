@@ -1,4 +1,10 @@
-"""Tables and columns of the plan as composed SQL."""
+"""Quoting: tables and columns of the plan as composed SQL, and names that hold ``%`` in statements with values.
+
+psycopg2 composes the text of a statement and then fills its values in by ``%``, without doubling those that came
+with a name or a literal: a column called ``100% ip`` makes it fail, or take a value for another.
+"""
+
+from typing import Any
 
 from psycopg2 import sql
 
@@ -23,3 +29,12 @@ def regclass(part: Table) -> sql.Composed:
 def column(alias: str, name: str) -> sql.Identifier:
     """``"alias"."column"``."""
     return sql.Identifier(alias, name)
+
+
+def doubled(statement: Any, context: Any) -> Any:
+    """*statement* for ``execute`` with values; the ``%`` of its names and literals are no placeholders."""
+    if isinstance(statement, sql.Composed):
+        return sql.Composed([doubled(part, context) for part in statement])
+    if isinstance(statement, (sql.Identifier, sql.Literal)):
+        return sql.SQL(statement.as_string(context).replace("%", "%%"))
+    return statement

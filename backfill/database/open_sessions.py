@@ -18,7 +18,7 @@ import psycopg2
 import psycopg2.extensions
 
 from backfill.database import asking
-from backfill.database.percent import doubled
+from backfill.database.names import doubled
 
 CANCEL_SECONDS = 1.0  # for one request to cancel; the next may follow while it is still on its way
 

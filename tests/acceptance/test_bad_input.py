@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database import engine
+from backfill import target
 from backfill.database.embedded import EmbeddedServer
 from tests.conftest import temporary_home
 from tests.databases import query
@@ -101,7 +101,7 @@ def test_the_same_lines_come_from_alembic(fresh_demo: Operator) -> None:
 
 def test_a_server_that_is_too_old(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no PostgreSQL 13 at hand: the real server is measured against a later oldest one."""
-    monkeypatch.setattr(engine, "OLDEST_SERVER", 990_000)
+    monkeypatch.setattr(target, "OLDEST_SERVER", 990_000)
     said = fresh_demo.types("run", expect=2)
     major = query(fresh_demo.url, "show server_version_num")[0][0][:2]
     assert f"backfill: The server is PostgreSQL {major}; Backfill needs 14 or newer" in said.err

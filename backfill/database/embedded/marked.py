@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from backfill.errors import FolderNotOurs
-from backfill.plain_files import NotPlain, kind_of, read_plain
+from backfill.files import NotPlain, kind_of, read_plain
 
 MARKER = ".made-by-backfill"
 FIRST_LINE = "Made by Backfill for its embedded PostgreSQL. Do not copy this file into other folders."

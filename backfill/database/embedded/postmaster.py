@@ -15,7 +15,7 @@ from pathlib import Path
 from backfill.database.embedded.binaries import Binaries
 from backfill.database.embedded.folders import PORT, Folders
 from backfill.database.embedded.user import ServerUser, server_uid
-from backfill.plain_files import NotPlain, read_plain
+from backfill.files import NotPlain, read_plain
 
 STOP_SECONDS = 60.0  # a fast shutdown writes a checkpoint: up to max_wal_size of dirty pages
 KILL_SECONDS = 10.0

@@ -21,7 +21,7 @@ from backfill.database.embedded.postmaster import Postmaster
 from backfill.database.embedded.user import account_name, server_uid
 from backfill.database.session import connect
 from backfill.errors import EmbeddedServerFailed
-from backfill.plain_files import NotPlain, read_plain
+from backfill.files import NotPlain, read_plain
 
 ROLE = "backfill"
 DATABASE = "backfill"
