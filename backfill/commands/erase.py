@@ -95,8 +95,8 @@ def _announce(intent: Intent) -> None:
         )
     for skipped in (*intent.done, *intent.skipped):
         click.echo(f"{skipped.name}: {skipped.why}")
-    if intent.scratch:
-        click.echo(f"To be dropped: {', '.join(intent.scratch)}")
+    if intent.leftovers:
+        click.echo(f"To be dropped: {', '.join(intent.leftovers)}")
     if not intent.room_known:
         needed = max((target.size for target in intent.rewrite), default=0) / 2**20
         click.echo(f"The server's disk cannot be seen from here: see that {needed:,.0f} MiB are free there.")

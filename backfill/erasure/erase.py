@@ -36,7 +36,7 @@ class Intent:
     repack: Path | None  # pg_repack's program, where it can be used
     room_known: bool
     pins: pins.Pins
-    scratch: tuple[str, ...]
+    leftovers: tuple[str, ...]
 
     @property
     def method(self) -> Method:
@@ -77,7 +77,7 @@ def intend(
         repack=None if method is Method.VACUUM else rewrite.repack_client(connection),
         room_known=disk.require_room(connection, todo),
         pins=pins.look(connection),
-        scratch=tuple(scratch.found(connection, schema)),
+        leftovers=tuple(scratch.found(connection, schema)),
     )
 
 

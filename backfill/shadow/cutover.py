@@ -53,7 +53,7 @@ class Cutover:
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
-        self, job: Job, proof: Proof, advance: Callable[[int], object] = lambda rows: None
+        self, job: Job, expected: Proof, advance: Callable[[int], object] = lambda rows: None
     ) -> compare.Counts:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
@@ -67,7 +67,7 @@ class Cutover:
             self.plan.addresses,
             job,
             blueprint,
-            proof,
+            expected,
             advance,
             workers=self.workers,
         )
@@ -86,8 +86,8 @@ class Cutover:
             blueprint = catalog.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         if counts is None:
-            with Proof(self.engine, self.schema, self.resolver) as proof:
-                counts = self.prepare(job, proof)
+            with Proof(self.engine, self.schema, self.resolver) as expected:
+                counts = self.prepare(job, expected)
         self._catch_up(job, blueprint, run_id)
         with self.engine.begin() as connection:
             asked = flaws.ask_again(connection, self.schema, job)

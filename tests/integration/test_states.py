@@ -112,17 +112,17 @@ def test_address_rows_deleted_between_two_phases_are_made_anew(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """23503 at every resume."""
-    from backfill import runner
+    from backfill.runner import Driver
 
     url = fresh_demo.url
     event = insert(url, "203.0.113.79")
-    link = runner.Driver._link
+    link = Driver._link
 
-    def deleting(driver: runner.Driver, phase: str, passes: int) -> int:
+    def deleting(driver: Driver, phase: str, passes: int) -> int:
         query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
         return link(driver, phase, passes)
 
-    monkeypatch.setattr(runner.Driver, "_link", deleting)
+    monkeypatch.setattr(Driver, "_link", deleting)
     fresh_demo.types("run", "--quiet")
     monkeypatch.undo()
     fresh_demo.types("run", "--quiet")

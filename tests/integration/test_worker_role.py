@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, make_url
 
-from backfill import runner
+from backfill.runner import Driver
 from backfill.database.engine import make_engine
 from backfill.jobs import link
 from backfill.ledger.batches import Account
@@ -44,16 +44,16 @@ def test_address_rows_that_are_deleted_under_the_workers_are_made_anew(
     """The worker cannot write the map, so it hands the batch back, and the driver does it."""
     url = fresh_demo.url
     event = insert(url, "203.0.113.79")
-    work = runner.Driver._link
+    work = Driver._link
     deleted = []
 
-    def deleting(driver: runner.Driver, phase: str, number: int) -> int:
+    def deleting(driver: Driver, phase: str, number: int) -> int:
         if not deleted:
             query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
             deleted.append(phase)
         return work(driver, phase, number)
 
-    monkeypatch.setattr(runner.Driver, "_link", deleting)
+    monkeypatch.setattr(Driver, "_link", deleting)
     fresh_demo.having(passes=str(passes)).types("run", "--quiet")
     assert deleted == ["link"]
     assert linked(url, event)[0] == "203.0.113.79"
