@@ -10,15 +10,15 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from alembic import context
-from backfill import signals
 from backfill.database import chain
-from backfill.database.engine import problem_of, sqlstate_of
-from backfill.database.trust import require_trusted_ledger
+from backfill.database.connection import problem_of, sqlstate_of
+from backfill.database.owners import require_trusted_ledger
+from backfill.engine import signals
+from backfill.engine.target import open_engine
 from backfill.errors import BackfillError, ChainBusy
 from backfill.ledger import locks
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
-from backfill.target import open_engine
 
 LOCK_NOT_AVAILABLE = "55P03"
 DRIVEN = "settings"  # given by a command of ours, which tells errors itself

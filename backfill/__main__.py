@@ -1,5 +1,5 @@
 """``python -m backfill`` is the ``backfill`` command."""
 
-from backfill.cli import main
+from backfill.cli.main import main
 
 main()

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backfill.database.embedded import EmbeddedServer
-from backfill.demo import DemoSummary, create_demo
+from backfill.embedded import EmbeddedServer
 from backfill.geo import bundled_geo_path
 from backfill.hashing import Salt, make_salt_file
 from backfill.plan import EVENT_TABLES, Scheme
+from backfill.pypi.demo import DemoSummary, create_demo
 from tests.conftest import temporary_home
 from tests.databases import Databases, query
 

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 from tabulate import tabulate
 
-from backfill.database.engine import copy_in, execute, rows
+from backfill.database.connection import copy_in, execute, rows
 from backfill.geo import open_geo
 from backfill.jobs.resolve import Resolved, Resolver
 from backfill.ledger import address_map

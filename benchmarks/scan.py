@@ -13,7 +13,7 @@ from psycopg2 import sql
 from sqlalchemy import Engine, make_url
 from tabulate import tabulate
 
-from backfill.database.engine import make_engine, value
+from backfill.database.connection import make_engine, value
 from backfill.plan import PYPI
 from backfill.scan.allowlist import AllowList
 from backfill.scan.columns import columns

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from psycopg2 import sql
 from sqlalchemy import Engine
 
-from backfill.database.engine import execute
+from backfill.database.connection import execute
 from backfill.plan import EVENT_TABLES
 from benchmarks import whole_resolve
 from benchmarks.contenders import BASELINE, Work

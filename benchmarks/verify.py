@@ -18,12 +18,12 @@ import psutil
 from sqlalchemy import make_url
 from tabulate import tabulate
 
-from backfill.coverage.judgement import canonical
-from backfill.coverage.verify import WORK_MEM, Verifier
-from backfill.database.engine import make_engine
-from backfill.database.heap import even_ranges
+from backfill.database.blocks import even_ranges
+from backfill.database.connection import make_engine
 from backfill.geo import open_geo
 from backfill.plan import PYPI, Scheme
+from backfill.verify.classification import canonical
+from backfill.verify.verifier import WORK_MEM, Verifier
 from benchmarks.ground import Ground, Site
 from benchmarks.measure import SETTLE_SECONDS, cpu_seconds
 from benchmarks.our_run import OurRun

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
 from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import ROOT, Operator

@@ -11,8 +11,8 @@ import geoip2.errors
 import iso3166
 from sqlalchemy import make_url
 
-from backfill.demo import create_demo
 from backfill.geo import bundled_geo_path
+from backfill.pypi.demo import create_demo
 from tests.databases import query
 
 EVENTS = 3_000

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from backfill.database.embedded.binaries import Binaries
+from backfill.embedded.binaries import Binaries
 from backfill.errors import EmbeddedServerMissing
 from tests import npm_postgres
 from tests.faults.cluster import Cluster

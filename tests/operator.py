@@ -19,8 +19,8 @@ from alembic.util import CommandError
 from click.testing import CliRunner
 
 from alembic import command
-from backfill.cli import cli
-from backfill.database.engine import translated
+from backfill.cli.main import cli
+from backfill.database.connection import translated
 from backfill.errors import BackfillError
 from tests.demo_template import TABLES
 
@@ -121,7 +121,7 @@ class Operator:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def _command(context: click.Context, words: tuple[str, ...]) -> None:
-    """As ``backfill.cli.main`` runs it, with the driver's errors translated."""
+    """As ``backfill.cli.main.main`` runs it, with the driver's errors translated."""
     with translated():
         context.exit(cli.main(list(words), standalone_mode=False) or 0)
 

@@ -11,7 +11,7 @@ from psycopg2 import errorcodes, sql
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill.database.engine import driver, sqlstate_of, value
+from backfill.database.connection import driver, sqlstate_of, value
 from backfill.errors import BackfillError, ChainUnfit, LockNotObtained, MigrationsMissing, RevisionUnreachable
 from backfill.settings import Settings
 

@@ -12,8 +12,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill import safe
-from backfill.database.engine import rows
-from backfill.database.names import quoted, regclass
+from backfill.database.connection import rows
+from backfill.database.quoting import quoted, regclass
 from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
 from backfill.plan import Table
 

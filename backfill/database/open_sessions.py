@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import psycopg2
 import psycopg2.extensions
 
-from backfill.database import asking
-from backfill.database.names import doubled
+from backfill.database import probe
+from backfill.database.quoting import doubled
 
 CANCEL_SECONDS = 1.0  # for one request to cancel; the next may follow while it is still on its way
 
@@ -138,7 +138,7 @@ def cancel(sessions: Iterable[Session]) -> list[threading.Thread]:
         if session.call is not None:  # one that does nothing has nothing to cancel
             by_server[session.server].append(session.pid)
     threads = [
-        threading.Thread(target=asking.cancel, args=(server, pids, CANCEL_SECONDS), daemon=True)
+        threading.Thread(target=probe.cancel, args=(server, pids, CANCEL_SECONDS), daemon=True)
         for server, pids in by_server.items()
     ]
     for thread in threads:

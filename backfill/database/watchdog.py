@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 
-from backfill.database import asking, open_sessions
+from backfill.database import open_sessions, probe
 from backfill.database.open_sessions import Call, Session
 
 ASK_SECONDS = 5.0
@@ -116,8 +116,8 @@ def _ask(address: Address, found: list[tuple[Session, Call]], asking_every: floa
 def _ask_for_sessions(found: list[tuple[Session, Call]], asking_every: float) -> None:
     """Whether the server still works for these sessions; one that could not tell is believed to."""
     known: dict[int, str | None] | None = None
-    with contextlib.suppress(asking.NoAnswer, psycopg2.Error):
-        known = dict(asking.ask(found[0][0].server, ACTIVITY, None, ANSWER_SECONDS))
+    with contextlib.suppress(probe.NoAnswer, psycopg2.Error):
+        known = dict(probe.ask(found[0][0].server, ACTIVITY, None, ANSWER_SECONDS))
     for session, call in found:
         call.asked = time.monotonic()
         gone = known is not None and session.pid not in known

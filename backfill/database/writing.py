@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute
-from backfill.database.names import table
-from backfill.database.path import under_application_path, under_own_path
+from backfill.database.connection import execute
+from backfill.database.quoting import table
+from backfill.database.search_path import under_application_path, under_own_path
 from backfill.plan import Table
 
 

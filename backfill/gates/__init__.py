@@ -4,7 +4,8 @@ A revision calls one function and holds no logic. Each function names its condit
 evidence, and refuses with the command that mends what does not hold. There is no ``--force``.
 """
 
-from backfill.gates.changes import (
+from backfill.gates.gate import GateClosed
+from backfill.gates.operations import (
     drop_address_column,
     drop_column,
     drop_discarded_column,
@@ -25,7 +26,6 @@ from backfill.gates.changes import (
     unvalidate_links,
     validate_links,
 )
-from backfill.gates.gate import GateClosed
 
 __all__ = [
     "GateClosed",

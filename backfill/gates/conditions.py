@@ -1,12 +1,12 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
 from backfill import safe
-from backfill.database.sealing import seal_trigger
+from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
-from backfill.gates.script import ident, literal, regclass, table
+from backfill.gates.offline_script import ident, literal, regclass, table
+from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
-from backfill.ledger.whereabouts import STANDS
 from backfill.plan import Discard, Job, RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table

@@ -2,7 +2,7 @@
 
 from backfill.database.dependents import DEPENDENTS, NAMERS
 from backfill.gates.gate import Condition, Gate
-from backfill.gates.script import literal, regclass
+from backfill.gates.offline_script import literal, regclass
 from backfill.plan import Addresses, RawColumn
 
 CODE = "dropped-along"

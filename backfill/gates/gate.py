@@ -17,14 +17,14 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic import context, op
 from backfill.database import verbatim
+from backfill.database.connection import problem_of, sqlstate_of
 from backfill.database.demo_mark import is_demo
-from backfill.database.engine import problem_of, sqlstate_of
-from backfill.database.identity import IDENTITY, identity_expression
 from backfill.database.nullable import obstacle
-from backfill.database.trust import UNTRUSTED
+from backfill.database.owners import UNTRUSTED
+from backfill.database.server_identity import IDENTITY, identity_expression
 from backfill.errors import BackfillError, SchemaUnfit
-from backfill.gates import shape
-from backfill.gates.script import dollars, emit, ident, literal, offline
+from backfill.gates import ledger_shape
+from backfill.gates.offline_script import dollars, emit, ident, literal, offline
 from backfill.gates.transaction import PATH, temporarily
 from backfill.identity import JobId
 from backfill.ledger.coverage import digest
@@ -193,17 +193,17 @@ def _ledger_trusted(gate: Gate) -> Condition:
 def _ledger(gate: Gate) -> Condition:
     return Condition(
         "ledger",
-        shape.exists(gate.schema),
+        ledger_shape.exists(gate.schema),
         literal(f"there is none in schema {gate.schema} of this database"),
         "`backfill run`, then `backfill verify`, on this database and with this plan",
     )
 
 
 def _ledger_fits(gate: Gate) -> Condition:
-    odd = shape.odd_table(gate.schema)
+    odd = ledger_shape.odd_table(gate.schema)
     return Condition(
         "version of the ledger",
-        f"not ({shape.exists(gate.schema)}) or {odd} is null",
+        f"not ({ledger_shape.exists(gate.schema)}) or {odd} is null",
         f"'table ' || {odd} || ' has not the columns that this version of Backfill knows'",
         "install the version of Backfill that made this ledger, or make it anew with this one: `backfill migrate base --down`"
         " (its records go), `backfill run`, `backfill verify`",

@@ -5,7 +5,7 @@ A name proves nothing: what is looked at is the definition, and the text of the 
 
 from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
-from backfill.gates.script import dollars, ident, literal, regclass, table
+from backfill.gates.offline_script import dollars, ident, literal, regclass, table
 from backfill.identity import helper_name
 from backfill.plan import Job, Table
 

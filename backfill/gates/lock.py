@@ -11,10 +11,10 @@ import time
 from sqlalchemy.exc import DBAPIError
 
 from alembic import op
-from backfill.database.engine import sqlstate_of
-from backfill.database.patience import keep_vacuum_away
+from backfill.database.connection import sqlstate_of
+from backfill.database.lock_retry import keep_vacuum_away
 from backfill.gates.gate import Gate
-from backfill.gates.script import ask, emit, offline, regclass, table, tell
+from backfill.gates.offline_script import ask, emit, offline, regclass, table, tell
 from backfill.plan import Table
 
 LOCK_NOT_AVAILABLE = "55P03"

@@ -8,11 +8,11 @@ from functools import partial
 from sqlalchemy import Connection
 
 from backfill.database import verbatim
-from backfill.database.inspection import columns, has_column
+from backfill.database.columns import columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate, ask
-from backfill.gates.script import literal
-from backfill.ledger import whereabouts
+from backfill.gates.offline_script import literal
+from backfill.ledger import raw_columns
 from backfill.plan import PYPI, RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
@@ -119,7 +119,7 @@ def _answer(connection: Connection, condition: Condition) -> Answer:
 def _steps(connection: Connection, gate: Gate) -> Iterator[Step]:
     plan = gate.plan
     for part in plan.parts:
-        whereabouts.require_dropped(connection, gate.schema, part)
+        raw_columns.require_dropped(connection, gate.schema, part)
 
     def gone(part: RawColumn) -> bool:
         return not has_column(connection, part, part.raw_column)

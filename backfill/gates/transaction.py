@@ -14,9 +14,9 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from alembic import op
-from backfill.database.engine import sqlstate_of
+from backfill.database.connection import sqlstate_of
 from backfill.errors import BackfillError
-from backfill.gates.script import ask, emit, ident, literal, offline, tell
+from backfill.gates.offline_script import ask, emit, ident, literal, offline, tell
 
 NO_TRANSACTION = "25P01"
 

@@ -12,11 +12,11 @@ from psycopg2 import sql
 from sqlalchemy import Engine
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.blocks import heap_of, ranges
+from backfill.database.columns import has_column
+from backfill.database.connection import rows
 from backfill.database.decodable import if_decodable
-from backfill.database.engine import rows
-from backfill.database.heap import heap_of, ranges
-from backfill.database.inspection import has_column
-from backfill.database.names import table
+from backfill.database.quoting import table
 from backfill.errors import CalibrationFailed, SchemaUnfit
 from backfill.hashing import Salt
 from backfill.plan import Addresses, Scheme

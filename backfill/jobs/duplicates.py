@@ -14,9 +14,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.addresses import canonicalise
-from backfill.database.engine import copy_in, execute, rows
-from backfill.database.names import table
-from backfill.jobs.conditions import lacks_place
+from backfill.database.connection import copy_in, execute, rows
+from backfill.database.quoting import table
+from backfill.jobs.row_needs import lacks_place
 from backfill.plan import Addresses
 
 ODD_ROWS = sql.SQL("""

@@ -11,14 +11,14 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason
-from backfill.database.engine import copy_in, execute, rows
-from backfill.database.inspection import column_type
-from backfill.database.limits import Limits
-from backfill.database.names import table
+from backfill.database.columns import column_type
+from backfill.database.connection import copy_in, execute, rows
+from backfill.database.quoting import table
+from backfill.database.timeouts import Limits
 from backfill.database.writing import writes
 from backfill.jobs import duplicates, networks, resolve
-from backfill.jobs.conditions import lacks_place
 from backfill.jobs.resolve import Resolver
+from backfill.jobs.row_needs import lacks_place
 from backfill.ledger import claims
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.quarantine import DUPLICATE

@@ -12,27 +12,20 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason
+from backfill.database.columns import column_type
+from backfill.database.connection import ASYNCHRONOUS, execute, value
 from backfill.database.decodable import decodable
 from backfill.database.definition import DEFINITION
-from backfill.database.engine import ASYNCHRONOUS, execute, value
-from backfill.database.inspection import column_type
-from backfill.database.limits import Limits
-from backfill.database.names import regclass, table
-from backfill.database.trouble import TableLocked
+from backfill.database.quoting import regclass, table
+from backfill.database.timeouts import Limits
+from backfill.database.transient import TableLocked
 from backfill.database.writing import writes
-from backfill.jobs import churn, excerpt
-from backfill.jobs.conditions import (
-    lacks_geo,
-    may_be_address,
-    object_of,
-    raw_text,
-    readable_place,
-    unlinked,
-)
-from backfill.jobs.turn import Turn, turn
+from backfill.jobs import batch_map, index_hint
+from backfill.jobs.passes import Turn, turn
+from backfill.jobs.phases import is_sweep
+from backfill.jobs.row_needs import lacks_geo, may_be_address, object_of, raw_text, readable_place, unlinked
 from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Account, Batch
-from backfill.phases import is_sweep
 from backfill.plan import Job, Plan
 
 LIMITS = Limits()
@@ -174,16 +167,16 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: 
     """One turn; returns the rows written. A single one needs no excerpt."""
     few = is_sweep(batch.phase)
     if few:
-        execute(connection, excerpt.PROBE)
+        execute(connection, batch_map.PROBE)
         texts = address_map.name(schema)
     elif batch.passes == 1:
-        excerpt.choose_join(connection, schema, job, now.range.last - now.range.first, texts_only=False)
+        batch_map.choose_join(connection, schema, job, now.range.last - now.range.first, texts_only=False)
         texts = address_map.name(schema)
     else:
-        excerpt.ensure(connection, schema, job, batch)
-        execute(connection, excerpt.HASH)
-        texts = excerpt.NAME
-    unchanged = churn.unchanged(connection, job)
+        batch_map.ensure(connection, schema, job, batch)
+        execute(connection, batch_map.HASH)
+        texts = batch_map.NAME
+    unchanged = index_hint.unchanged(connection, job)
     with (
         writes(connection, job),
         execute(connection, statement(texts, job, now, unchanged, few=few)) as cursor,
@@ -196,7 +189,7 @@ def place_linked_rows(connection: Connection, job: Job, plan: Plan, now: Turn) -
     if job.extra is None:
         return 0
     known = plan.addresses
-    execute(connection, excerpt.PROBE)
+    execute(connection, batch_map.PROBE)
     statement = PLACE_OF_LINK.format(
         table=table(job),
         extra=sql.Identifier(job.extra),
@@ -297,7 +290,7 @@ def process(
                 limits.apply(connection)
                 address_map.require_complete(connection, schema, batch.run_id)
                 check_filenode(connection, job, filenode)
-                excerpt.ensure(connection, schema, job, batch)
+                batch_map.ensure(connection, schema, job, batch)
         while done < batch.passes:
             try:
                 with connection.begin():
@@ -305,7 +298,7 @@ def process(
             except psycopg2.errors.ForeignKeyViolation:
                 with connection.begin():
                     limits.apply(connection)
-                    excerpt.drop(connection)
+                    batch_map.drop(connection)
                     gone = plan is not None and address_map.names_gone(connection, schema, plan.addresses)
                 if gone:
                     raise address_map.AddressesGone from None
@@ -319,5 +312,5 @@ def process(
             longest = max(longest, account.seconds)
             rest(account.seconds)
         with connection.begin():
-            excerpt.drop(connection)
+            batch_map.drop(connection)
     return Account(written=written, quarantined=quarantined, seconds=longest)

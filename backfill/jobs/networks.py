@@ -11,9 +11,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason
-from backfill.database.engine import copy_in, execute, rows
-from backfill.database.inspection import column_type, has_column
-from backfill.database.names import table
+from backfill.database.columns import column_type, has_column
+from backfill.database.connection import copy_in, execute, rows
+from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions, quarantine

@@ -20,24 +20,17 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason, canonicalise
-from backfill.database.engine import ASYNCHRONOUS, copy_in, execute, rows, value
-from backfill.database.inspection import column_type
-from backfill.database.limits import Limits
-from backfill.database.names import table
+from backfill.database.columns import column_type
+from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows, value
+from backfill.database.quoting import table
+from backfill.database.timeouts import Limits
 from backfill.database.writing import writes
 from backfill.geo import KEYS, GeoDatabase
-from backfill.jobs import excerpt
-from backfill.jobs.conditions import (
-    lacks_geo,
-    lacks_place,
-    may_be_address,
-    raw_text,
-    readable_place,
-    short,
-)
+from backfill.jobs import batch_map
+from backfill.jobs.phases import is_sweep
+from backfill.jobs.row_needs import lacks_geo, lacks_place, may_be_address, raw_text, readable_place, short
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Account, Batch
-from backfill.phases import is_sweep
 from backfill.plan import Addresses, Job
 
 _JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps makes one a call
@@ -221,7 +214,7 @@ ADD_LOST = sql.SQL("""
 def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> list[str]:
     """Distinct texts of the range that need resolving and that the map lacks; at most 64 characters each."""
     if is_sweep(batch.phase):  # the hash of a map of a million texts costs most of a second, a batch
-        execute(connection, excerpt.PROBE)
+        execute(connection, batch_map.PROBE)
     statement = TEXTS.format(
         raw=sql.Identifier(job.raw),
         text=raw_text(job),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows, value
+from backfill.database.connection import rows, value
 from backfill.identity import JobId
 from backfill.ledger import decisions
 

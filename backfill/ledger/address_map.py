@@ -14,9 +14,9 @@ It is dropped as soon as the run that uses it has succeeded.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database import names
-from backfill.database.engine import execute, value
-from backfill.database.inspection import column_type
+from backfill.database import quoting
+from backfill.database.columns import column_type
+from backfill.database.connection import execute, value
 from backfill.errors import LedgerTableTaken
 from backfill.ledger import runs
 from backfill.plan import Addresses, Table
@@ -46,7 +46,7 @@ def name(schema: str) -> sql.Identifier:
 
 def regclass(schema: str) -> sql.Composed:
     """``'"schema"."address_map"'::regclass``, for the catalog's functions."""
-    return names.regclass(Table(table="address_map", schema=schema))
+    return quoting.regclass(Table(table="address_map", schema=schema))
 
 
 def marker(schema: str) -> sql.Identifier:
@@ -62,7 +62,7 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
         sql.SQL("""
             select format_type(atttypid, atttypmod) from pg_attribute
              where attrelid = {} and attname = %s and not attisdropped
-        """).format(names.regclass(addresses)),
+        """).format(quoting.regclass(addresses)),
         (addresses.key,),
     )
     execute(
@@ -126,7 +126,7 @@ def _gone(connection: Connection, addresses: Addresses) -> sql.Composed:
     return sql.SQL("""
         map.address_id is not null
         and not exists (select from {addresses} as known where known.{key} {equals} map.address_id)
-    """).format(addresses=names.table(addresses), key=sql.Identifier(addresses.key), equals=key.equals)
+    """).format(addresses=quoting.table(addresses), key=sql.Identifier(addresses.key), equals=key.equals)
 
 
 def complete(connection: Connection, schema: str, run_id: int) -> None:

@@ -21,9 +21,9 @@ from sqlalchemy import (
     update,
 )
 
-from backfill.database.heap import Range
+from backfill.database.blocks import Range
 from backfill.identity import JobId
-from backfill.ledger.status import BatchStatus
+from backfill.ledger.run_state import BatchStatus
 from backfill.ledger.tables import batches
 
 

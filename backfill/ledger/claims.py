@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 
-from backfill.leases import Lease
+from backfill.engine.leases import Lease
 from backfill.ledger import runs as runs_ledger
 from backfill.ledger.batches import Account, Batch, split
+from backfill.ledger.run_state import BatchStatus, RunStatus
 from backfill.ledger.runs import holder
-from backfill.ledger.status import BatchStatus, RunStatus
 from backfill.ledger.tables import batches, runs
 
 LEASE_SECONDS = 60  # longer than any transaction of ours; each pass renews it

@@ -5,7 +5,7 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection, Row, func, select, update
 
-from backfill.database.engine import value
+from backfill.database.connection import value
 from backfill.ledger.decisions import operator
 from backfill.ledger.tables import erasures
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute, rows, value
+from backfill.database.connection import execute, rows, value
 
 RUN, VERIFY, CHAIN = "run", "verify", "chain"
 

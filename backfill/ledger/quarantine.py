@@ -7,9 +7,9 @@ from datetime import datetime
 from psycopg2 import sql
 from sqlalchemy import Connection, func, select, update
 
-from backfill.database.engine import execute
-from backfill.database.inspection import ColumnType
-from backfill.database.names import table
+from backfill.database.columns import ColumnType
+from backfill.database.connection import execute
+from backfill.database.quoting import table
 from backfill.identity import JobId
 from backfill.ledger.tables import quarantine
 from backfill.plan import Job

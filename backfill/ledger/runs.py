@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, literal, select, update
 
-from backfill.database.heap import Heap
+from backfill.database.blocks import Heap
 from backfill.errors import NoRun, TransitionRefused
 from backfill.identity import JobId
-from backfill.ledger.status import TRANSITIONS, UNFINISHED, RunStatus
+from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunStatus
 from backfill.ledger.tables import run_tables, runs
 
 

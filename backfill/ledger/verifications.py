@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, null, select, update
 
-from backfill.database.heap import Range
+from backfill.database.blocks import Range
 from backfill.identity import JobId
 from backfill.ledger.counts import Count
 from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications

@@ -9,8 +9,8 @@ from backfill.prove.files import Files, pieces
 from backfill.prove.finding import Depth, Finding, State
 from backfill.prove.page import SIZE
 from backfill.prove.recognise import Recogniser
+from backfill.prove.relation_files import Place
 from backfill.prove.search import Group, groups
-from backfill.prove.whereabouts import Place
 
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
 TOLD_EVERY = 256 << 20  # bytes between two lines of progress

@@ -6,11 +6,11 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill import safe
-from backfill.database.engine import rows
-from backfill.database.inspection import has_column
-from backfill.database.names import regclass
-from backfill.erasure import scratch
-from backfill.erasure.targets import raw_columns
+from backfill.database.columns import has_column
+from backfill.database.connection import rows
+from backfill.database.quoting import regclass
+from backfill.erase import leftovers
+from backfill.erase.targets import raw_columns
 from backfill.plan import Plan, RawColumn, Table
 from backfill.prove.finding import Depth, Finding, State
 from backfill.shadow import names
@@ -61,7 +61,7 @@ def look(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
     """A finding for each table of the plan, and what else is named."""
     for part, column in raw_columns(plan):
         yield from _table(connection, part, column)
-    for name in scratch.found(connection, schema):
+    for name in leftovers.found(connection, schema):
         what = "our scratch table is still there, with raw addresses in it"
         yield Finding(Depth.CATALOG, f"{schema}.{name}", State.FOUND, what, "`backfill erase`")
 

@@ -9,8 +9,8 @@ import psycopg2
 from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection
 
-from backfill.database.datadir import local_data_directory
-from backfill.database.engine import driver, execute, rows
+from backfill.database.connection import driver, execute, rows
+from backfill.database.server_files import local_data_directory
 from backfill.prove.search import MARGIN
 
 PIECE = 16 << 20  # bytes in memory at once

@@ -12,9 +12,9 @@ from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection
 
 from backfill import safe
-from backfill.database.engine import execute, rows
-from backfill.erasure.erase import TABLE
-from backfill.erasure.targets import Target, raw_columns, relations
+from backfill.database.connection import execute, rows
+from backfill.erase.erase import TABLE
+from backfill.erase.targets import Target, raw_columns, relations
 from backfill.ledger import erasures
 from backfill.plan import Plan
 from backfill.prove import page

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from backfill.errors import FolderUnfit
 from backfill.plan import Plan
 from backfill.prove import bytes as byte_search
-from backfill.prove import catalog, pages, residue, whereabouts
+from backfill.prove import catalog, external_copies, pages, relation_files
 from backfill.prove.files import Files, LocalFiles, checkpoint, files_of
 from backfill.prove.finding import Depth, Finding, Proof, Residue, State
 from backfill.prove.recognise import Recogniser
@@ -46,13 +46,13 @@ def prove(
             recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
             places = whereabouts_of(connection, files, elsewhere=pgdata is not None)
             findings += _bytes(files, places, recogniser, flushed, tell, _memory(connection))
-        others = residue.database_count(connection)
+        others = external_copies.database_count(connection)
         if others:
             what = f"{others} other database{'s' if others > 1 else ''} of this cluster: not looked into"
             findings.append(
                 Finding(Depth.CATALOG, "other databases", State.NOTE, what, "prove each by its own URL")
             )
-        left = residue.look(connection, plan, standbys, expires or {})
+        left = external_copies.look(connection, plan, standbys, expires or {})
         transaction.rollback()  # pageinspect goes with it, if it was made for us
     if any(one.act == catalog.DROP for one in findings):
         return _before_the_drop(findings, left)
@@ -75,23 +75,23 @@ def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Proof:
     """A data folder without its server: bytes alone, and no address of it can be recognised."""
     files = LocalFiles(_checked(pgdata))
     recogniser = Recogniser(None, plan.addresses, key_id, None)
-    places = [*whereabouts.everything(files), *whereabouts.elsewhere(files)]
+    places = [*relation_files.everything(files), *relation_files.elsewhere(files)]
     return Proof(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
 
 
 def whereabouts_of(
     connection: Connection, files: Files | None, *, elsewhere: bool = False
-) -> Iterator[whereabouts.Place]:
+) -> Iterator[relation_files.Place]:
     """Relations, then the cluster's own files. *elsewhere*: the folder is not the server's own."""
     if files is not None:
-        for place in whereabouts.relations(connection, files):
+        for place in relation_files.relations(connection, files):
             yield replace(place, unlogged=None) if elsewhere else place
-        yield from whereabouts.elsewhere(files)
+        yield from relation_files.elsewhere(files)
 
 
 def _bytes(
     files: Files | None,
-    places: Iterator[whereabouts.Place],
+    places: Iterator[relation_files.Place],
     recogniser: Recogniser,
     flushed: bool,
     tell: Tell,

@@ -12,8 +12,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.addresses import Kind, classify
-from backfill.database.engine import rows
-from backfill.database.names import table
+from backfill.database.connection import rows
+from backfill.database.quoting import table
 from backfill.ledger import canaries
 from backfill.plan import Addresses
 from backfill.prove.search import Group

@@ -10,15 +10,14 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Row, func, select
 
 from backfill import __version__
-from backfill.coverage.confirmation import claim
-from backfill.database.engine import rows, value
-from backfill.database.heap import heap_of
-from backfill.database.identity import database_identity
-from backfill.database.names import table
+from backfill.database.blocks import heap_of
+from backfill.database.connection import rows, value
+from backfill.database.quoting import table
+from backfill.database.server_identity import database_identity
 from backfill.errors import NoRun
 from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
-from backfill.ledger import coverage, proofs, runs
+from backfill.ledger import coverage, erasure_checks, runs
 from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.tables import batches, decisions, quarantine
@@ -26,6 +25,7 @@ from backfill.plan import Plan, RawColumn
 from backfill.report.coverage import verdict
 from backfill.report.document import Decision, Document, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.left import Scene, left
+from backfill.verify.confirmation import claim
 
 CELL = 5  # degrees; 550 km at the equator
 FEWEST = 5  # events a cell or country needs to be shown
@@ -74,7 +74,7 @@ def collect(connection: Connection, gate: Gate) -> Document:
 def _gone(connection: Connection, gate: Gate, records: Sequence[CoverageRecord]) -> str:
     """Columns are one thing, bytes another: what is known of both, in one sentence."""
     proved = PROVED.format(hashes=claim(records))
-    proof = proofs.latest(connection, gate.fingerprint)
+    proof = erasure_checks.latest(connection, gate.fingerprint)
     if proof is None:
         return f"Dropped, and not erased yet: {proved}; the bytes are still in the files."
     seen = f"{proof.finished:%Y-%m-%d}, depth: {proof.depth}"

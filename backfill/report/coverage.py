@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from backfill import safe
-from backfill.coverage.confirmation import claim, form_only
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
+from backfill.verify.confirmation import claim, form_only
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from backfill import safe
-from backfill.forecast import prediction
-from backfill.forecast.forecast import Forecast
+from backfill.engine.estimate import prediction
+from backfill.engine.estimate.forecast import Forecast
 
 MB = 1024 * 1024
 HEADER = [

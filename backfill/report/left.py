@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from backfill.database.inspection import has_column
+from backfill.database.columns import has_column
 from backfill.gates.survey import Stage
-from backfill.jobs import seal
-from backfill.ledger import proofs
+from backfill.ledger import erasure_checks
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.plan import Plan, Table
-from backfill.prove.residue import SALT
-from backfill.report import residue
+from backfill.prove.external_copies import SALT
+from backfill.report import external_copies
 from backfill.report.document import Left
+from backfill.verify import seal
 
 OPERATOR, APPLICATION, DBA, OFFICER = "operator", "application", "database administrator", "privacy officer"
 
@@ -71,7 +71,7 @@ def raw_columns(scene: Scene) -> list[Left]:
 def on_disk(scene: Scene) -> list[Left]:
     """DROP COLUMN erases no byte; copies elsewhere erase nothing either. ``erased`` knows more, once it looked."""
     if (
-        proofs.latest(scene.connection, scene.fingerprint) is not None
+        erasure_checks.latest(scene.connection, scene.fingerprint) is not None
         or len(scene.stands()) == len(scene.plan.jobs) + len(scene.plan.discard) + 1
     ):
         return []
@@ -89,7 +89,7 @@ def on_disk(scene: Scene) -> list[Left]:
 
 def erased(scene: Scene) -> list[Left]:
     """What the newest proof of erasure found, and what lies outside the reach of any command."""
-    proof = proofs.latest(scene.connection, scene.fingerprint)
+    proof = erasure_checks.latest(scene.connection, scene.fingerprint)
     if proof is None:
         return []
     again = "`backfill erase`, then `backfill prove`"
@@ -97,7 +97,7 @@ def erased(scene: Scene) -> list[Left]:
         again = "`backfill prove`, as a role that may look there, once what is named here is done"
     found = []
     if proof.verdict != "gone":  # otherwise the verdict on top says it
-        found.append(Left(DBA, f"{residue.VERDICTS[proof.verdict]} {again}"))
+        found.append(Left(DBA, f"{external_copies.VERDICTS[proof.verdict]} {again}"))
     found += [
         Left(DBA, f"{one['where']}: {one['what']}" + (f" ({one['act']})" if one["act"] else ""))
         for one in proof.findings

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from backfill import safe
-from backfill.ledger.standing import Holding, Standing
+from backfill.ledger.run_status import Holding, Standing
 from backfill.report.forecast import beside_fact
 
 

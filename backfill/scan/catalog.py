@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows
+from backfill.database.connection import rows
 from backfill.scan.found import Found
 from backfill.scan.patterns import PREFILTER, hits
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows
+from backfill.database.connection import rows
 from backfill.errors import NothingToScan
 
 

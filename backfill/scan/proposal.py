@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows
+from backfill.database.connection import rows
 from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity

@@ -11,9 +11,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill import addresses
+from backfill.database.blocks import Range
+from backfill.database.connection import rows
 from backfill.database.decodable import bytes_of, decodable, legible
-from backfill.database.engine import rows
-from backfill.database.heap import Range
 from backfill.scan.columns import Column, Reading
 from backfill.scan.patterns import PREFILTER
 

@@ -10,9 +10,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from backfill.database.engine import execute, problem_of
-from backfill.database.heap import Range, ranges
-from backfill.erasure.targets import raw_columns
+from backfill.database.blocks import Range, ranges
+from backfill.database.connection import execute, problem_of
+from backfill.erase.targets import raw_columns
 from backfill.plan import Plan
 from backfill.scan import catalog, paths
 from backfill.scan.allowlist import AllowList

@@ -9,19 +9,19 @@ from functools import partial
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import ASYNCHRONOUS, execute, rows, value
-from backfill.database.inspection import key_type
-from backfill.database.limits import Limits
-from backfill.database.names import regclass, table
-from backfill.database.patience import patiently, with_referenced
+from backfill.database.columns import key_type
+from backfill.database.connection import ASYNCHRONOUS, execute, rows, value
+from backfill.database.lock_retry import patiently, with_referenced
+from backfill.database.quoting import regclass, table
+from backfill.database.timeouts import Limits
 from backfill.database.writing import writes
-from backfill.jobs import excerpt, link
+from backfill.jobs import batch_map, link
 from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Account, Batch
 from backfill.plan import Job, Plan
-from backfill.shadow import capture, catalog, names
+from backfill.shadow import capture, names, table_definition
 from backfill.shadow import rows as rows_of_copy
-from backfill.shadow.catalog import Blueprint, ForeignKey, Index
+from backfill.shadow.table_definition import Blueprint, ForeignKey, Index
 
 # Memory for each index build: what a maintenance window can spare; sorting 2 million uuids takes 100 MB.
 MAINTENANCE_WORK_MEM = "128MB"
@@ -34,7 +34,7 @@ CREATE = sql.SQL("""
 
 def begin(connection: Connection, schema: str, job: Job, run_id: int) -> Blueprint:
     """Make the empty copy, start the capture, and enter it in the ledger: one transaction."""
-    blueprint = catalog.read(connection, job)
+    blueprint = table_definition.read(connection, job)
     shadow = table(names.shadow(job))
     create = CREATE.format(
         unlogged=sql.SQL("unlogged" if blueprint.unlogged else ""), shadow=shadow, table=table(job)
@@ -50,7 +50,7 @@ def begin(connection: Connection, schema: str, job: Job, run_id: int) -> Bluepri
     _revoke_defaults(connection, job)
     execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(blueprint.owner)))
     capture.start(connection, schema, job, key_type(connection, job))
-    shadows.begin(connection, job, run_id, catalog.read(connection, job).fingerprint)
+    shadows.begin(connection, job, run_id, table_definition.read(connection, job).fingerprint)
     return blueprint
 
 
@@ -89,7 +89,7 @@ def load(
         address_map.require_complete(connection, schema, batch.run_id)
         link.check_filenode(connection, job, filenode)
         blocks = batch.range.last - batch.range.first
-        excerpt.choose_join(connection, schema, job, blocks, texts_only=False)
+        batch_map.choose_join(connection, schema, job, blocks, texts_only=False)
         known = rows_of_copy.known(connection, plan.addresses, plan.geo.keys)
         copy = rows_of_copy.insert(schema, job, blueprint, batch.range.holds("event"), known)
         with writes(connection, job, names.shadow(job)), execute(connection, copy) as cursor:

@@ -8,9 +8,9 @@ shows belong together.
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute, value
-from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text
+from backfill.database.connection import execute, value
+from backfill.database.quoting import table
+from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map
 from backfill.plan import Job
 from backfill.shadow import names

@@ -12,16 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import execute, rows
-from backfill.database.heap import Range, heap_of, ranges
-from backfill.database.inspection import key_type
-from backfill.database.names import table
+from backfill.database.blocks import Range, heap_of, ranges
+from backfill.database.columns import key_type
+from backfill.database.connection import execute, rows
+from backfill.database.quoting import table
 from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
-from backfill.shadow import flaws, judgement, names, proof
-from backfill.shadow.catalog import Blueprint
-from backfill.shadow.judgement import FAULTS, FLAWS
-from backfill.shadow.proof import Proof
+from backfill.shadow import blockers, classification, expected_rows, names
+from backfill.shadow.classification import FAULTS, FLAWS
+from backfill.shadow.expected_rows import Proof
+from backfill.shadow.table_definition import Blueprint
 
 BLOCKS = 10_000  # 80 MB a snapshot, some 350,000 rows: twice as many are more than a hash in memory holds
 MOST_ROUNDS = 6  # of a range for each session; each range reads the whole copy once
@@ -70,7 +70,7 @@ def compare(
     against.read(job)
     expected = against.expected(addresses, job)
     with engine.begin() as connection:
-        flaws.clear(connection, schema, job)
+        blockers.clear(connection, schema, job)
         blocks = heap_of(connection, job).blocks
     rounds = min(-(-blocks // (BLOCKS * workers)), MOST_ROUNDS) or 1
     waiting = list(ranges(blocks, -(-blocks // (rounds * workers)) or 1))
@@ -80,7 +80,7 @@ def compare(
         with engine.begin() as connection:
             execute(connection, REPEATABLE)
             execute(connection, HASHED)
-            look = judgement.look(schema, job, blueprint, expected, which)
+            look = classification.look(schema, job, blueprint, expected, which)
             ((number, raw, before, linked, others),) = rows(connection, look)
             found = dict.fromkeys((*FAULTS, *FLAWS), 0)
             if others:
@@ -92,7 +92,7 @@ def compare(
                         type=sql.SQL(key_type(connection, job)),
                     )
                 found |= check(connection, schema, addresses, job, blueprint, against.resolver, which)
-                proof.drop_temporary(connection)
+                expected_rows.drop_temporary(connection)
         return found | {"rows": number, "raw": raw, "linked before": before, "linked": linked}
 
     total: Counts = {}
@@ -123,13 +123,13 @@ def check(
 
     By a proof of its own. The keys of those with flaws are put on record.
     """
-    proof.create_temporary(connection)
-    proof.read(connection, proof.TEMPORARY, job, resolver, which)
-    about = (schema, addresses, job, blueprint, proof.TEMPORARY, which)
-    (found,) = rows(connection, judgement.counts(*about))
+    expected_rows.create_temporary(connection)
+    expected_rows.read(connection, expected_rows.TEMPORARY, job, resolver, which)
+    about = (schema, addresses, job, blueprint, expected_rows.TEMPORARY, which)
+    (found,) = rows(connection, classification.counts(*about))
     counted = dict(zip(("rows", *FAULTS, *FLAWS), found, strict=True))
     if any(counted[name] for name in FLAWS):
-        execute(connection, judgement.flawed(*about))
+        execute(connection, classification.flawed(*about))
     return counted
 
 
@@ -167,8 +167,8 @@ def _sides(schema: str, job: Job) -> dict[str, sql.Composable]:
         "table": table(job),
         "key": sql.Identifier(job.key),
         "link": sql.Identifier(job.link),
-        "event_unnoted": judgement.unnoted(schema, job, "event"),
-        "copy_unnoted": judgement.unnoted(schema, job, "copy"),
+        "event_unnoted": classification.unnoted(schema, job, "event"),
+        "copy_unnoted": classification.unnoted(schema, job, "copy"),
     }
 
 

@@ -10,23 +10,23 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill import safe
-from backfill.database.engine import execute, value
-from backfill.database.inspection import column_type, has_column
-from backfill.database.names import quoted, table
+from backfill.database.columns import column_type, has_column
+from backfill.database.connection import execute, value
+from backfill.database.lock_retry import lock_was_refused, patiently, with_referenced
 from backfill.database.nullable import fates
-from backfill.database.patience import lock_was_refused, patiently, with_referenced
+from backfill.database.quoting import quoted, table
 from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
+from backfill.ledger.run_state import UNFINISHED, RunStatus
 from backfill.ledger.shadows import Stage
-from backfill.ledger.status import UNFINISHED, RunStatus
 from backfill.plan import Job, Plan
-from backfill.shadow import capture, catalog, compare, flaws, names, proof, replay, swap
-from backfill.shadow.catalog import Blueprint
-from backfill.shadow.judgement import FLAWS
-from backfill.shadow.proof import Proof
+from backfill.shadow import blockers, capture, compare, expected_rows, names, replay, swap, table_definition
+from backfill.shadow.classification import FLAWS
+from backfill.shadow.expected_rows import Proof
+from backfill.shadow.table_definition import Blueprint
 
 LAST_NOTES = 2_000  # under the lock: more of them, and we let go and catch up first
 
@@ -58,7 +58,7 @@ class Cutover:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            blueprint = catalog.read(connection, job)
+            blueprint = table_definition.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         self._catch_up(job, blueprint, run_id)
         counts = compare.compare(
@@ -83,14 +83,14 @@ class Cutover:
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job)
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
-            blueprint = catalog.read(connection, job)
+            blueprint = table_definition.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         if counts is None:
             with Proof(self.engine, self.schema, self.resolver) as expected:
                 counts = self.prepare(job, expected)
         self._catch_up(job, blueprint, run_id)
         with self.engine.begin() as connection:
-            asked = flaws.ask_again(connection, self.schema, job)
+            asked = blockers.ask_again(connection, self.schema, job)
         if asked:
             self._catch_up(job, blueprint, run_id)
         counts = self._settled(job, counts)
@@ -164,7 +164,7 @@ class Cutover:
             quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
-            left = flaws.counts(connection, self.schema, job)
+            left = blockers.counts(connection, self.schema, job)
             ways = fates(connection, job) if waiting else ""
         again = f"then `backfill cutover {safe.word(job.label)}`."
         if waiting:
@@ -191,7 +191,7 @@ class Cutover:
         entry = shadows.of(connection, job)
         if entry is None or entry.stage != Stage.COMPARED:
             raise NoShadow(table=job.label, state=" that is ready")
-        if catalog.read(connection, job).fingerprint != entry.fingerprint:
+        if table_definition.read(connection, job).fingerprint != entry.fingerprint:
             raise CutoverHeld(
                 table=job.label,
                 reason="the table's definition was changed after the copy was begun",
@@ -212,7 +212,7 @@ class Cutover:
             )
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.label, faults=str(difference)) from None
-        if quarantine.entries(connection, job.identity) or flaws.counts(connection, self.schema, job):
+        if quarantine.entries(connection, job.identity) or blockers.counts(connection, self.schema, job):
             raise CutoverHeld(
                 table=job.label,
                 reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
@@ -269,7 +269,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
 
     def remove(connection: Connection) -> None:
         capture.stop(connection, schema, job)
-        proof.drop(connection, schema)
+        expected_rows.drop(connection, schema)
         execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
         batches.forget(connection, entry.run_id, phase="copy", job=job.identity)
         shadows.forget(connection, job)

@@ -7,8 +7,8 @@ from pathlib import Path
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import rows, value
-from backfill.database.names import regclass
+from backfill.database.connection import rows, value
+from backfill.database.quoting import regclass
 from backfill.errors import DiskTooFull
 from backfill.ledger import shadows
 from backfill.plan import Job

@@ -14,29 +14,29 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState
 
 from backfill import safe
-from backfill.attempt import Outcome, Terms, attempt
-from backfill.control import Cancel, LockLost, Stop
-from backfill.database.engine import execute, problem_of
-from backfill.database.heap import Range, heap_of
-from backfill.database.inspection import column_type
-from backfill.database.names import table
-from backfill.database.patience import patiently
-from backfill.errand import Failed, MapEmptied
+from backfill.database.blocks import Range, heap_of
+from backfill.database.columns import column_type
+from backfill.database.connection import execute, problem_of
+from backfill.database.lock_retry import patiently
+from backfill.database.quoting import table
+from backfill.engine.control import Cancel, LockLost, Stop
+from backfill.engine.driver import Driver
+from backfill.engine.interrupts import Sleep, obedient
+from backfill.engine.progress import Progress
+from backfill.engine.run_batch import Outcome, Terms, attempt
+from backfill.engine.run_context import Failed, MapEmptied
 from backfill.errors import CannotBeCopied, RunTakenOver, ShadowDiffers, ShadowExists
-from backfill.interrupt import Sleep, obedient
+from backfill.jobs.phases import CLOSE, RESOLVE
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.batches import Account, Batch
+from backfill.ledger.run_state import RunStatus
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
-from backfill.ledger.status import RunStatus
-from backfill.phases import CLOSE, RESOLVE
 from backfill.plan import Job
-from backfill.progress import Progress
-from backfill.runner import Driver
-from backfill.shadow import build, catalog, names
-from backfill.shadow.catalog import Blueprint
+from backfill.shadow import build, names, table_definition
 from backfill.shadow.cutover import Cutover, discard, leftovers
-from backfill.shadow.proof import Proof
+from backfill.shadow.expected_rows import Proof
+from backfill.shadow.table_definition import Blueprint
 
 COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
@@ -51,7 +51,7 @@ def require_copyable(connection: Connection, job: Job) -> None:
             state=f"{before} of an earlier cut-over is still there",
             mend=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
         )
-    what = catalog.refusals(connection, job)
+    what = table_definition.refusals(connection, job)
     connection.rollback()
     if what:
         raise CannotBeCopied(table=job.label, what="; ".join(what))
@@ -157,7 +157,7 @@ class ShadowDriver(Driver):
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job)
-            blueprint = catalog.read(connection, job)
+            blueprint = table_definition.read(connection, job)
         if entry is None:
 
             def begin(connection: Connection) -> Blueprint:

@@ -8,19 +8,19 @@ on a unique index. What a transaction replays it compares as well.
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.engine import execute, rows, value
-from backfill.database.inspection import column_type, key_type
-from backfill.database.names import table
-from backfill.database.patience import patiently
+from backfill.database.columns import column_type, key_type
+from backfill.database.connection import execute, rows, value
+from backfill.database.lock_retry import patiently
+from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.jobs import link, resolve
-from backfill.jobs.conditions import lacks_geo, may_be_address, raw_text
 from backfill.jobs.resolve import Resolver
+from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
-from backfill.shadow import capture, compare, flaws, names, proof
-from backfill.shadow.catalog import Blueprint
+from backfill.shadow import blockers, capture, compare, expected_rows, names
 from backfill.shadow.rows import insert, known
+from backfill.shadow.table_definition import Blueprint
 
 NOTES = 20_000  # a transaction: under a second
 LOCK_TIMEOUT_MS = 2_000  # for the run's own row: others hold it for a moment
@@ -115,8 +115,8 @@ def replay(
         # be read; those that were read already are taken again.
         execute(connection, sql.SQL("delete from {}").format(shadow))
         which = sql.SQL("true")
-        flaws.clear(connection, schema, job)
-    flaws.release(connection, schema, job, sql.Identifier("backfill_noted"))
+        blockers.clear(connection, schema, job)
+    blockers.release(connection, schema, job, sql.Identifier("backfill_noted"))
     execute(
         connection,
         sql.SQL("delete from {} as copy where copy.{} {} {}").format(shadow, key, kind.equals, KEYS),
@@ -127,7 +127,7 @@ def replay(
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
-    proof.drop_temporary(connection)
+    expected_rows.drop_temporary(connection)
     execute(connection, sql.SQL("drop table backfill_noted"))
     if compare.faults(counts):
         raise ReplayDiffers(str(compare.faults(counts)))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.inspection import column_type
-from backfill.database.names import table
-from backfill.jobs.conditions import lacks_geo, object_of, raw_text, readable_place
+from backfill.database.columns import column_type
+from backfill.database.quoting import table
+from backfill.jobs.row_needs import lacks_geo, object_of, raw_text, readable_place
 from backfill.ledger import address_map
 from backfill.plan import Addresses, Job
 from backfill.shadow import names
-from backfill.shadow.catalog import Blueprint
+from backfill.shadow.table_definition import Blueprint
 
 INSERT = sql.SQL("""
     insert into {shadow} ({columns}) overriding system value

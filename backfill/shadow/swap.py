@@ -5,11 +5,11 @@ import hashlib
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import execute, rows
-from backfill.database.names import quoted, table
+from backfill.database.connection import execute, rows
+from backfill.database.quoting import quoted, table
 from backfill.plan import Job
 from backfill.shadow import capture, names
-from backfill.shadow.catalog import Blueprint, ForeignKey
+from backfill.shadow.table_definition import Blueprint, ForeignKey
 
 
 def locked(job: Job, blueprint: Blueprint) -> list[sql.Composable]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from backfill import target
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
+from backfill.engine import target
 from tests.conftest import temporary_home
 from tests.databases import query
 from tests.demo_template import GEO_PATH, SALT

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from backfill.database import wire
-from backfill.database.embedded import EmbeddedServer
+from backfill.database import binary_copy
+from backfill.embedded import EmbeddedServer
 from tests.conftest import temporary_home
 from tests.databases import connect, query
 from tests.demo_template import ALL_EVENTS, SALT, SENTINEL, TABLES, environment, read_by_hand
@@ -131,9 +131,9 @@ def whole_way(server: EmbeddedServer) -> dict[str, Any]:
 
 def terminated_in_the_middle_of_copy(operator: Operator) -> Said:
     """A run of one table whose session the server ends while texts are on their way to it; it goes on by itself."""
-    read, ended = wire.Stream.read, []
+    read, ended = binary_copy.Stream.read, []
 
-    def reading(stream: wire.Stream, size: int = 0) -> bytes:
+    def reading(stream: binary_copy.Stream, size: int = 0) -> bytes:
         chunk = read(stream, 300)
         if len(ended) < BUFFERED:
             ended.append(chunk)
@@ -144,7 +144,7 @@ def terminated_in_the_middle_of_copy(operator: Operator) -> Said:
         return chunk
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wire.Stream, "read", reading)
+        patch.setattr(binary_copy.Stream, "read", reading)
         said = operator.types("run", "project_events", "--quiet")
     assert len(ended) == BUFFERED + 1
     return said

@@ -4,12 +4,12 @@ import pickle
 
 import pytest
 
-from backfill import dask_security, results, worker
-from backfill.attempt import Outcome, Terms
-from backfill.database.trouble import Trouble
+from backfill.database.transient import Trouble
+from backfill.engine import batch_result, dask_security, worker
+from backfill.engine.run_batch import Outcome, Terms
+from backfill.engine.worker import Ticket
 from backfill.errors import DaskInsecure, ExecutorUnusable
 from backfill.ledger.batches import Account
-from backfill.worker import Ticket
 from tests.operator import Operator
 
 pytest.importorskip("distributed")
@@ -101,8 +101,8 @@ def test_run_refuses_before_it_does_anything(fresh_demo: Operator):
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=str)
 def test_a_result_travels_as_plain_data(outcome):
-    plain = results.as_plain(outcome)
-    assert results.from_plain(plain, 7) == outcome
+    plain = batch_result.as_plain(outcome)
+    assert batch_result.from_plain(plain, 7) == outcome
     assert b"backfill" not in pickle.dumps(plain)  # no class of ours, nor anybody's
 
 
@@ -113,7 +113,7 @@ def test_a_worker_whose_environment_names_the_salt_does_not_work(monkeypatch, va
     answer = worker.link_from_environment(
         Ticket(1, "public.user_events.ip_address_string", 1), "backfill", "", Terms()
     )
-    assert "start it without BACKFILL_IP_SALT" in answer[results.REFUSED]
+    assert "start it without BACKFILL_IP_SALT" in answer[batch_result.REFUSED]
     assert "no use for" not in str(answer)
 
 
@@ -121,7 +121,7 @@ class Evil(dict):
     """Not plain, however it looks."""
 
 
-GOOD = results.as_plain(Outcome(7, ACCOUNT))
+GOOD = batch_result.as_plain(Outcome(7, ACCOUNT))
 ODD_ACCOUNTS = [
     {"written": -1},
     {"written": True},
@@ -162,6 +162,6 @@ ODD = [
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[-60:])
 def test_what_is_no_result_of_that_batch_is_not_used(value):
-    with pytest.raises(results.NotAResult) as caught:
-        results.from_plain(value, 7)
+    with pytest.raises(batch_result.NotAResult) as caught:
+        batch_result.from_plain(value, 7)
     assert len(str(caught.value)) < 60

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from backfill.commands.server import server
-from backfill.database.embedded import EmbeddedServer
+from backfill.cli.server import server
+from backfill.embedded import EmbeddedServer
 from backfill.errors import EmbeddedServerFailed, FolderNotOurs
 from tests.conftest import temporary_home
 from tests.databases import query
@@ -218,8 +218,8 @@ def test_links_inside_our_folder_are_not_followed(home, name):
 
 
 def _copy_binaries(copies):
-    from backfill.database.embedded.binaries import Binaries
-    from backfill.database.embedded.user import ServerUser
+    from backfill.embedded.binaries import Binaries
+    from backfill.embedded.user import ServerUser
 
     class Nobody(ServerUser):
         """Reaches nothing, so that a copy has to be made."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg2
 
-from backfill.database.embedded.binaries import Binaries
-from backfill.database.embedded.user import ServerUser
+from backfill.embedded.binaries import Binaries
+from backfill.embedded.user import ServerUser
 from tests.databases import query
 
 PORT = 5432

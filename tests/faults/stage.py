@@ -15,10 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from backfill.demo import create_demo
 from backfill.geo import bundled_geo_path
 from backfill.hashing import Salt
 from backfill.plan import EVENT_TABLES, Scheme
+from backfill.pypi.demo import create_demo
 from tests.databases import query
 
 SALT = "a salt of the fault tests"

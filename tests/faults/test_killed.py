@@ -11,9 +11,9 @@ import psycopg2
 import pytest
 from sqlalchemy import make_url
 
-from backfill.attempt import Terms, attempt
-from backfill.database.engine import make_engine
-from backfill.database.limits import Limits
+from backfill.database.connection import make_engine
+from backfill.database.timeouts import Limits
+from backfill.engine.run_batch import Terms, attempt
 from backfill.jobs import link
 from backfill.ledger import claims
 from backfill.ledger.claims import LeaseLost, Stopped

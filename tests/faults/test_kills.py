@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
 from tests.conftest import temporary_home
 from tests.databases import Databases, connect, query
 from tests.demo_template import canonical_dump, environment, fill_demo

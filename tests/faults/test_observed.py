@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill.metrics import METRICS
+from backfill.engine.observers.metrics import METRICS
 from tests.faults.conftest import SMALL
 from tests.faults.stage import SALT
 

@@ -12,8 +12,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
-from backfill.database.engine import copy_in, driver, execute, make_engine, value
-from backfill.database.limits import Limits
+from backfill.database.connection import copy_in, driver, execute, make_engine, value
+from backfill.database.timeouts import Limits
 from tests.databases import connect, query
 from tests.faults.cluster import PORT, Cluster
 from tests.faults.conftest import SMALL

@@ -8,18 +8,18 @@ from contextlib import closing
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database.engine import make_engine
+from backfill.database.connection import make_engine
+from backfill.engine.throttle import monitor, sensors
+from backfill.engine.throttle.active_sessions import ActiveSessions
+from backfill.engine.throttle.archive_backlog import ArchiveBacklog
+from backfill.engine.throttle.lock_waiters import LockWaiters
+from backfill.engine.throttle.monitor import decide
+from backfill.engine.throttle.old_snapshot import OldSnapshot
+from backfill.engine.throttle.operator_query import OperatorQuery
+from backfill.engine.throttle.replay_lag import ReplayLag
+from backfill.engine.throttle.sensor import Breach
+from backfill.engine.throttle.wal_rate import WalRate
 from backfill.settings import Settings
-from backfill.throttle import chosen, watch
-from backfill.throttle.active_sessions import ActiveSessions
-from backfill.throttle.archive_backlog import ArchiveBacklog
-from backfill.throttle.lock_waiters import LockWaiters
-from backfill.throttle.old_snapshot import OldSnapshot
-from backfill.throttle.operator_query import OperatorQuery
-from backfill.throttle.replay_lag import ReplayLag
-from backfill.throttle.sensor import Breach
-from backfill.throttle.wal_rate import WalRate
-from backfill.throttle.watch import decide
 from tests.databases import connect, query
 from tests.faults.conftest import SMALL
 from tests.faults.stage import promised
@@ -99,10 +99,10 @@ def test_an_answer_that_is_neither_true_nor_false_holds_as_well(ours, query_text
 
 def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(stage, monkeypatch):
     """Only its own sessions are in trouble; the workers' are not, and would go on unwatched."""
-    monkeypatch.setattr(watch, "BLIND_SECONDS", 0.2)
+    monkeypatch.setattr(monitor, "BLIND_SECONDS", 0.2)
     stage.run(*SMALL)
     engine = make_engine(make_url(stage.url), ledger_schema="backfill")
-    theirs = watch.Watch(engine, "backfill", [], None)
+    theirs = monitor.Watch(engine, "backfill", [], None)
     ours, theirs._engine = (
         theirs._engine,
         make_engine(make_url(stage.url).set(database="nowhere"), ledger_schema="backfill"),
@@ -133,12 +133,14 @@ def test_a_sensor_that_fails_holds_and_the_first_breach_is_the_one_told(ours):
 
 def test_replay_lag_counts_from_the_moment_the_primary_went_on(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("backfill.throttle.replay_lag.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("backfill.engine.throttle.replay_lag.time.monotonic", lambda: clock[0])
     sensor = ReplayLag(1.5)
     state = {"now": 1000, "standby": 1000}
-    monkeypatch.setattr("backfill.throttle.replay_lag.value", lambda connection, statement: state["now"])
     monkeypatch.setattr(
-        "backfill.throttle.replay_lag.rows",
+        "backfill.engine.throttle.replay_lag.value", lambda connection, statement: state["now"]
+    )
+    monkeypatch.setattr(
+        "backfill.engine.throttle.replay_lag.rows",
         lambda connection, statement: [("b", state["standby"], "streaming")],
     )
     assert sensor.check(None) is None
@@ -165,12 +167,12 @@ def test_who_keeps_an_old_snapshot(ours, database):
 
 
 def test_the_settings_choose_the_sensors():
-    names = [sensor.name for sensor in chosen.sensors(Settings.load())]
+    names = [sensor.name for sensor in sensors.sensors(Settings.load())]
     assert names == ["replay-lag", "lock-waiters"]
     everything = Settings.load(
         max_archive_backlog=1, max_wal_rate=1, max_active_sessions=1, hold_query="select true"
     )
-    assert [sensor.name for sensor in chosen.sensors(everything)] == [
+    assert [sensor.name for sensor in sensors.sensors(everything)] == [
         "replay-lag",
         "lock-waiters",
         "archive-backlog",

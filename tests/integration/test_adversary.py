@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from backfill.addresses import Reason, canonicalise
-from backfill.database.embedded import EmbeddedServer
-from backfill.database.embedded.binaries import Binaries
+from backfill.embedded import EmbeddedServer
+from backfill.embedded.binaries import Binaries
 from tests.conftest import temporary_home
 from tests.databases import query
 from tests.demo_template import TABLES, environment, fill_demo

@@ -10,7 +10,7 @@ import pytest
 from alembic.config import CommandLine
 from alembic.util import CommandError
 
-from backfill.cli import cli
+from backfill.cli.main import cli
 from tests.databases import query
 from tests.integration.test_damage import link_elsewhere, some, take_the_geo_away, unlink
 from tests.names import guard

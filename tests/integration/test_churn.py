@@ -7,11 +7,11 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, make_url
 
-from backfill.database.engine import execute, make_engine, value
-from backfill.database.heap import Range, heap_of
+from backfill.database.blocks import Range, heap_of
+from backfill.database.connection import execute, make_engine, value
 from backfill.database.writing import writes
-from backfill.jobs import churn, link
-from backfill.jobs.turn import turn
+from backfill.jobs import index_hint, link
+from backfill.jobs.passes import turn
 from backfill.ledger import address_map
 from backfill.plan import Addresses, Job
 
@@ -94,7 +94,7 @@ def updates(connection: Connection, part: Range, unchanged: list[str]) -> int:
 
 
 def test_plain_columns_of_plain_indexes_are_named(connection: Connection) -> None:
-    assert churn.unchanged(connection, JOB) == ["source"]
+    assert index_hint.unchanged(connection, JOB) == ["source"]
 
 
 def test_columns_that_we_may_not_update_are_not_named(connection: Connection) -> None:
@@ -107,7 +107,7 @@ def test_columns_that_we_may_not_update_are_not_named(connection: Connection) ->
             set local role limited
         """),
     )
-    assert churn.unchanged(connection, JOB) == []
+    assert index_hint.unchanged(connection, JOB) == []
     connection.rollback()
 
 
@@ -118,7 +118,7 @@ def test_values_stay_and_triggers_on_columns_do_not_fire(connection: Connection)
         )
     )
     before = value(connection, everything)
-    updates(connection, Range(0, heap_of(connection, JOB).blocks), churn.unchanged(connection, JOB))
+    updates(connection, Range(0, heap_of(connection, JOB).blocks), index_hint.unchanged(connection, JOB))
     assert value(connection, everything) == before
     assert value(connection, sql.SQL("select count(*) from public.event where ip_address_id is null")) == 0
     assert (
@@ -132,7 +132,7 @@ def test_naming_them_spares_looks_into_the_heap(connection: Connection) -> None:
     for naming in (False, True):
         execute(connection, PLAIN, (EVENT_ROWS,))
         connection.commit()
-        unchanged = churn.unchanged(connection, JOB) if naming else []
+        unchanged = index_hint.unchanged(connection, JOB) if naming else []
         blocks = heap_of(connection, JOB).blocks
         parts = [Range(blocks * n // 40, blocks * (n + 1) // 40) for n in range(40)]
         asked[naming] = sum(updates(connection, part, unchanged) for part in parts)

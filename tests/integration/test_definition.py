@@ -6,8 +6,8 @@ import timeit
 import pytest
 from psycopg2 import sql
 
+from backfill.database.connection import execute, value
 from backfill.database.definition import DEFINITION
-from backfill.database.engine import execute, value
 from tests.databases import query
 from tests.integration.test_preflight import FUNCTION, connection  # noqa: F401 -- a fixture
 from tests.operator import Operator, ended

@@ -14,14 +14,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from backfill.addresses import MAX_LENGTH, Reason, canonical_text, canonicalise
-from backfill.database import wire
-from backfill.demo import create_demo, is_demo
-from backfill.demo.extras import EVENT_TABLES
-from backfill.demo.load import _Loader
-from backfill.demo.population import Table
+from backfill.database import binary_copy
 from backfill.errors import DatabaseNotEmpty
 from backfill.geo import bundled_geo_path, open_geo
 from backfill.plan import PYPI
+from backfill.pypi.demo import create_demo, is_demo
+from backfill.pypi.demo.extras import EVENT_TABLES
+from backfill.pypi.demo.load import _Loader
+from backfill.pypi.demo.population import Table
 from tests.databases import Databases, connect, query
 
 EVENTS = 2_000
@@ -263,7 +263,7 @@ def test_objects_of_extensions_do_not_count(database: str) -> None:
 
 def test_a_kill_midway_leaves_the_database_empty(database: str) -> None:
     script = (
-        "import sys; from pathlib import Path; from backfill.demo import create_demo\n"
+        "import sys; from pathlib import Path; from backfill.pypi.demo import create_demo\n"
         "create_demo(sys.argv[1], events=20_000, seed=1, hash_address=str.upper, geo_path=Path(sys.argv[2]),"
         " report=lambda line: print(line, flush=True))"
     )
@@ -296,7 +296,7 @@ def test_a_cancelled_copy_shows_no_row(database: str) -> None:
             for number in range(10_000_000):
                 if number == 50_000:
                     query(database, "select pg_cancel_backend(%s)", connection.info.backend_pid)
-                yield wire.row(wire.text("MARKED"))
+                yield binary_copy.row(binary_copy.text("MARKED"))
 
         with pytest.raises(psycopg2.errors.QueryCanceled) as caught:
             _Loader(cursor, print).copy(Table("texts", ("raw",), rows()))

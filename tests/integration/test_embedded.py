@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backfill.database.embedded import EmbeddedServer
-from backfill.database.embedded.binaries import Binaries
-from backfill.database.embedded.user import ServerUser
+from backfill.embedded import EmbeddedServer
+from backfill.embedded.binaries import Binaries
+from backfill.embedded.user import ServerUser
 from backfill.errors import EmbeddedServerFailed, EmbeddedServerMissing
 from tests.conftest import temporary_home
 from tests.databases import connect, query
@@ -26,7 +26,7 @@ AS_ROOT = os.geteuid() == 0
 ENSURE = """
 import sys
 from pathlib import Path
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
 print(EmbeddedServer(Path(sys.argv[1])).ensure(), flush=True)
 """
 
@@ -150,7 +150,7 @@ BUSY = """
 import sys
 from contextlib import closing
 from pathlib import Path
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
 from tests.databases import connect
 with closing(connect(EmbeddedServer(Path(sys.argv[1])).url())) as connection, connection.cursor() as cursor:
     cursor.execute("select count(*) from generate_series(1, 40) a, generate_series(1, 100000000) busy")
@@ -299,7 +299,7 @@ def test_root_runs_it_although_home_and_programs_are_out_of_the_servers_reach(tm
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from backfill.database.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer
 from tests.databases import query
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 embedded = EmbeddedServer(Path(sys.argv[1]))

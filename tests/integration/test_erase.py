@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill.erasure import disk, rewrite
+from backfill.erase import disk, rewrite
 from tests.databases import connect, query
 from tests.operator import ended
 

@@ -3,7 +3,7 @@
 import psycopg2
 import pytest
 
-from backfill.database.problems import problem_of, sqlstate_of
+from backfill.database.error_text import problem_of, sqlstate_of
 from tests.databases import connect
 
 ADDRESS = "203.0.113.77"

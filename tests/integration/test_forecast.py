@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database.engine import make_engine
-from backfill.forecast import sample
+from backfill.database.connection import make_engine
+from backfill.engine.estimate import sample
 from backfill.geo import open_geo
 from backfill.jobs.resolve import Resolver
 from backfill.plan import PYPI

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from backfill import safe
-from backfill.commands.control import _standing
-from backfill.commands.session import Session
+from backfill.cli.context import Session
+from backfill.cli.control import _standing
+from backfill.engine.observers.metrics import RunCollector
 from backfill.errors import NoShadow
-from backfill.metrics import RunCollector
 from backfill.settings import Settings
 from tests.databases import query
 from tests.hostile import ADDRESSES, COLUMN, KEY, NEVER, RESTORE_POINT, SCHEMA, TABLE, hostile
@@ -82,7 +82,7 @@ def test_the_whole_way_is_gone_under_such_names(hostile_operator):
     assert query(
         operator.url, f'select count(*) from "{schema}"."{table}" where "{column}" is not null and 1 = %s', 1
     ) == [(3,)]
-    assert query(operator.url, "select count(*) from backfill.coverage where covered")[0][0] == 2
+    assert query(operator.url, "select count(*) from backfill.verify where covered")[0][0] == 2
 
 
 def shell_words(command: str) -> list[str]:

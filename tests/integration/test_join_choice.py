@@ -6,15 +6,15 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, make_url
 
-from backfill.database.engine import driver, execute, make_engine, rows
-from backfill.database.heap import Range
+from backfill.database.blocks import Range
+from backfill.database.connection import driver, execute, make_engine, rows
 from backfill.database.writing import writes
-from backfill.jobs import excerpt, link
+from backfill.jobs import batch_map, link
+from backfill.jobs.passes import turn
+from backfill.jobs.phases import sweep
 from backfill.jobs.resolve import new_texts
-from backfill.jobs.turn import turn
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
-from backfill.phases import sweep
 from backfill.plan import Addresses, Job
 
 JOB = Job(table="event", time=None)
@@ -77,14 +77,14 @@ def text_of(found: list[tuple[str]]) -> str:
 
 def plan_of_one_pass(connection: Connection, blocks: int) -> str:
     now = turn(Range(0, blocks), 1, 0)
-    excerpt.choose_join(connection, SCHEMA, JOB, blocks, texts_only=False)
+    batch_map.choose_join(connection, SCHEMA, JOB, blocks, texts_only=False)
     return explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
 
 
 def plan_of_excerpt(connection: Connection, blocks: int) -> str:
     batch = Batch(1, 1, "link", JOB.name, Range(0, blocks), 8, 0)
-    excerpt.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
-    made, _, _ = excerpt.statement(SCHEMA, JOB, batch).as_string(driver(connection)).rpartition(";")
+    batch_map.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
+    made, _, _ = batch_map.statement(SCHEMA, JOB, batch).as_string(driver(connection)).rpartition(";")
     found = rows(connection, sql.SQL("explain ") + sql.SQL(made))
     connection.rollback()
     return text_of(found)
@@ -92,7 +92,7 @@ def plan_of_excerpt(connection: Connection, blocks: int) -> str:
 
 def test_a_batch_of_20_blocks_probes_the_map(connection: Connection, texts: int) -> None:
     plan = plan_of_one_pass(connection, 20)
-    if texts > excerpt.PROBES_PER_ROW * 20 * 80:
+    if texts > batch_map.PROBES_PER_ROW * 20 * 80:
         assert "Nested Loop" in plan
         assert "Index Scan using address_map_pkey" in plan
         assert "Hash" not in plan
@@ -108,7 +108,7 @@ def test_a_pass_over_5000_blocks_hashes_the_map(connection: Connection, texts: i
 def test_a_sweep_never_hashes_the_map_and_tells_rows_that_are_done_without_it(
     connection: Connection, texts: int
 ) -> None:
-    execute(connection, excerpt.PROBE)
+    execute(connection, batch_map.PROBE)
     now = turn(Range(0, 32_000), 1, 0)
     plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now, few=True))
     assert "Index Scan using address_map_pkey" in plan
@@ -144,9 +144,9 @@ def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
 ) -> None:
     batch = Batch(1, 1, "link", JOB.name, Range(0, 2_000), 8, 0)
     now = turn(batch.range, batch.passes, 0)
-    excerpt.ensure(connection, SCHEMA, JOB, batch)
-    execute(connection, excerpt.HASH)
-    plan = explained(connection, link.statement(excerpt.NAME, JOB, now))
+    batch_map.ensure(connection, SCHEMA, JOB, batch)
+    execute(connection, batch_map.HASH)
+    plan = explained(connection, link.statement(batch_map.NAME, JOB, now))
     assert "Hash Join" in plan
     assert "Seq Scan on backfill_excerpt" in plan
     assert "address_map" not in plan
@@ -159,9 +159,9 @@ def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: 
     which = sql.SQL("select 'pg_temp.backfill_excerpt'::regclass::oid")
     made = []
     for batch in (first, first, second):
-        excerpt.ensure(connection, SCHEMA, JOB, batch)
+        batch_map.ensure(connection, SCHEMA, JOB, batch)
         made.append(rows(connection, which))
-    excerpt.drop(connection)
+    batch_map.drop(connection)
     connection.rollback()
     assert made[0] == made[1] != made[2]
 

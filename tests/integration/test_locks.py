@@ -9,7 +9,7 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import make_url
 
-from backfill.database.engine import make_engine, value
+from backfill.database.connection import make_engine, value
 from backfill.ledger import locks
 from tests.databases import connect, query
 from tests.operator import Operator

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from backfill.database.embedded.binaries import Binaries
+from backfill.embedded.binaries import Binaries
 from backfill.ledger.tables import metadata
 from tests.databases import connect, dsn, query
 from tests.demo_template import TABLES, live_hash

@@ -6,9 +6,9 @@ import psycopg2.errors
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database.engine import make_engine
-from backfill.jobs import settle as settling
+from backfill.database.connection import make_engine
 from backfill.plan import Discard
+from backfill.verify import settle as settling
 from tests.databases import query
 from tests.operator import Operator
 from tests.several import job, plan_of, several

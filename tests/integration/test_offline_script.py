@@ -10,7 +10,7 @@ import pytest
 from alembic.config import Config
 
 from alembic import command
-from backfill.database.embedded.binaries import Binaries
+from backfill.embedded.binaries import Binaries
 from tests.databases import dsn, query
 from tests.integration.test_link import insert
 from tests.integration.test_migrations import CHAIN, columns, version

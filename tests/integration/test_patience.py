@@ -8,9 +8,9 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, make_url
 
-from backfill.database.embedded import EmbeddedServer
-from backfill.database.engine import execute, make_engine, value
-from backfill.database.patience import patiently, send_vacuum_away, with_referenced
+from backfill.database.connection import execute, make_engine, value
+from backfill.database.lock_retry import patiently, send_vacuum_away, with_referenced
+from backfill.embedded import EmbeddedServer
 from backfill.plan import Table
 from tests.conftest import temporary_home
 from tests.databases import Databases, query

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from backfill.jobs import closing, excerpt, link, resolve
+from backfill.jobs import batch_map, closing_count, link, resolve
 from tests.databases import query
 from tests.demo_template import GeoByHand
 from tests.integration.test_link import LOCATED, add_address, insert, linked
@@ -90,7 +90,7 @@ def test_verify_counts_an_object_that_says_nothing_as_missing(settled_run: Opera
     ((geo, _absent, lost),) = query(
         url,
         """select (counts ->> 'geo')::int, (counts ->> 'geo_absent')::int, (counts ->> 'geo_removed_again')::int
-             from backfill.coverage where job like 'public.ip_addresses%%' order by id desc limit 1""",
+             from backfill.verify where job like 'public.ip_addresses%%' order by id desc limit 1""",
     )
     assert geo == 0
     assert lost > 0
@@ -103,7 +103,7 @@ def test_verify_goes_red_when_the_writers_idea_of_a_missing_place_is_wrong(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Whatever the writer takes for a place: verify asks in its own words."""
-    for module in (closing, excerpt, link, resolve):
+    for module in (closing_count, batch_map, link, resolve):
         monkeypatch.setattr(module, "lacks_geo", lambda job, alias="event": sql.SQL(broken))
     fresh_demo.types("run", "--quiet")
     said = fresh_demo.types("verify", expect=1).out

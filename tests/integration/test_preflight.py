@@ -8,7 +8,7 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, make_url, text
 
-from backfill.database.engine import execute, make_engine, value
+from backfill.database.connection import execute, make_engine, value
 from backfill.database.preflight import checks
 from backfill.database.preflight.checks import Report
 from backfill.database.preflight.finding import Severity

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database.embedded.binaries import Binaries
+from backfill.embedded.binaries import Binaries
 from backfill.prove import files as prove_files
 from backfill.prove import pages as prove_pages
 from tests.databases import connect, query

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database.engine import make_engine
-from backfill.database.heap import heap_of
-from backfill.jobs import closing, link, resolve
+from backfill.database.blocks import heap_of
+from backfill.database.connection import make_engine
+from backfill.engine.driver import Driver
+from backfill.jobs import closing_count, link, resolve
 from backfill.jobs.link import TableRewritten
+from backfill.jobs.phases import LINK, sweep
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Account, Batch
 from backfill.ledger.claims import LeaseLost, Stopped
-from backfill.ledger.status import RunStatus
-from backfill.phases import LINK, sweep
+from backfill.ledger.run_state import RunStatus
 from backfill.plan import PYPI
-from backfill.runner import Driver
 from tests.databases import query
 from tests.demo_template import TABLES, canonical_dump
 from tests.faults.stage import in_background
@@ -292,7 +292,7 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
         resolve_and_link(driver)
 
     monkeypatch.setattr(Driver, "_fill", busy)
-    monkeypatch.setattr(closing, "STRETCH", 1)
+    monkeypatch.setattr(closing_count, "STRETCH", 1)
     blocks = query(url, "select pg_relation_size('user_events') / 8192")[0][0]
     fresh_demo.types("run", *SMALL)
     late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"

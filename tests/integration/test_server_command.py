@@ -6,9 +6,9 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 
-from backfill.commands.server import server
-from backfill.database.embedded import EmbeddedServer
-from backfill.database.embedded.binaries import Binaries
+from backfill.cli.server import server
+from backfill.embedded import EmbeddedServer
+from backfill.embedded.binaries import Binaries
 from backfill.errors import OwnServerInUse
 from tests.conftest import temporary_home
 from tests.databases import query

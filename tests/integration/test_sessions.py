@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, make_url, text
 
-from backfill.database.engine import make_engine
-from backfill.database.path import under_application_path, under_own_path
+from backfill.database.connection import make_engine
+from backfill.database.search_path import under_application_path, under_own_path
+from backfill.engine.target import open_engine
 from backfill.errors import SessionUnfit
 from backfill.settings import Settings
-from backfill.target import open_engine
 from tests.databases import query
 
 STANDING = (

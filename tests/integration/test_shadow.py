@@ -15,14 +15,14 @@ import psycopg2.errors
 import pytest
 from sqlalchemy import make_url
 
-from backfill.database import patience
-from backfill.database.engine import make_engine
+from backfill.database import lock_retry
+from backfill.database.connection import make_engine
 from backfill.geo import open_geo
 from backfill.jobs.resolve import Resolver
 from backfill.plan import PYPI
 from backfill.shadow import compare
 from backfill.shadow.driver import ShadowDriver
-from backfill.shadow.proof import Proof
+from backfill.shadow.expected_rows import Proof
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
 from tests.faults.stage import stretched
@@ -125,7 +125,7 @@ def test_a_held_cutover_leaves_the_original_serving_until_it_is_asked_for(fresh_
 def test_a_lock_that_is_never_granted_leaves_the_original_serving(
     fresh_demo: Operator, in_place: list[tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(lock_retry, "ATTEMPTS", 2)
     fresh_demo.types(*SHADOW, "--hold-cutover")
     settle(fresh_demo)
     raw = query(fresh_demo.url, "select id, ip_address_string from user_events order by 1")

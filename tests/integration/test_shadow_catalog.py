@@ -8,8 +8,8 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Engine, make_url
 
-from backfill.database.embedded.binaries import Binaries
-from backfill.database.engine import driver, execute, make_engine
+from backfill.database.connection import driver, execute, make_engine
+from backfill.embedded.binaries import Binaries
 from backfill.errors import CannotBeCopied
 from backfill.plan import PYPI
 from backfill.shadow.driver import require_copyable

@@ -112,7 +112,7 @@ def test_address_rows_deleted_between_two_phases_are_made_anew(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """23503 at every resume."""
-    from backfill.runner import Driver
+    from backfill.engine.driver import Driver
 
     url = fresh_demo.url
     event = insert(url, "203.0.113.79")

@@ -134,13 +134,13 @@ def test_a_ledger_of_another_version_is_one_line(finished_run, revisions):
 
 BROKEN = """
 import sys
-from backfill.commands import control
+from backfill.cli import control
 def broken(*_words, **_named):
     secret = "203.0.113.77"
     raise ValueError(f"row 203.0.113.77 is odd")
 control.standing = broken
 sys.argv[1:] = {words}
-from backfill.cli import main
+from backfill.cli.main import main
 main()
 """
 
@@ -160,7 +160,7 @@ def test_an_error_that_nobody_expected_tells_its_kind_and_place_and_no_value(fin
     assert (plain.returncode, debugged.returncode) == (70, 70)
     assert plain.stderr.count("\n") == 1
     assert plain.stderr.startswith(
-        "backfill: an error in Backfill itself (ValueError in backfill/commands/control.py:"
+        "backfill: an error in Backfill itself (ValueError in backfill/cli/control.py:"
     )
     assert "backfill --debug" in plain.stderr
     assert "in broken" in debugged.stderr

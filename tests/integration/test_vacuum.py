@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from backfill import vacuum
-from backfill.database.engine import make_engine
+from backfill.database.connection import make_engine
+from backfill.engine import vacuum
 from backfill.plan import PYPI
 from backfill.settings import Vacuum
 from tests.databases import Databases, connect, query

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, make_url
 
-from backfill.database.engine import make_engine
+from backfill.database.connection import make_engine
+from backfill.engine.driver import Driver
 from backfill.jobs import link
 from backfill.ledger.batches import Account
-from backfill.runner import Driver
 from tests.databases import query
 from tests.integration.test_link import insert, linked
 from tests.operator import Operator

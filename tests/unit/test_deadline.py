@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from backfill.control import Deadline, seconds, until
+from backfill.engine.control import Deadline, seconds, until
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("30m", 1800), ("4h", 14400), ("1h30m", 5400)])

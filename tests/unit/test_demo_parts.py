@@ -8,15 +8,15 @@ from uuid import UUID
 import pytest
 
 from backfill.addresses import Reason, canonical_text, canonicalise
-from backfill.database import wire
-from backfill.demo import words
-from backfill.demo.clock import generator, moment, new_uuid
-from backfill.demo.extras import EVENT_TABLES, close_document, shares
-from backfill.demo.pool import MIN_ADDRESSES, Pool
-from backfill.demo.population import normalized
-from backfill.demo.specials import LIVE_ZONE, OLD_ZONE, Long, Twin, place
-from backfill.demo.spellings import LONG_TEXT_BYTES, MALFORMED, ODD, Malformed, Odd, long_text
+from backfill.database import binary_copy
 from backfill.plan import EVENT_TABLES as PLANNED
+from backfill.pypi.demo import words
+from backfill.pypi.demo.clock import generator, moment, new_uuid
+from backfill.pypi.demo.extras import EVENT_TABLES, close_document, shares
+from backfill.pypi.demo.pool import MIN_ADDRESSES, Pool
+from backfill.pypi.demo.population import normalized
+from backfill.pypi.demo.specials import LIVE_ZONE, OLD_ZONE, Long, Twin, place
+from backfill.pypi.demo.spellings import LONG_TEXT_BYTES, MALFORMED, ODD, Malformed, Odd, long_text
 
 V4, V6 = "198.51.100.7", "2001:db8::ab:1"
 
@@ -42,20 +42,22 @@ def test_the_long_text_is_as_long_as_it_says() -> None:
 
 
 def test_fields_are_a_length_and_a_value() -> None:
-    assert wire.text("é") == b"\0\0\0\2\xc3\xa9"
-    assert wire.text("") == b"\0\0\0\0"
-    assert wire.jsonb(b"{}") == b"\0\0\0\3\1{}"
-    assert wire.integer(-1) == b"\0\0\0\4\xff\xff\xff\xff"
-    assert wire.timestamp(1) == b"\0\0\0\x08" + bytes(7) + b"\1"
-    assert wire.row(wire.NULL, wire.TRUE) == b"\0\2" + b"\xff\xff\xff\xff" + b"\0\0\0\1\1"
+    assert binary_copy.text("é") == b"\0\0\0\2\xc3\xa9"
+    assert binary_copy.text("") == b"\0\0\0\0"
+    assert binary_copy.jsonb(b"{}") == b"\0\0\0\3\1{}"
+    assert binary_copy.integer(-1) == b"\0\0\0\4\xff\xff\xff\xff"
+    assert binary_copy.timestamp(1) == b"\0\0\0\x08" + bytes(7) + b"\1"
+    assert (
+        binary_copy.row(binary_copy.NULL, binary_copy.TRUE) == b"\0\2" + b"\xff\xff\xff\xff" + b"\0\0\0\1\1"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_a_stream_is_the_same_bytes_however_it_is_read(size: int) -> None:
-    rows = [wire.row(wire.integer(number)) for number in range(100)]
-    stream = wire.Stream(rows)
+    rows = [binary_copy.row(binary_copy.integer(number)) for number in range(100)]
+    stream = binary_copy.Stream(rows)
     chunks = list(iter(lambda: stream.read(size), b""))
-    assert b"".join(chunks) == wire.SIGNATURE + b"".join(rows) + wire.TRAILER
+    assert b"".join(chunks) == binary_copy.SIGNATURE + b"".join(rows) + binary_copy.TRAILER
     assert max(map(len, chunks)) <= size
     assert stream.count == 100
 
@@ -116,9 +118,9 @@ def test_names_are_unique() -> None:
 
 
 def test_geo_joins_a_document_whether_or_not_it_is_empty() -> None:
-    assert close_document(b"{", None) == wire.jsonb(b"{}")
-    assert close_document(b"{", b"{}") == wire.jsonb(b'{"geoip_info": {}}')
-    assert close_document(b'{"a": 1', b"{}") == wire.jsonb(b'{"a": 1, "geoip_info": {}}')
+    assert close_document(b"{", None) == binary_copy.jsonb(b"{}")
+    assert close_document(b"{", b"{}") == binary_copy.jsonb(b'{"geoip_info": {}}')
+    assert close_document(b'{"a": 1', b"{}") == binary_copy.jsonb(b'{"a": 1, "geoip_info": {}}')
 
 
 def test_each_event_table_has_documents_and_tags() -> None:

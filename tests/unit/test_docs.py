@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from backfill.cli import cli
+from backfill.cli.main import cli
 from backfill.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

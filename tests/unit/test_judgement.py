@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.addresses import canonical_text, canonicalise
-from backfill.coverage.judgement import Suspect, hash_state, judge, plain_states, state
-from backfill.coverage.reading import judged
-from backfill.coverage.sample import CHUNK_BLOCKS, chunks, upper_bound
 from backfill.identity import JobId
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures
 from backfill.report.document import Geography, Place, RunStory
+from backfill.verify.classification import Suspect, hash_state, judge, plain_states, state
+from backfill.verify.reading import judged
+from backfill.verify.sample import CHUNK_BLOCKS, chunks, upper_bound
 
 SENTINEL = "192.0.2.69"
 

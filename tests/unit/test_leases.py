@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backfill.leases import GRACE_SECONDS, Lease, Leases
+from backfill.engine.leases import GRACE_SECONDS, Lease, Leases
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -5,12 +5,12 @@ import re
 import pytest
 from psycopg2 import sql
 
-from backfill.coverage import repair
-from backfill.database.heap import Range
-from backfill.jobs import conditions, fill, kept, link, merge, resolve, settle
-from backfill.jobs.turn import turn
+from backfill.database.blocks import Range
+from backfill.jobs import fill, kept_rows, link, resolve, row_needs
+from backfill.jobs.passes import turn
 from backfill.plan import PYPI
 from backfill.shadow import rows as shadow_rows
+from backfill.verify import merge, repair, settle
 
 JOB = PYPI.jobs[0]
 UPDATE = link.statement(
@@ -22,9 +22,9 @@ TEMPLATES = {
     "repoint": merge.REPOINT, "ban": merge.BAN, "own hash": merge.OWN_HASH, "hash": merge.HASH,
     "add": repair.ADD, "relink": repair.RELINK, "clear hash": repair.CLEAR_HASH, "set hash": repair.SET_HASH,
     "copy": shadow_rows.INSERT, "copied link": shadow_rows.LINK, "copied words": shadow_rows.EXTRA,
-    "link": UPDATE, "lacks geo": conditions.lacks_geo(JOB), "object": conditions.object_of(sql.Identifier("x")),
-    "lacks place": conditions.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
-    "text": conditions.raw_text(JOB), "try": kept.TRY, "place of link": link.PLACE_OF_LINK, "readable": conditions.readable_place(sql.Identifier("x"), ["city"]),
+    "link": UPDATE, "lacks geo": row_needs.lacks_geo(JOB), "object": row_needs.object_of(sql.Identifier("x")),
+    "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
+    "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
     "range": Range(0, 1).holds("event"),
 }  # fmt: skip
 

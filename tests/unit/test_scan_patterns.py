@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from backfill.demo.spellings import ODD
+from backfill.pypi.demo.spellings import ODD
 from backfill.scan.paths import texts
 from backfill.scan.patterns import PREFILTER, Looks, Sureness, hits
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.sizing import AIM, FIRST_BLOCKS, FLOOR_BLOCKS, MAX_GROWTH, Sizer
+from backfill.engine.sizing import AIM, FIRST_BLOCKS, FLOOR_BLOCKS, MAX_GROWTH, Sizer
 
 
 def test_it_begins_small_and_never_above_the_ceiling():

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.database.heap import Range
-from backfill.jobs.closing import MOST_RANGES, STRETCH, Counted, joined
+from backfill.database.blocks import Range
+from backfill.jobs.closing_count import MOST_RANGES, STRETCH, Counted, joined
 
 
 @given(st.lists(st.integers(0, 5_000), max_size=400))

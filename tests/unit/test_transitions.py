@@ -2,7 +2,7 @@
 
 import pytest
 
-from backfill.ledger.status import TRANSITIONS, UNFINISHED, RunStatus
+from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunStatus
 
 ENDS = {RunStatus.SUCCEEDED, RunStatus.CANCELLED}
 

@@ -4,12 +4,12 @@ import psycopg2
 import pytest
 from psycopg2 import errorcodes
 
-from backfill.database import trouble
-from backfill.database.trouble import LIMITS, Trouble, trouble_of
+from backfill.database import transient
+from backfill.database.transient import LIMITS, Trouble, trouble_of
 
 
 def with_state(monkeypatch, state):
-    monkeypatch.setattr(trouble, "sqlstate_of", lambda error: state)
+    monkeypatch.setattr(transient, "sqlstate_of", lambda error: state)
     return psycopg2.OperationalError()
 
 

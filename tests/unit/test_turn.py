@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.database.heap import Range
-from backfill.jobs.turn import turn
+from backfill.database.blocks import Range
+from backfill.jobs.passes import turn
 
 TURNS = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
 

@@ -11,8 +11,8 @@ from typing import Any
 from psycopg2 import sql
 
 from backfill.addresses import Reason, canonicalise
+from backfill.database.connection import driver
 from backfill.database.decodable import escaped, if_decodable
-from backfill.database.engine import driver
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
 from backfill.plan import Addresses, Job

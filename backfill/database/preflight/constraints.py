@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from psycopg2 import sql
 
-from backfill.database.engine import execute, value
-from backfill.database.names import table
+from backfill.database.connection import execute, value
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
+from backfill.database.quoting import table
 from backfill.plan import Job
 
 VIOLATED = blocks("check-violated")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows, value
+from backfill.database.connection import rows, value
 from backfill.database.preflight.finding import Finding, blocks, note
 from backfill.database.preflight.target import Purpose
 

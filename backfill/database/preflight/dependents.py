@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from psycopg2 import sql
 
+from backfill.database.connection import rows
 from backfill.database.dependents import DEPENDENTS, NAMERS
-from backfill.database.engine import rows
 from backfill.database.preflight.finding import Finding, blocks, changes
 from backfill.database.preflight.target import Purpose, Target
 from backfill.plan import Addresses

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows
-from backfill.database.path import under_application_path, under_own_path
+from backfill.database.connection import rows
 from backfill.database.preflight.finding import Finding, changes
+from backfill.database.search_path import under_application_path, under_own_path
 from backfill.plan import Table
 
 OVERLOAD = changes("overloads-built-in")

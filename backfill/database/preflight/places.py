@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.database.blocks import Range, heap_of
+from backfill.database.columns import has_column
+from backfill.database.connection import rows
 from backfill.database.decodable import escaped
-from backfill.database.engine import rows
-from backfill.database.heap import Range, heap_of
-from backfill.database.inspection import has_column
-from backfill.database.names import table
 from backfill.database.preflight.finding import Finding, changes, note
+from backfill.database.quoting import table
 from backfill.plan import Addresses, GeoKey, Job, Plan, Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second

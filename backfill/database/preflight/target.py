@@ -8,8 +8,8 @@ from typing import Any
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.engine import rows
-from backfill.database.names import quoted
+from backfill.database.connection import rows
+from backfill.database.quoting import quoted
 from backfill.plan import Addresses, Discard, Job, Plan, Table
 
 

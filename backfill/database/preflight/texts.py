@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.database.connection import rows, value
 from backfill.database.decodable import decodable, escaped
-from backfill.database.engine import rows, value
-from backfill.database.names import quoted, table
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
+from backfill.database.quoting import quoted, table
 from backfill.plan import Addresses, Job, Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")

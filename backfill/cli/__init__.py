@@ -1,0 +1,1 @@
+"""Groups of commands; ``backfill.cli.main`` joins them. Thin: each calls what does the work."""

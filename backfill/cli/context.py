@@ -1,0 +1,129 @@
+"""What every command needs: settings, plan, engine, salt and geo database, each opened when asked for."""
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import click
+from psycopg2 import sql
+from sqlalchemy import Engine
+
+from backfill.database import chain
+from backfill.database.connection import server_codec, value
+from backfill.database.demo_mark import is_demo
+from backfill.engine.target import open_engine
+from backfill.errors import GeoFileMissing, NoRun, SaltMissing, SettingInvalid
+from backfill.geo import GeoDatabase, bundled_geo_path, open_geo
+from backfill.hashing import Salt, make_salt_file, read_salt_file
+from backfill.plan import Plan, load_plan
+from backfill.settings import Settings
+
+SALT_FILE = "salt"  # under BACKFILL_HOME; the demo's own
+
+
+@dataclass
+class Session:
+    """One command's world. Raises what opening its parts raises."""
+
+    settings: Settings
+    allow_weak_salt: bool = False
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of BACKFILL_PLAN, or the built-in one."""
+        return load_plan(self.settings.plan)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What ties runs, proofs and gates together."""
+        return self.plan.fingerprint(self.settings.key_id)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Connected once, and found fit."""
+        return open_engine(self.settings)
+
+    @cached_property
+    def demo(self) -> bool:
+        """Whether this is the demo's database, where salt and geo file need not be named."""
+        with self.engine.connect() as connection:
+            return is_demo(connection)
+
+    @cached_property
+    def salt(self) -> Salt:
+        """From BACKFILL_IP_SALT, BACKFILL_IP_SALT_FILE, the demo's file, or a prompt."""
+        given, file, exact = self.settings.ip_salt, self.settings.ip_salt_file, self.settings.salt_exact
+        weak = self.allow_weak_salt
+        if given is not None and file is not None:
+            raise SettingInvalid(
+                setting="BACKFILL_IP_SALT and BACKFILL_IP_SALT_FILE", problem="both are set; unset one"
+            )
+        if given is not None:
+            return Salt(given.get_secret_value(), source="BACKFILL_IP_SALT", allow_weak=weak, exact=exact)
+        if file is not None:
+            return read_salt_file(
+                file, allow_weak=weak, accept_open=self.settings.accept_open_salt_file, exact=exact
+            )
+        own = self.settings.home / SALT_FILE
+        if self.demo and own.exists():
+            return make_salt_file(own)
+        if sys.stdin.isatty():
+            typed = click.prompt(
+                "Salt of the live application", hide_input=True, err=True, default="", show_default=False
+            )
+            return Salt(typed, source="the prompt", allow_weak=weak, exact=exact)
+        raise SaltMissing
+
+    @property
+    def geo_path(self) -> Path:
+        """BACKFILL_GEOIP_DB; for the demo, the file that its package ships."""
+        if self.settings.geoip_db is not None:
+            return self.settings.geoip_db
+        bundled = bundled_geo_path()
+        if self.demo and bundled is not None:
+            return bundled
+        raise GeoFileMissing
+
+    @cached_property
+    def geo(self) -> GeoDatabase:
+        """The geo database, tried out."""
+        path = self.geo_path
+        with self.engine.connect() as connection:
+            codec = server_codec(connection)
+        return open_geo(path, self.plan.geo.keys, codec)
+
+    def expand(self) -> None:
+        """Bring the ledger."""
+        chain.expand(self.settings, self.engine)
+
+    def require_ledger(self, command: str = "backfill run") -> None:
+        """Raises ``NoRun`` where there is no ledger to read."""
+        with self.engine.connect() as connection:
+            name = f"{self.settings.ledger_schema}.runs"
+            if not value(connection, sql.SQL("select to_regclass(%s) is not null"), (name,)):
+                raise NoRun(what="run", command=command)
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        if "geo" in self.__dict__:
+            self.geo.close()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+
+def of(context: click.Context) -> Session:
+    """The session of this invocation, made when first asked for and closed at its end."""
+    session = context.find_object(Session)
+    if session is None:
+        session = Session(Settings.load())
+        context.find_root().obj = session
+        context.find_root().call_on_close(session.close)
+    return session
+
+
+def weak_salt_option(command: click.decorators.FC) -> click.decorators.FC:
+    """``--allow-weak-salt``."""
+    return click.option(
+        "--allow-weak-salt", is_flag=True, help="Accept a salt under 16 bytes: the live salt is what it is."
+    )(command)

@@ -1,0 +1,145 @@
+"""``backfill status``, ``pause``, ``resume`` and ``cancel``: from any shell that reaches the database."""
+
+import json
+import signal
+import sys
+import time
+
+import click
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli import output
+from backfill.cli.context import Session
+from backfill.engine import signals
+from backfill.errors import NoDriver, TransitionRefused
+from backfill.ledger import address_map, runs
+from backfill.ledger.run_lock import is_driven, run_lock
+from backfill.ledger.run_state import UNFINISHED, RunStatus
+from backfill.ledger.run_status import Standing, standing
+from backfill.ledger.runs import Run
+from backfill.report import status as report
+from backfill.shadow.cutover import discard
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def _standing(session: Session) -> Standing:
+    with session.engine.begin() as connection:
+        return standing(connection, session.settings.ledger_schema, label=session.plan.label)
+
+
+def _newest(session: Session) -> tuple[Run, bool]:
+    """The newest run, and whether a process drives it."""
+    session.require_ledger()
+    with session.engine.begin() as connection:
+        return runs.latest(connection), is_driven(connection, session.settings.ledger_schema)
+
+
+def _move(session: Session, run: Run, status: RunStatus, reason: str | None = None) -> None:
+    with session.engine.begin() as connection:
+        runs.move(connection, run.id, status, reason=reason)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Again and again, until the run is over or Ctrl-C.")
+@click.option(
+    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(context: click.Context, watch: bool, every: float, form: str) -> None:
+    """Where the newest run stands: rows, rate, who holds what, and why it is not moving.
+
+    With --watch and --format json, one line of JSON a look.
+    """
+    session = sessions.of(context)
+    session.require_ledger()
+    try:
+        _show_again_and_again(session, every if watch else None, form)
+    except (Exception, signals.Ended):
+        # Ctrl-C is how a watch ends, whatever the look at hand became of.
+        if not (watch and signals.heard() and signals.exit_code() == 128 + signal.SIGINT):
+            raise
+
+
+def _show_again_and_again(session: Session, every: float | None, form: str) -> None:
+    while True:
+        now = _standing(session)
+        text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
+        if every is not None and form == "text" and sys.stdout.isatty():
+            safe.unfiltered(sys.stdout).write(CLEAR)
+        click.echo(text)
+        over = now.run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.FAILED}
+        if every is None or over or output.gone():
+            return
+        time.sleep(every)
+
+
+@click.command()
+@click.pass_context
+def pause(context: click.Context) -> None:
+    """Have the run finish its transactions and wait; its process stays, for `backfill resume`."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    if driven:
+        _move(session, run, RunStatus.PAUSING, reason="paused from another shell")
+        click.echo(f"Run {run.id} pauses at its next checkpoint. `backfill resume` lets it go on.")
+    elif run.status is RunStatus.PAUSED:
+        click.echo(f"Run {run.id} is paused already, and no process drives it.")
+    else:
+        _move(session, run, RunStatus.PAUSED, reason="paused while no process drove it")
+        click.echo(f"No process drove run {run.id}; it is marked as paused. `backfill run` goes on.")
+
+
+@click.command()
+@click.pass_context
+def resume(context: click.Context) -> None:
+    """Let a paused run go on. Where its process is gone, it says so: type `backfill run`."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    if run.status is RunStatus.RUNNING and driven:
+        click.echo(f"Run {run.id} is running.")
+        return
+    if run.status not in {RunStatus.PAUSED, RunStatus.PAUSING, RunStatus.RUNNING, RunStatus.FAILED}:
+        raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.RUNNING)
+    if not driven:
+        raise NoDriver(run=run.id, standing=run.status)
+    _move(session, run, RunStatus.RUNNING, reason=None)
+    click.echo(f"Run {run.id} goes on.")
+
+
+@click.command()
+@click.pass_context
+def cancel(context: click.Context) -> None:
+    """End the run for good; its address map is dropped, and so are its shadow copies. What it linked stays linked."""
+    session = sessions.of(context)
+    run, driven = _newest(session)
+    copies = ", removes its copies" if run.identity.strategy == "shadow" else ""
+    if driven:
+        _move(session, run, RunStatus.CANCELLING, reason="cancelled from another shell")
+        click.echo(f"Run {run.id} ends at its next checkpoint{copies} and drops its address map.")
+        return
+    schema = session.settings.ledger_schema
+    with run_lock(session.engine, schema):
+        # Again after a kill between the two, or for a run that is done and whose copies wait: the copies go.
+        if run.status in UNFINISHED:
+            _move(session, run, RunStatus.CANCELLED, reason="cancelled while no process drove it")
+        elif not _remove_copies(session, run):
+            raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.CANCELLED)
+        _remove_copies(session, run)
+        with session.engine.begin() as connection:
+            address_map.drop(connection, schema)
+    click.echo(f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked.")
+
+
+def _remove_copies(session: Session, run: Run) -> bool:
+    """Copies of that run that do not serve yet; whether there were any."""
+    removed = False
+    for job in session.plan.jobs:
+        if discard(
+            session.engine, session.settings.ledger_schema, job, run.id, session.settings.lock_timeout_ms
+        ):
+            click.echo(f"The copy of {job.label} is removed, with everything that belonged to it.")
+            removed = True
+    return removed

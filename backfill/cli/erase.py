@@ -1,0 +1,115 @@
+"""``backfill erase``: rewrite away what the drops left on disk."""
+
+import click
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli import preflight
+from backfill.database.preflight.target import Purpose
+from backfill.engine.driver import run_lock
+from backfill.erase import erase, rewrite
+from backfill.erase.erase import Intent
+from backfill.erase.rewrite import Method
+from backfill.erase.targets import Target
+from backfill.ledger import erasures
+
+METHODS = {"vacuum": Method.VACUUM, "repack": Method.REPACK}
+
+
+@click.command("erase")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--dry-run", is_flag=True, help="Say what would be locked, and for how long; change nothing.")
+@click.option(
+    "--with",
+    "method",
+    type=click.Choice(list(METHODS)),
+    help="vacuum: VACUUM FULL, under a lock; repack: pg_repack, beside the living table. "
+    "Default: repack where its extension and program are there.",
+)
+@click.option(
+    "--keep-wal",
+    is_flag=True,
+    help="Do not cycle the WAL (checkpoints and segment switches); it is then left.",
+)
+@click.pass_context
+def erase_command(
+    context: click.Context, tables: tuple[str, ...], dry_run: bool, method: str | None, keep_wal: bool
+) -> None:
+    """Rewrite every table that lost a raw column, its TOAST and indexes, the statistics and the WAL.
+
+    A dropped column stays in the table's pages until they are written anew. Without TABLE: those of
+    the plan that are not rewritten yet; interrupted, the same command goes on with the next table.
+    With TABLE: these, whatever the record says. Exit 1 when something had to be left.
+    """
+    session = sessions.of(context)
+    session.require_ledger()
+    preflight.require(session, (), Purpose.READ)
+    schema = session.settings.ledger_schema
+    with session.engine.connect() as connection:
+        intent = erase.intend(connection, schema, session.plan, tables, METHODS[method] if method else None)
+    if method == "repack" and intent.repack is None:
+        raise click.UsageError(
+            "pg_repack needs its extension in this database and its program on this machine."
+        )
+    _announce(intent)
+    if dry_run:
+        click.echo("Dry run: nothing was changed.")
+        return
+    left = []
+    with run_lock(session.engine, schema):
+        for step in erase.erase(
+            session.engine,
+            schema,
+            intent,
+            session.settings.lock_timeout_ms,
+            lambda line: click.echo(f"  {line}"),
+            keep_wal=keep_wal,
+        ):
+            done = step.status == erasures.DONE
+            click.echo(
+                f"{step.target}: {step.method if done else 'LEFT'}{': ' if step.note else ''}{step.note}"
+            )
+            if not done:
+                left.append(step)
+    if left:
+        click.echo(
+            f"Left as it is: {', '.join(step.target for step in left)}. `backfill prove` says what that means."
+        )
+        context.exit(1)
+    click.echo("Next: `backfill prove`.")
+
+
+def _announce(intent: Intent) -> None:
+    """What will be locked and for about how long, before anything is."""
+    if intent.rewrite:
+        locked = "nobody reads or writes it meanwhile" if intent.repack is None else "two short locks"
+        click.echo(f"To be rewritten by {intent.method}, one at a time ({locked}):")
+        body = [
+            [t.name, f"{t.size / 2**20:,.1f}", f"about {rewrite.seconds(t)} s", _remarks(t)]
+            for t in intent.rewrite
+        ]
+        click.echo(
+            safe.table(
+                body, ["table", "MiB", "locked", ""], disable_numparse=True, colalign=("left", "right")
+            )
+        )
+    for skipped in (*intent.done, *intent.skipped):
+        click.echo(f"{skipped.name}: {skipped.why}")
+    if intent.leftovers:
+        click.echo(f"To be dropped: {', '.join(intent.leftovers)}")
+    if not intent.room_known:
+        needed = max((target.size for target in intent.rewrite), default=0) / 2**20
+        click.echo(f"The server's disk cannot be seen from here: see that {needed:,.0f} MiB are free there.")
+    click.echo(
+        "Then: our scratch tables, pg_statistic (a moment's lock), and the WAL, where this role may cycle it."
+    )
+    for line in intent.pins.rows:
+        click.echo(f"Pins old rows (they are copied, without the dropped column): {line}")
+    for line in intent.pins.wal:
+        click.echo(f"Pins WAL (it will be left): {line}")
+
+
+def _remarks(target: Target) -> str:
+    remarks = ["unlogged"] if target.persistence == "u" else []
+    remarks += ["materialized view"] if target.kind == "m" else []
+    return ", ".join([*remarks, "in a tablespace of its own"] if target.tablespace else remarks)

@@ -1,0 +1,177 @@
+"""``backfill gates``, ``repair``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
+
+import json
+
+import click
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli import preflight
+from backfill.cli.context import Session, weak_salt_option
+from backfill.database.preflight.target import Purpose
+from backfill.engine.driver import run_lock
+from backfill.errors import SettingInvalid, UnknownJob
+from backfill.gates.advice import first_line, fixes, goes_on
+from backfill.gates.checklist import checklist
+from backfill.gates.gate import Gate
+from backfill.gates.survey import Stage, survey
+from backfill.ledger import erasure_checks, keys
+from backfill.plan import Discard, Job, find
+from backfill.verify import seal as seals
+from backfill.verify.addresses import AddressProof
+from backfill.verify.events import EventProof
+from backfill.verify.repair import HashRepair, LinkRepair, Repair
+
+
+@click.command("gates")
+@click.option(
+    "--checklist", "steps", is_flag=True, help="What to deploy before which revision, for this plan."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--restore-point", help="As BACKFILL_RESTORE_POINT.")
+@click.pass_context
+def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> None:
+    """What to type next, and every revision's conditions with their evidence; touches nothing.
+
+    Exit 0 when the next step can be taken or all are done, 1 when it is blocked.
+    """
+    session = sessions.of(context)
+    settings = session.settings
+    if restore_point:
+        settings = settings.model_copy(update={"restore_point": restore_point})
+    if steps:
+        _show_checklist(Gate.of(settings, session.plan, None), form)
+        return
+    session.require_ledger()
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
+    with session.engine.connect() as connection:
+        gate = Gate.of(settings, session.plan, connection)
+        stages = survey(connection, gate)
+        proof = erasure_checks.latest(connection, gate.fingerprint)
+    if form == "json":
+        click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))
+    else:
+        erased = proof is not None and proof.verdict == "gone"
+        line = first_line(stages, gate, named=restore_point is not None, erased=erased)
+        click.echo(f"{line}\n\n{as_text(stages)}")
+    if not goes_on(stages):
+        context.exit(1)
+
+
+def _as_json(stage: Stage) -> dict[str, object]:
+    return {
+        "change": stage.change,
+        "revision": stage.revision,
+        "state": stage.state,
+        "conditions": [vars(answer) for answer in stage.answers],
+    }
+
+
+def as_text(stages: list[Stage]) -> str:
+    """A line a change, below it its conditions; what opens the blocked ones once, at the end."""
+    lines = []
+    for stage in stages:
+        named = f"  ({stage.revision})" if stage.revision else ""
+        lines.append(f"{stage.state:<7} {stage.change}{named}")
+        for answer in stage.answers:
+            evidence = (
+                "comes with an earlier step"
+                if answer.by_chain and not (answer.holds or stage.lost)
+                else answer.evidence
+            )
+            lines.append(f"          {'+' if answer.holds else '-'} {answer.name}: {evidence}")
+        if stage.lost:
+            lines.append("          - the chain has passed this step, and what it made is gone")
+    helping = fixes(stages)
+    if helping:
+        lines += ["", "What opens the blocked ones:", *(f"- {fix}" for fix in helping)]
+    return "\n".join(lines)
+
+
+def _show_checklist(gate: Gate, form: str) -> None:
+    steps = checklist(gate)
+    if form == "json":
+        click.echo(json.dumps([{"who": who, "what": what} for who, what in steps], indent=2))
+    else:
+        body = [[number, who, what] for number, (who, what) in enumerate(steps, 1)]
+        click.echo(safe.table(body, ["", "who", "what"], tablefmt="simple"))
+
+
+@click.command("repair")
+@click.argument("table")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Repair]),
+    required=True,
+    help="link: rows linked to another address; sentinel: addresses linked to the one that stands for none; "
+    "hash: stored hashes that are not the formula's (of the address table).",
+)
+@click.option(
+    "--count", type=click.IntRange(0), required=True, help="How many you mean; the exact count confirms."
+)
+@weak_salt_option
+@click.pass_context
+def repair_command(context: click.Context, table: str, kind: str, count: int, allow_weak_salt: bool) -> None:
+    """Mend what verify counted wrong, on record, by exact count."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger()
+    addresses = session.plan.addresses
+    part = find(table, (*session.plan.jobs, addresses))
+    if (part == addresses) != (kind == Repair.HASH):
+        raise SettingInvalid(
+            setting="--kind", problem=f"hash is for {addresses.label}, link and sentinel are for event tables"
+        )
+    preflight.require(session, tuple(dict.fromkeys((addresses, part))), Purpose.REMEDY)
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, session.salt)
+    hasher = session.salt.hasher(session.plan.hash.scheme)
+    schema = session.settings.ledger_schema
+    mender: HashRepair | LinkRepair
+    if kind == Repair.HASH:
+        mender = HashRepair(session.engine, AddressProof(schema, addresses, hasher, 0))
+    else:
+        proof = EventProof(schema, addresses, session.plan.job(part.identity), session.geo, 0, None)
+        mender = LinkRepair(session.engine, proof, Repair(kind), hasher)
+    with run_lock(session.engine, schema):
+        mended = mender.repair(count)
+    click.echo(f"{mended:,} rows of {part.label} mended ({kind}). Next: `backfill verify`.")
+
+
+@click.command("seal")
+@click.argument("table")
+@click.pass_context
+def seal_command(context: click.Context, table: str) -> None:
+    """Discard raw values in new rows of TABLE from now on. They are never linked: a decision, on record."""
+    session, part = _with_part(context, table)
+    preflight.require(session, (part,), Purpose.READ)
+    name = part.label
+    if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
+        click.echo(
+            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {safe.word(name)}`"
+        )
+    else:
+        click.echo(f"{name} was sealed already.")
+
+
+@click.command("unseal")
+@click.argument("table")
+@click.pass_context
+def unseal_command(context: click.Context, table: str) -> None:
+    """Remove the seal of TABLE."""
+    session, part = _with_part(context, table)
+    number = seals.unseal(session.engine, session.settings.ledger_schema, part, click.echo)
+    click.echo(f"{part.label} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
+
+
+def _with_part(context: click.Context, name: str) -> tuple[Session, Job | Discard]:
+    session = sessions.of(context)
+    part = seals.sealable(session.plan, name)
+    session.expand()
+    with session.engine.connect() as connection:
+        if not seals.can_be_sealed(connection, part):
+            raise UnknownJob(
+                job=f"{part.label} with a column {part.raw_column} that could be sealed",
+                known=", ".join(job.label for job in session.plan.jobs),
+            )
+    return session, part

@@ -1,0 +1,133 @@
+"""The ``backfill`` command. Thin: it joins the groups, and turns an error into a line and an exit code."""
+
+import sys
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+from backfill import __version__
+from backfill.cli import failure, output
+from backfill.database.connection import translated
+from backfill.engine import signals
+from backfill.errors import BackfillError
+
+UNEXPECTED = 70  # EX_SOFTWARE: neither "no" nor anything that the operator has to change
+OUTPUT_LOST = 74  # EX_IOERR: what the command did is done
+
+# In the order of a maintenance window. A command's module is imported when it is typed: all of them
+# together took a third of a second more, which a settlement of five tables pays six times.
+COMMANDS: Mapping[str, str] = {
+    "demo": "demo.demo",
+    "scan": "scan.scan_command",
+    "plan": "run.plan",
+    "calibrate": "run.calibrate_command",
+    "run": "run.run",
+    "status": "control.status",
+    "cutover": "cutover.cutover",
+    "pause": "control.pause",
+    "resume": "control.resume",
+    "cancel": "control.cancel",
+    "quarantine": "quarantine.quarantine",
+    "addresses": "quarantine.addresses",
+    "verify": "verify.verify_command",
+    "repair": "gates.repair_command",
+    "gates": "gates.gates_command",
+    "seal": "gates.seal_command",
+    "unseal": "gates.unseal_command",
+    "report": "verify.report",
+    "migrate": "migrate.migrate_command",
+    "erase": "erase.erase_command",
+    "prove": "prove.prove_command",
+    "disclose": "disclose.disclose_command",
+    "server": "server.server",
+}
+
+# Commands that change nothing in the database.
+LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose"})
+
+
+class Window(click.Group):
+    """Lists its commands in the order of ``COMMANDS`` and finds them there."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, name = place.split(".")
+        found: click.Command = getattr(import_module(f"backfill.cli.{module}"), name)
+        return found
+
+
+@click.group(cls=Window, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="backfill")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda _context, _option, given: failure.debug(wanted=given),
+    help="When a command fails, show where in the code: files and lines, no values.",
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Takes raw IP addresses out of a PostgreSQL database without losing what they were good for.
+
+    The database is BACKFILL_DATABASE_URL; unset, an embedded one. Exit codes: 0 done, 1 the answer is
+    no, 2 something has to be changed first, 3 stopped at a checkpoint, 70 an error of Backfill itself,
+    129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
+    """
+    signals.leaves_by_default(_left_by(context.invoked_subcommand))
+
+
+def _left_by(command: str | None) -> str:
+    """What is left of a command that a signal ended, where nothing nearer is known."""
+    if command in LOOKS:
+        return "Nothing was changed."
+    return f"What was committed stays; type `backfill {command}` again, it goes on from there."
+
+
+def main() -> None:
+    """Run the command line; the only place where an error becomes a line and an exit code."""
+    output.install()
+    threading.excepthook = failure.in_a_thread
+    with signals.obeyed():
+        code = _run()
+    unwritten = output.failure()
+    if unwritten is not None:
+        click.echo(
+            f"backfill: standard output could not be written: {unwritten.strerror}. The command came to its end "
+            f"with exit code {code}; what it printed is not whole.",
+            err=True,
+        )
+        code = code or OUTPUT_LOST
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The command's exit code."""
+    try:
+        with translated():
+            return int(cli.main(standalone_mode=False) or 0)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):  # typed at a prompt
+        click.echo(
+            "backfill: ended at once. What was committed stays; the same command goes on from there.",
+            err=True,
+        )
+        return 130
+    except Exception as error:
+        if signals.heard():
+            raise
+        known = isinstance(error, BackfillError)
+        click.echo(f"backfill: {error if known else failure.line(error)}", err=True)
+        failure.trace(error)
+        return error.exit_code if isinstance(error, BackfillError) else UNEXPECTED

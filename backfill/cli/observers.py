@@ -1,0 +1,61 @@
+"""Who watches a run beside the operator: log, hook, metrics."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from backfill.cli.context import Session
+from backfill.database.connection import make_engine
+from backfill.engine.observers.hooks import Hook, require_executable
+from backfill.engine.observers.logs import Log
+from backfill.engine.observers.metrics import FILE as METRICS_FILE
+from backfill.engine.observers.metrics import Metrics
+from backfill.errors import SettingInvalid
+from backfill.files import require_writable
+from backfill.ledger.run_status import Standing, standing
+from backfill.settings import Settings
+
+
+def require_observers(settings: Settings) -> None:
+    """Before a run does anything: whether its hook and its files can be. Raises ``SettingInvalid``, ``OutputUnwritable``."""
+    if settings.hook is not None:
+        require_executable(settings.hook)
+    if settings.metrics_file is not None:
+        require_writable(settings.metrics_file, what=METRICS_FILE)
+
+
+@contextmanager
+def observed(session: Session) -> Iterator[Callable[..., None]]:
+    """``observe(event, **fields)`` for a driver; what serves is closed at the end."""
+    settings = session.settings
+    engine = make_engine(session.engine.url, ledger_schema=settings.ledger_schema)
+
+    def look() -> Standing:
+        with engine.begin() as connection:
+            return standing(connection, settings.ledger_schema, label=session.plan.label)
+
+    log = Log(settings.log_format) if settings.log_format else None
+    hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None
+    try:
+        metrics = Metrics(look, settings.metrics_port, settings.metrics_file, _warn)
+    except OSError as error:
+        raise SettingInvalid(
+            setting="BACKFILL_METRICS_PORT", problem=f"cannot be served: {error.strerror}"
+        ) from error
+
+    def observe(event: str, **fields: object) -> None:
+        if log is not None:
+            log(event, **fields)
+        if hook is not None:
+            hook(event)
+
+    try:
+        yield observe
+    finally:
+        metrics.close()
+        engine.dispose()
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)

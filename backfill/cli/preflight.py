@@ -1,0 +1,138 @@
+"""What commands share of preflight: the option, what is accepted, and how findings are shown."""
+
+from collections.abc import Iterator, Sequence
+
+import click
+from psycopg2 import sql
+
+from backfill import safe
+from backfill.cli.context import Session
+from backfill.database.connection import value
+from backfill.database.definition import DEFINITION
+from backfill.database.preflight import checks
+from backfill.database.preflight.checks import LOOKED_AT, Report
+from backfill.database.preflight.finding import Finding
+from backfill.database.preflight.places import NEW_KEY
+from backfill.database.preflight.target import Purpose
+from backfill.database.preflight.triggers import BEFORE
+from backfill.database.quoting import regclass
+from backfill.identity import JobId
+from backfill.ledger import acceptances
+from backfill.ledger.runs import TableCount
+from backfill.plan import Job, Plan, Table
+
+
+def accept_option(command: click.decorators.FC) -> click.decorators.FC:
+    """``--accept``."""
+    return click.option(
+        "--accept",
+        multiple=True,
+        metavar="CODE:SUBJECT",
+        help="Accept this finding, which `backfill plan` names; repeatable, and recorded by a run.",
+    )(command)
+
+
+def parts_of(session: Session, jobs: Sequence[Job]) -> tuple[Table, ...]:
+    """The address table, and the tables of *jobs*."""
+    return (session.plan.addresses, *jobs)
+
+
+def all_parts(session: Session) -> tuple[Table, ...]:
+    """Every table of the plan."""
+    return (*parts_of(session, session.plan.jobs), *session.plan.discard)
+
+
+def inspect(session: Session, parts: Sequence[Table], purpose: Purpose, accept: Sequence[str] = ()) -> Report:
+    """What is in the way; what a run put on record as accepted counts too."""
+    schema = session.settings.ledger_schema
+    with session.engine.connect() as connection:
+        known = acceptances.recorded(connection, schema)
+        if acceptances.began(connection, schema, session.fingerprint):
+            # Its preflight saw the keys of live places. What it wrote may lack one, where no address has it.
+            known += [f"{NEW_KEY.code}:{key.value}" for key in session.plan.geo.keys]
+        report = checks.inspect(connection, session.plan, parts, schema, purpose, accept, known)
+        connection.rollback()
+    return report
+
+
+def require(session: Session, parts: Sequence[Table], purpose: Purpose, accept: Sequence[str] = ()) -> Report:
+    """Raises ``SchemaUnfit`` where something is in the way."""
+    return checks.require(inspect(session, parts, purpose, accept))
+
+
+def definitions(
+    session: Session, jobs: Sequence[Job], purpose: Purpose, accept: Sequence[str]
+) -> dict[JobId, str]:
+    """What the tables of *jobs* are, read before they are looked at. Raises ``SchemaUnfit`` where one is unfit."""
+    with session.engine.connect() as connection:
+        found = {
+            job.identity: value(
+                connection, sql.SQL("select {}").format(DEFINITION.format(table=regclass(job)))
+            )
+            for job in jobs
+        }
+    require(session, parts_of(session, jobs), purpose, accept)
+    return found
+
+
+def record(session: Session, report: Report, accept: Sequence[str]) -> None:
+    """Put what was accepted on record, for the commands and gates that follow; what only a drop asks for, too."""
+    found = [*report.accepted]
+    if accept:
+        found += inspect(session, all_parts(session), Purpose.PLAN, accept).accepted
+    with session.engine.begin() as connection:
+        acceptances.record(connection, session.settings.ledger_schema, [finding.name for finding in found])
+
+
+def kept(report: Report, counts: Sequence[TableCount], plan: Plan) -> Iterator[str]:
+    """Rows that are not linked although they could be, where an accepted trigger may have kept them so."""
+    for job in plan.jobs:
+        left = sum(count.kept for count in counts if count.job == job.identity)
+        place = f"{job.schema_}.{job.table}."
+        triggers = [
+            finding.subject.removeprefix(place)
+            for finding in report.accepted
+            if finding.code == BEFORE.code and finding.subject.startswith(place)
+        ]
+        if left and triggers:
+            yield (
+                f"{left:,} {'row' if left == 1 else 'rows'} of {job.label} could be linked and {'is' if left == 1 else 'are'} not: "
+                f"trigger {', '.join(triggers)} may have kept {'it' if left == 1 else 'them'} as before. That is not left to the live application: "
+                "look at the trigger, or disable it for a run."
+            )
+
+
+def as_text(report: Report) -> str:
+    """All findings, the worst first."""
+    parts = [
+        _listed("In the way (blocks):", report.blocking),
+        _listed("Will change, not accepted:", report.unaccepted, named=True),
+        _listed("Will change, accepted:", report.accepted, named=True),
+        _listed("Notes:", report.notes),
+    ]
+    if report.unaccepted:
+        parts.append("To accept one that you have looked at: --accept CODE:SUBJECT, or `accept` in the plan.")
+    if report.unknown:
+        parts.append("Accepted, but nothing of that name was found: " + ", ".join(sorted(report.unknown)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _listed(title: str, findings: Sequence[Finding], *, named: bool = False) -> str:
+    if not findings:
+        return ""
+    lines = [f"- {finding.name if named else finding.code}: {finding.text}" for finding in findings]
+    return "\n".join([title, *lines])
+
+
+def nothing_in_the_way(report: Report) -> str:
+    """What was looked at, and no more."""
+    return f"Nothing is in the way, as far as was looked at: {LOOKED_AT} of {report.tables} tables."
+
+
+def then_run(report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool) -> str:
+    """The commands after ``plan``, with the words that it was given: without them a run would be refused."""
+    weak = ["--allow-weak-salt"] if allow_weak_salt else []
+    found = {finding.name for finding in report.accepted}
+    accepted = [word for name in accept if name in found for word in ("--accept", name)]
+    run = safe.command("backfill", "run", *jobs, *accepted, *weak)
+    return f"`{safe.command('backfill', 'calibrate', *weak)}`, then `{run}`"

@@ -1,0 +1,151 @@
+"""``backfill prove``: that the raw addresses are gone, how deep that was looked, and what is left where."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli.context import Session, weak_salt_option
+from backfill.errors import SaltMissing
+from backfill.ledger import erasure_checks, keys
+from backfill.prove.finding import Depth, Proof, State
+from backfill.prove.prove import Hasher, prove, prove_folder
+from backfill.report import external_copies as section
+
+SCHEMA_VERSION = 1  # of the JSON
+
+
+@click.command("prove")
+@click.option(
+    "--depth",
+    type=click.Choice([depth.value for depth in Depth]),
+    default=Depth.BYTES.value,
+    show_default=True,
+    help="How deep to look: catalog (names), pages (row versions), bytes (files and WAL).",
+)
+@click.option(
+    "--pgdata",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Read this data folder or base backup. Without BACKFILL_DATABASE_URL: it alone, no server is asked.",
+)
+@click.option(
+    "--standby",
+    "standbys",
+    multiple=True,
+    metavar="URL",
+    help="A standby to ask whether it has replayed the rewrite; repeatable.",
+)
+@click.option(
+    "--expires",
+    multiple=True,
+    metavar="NAME=DATE",
+    help="Until when a residue lasts, for the record; repeatable.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@weak_salt_option
+@click.pass_context
+def prove_command(
+    context: click.Context,
+    depth: str,
+    pgdata: Path | None,
+    standbys: tuple[str, ...],
+    expires: tuple[str, ...],
+    form: str,
+    allow_weak_salt: bool,
+) -> None:
+    """Show that the raw addresses are gone from catalog, pages and files, and what is left outside our reach.
+
+    Looks as deep as privileges allow, says how deep that was, and puts it on record. Exit 0 when
+    nothing was found and nothing left unlooked at, 1 otherwise.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+
+    def tell(line: str) -> None:
+        if form == "text":
+            click.echo(f"  {line}", err=True)
+
+    if pgdata is not None and session.settings.database_url is None:
+        proof = prove_folder(pgdata, session.plan, session.settings.key_id, tell)
+    else:
+        session.require_ledger()
+        proof = prove(
+            session.engine,
+            session.settings.ledger_schema,
+            session.plan,
+            session.settings.key_id,
+            hasher=_hasher(session),
+            depth=Depth(depth),
+            pgdata=pgdata,
+            standbys=[*standbys, *_standby_urls(session)],
+            expires=_dates(session, expires),
+            tell=tell,
+        )
+        with session.engine.begin() as connection:
+            erasure_checks.record(connection, plan_fingerprint=session.fingerprint, **_plain(proof))
+    _show(proof, form)
+    if proof.verdict is not State.GONE:
+        context.exit(1)
+
+
+def _hasher(session: Session) -> Hasher | None:
+    """The recorded salt's; ``None`` where none is at hand."""
+    try:
+        salt = session.salt
+    except SaltMissing:
+        return None
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, salt)
+    return salt.hasher(session.plan.hash.scheme)
+
+
+def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:
+    """What the operator says now, over what the last proof has on record."""
+    for text in given:
+        if not text.partition("=")[2].strip()[:1].isdigit():
+            raise click.UsageError(
+                f"--expires {text}: write NAME=DATE, with the name of a line below 'copy'."
+            )
+    with session.engine.begin() as connection:
+        last = erasure_checks.latest(connection, session.fingerprint)
+    stated = {name.strip(): date.strip() for name, _, date in (text.partition("=") for text in given)}
+    # Only what an operator has stated begins with a digit: a date.
+    known = {line["name"]: line["until"] for line in last.residue} if last else {}
+    kept = {name: until for name, until in known.items() if until[:1].isdigit()}
+    return kept | stated
+
+
+def _standby_urls(session: Session) -> list[str]:
+    given = session.settings.standby_urls
+    return given.get_secret_value().split() if given else []
+
+
+def _plain(proof: Proof) -> dict[str, Any]:
+    return {
+        "verdict": proof.verdict.value,
+        "depth": proof.depth,
+        "findings": [asdict(finding) for finding in proof.findings],
+        "residue": [asdict(line) for line in proof.residue],
+    }
+
+
+def _show(proof: Proof, form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps({"version": SCHEMA_VERSION, **_plain(proof)}, indent=2))
+        return
+    body = [
+        [
+            finding.depth,
+            finding.where,
+            finding.state.upper() if finding.state is State.FOUND else finding.state,
+            finding.what,
+        ]
+        for finding in proof.findings
+    ]
+    click.echo(safe.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
+    click.echo("\n" + section.as_text(_plain(proof)))

@@ -1,0 +1,171 @@
+"""``backfill quarantine`` and ``backfill addresses``: what the operator decides, by exact count."""
+
+import json
+
+import click
+
+from backfill import safe
+from backfill.addresses import Reason
+from backfill.cli import context as sessions
+from backfill.cli import preflight
+from backfill.cli.context import Session, weak_salt_option
+from backfill.database.nullable import fates
+from backfill.database.preflight.target import Purpose
+from backfill.engine.driver import run_lock
+from backfill.hashing import Salt
+from backfill.jobs import networks as network_rows
+from backfill.ledger import keys
+from backfill.ledger import quarantine as entries
+from backfill.plan import find
+from backfill.verify.merge import merge
+from backfill.verify.settle import Fate, settle
+
+SHOWN = 20  # rows a table shows; JSON has them all
+
+
+@click.group()
+def quarantine() -> None:
+    """Rows that cannot be linked: look at them, and decide."""
+
+
+@quarantine.command("list")
+@click.argument("table", required=False)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def list_(context: click.Context, table: str | None, form: str) -> None:
+    """What waits for a decision, by row key and reason; never by value."""
+    session = sessions.of(context)
+    session.require_ledger()
+    plan = session.plan
+    part = None if table is None else find(table, (*plan.jobs, plan.addresses))
+    with session.engine.begin() as connection:
+        found = entries.entries(connection, part.identity if part else None)
+        waiting = {entry.job for entry in found}
+        ways = {job.identity: fates(connection, job) for job in plan.jobs if job.identity in waiting}
+    if form == "json":
+        click.echo(
+            json.dumps(
+                [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
+            )
+        )
+        return
+    if not found:
+        click.echo("Nothing waits for a decision.")
+        return
+    sums: dict[tuple[str, str], int] = {}
+    for entry in found:
+        what = plan.label(entry.job), entry.reason
+        sums[what] = sums.get(what, 0) + 1
+    click.echo(
+        safe.table([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
+    )
+    click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
+    click.echo(
+        safe.table([[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"])
+    )
+    for job in dict.fromkeys(entry.job for entry in found):
+        number, name = sum(entry.job == job for entry in found), plan.label(job)
+        if job == plan.addresses.identity:
+            networks = sum(entry.job == job and entry.reason == Reason.NETWORK for entry in found)
+            if networks:
+                click.echo(f"To settle: `backfill addresses keep --count {networks}`")
+            if number > networks:
+                click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
+        else:
+            click.echo(
+                f"To settle: `backfill quarantine settle {safe.word(name)} --as {ways.get(job, Fate.SENTINEL)} --count {number}`"
+            )
+
+
+@quarantine.command("settle")
+@click.argument("table")
+@click.option(
+    "--as",
+    "fate",
+    type=click.Choice([fate.value for fate in Fate]),
+    required=True,
+    help="sentinel: link to the address that stands for none; discard: set the raw value to NULL.",
+)
+@click.option(
+    "--count", type=click.IntRange(0), required=True, help="How many rows you mean; the exact count confirms."
+)
+@weak_salt_option
+@click.pass_context
+def settle_command(context: click.Context, table: str, fate: str, count: int, allow_weak_salt: bool) -> None:
+    """Decide what becomes of a table's waiting rows. The decision goes on record."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    job = session.plan.job(table)
+    session.require_ledger()
+    preflight.require(session, preflight.parts_of(session, (job,)), Purpose.REMEDY)
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
+    with run_lock(session.engine, session.settings.ledger_schema):
+        settled = settle(
+            session.engine,
+            session.settings.ledger_schema,
+            session.plan.addresses,
+            job,
+            Fate(fate),
+            count,
+            hasher,
+        )
+    click.echo(
+        f"{settled:,} {'row' if settled == 1 else 'rows'} of {job.label} settled as {fate}. Next: `backfill verify`."
+    )
+
+
+@click.group()
+def addresses() -> None:
+    """The address table."""
+
+
+@addresses.command("merge")
+@click.option(
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="How many duplicates you mean; the exact count confirms.",
+)
+@weak_salt_option
+@click.pass_context
+def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
+    """Give the events and the stricter ban of duplicate rows to the canonical one. Goes on record."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger()
+    preflight.require(session, preflight.parts_of(session, session.plan.jobs), Purpose.REMEDY)
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
+    with run_lock(session.engine, session.settings.ledger_schema):
+        merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
+    click.echo(f"{merged:,} {'duplicate' if merged == 1 else 'duplicates'} merged. Next: `backfill verify`.")
+
+
+@addresses.command("keep")
+@click.option(
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="How many networks you mean; the exact count confirms.",
+)
+@weak_salt_option
+@click.pass_context
+def keep_networks_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
+    """Keep rows that hold a network, such as 192.0.2.0/24, as what they are. Goes on record.
+
+    Each gets the hash of its own spelling, which is that of no address: a ban of a network does not
+    apply to hashes, and ends with the address column.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.require_ledger()
+    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
+    with run_lock(session.engine, session.settings.ledger_schema):
+        kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)
+    click.echo(f"{kept:,} {'network' if kept == 1 else 'networks'} kept. Next: `backfill verify`.")
+
+
+def _recorded_salt(session: Session) -> Salt:
+    """The salt, proved to be the one of the runs before. Raises ``SaltMismatch``."""
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, session.salt)
+    return session.salt

@@ -1,0 +1,398 @@
+"""``backfill plan``, ``calibrate`` and ``run``."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli import cutover, preflight
+from backfill.cli.context import Session, weak_salt_option
+from backfill.cli.dropped_columns import NOTHING_LEFT, gone, still_there
+from backfill.cli.observers import observed, require_observers
+from backfill.cli.preflight import accept_option
+from backfill.database.blocks import heap_of
+from backfill.database.columns import has_column
+from backfill.database.preflight.target import Purpose
+from backfill.engine import control, dask_pool
+from backfill.engine.control import Deadline
+from backfill.engine.driver import Driver, run_lock
+from backfill.engine.estimate.actual import Fact
+from backfill.engine.estimate.forecast import of_run, of_tables, size_of
+from backfill.engine.pool import local
+from backfill.errors import BackfillError, NoRun
+from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import keys, lost_fields, quarantine, runs
+from backfill.ledger.run_state import UNFINISHED
+from backfill.plan import Job
+from backfill.report import closing
+from backfill.report import forecast as forecasts
+from backfill.settings import Settings
+from backfill.shadow.disk import require_disk
+from backfill.shadow.driver import ShadowDriver, require_copyable, require_no_other_copy, require_one_a_table
+from backfill.verify import confirmation
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--no-sample", is_flag=True, help="Measure nothing: no prediction of time, WAL and disk.")
+@accept_option
+@weak_salt_option
+@click.pass_context
+def plan(
+    context: click.Context,
+    jobs: tuple[str, ...],
+    no_sample: bool,
+    accept: tuple[str, ...],
+    allow_weak_salt: bool,
+) -> None:
+    """What a run would do and cost, and what is in the way; changes nothing. Exit 2 when something is.
+
+    docs/preflight.md describes every finding. One that "will change" waits until it is accepted by name.
+
+    For the costs, some blocks of each table are copied into temporary tables and linked there.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    chosen = still_there(session, session.plan.choose(jobs))
+    if chosen is None:
+        return  # done
+    parts = preflight.parts_of(session, chosen)
+    report = preflight.inspect(
+        session, parts if jobs else (*parts, *session.plan.discard), Purpose.PLAN, accept
+    )
+    problems = []
+    with session.engine.connect() as connection:
+        with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
+        body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
+    click.echo(
+        f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
+    )
+    header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
+    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
+    for open_part in (lambda: session.salt, lambda: session.geo):
+        try:
+            open_part()
+        except BackfillError as error:
+            problems.append(str(error))
+    found = preflight.as_text(report)
+    if found:
+        click.echo("\n" + found)
+    if problems:
+        click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
+    if problems or not report.fit:
+        context.exit(2)
+    click.echo(
+        f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
+    )
+    ahead = [job for job in chosen if with_raw[job.identity]]
+    if not no_sample and ahead:
+        resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
+        costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
+        click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
+    following = preflight.then_run(report, jobs, accept, allow_weak_salt)
+    click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
+
+
+def _predicted(
+    session: Session, jobs: Sequence[Job], resolver: Resolver, strategy: str
+) -> dict[str, Any] | None:
+    """What the run should cost; None for one that goes on, which was told when it began."""
+    with session.engine.begin() as connection:
+        try:
+            begun = runs.latest(connection).status in UNFINISHED
+        except NoRun:
+            begun = False
+    if begun:
+        return None
+    return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
+
+
+def _has_raw(connection: Connection, job: Job) -> bool:
+    found = has_column(connection, job, job.raw)
+    connection.rollback()
+    return found
+
+
+def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
+    heap = heap_of(connection, job)
+    distinct = size_of(connection, job).texts
+    connection.rollback()
+    size = session.settings.batch_blocks
+    return [
+        job.label,
+        heap.rows,
+        distinct,
+        round(heap.blocks * 8 / 1024),
+        -(-heap.blocks // size),
+        session.settings.passes,
+    ]
+
+
+@click.command("calibrate")
+@weak_salt_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
+    """Prove, from stored hashes, that our salt and formula are the live application's. Changes nothing."""
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
+    if gone(session, (session.plan.addresses,)):
+        click.echo(f"No address is left to calibrate with. {NOTHING_LEFT}")
+        return
+    found = calibrate(session.engine, session.plan.addresses, session.salt)
+    if form == "json":
+        click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
+    else:
+        _tell_calibration(session, found)
+        _tell_whose(session, found)
+    require(found, session.plan.hash.scheme, 0)
+
+
+def _tell_calibration(session: Session, found: Calibration) -> None:
+    if not found.pairs:
+        click.echo(
+            "No live hash is stored yet: nothing could be checked. Make sure that the salt is the live one."
+        )
+        return
+    body = [
+        [scheme.value, number, found.pairs, "configured" if scheme is session.plan.hash.scheme else ""]
+        for scheme, number in found.explained.items()
+    ]
+    click.echo(safe.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+
+
+def _tell_whose(session: Session, found: Calibration) -> None:
+    """After a run without confirmation the stored hashes may be ours, which prove nothing."""
+    try:
+        session.require_ledger()
+    except NoRun:
+        return
+    scheme = session.plan.hash.scheme
+    right = found.explained[scheme]
+    with session.engine.begin() as connection:
+        confirmed = runs.confirmed(connection, session.settings.key_id, scheme, right)
+    if right and not confirmed:
+        click.echo(
+            "An earlier run of ours may have written these hashes: they confirm neither salt nor formula."
+        )
+
+
+def _tell_confirmation(session: Session, found: Calibration, strays: int, confirmed: int) -> None:
+    """What the stored hashes say about salt and formula; our own say nothing."""
+    scheme, right = session.plan.hash.scheme, found.pairs - strays
+    if confirmed and found.pairs:
+        click.echo(f"Calibrated: {scheme} explains {right:,} of {found.pairs:,} live hashes.")
+        return
+    if confirmed:
+        return  # an earlier run was; the hashes are gone since
+    why = (
+        f"{scheme} explains {right:,} of {found.pairs:,} stored hashes, but an earlier run may have written them"
+        if right
+        else "no live hash that they explain is stored"
+    )
+    click.echo(
+        f"Salt and formula are not confirmed: {why}. Make sure that the salt is the live application's. This is on "
+        f"record: `backfill verify` and the report will say that hashes are "
+        f"{confirmation.unconfirmed(session.settings.key_id)}."
+    )
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """``4h``, ``30m``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """In seconds."""
+        try:
+            return control.seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
+    """``06:00``, the next one."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """As a moment."""
+        try:
+            return control.until(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time of day such as 06:00", param, ctx)
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Worker processes of the link phase.  [default: 2]"
+)
+@click.option(
+    "--batch-blocks",
+    type=click.IntRange(1, 1_000_000),
+    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 8000]",
+)
+@click.option(
+    "--accept-strays",
+    type=click.IntRange(0),
+    default=0,
+    help="Live hashes that nothing explains, by exact count.",
+)
+@click.option("--max-runtime", type=Duration(), help="Stop at a checkpoint after this long: 90s, 30m, 4h.")
+@click.option("--until", type=TimeOfDay(), help="Stop at a checkpoint at this time of day: 06:00.")
+@click.option(
+    "--nice", type=click.FloatRange(0, 100), help="Rest after each transaction, in times its duration."
+)
+@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tls://host:8786.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this loopback port."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["human", "json"]),
+    help="Log events on standard error.  [default: none]",
+)
+@click.option("--no-sample", is_flag=True, help="Measure no sample first, so that there is no prediction.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["in-place", "shadow"]),
+    default="in-place",
+    show_default=True,
+    help="Update rows where they lie, or (experimental) copy each table without its raw column and swap it in.",
+)
+@click.option(
+    "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
+)
+@click.option(
+    "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
+)
+@accept_option
+@weak_salt_option
+@click.pass_context
+def run(
+    context: click.Context,
+    jobs: tuple[str, ...],
+    workers: int | None,
+    batch_blocks: int | None,
+    accept_strays: int,
+    max_runtime: float | None,
+    until: datetime | None,
+    nice: float | None,
+    dask: str | None,
+    metrics_port: int | None,
+    log_format: str | None,
+    no_sample: bool,
+    quiet: bool,
+    strategy: str,
+    hold_cutover: bool,
+    abandon: bool,
+    accept: tuple[str, ...],
+    allow_weak_salt: bool,
+) -> None:
+    """Hash, locate and link. A JOB bears its table's name; none means all.
+
+    Stop it with Ctrl-C; the same command goes on where it stopped, also after a crash. From another
+    shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked
+    is, 1 when the run failed, 2 when it could not begin, 3 when stopped.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    session.settings = Settings.load(
+        workers=workers,
+        batch_blocks=batch_blocks,
+        nice=nice,
+        dask=dask,
+        metrics_port=metrics_port,
+        log_format=log_format,
+    )
+    require_observers(session.settings)
+    pool = dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local
+    chosen = session.plan.choose(jobs)
+    if abandon:
+        cutover.abandon(session, chosen)
+        return
+    purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
+    left = still_there(session, chosen) if purpose is Purpose.WRITE else chosen
+    if left is None:
+        return
+    chosen = left
+    report = preflight.require(session, preflight.parts_of(session, chosen), purpose, accept)
+    if strategy == "shadow":
+        require_one_a_table(chosen)
+        with session.engine.connect() as connection:
+            for job in chosen:
+                require_copyable(connection, job)
+    geo, salt = session.geo, session.salt
+    found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
+    strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
+    session.expand()
+    with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
+        keys.record(connection, session.settings.key_id, salt)
+        confirmed = runs.confirmed(
+            connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - strays
+        )
+    preflight.record(session, report, accept)
+    _tell_confirmation(session, found, strays, confirmed)
+    if strategy == "shadow" and cutover.are_ready(session, chosen):  # the same command again
+        cutover.hold_or_cut_over(session, chosen, hold=hold_cutover)
+        return
+    if strategy == "shadow":
+        require_no_other_copy(session.engine, chosen)
+        require_disk(session.engine, session.settings.ledger_schema, chosen)
+    resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
+    fact = Fact(
+        session.engine,
+        chosen,
+        None if no_sample or not chosen else _predicted(session, chosen, resolver, strategy),
+    )
+    with observed(session) as observe, fact:
+
+        def hears(event: str, **fields: object) -> None:
+            fact.hears(event, **fields)
+            observe(event, **fields)
+
+        driver = (ShadowDriver if strategy == "shadow" else Driver)(
+            engine=session.engine,
+            settings=session.settings,
+            plan=session.plan,
+            jobs=chosen,
+            resolver=resolver,
+            strays=strays,
+            explained=found.pairs - strays,
+            quiet=quiet,
+            tell=click.echo,
+            deadline=Deadline(max_runtime, until),
+            observe=hears,
+            see=lambda: preflight.definitions(session, chosen, purpose, accept),
+            pool=pool,
+        )
+        counts = driver.drive(session.settings.key_id)
+    click.echo(closing.as_text(counts, session.plan.label))
+    click.echo(f"Run {driver.run.id} stopped because it is done.")
+    if isinstance(driver, ShadowDriver):
+        cutover.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
+        return
+    for line in preflight.kept(report, counts, session.plan):
+        click.echo(line)
+    with session.engine.begin() as connection:
+        for field, number, first in lost_fields.summary(connection):
+            click.echo(
+                f"{number:,} places of {session.plan.addresses.name} lack their {field}: this database's encoding cannot "
+                f"hold it. Row keys: {', '.join(first)}{', …' if number > len(first) else ''}."
+            )
+        waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
+    if waiting:
+        click.echo(
+            f"{waiting:,} rows wait in the quarantine. Next: `backfill quarantine list`, then `backfill verify`."
+        )
+    else:
+        click.echo("Next: `backfill verify`.")

@@ -1,0 +1,128 @@
+"""``backfill scan``: every place of the database where an address hides, whether a plan knows it or not."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from backfill.cli import context as sessions
+from backfill.cli.context import Session
+from backfill.engine.throttle.monitor import EVERY_SECONDS, decide
+from backfill.engine.throttle.sensors import sensors
+from backfill.files import require_suffix, require_writable, write_whole
+from backfill.report import scan as faces
+from backfill.scan.allowlist import AllowList
+from backfill.scan.proposal import propose
+from backfill.scan.scan import scan
+
+SUFFIXES = {".json": "json", ".toml": "toml", ".txt": "text"}
+SAMPLE = 10.0  # percent of the blocks of a large table
+
+
+@click.command("scan")
+@click.option("--schema", metavar="S", help="This schema only.")
+@click.option("--table", metavar="T", help="This table only; schema.table outside public.")
+@click.option(
+    "--sample",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="P",
+    help=f"Read this percentage of each table over 8 MB.  [default: {SAMPLE:.0f}]",
+)
+@click.option("--full", is_flag=True, help="Read everything.")
+@click.option(
+    "--allow",
+    type=click.Path(path_type=Path),
+    help="TOML file of places where addresses may stand, each with a reason.",
+)
+@click.option(
+    "--rest",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Pause so many seconds for each second of reading.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "toml"]),
+    help="text, json, or toml: a plan of what can be one.  [default: by the suffix of --output, or text]",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
+@click.pass_context
+def scan_command(
+    context: click.Context,
+    schema: str | None,
+    table: str | None,
+    percent: float | None,
+    full: bool,
+    allow: Path | None,
+    rest: float,
+    form: str | None,
+    output: Path | None,
+) -> None:
+    """Look for addresses in every column, JSON path, comment, default, definition and statistic.
+
+    Reads only, in short transactions. Shows counts and places, never a value. Exit 1 when an address
+    is found, or a place cannot be read, that the allow-list does not name: fit for CI.
+    """
+    if full and percent is not None:
+        raise click.UsageError("--full and --sample exclude each other.")
+    if output is not None:
+        if form is None:
+            require_suffix(output, list(SUFFIXES))
+        require_writable(output)
+    form = form or SUFFIXES.get(output.suffix if output else "", "text")
+    session = sessions.of(context)
+    allowed = AllowList.load(allow)
+    found = list(
+        scan(
+            session.engine,
+            session.plan,
+            allowed,
+            schema=schema,
+            table=table,
+            percent=100.0 if full else percent or SAMPLE,
+            rest=rest,
+            ledger=session.settings.ledger_schema,
+            hold=_Holder(session).wait,
+            tell=lambda line: click.echo(f"  {line}", err=True) if form == "text" else None,
+        )
+    )
+    if form == "json":
+        text = json.dumps(faces.as_json(found, allowed), indent=2)
+    elif form == "toml":
+        with session.engine.connect() as connection:
+            text = faces.as_toml(propose(connection, session.plan, session.settings.ledger_schema, found))
+            connection.rollback()
+    else:
+        text = faces.as_text(found, allowed)
+    if output is None:
+        click.echo(text)
+    else:
+        write_whole(output, text + "\n")
+        click.echo(f"{faces.verdict(found)} Written to {output}.")
+    if any(one.alarming for one in found):
+        context.exit(1)
+
+
+class _Holder:
+    """Asks the sensors of a run before a range is read, once a second at most; waits and says why."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._sensors, self._asked = session, sensors(session.settings), 0.0
+
+    def wait(self) -> None:
+        """Return when no sensor breaches."""
+        told = None
+        while time.monotonic() - self._asked >= EVERY_SECONDS:
+            with self._session.engine.connect() as connection:
+                breach = decide(self._sensors, connection)
+            if breach is None:
+                self._asked = time.monotonic()
+                return
+            if breach.reason != told:
+                told = breach.reason
+                click.echo(f"  Held: {told}", err=True)
+            time.sleep(EVERY_SECONDS)

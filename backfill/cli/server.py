@@ -1,0 +1,73 @@
+"""``backfill server``: start, stop and look at the embedded PostgreSQL."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from backfill.database.urls import parse, shown
+from backfill.embedded import EmbeddedServer
+from backfill.errors import OwnServerInUse
+from backfill.settings import Settings
+
+OWN_SERVER = "BACKFILL_DATABASE_URL is set: commands use your own server, nothing is embedded."
+
+
+@click.group()
+def server() -> None:
+    """The embedded PostgreSQL, used while BACKFILL_DATABASE_URL is unset."""
+
+
+@server.command()
+def start() -> None:
+    """Start it, unless it runs; other commands do so by themselves."""
+    settings = Settings.load()
+    if settings.database_url is not None:
+        raise OwnServerInUse
+    embedded = EmbeddedServer(settings.home)
+    embedded.ensure()
+    click.echo(f"running: PostgreSQL {embedded.status().version} in {settings.home}")
+
+
+@server.command()
+@click.option("--delete", is_flag=True, help="remove its data as well, and what lies outside BACKFILL_HOME")
+def stop(delete: bool) -> None:
+    """Stop it, ending its sessions; the data stays."""
+    settings = Settings.load()
+    if settings.database_url is not None:
+        click.echo(OWN_SERVER)  # one that was started before the variable was set is still ours to stop
+    embedded = EmbeddedServer(settings.home)
+    click.echo("stopped" if embedded.stop() else "was not running")
+    if delete:
+        embedded.remove()
+
+
+@server.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def status(form: str) -> None:
+    """Whether it runs, and where its files lie; exit 0 when it runs, 1 when not."""
+    settings = Settings.load()
+    found = EmbeddedServer(settings.home).status()
+    if form == "json":
+        click.echo(json.dumps({**asdict(found), "in_use": settings.database_url is None}, default=str))
+    else:
+        if settings.database_url is not None:
+            click.echo(OWN_SERVER)
+        click.echo("running" if found.running else "stopped")
+        for name, value in asdict(found).items():
+            if name != "running" and value is not None:
+                click.echo(f"  {name:<8} {value}")
+    sys.exit(0 if found.running else 1)
+
+
+@server.command()
+def url() -> None:
+    """Print the database's URL, as psql takes it; a password is not shown."""
+    settings = Settings.load()
+    if settings.database_url is None:
+        text = EmbeddedServer(settings.home).url()
+        click.echo(text.replace("postgresql+psycopg2:", "postgresql:", 1))
+        return
+    own = parse(settings.database_url.get_secret_value(), "BACKFILL_DATABASE_URL")
+    click.echo(shown(own))

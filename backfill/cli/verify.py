@@ -1,0 +1,115 @@
+"""``backfill verify`` and ``backfill report``."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from backfill.cli import context as sessions
+from backfill.cli import preflight
+from backfill.cli.context import weak_salt_option
+from backfill.database.preflight.target import Purpose
+from backfill.files import require_suffix, require_writable, write_whole
+from backfill.gates.gate import Gate
+from backfill.ledger import keys
+from backfill.ledger.coverage_record import CoverageRecord
+from backfill.report import faces
+from backfill.report.collect import collect
+from backfill.report.coverage import as_json, as_text
+from backfill.report.document import Document
+from backfill.report.html import as_html
+from backfill.settings import Settings
+from backfill.verify import canaries
+from backfill.verify.verifier import Verifier, verify_lock
+
+
+@click.command("verify")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--sample",
+    "percent",
+    type=click.FloatRange(0, 100, min_open=True),
+    help="Read this percentage of the event tables' blocks and say what that proves. Opens no gate.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Connections that read at once.  [default: 2]")
+@weak_salt_option
+@click.pass_context
+def verify_command(
+    context: click.Context, form: str, percent: float | None, workers: int | None, allow_weak_salt: bool
+) -> None:
+    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered.
+
+    Interrupted, the same command goes on where it stopped, unless something that matters has changed.
+    """
+    session = sessions.of(context)
+    session.allow_weak_salt = allow_weak_salt
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
+    geo, salt = session.geo, session.salt
+    session.expand()
+    with session.engine.begin() as connection:
+        keys.check(connection, session.settings.key_id, salt)
+    verifier = Verifier(
+        engine=session.engine,
+        schema=session.settings.ledger_schema,
+        plan=session.plan,
+        fingerprint=session.fingerprint,
+        hasher=salt.hasher(session.plan.hash.scheme),
+        geo=geo,
+        tell=(lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
+        workers=Settings.load(workers=workers).workers,
+        percent=percent,
+        key_id=session.settings.key_id,
+    )
+    with verify_lock(session.engine, session.settings.ledger_schema):
+        records = verifier.verify()
+    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
+    _show(records, form)
+    if not all(record.covered for record in records):
+        context.exit(1)
+    if form == "text" and percent is None:
+        click.echo("Next: `backfill gates`.")
+
+
+def _show(records: Sequence[CoverageRecord], form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps(as_json(records), indent=2))
+    else:
+        click.echo(as_text(records, markdown=form == "markdown"))
+
+
+FACES: dict[str, Callable[[Document], str]] = {
+    "text": faces.as_text,
+    "json": lambda document: json.dumps(faces.as_json(document), indent=2),
+    "markdown": lambda document: faces.as_text(document, markdown=True),
+    "html": as_html,
+}
+SUFFIXES = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html", ".txt": "text"}
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FACES)),
+    help="text, json (docs/report.schema.json), markdown or html.  [default: by the suffix of --output, or text]",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
+@click.pass_context
+def report(context: click.Context, form: str | None, output: Path | None) -> None:
+    """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
+    if output is not None:
+        if form is None:
+            require_suffix(output, list(SUFFIXES))
+        require_writable(output)
+    session = sessions.of(context)
+    session.require_ledger()
+    preflight.require(session, preflight.all_parts(session), Purpose.READ)
+    with session.engine.connect() as connection:
+        document = collect(connection, Gate.of(session.settings, session.plan, connection))
+    text = FACES[form or SUFFIXES.get(output.suffix if output else "", "text")](document)
+    if output is None:
+        click.echo(text)
+    else:
+        write_whole(output, text + "\n")
+        click.echo(f"Written to {output}.")

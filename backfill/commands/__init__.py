@@ -1,1 +1,0 @@
-"""Groups of commands; ``backfill.cli`` joins them. Thin: each calls what does the work."""

@@ -1,5 +1,0 @@
-"""A PostgreSQL of our own in a folder of our own: its binaries, its user, its files, its life."""
-
-from backfill.database.embedded.server import EmbeddedServer, ServerStatus
-
-__all__ = ["EmbeddedServer", "ServerStatus"]

@@ -1,0 +1,81 @@
+"""Trouble: which errors of the database pass by themselves, and how often each is worth another try.
+
+Nothing else is ever retried: an error that would come again hides behind its retries.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg2
+from psycopg2 import errorcodes
+from sqlalchemy.exc import DBAPIError
+
+from backfill.database.connection import sqlstate_of
+
+
+class Trouble(StrEnum):
+    """A kind of error that passes; the names are counted in the ledger, so they are stable."""
+
+    SERIALIZATION = "serialization-failure"
+    DEADLOCK = "deadlock"
+    LOCK_TIMEOUT = "lock-timeout"
+    STATEMENT_TIMEOUT = "statement-timeout"  # or somebody's pg_cancel_backend
+    TABLE_LOCKED = "table-locked"  # the whole table: smaller batches would not help
+    CONNECTION_LOST = "connection-lost"  # a server that restarts or crashed, a cut line, a terminated session
+    READ_ONLY = "read-only"  # a fail-over under way: we are still talking to the old primary, or to a standby
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long to try: *attempts* in all, or for as long as the operator's patience lasts."""
+
+    attempts: int | None  # None: BACKFILL_PATIENCE
+
+
+LIMITS: Mapping[Trouble, Limit] = {
+    Trouble.SERIALIZATION: Limit(10),
+    Trouble.DEADLOCK: Limit(10),
+    Trouble.LOCK_TIMEOUT: Limit(3),  # then half the batch: the locked row ends up alone in a block
+    Trouble.STATEMENT_TIMEOUT: Limit(3),  # then half the batch
+    Trouble.TABLE_LOCKED: Limit(None),
+    Trouble.CONNECTION_LOST: Limit(None),
+    Trouble.READ_ONLY: Limit(None),
+}
+
+TIMEOUTS = frozenset({Trouble.LOCK_TIMEOUT, Trouble.STATEMENT_TIMEOUT})
+LOST = frozenset({Trouble.CONNECTION_LOST, Trouble.READ_ONLY})
+
+STATES: Mapping[str, Trouble] = {
+    errorcodes.SERIALIZATION_FAILURE: Trouble.SERIALIZATION,
+    errorcodes.DEADLOCK_DETECTED: Trouble.DEADLOCK,
+    errorcodes.LOCK_NOT_AVAILABLE: Trouble.LOCK_TIMEOUT,
+    errorcodes.QUERY_CANCELED: Trouble.STATEMENT_TIMEOUT,
+    errorcodes.READ_ONLY_SQL_TRANSACTION: Trouble.READ_ONLY,
+    errorcodes.ADMIN_SHUTDOWN: Trouble.CONNECTION_LOST,
+    errorcodes.CRASH_SHUTDOWN: Trouble.CONNECTION_LOST,
+    errorcodes.CANNOT_CONNECT_NOW: Trouble.CONNECTION_LOST,
+    errorcodes.TOO_MANY_CONNECTIONS: Trouble.CONNECTION_LOST,
+    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Trouble.CONNECTION_LOST,
+}
+
+
+class TableLocked(Exception):
+    """Somebody holds a lock on the whole table; ours was not granted in time."""
+
+
+def trouble_of(error: BaseException) -> Trouble | None:
+    """The kind of *error*; None for one that would come again."""
+    if isinstance(error, TableLocked):
+        return Trouble.TABLE_LOCKED
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(origin, psycopg2.Error):
+        return None
+    state = sqlstate_of(error)
+    if state is None or state.startswith("08"):
+        # libpq itself has no code for a connection that broke, or that it did not get.
+        lost = isinstance(origin, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        broken = isinstance(error, DBAPIError) and error.connection_invalidated
+        # "server closed the connection unexpectedly" in the middle of a COPY is a bare DatabaseError.
+        return Trouble.CONNECTION_LOST if lost or broken or type(origin) is psycopg2.DatabaseError else None
+    return STATES.get(state)

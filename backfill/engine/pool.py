@@ -1,0 +1,147 @@
+"""Pool: batches through an executor, and what to do when it breaks."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Protocol
+
+from backfill.engine import worker
+from backfill.engine.run_batch import Outcome
+from backfill.engine.worker import Setup, Ticket
+
+POLL_SECONDS = 0.1  # how soon a signal is noticed
+GRACE_SECONDS = 0.6  # for workers to come to their checkpoint; killing them later is safe, only ruder
+
+
+class PoolBroken(Exception):
+    """A worker died, or the scheduler did; whatever was in hand is at its checkpoint."""
+
+
+class Pool(Protocol):
+    """Workers, wherever they are: an executor and how many tasks to keep it busy with."""
+
+    def slots(self) -> int:
+        """Tasks to keep in flight."""
+        ...
+
+    def submit(self, ticket: Ticket) -> Future[Outcome]:
+        """Raises ``PoolBroken``."""
+        ...
+
+    def kill(self) -> None:
+        """End the workers at once; what they had in hand is rolled back."""
+        ...
+
+
+def warm_up(workers: int) -> None:
+    """Start the fork server, so that it imports us while the driver still resolves."""
+    if workers > 1:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["backfill.engine.worker"])
+        forkserver.ensure_running()
+
+
+class LocalPool:
+    """*workers* processes on this machine; a single one is a thread of ours, which costs no start."""
+
+    def __init__(self, setup: Setup, workers: int) -> None:
+        self.workers = workers
+        self.executor: ThreadPoolExecutor | ProcessPoolExecutor
+        if workers == 1:
+            self.executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
+            return
+        # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
+        warm_up(workers)
+        context = multiprocessing.get_context("forkserver")
+        self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
+
+    def slots(self) -> int:
+        """One more than there are workers, so that none waits for us."""
+        return self.workers + 1
+
+    def submit(self, ticket: Ticket) -> Future[Outcome]:
+        """To whichever worker is free first."""
+        try:
+            return self.executor.submit(worker.link_batch, ticket)
+        except (BrokenProcessPool, RuntimeError) as error:
+            raise PoolBroken(str(error)) from error
+
+    def kill(self) -> None:
+        """SIGKILL: the server rolls back, the ledger has the checkpoint. A thread's statement is cancelled."""
+        if isinstance(self.executor, ThreadPoolExecutor):
+            worker.end_at_once()
+            return
+        for process in list((self.executor._processes or {}).values()):
+            process.kill()
+
+    def close(self) -> None:
+        """Wait for what is in hand, and leave nothing open."""
+        self.executor.shutdown(cancel_futures=True)
+        if isinstance(self.executor, ThreadPoolExecutor):
+            worker.stop()  # submitted, it would be cancelled with the rest, and leave its sessions open
+
+
+@contextmanager
+def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterator[Pool]:
+    """A pool on this machine; its processes are gone at the end."""
+    pool = LocalPool(setup, workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.kill()
+        raise
+    finally:
+        pool.close()
+
+
+def outcomes(
+    pool: Pool,
+    following: Callable[[frozenset[int]], Ticket | None],
+    stopping: Callable[[], bool],
+) -> Iterator[Outcome]:
+    """Run what *following* hands out, a few ahead of the workers, and yield what became of each.
+
+    *following* is told which batches are in flight, and returns None when there is nothing for now;
+    it ends the loop by being *stopping*, or by raising. Raises ``PoolBroken`` when a worker died.
+    """
+    running: dict[Future[Outcome], int] = {}
+    while True:
+        while not stopping() and len(running) < pool.slots():
+            ticket = following(frozenset(running.values()))
+            if ticket is None:
+                break
+            running[pool.submit(ticket)] = ticket.batch_id
+        if not running:
+            if stopping():
+                return
+            time.sleep(POLL_SECONDS)
+            continue
+        if stopping():
+            _drain(pool, running)
+        done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            batch_id = running.pop(future)
+            yield _outcome(future, batch_id)
+
+
+def _drain(pool: Pool, running: dict[Future[Outcome], int]) -> None:
+    """Let workers come to their checkpoints; kill those that take longer than we may."""
+    for future in list(running):
+        if future.cancel():
+            del running[future]
+    _, late = wait(running, timeout=GRACE_SECONDS)
+    if late:
+        pool.kill()
+        for future in late:
+            del running[future]
+
+
+def _outcome(future: Future[Outcome], batch_id: int) -> Outcome:
+    try:
+        return future.result()
+    except (BrokenProcessPool, PoolBroken) as error:
+        raise PoolBroken(f"batch {batch_id}") from error

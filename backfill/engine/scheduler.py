@@ -1,0 +1,189 @@
+"""Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Row
+
+from backfill.database.blocks import Range, heap_of
+from backfill.engine.leases import Leases
+from backfill.engine.run_batch import Outcome
+from backfill.engine.run_context import Errand, Failed
+from backfill.engine.sizing import FIRST_BLOCKS, Sizer
+from backfill.identity import JobId
+from backfill.jobs import phases
+from backfill.jobs.phases import LINK
+from backfill.ledger import batches, claims, runs
+from backfill.ledger.batches import Batch
+from backfill.ledger.claims import LEASE_SECONDS
+from backfill.plan import RawColumn
+
+SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
+TAIL_BLOCKS = 2_000  # in all passes together: smaller, a transaction's statements cost more than its rows
+LOOK_SECONDS = 1.0  # between two looks at the leases
+OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
+
+
+class Ranges:
+    """One run's, for its driver. *pinned* says whether an old snapshot makes several passes useless."""
+
+    def __init__(self, errand: Errand, pinned: Callable[[], bool]) -> None:
+        self._errand, self._pinned = errand, pinned
+        self._sizers: dict[str, Sizer] = {}
+        self.tables: dict[JobId, Row[Any]] = {}  # the run's tables as noted, by job
+        self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
+        # By job: where a sweep has something to do. A table that is not in it is swept as a whole.
+        self.left: dict[JobId, list[Range]] = {}
+        self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
+        self.read_tables()
+
+    def read_tables(self) -> None:
+        """Know the run's tables as the ledger has them now."""
+        with self._errand.engine.begin() as connection:
+            self.tables = runs.planned(connection, self._errand.run.id)
+
+    def plan(self, phase: str, part: RawColumn, passes: int = 1) -> None:
+        """Enter the phase's one range for that table, unless it is there; it is split as it is worked on."""
+        run_id = self._errand.run.id
+        with self._errand.engine.begin() as connection:
+            known = {row.job for row in batches.phase(connection, run_id, phase)}
+            if part.identity in known:
+                return
+            heap = heap_of(connection, part)
+            if phase == LINK or part.identity not in self.tables:
+                runs.plan_table(connection, run_id, part.identity, heap)
+                self.tables = runs.planned(connection, run_id)
+            # An empty table has one empty batch, so that it counts as planned.
+            whole = [Range(0, heap.blocks)]
+            parts = self.left.get(part.identity, whole) if phases.is_sweep(phase) else whole
+            batches.plan(connection, run_id, phase, part.identity, parts or [Range(0, 0)], passes)
+
+    def is_planned(self, phase: str) -> bool:
+        """Whether the phase was begun, by us or by a driver before us."""
+        with self._errand.engine.begin() as connection:
+            return bool(batches.phase(connection, self._errand.run.id, phase))
+
+    def forget_rewritten(self, phase: str) -> None:
+        """Drop the ranges of every table that has another file: a VACUUM FULL rarely comes alone."""
+        run_id = self._errand.run.id
+        for job in self._errand.jobs:
+            with self._errand.engine.begin() as connection:
+                heap = heap_of(connection, job)
+                if heap.filenode == self.tables[job.identity].filenode:
+                    continue
+                batches.forget(connection, run_id, phase=phase, job=job.identity)
+                self.left.pop(job.identity, None)  # it lies elsewhere now
+                runs.plan_table(connection, run_id, job.identity, heap)
+                self.tables = runs.planned(connection, run_id)
+            self._errand.tell(
+                f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
+            )
+
+    def pick(
+        self, phase: str, besides: frozenset[int] = frozenset(), only: RawColumn | None = None
+    ) -> Batch | None:
+        """The next batch, of any table or *only* that one, as large as its phase allows now.
+
+        *besides* are in somebody's hands.
+        """
+        errand, size = self._errand, self._sizer(phase).blocks
+        with errand.engine.begin() as connection:
+            if not phases.at_desk(phase):
+                # Workers are to end together: an even share of what is left, once that is less.
+                left = batches.blocks_left(connection, errand.run.id, phase)
+                least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
+                size = min(size, max(left // errand.settings.workers, least))
+            batch = batches.pick(
+                connection,
+                errand.run.id,
+                phase,
+                jobs=[part.identity for part in ([only] if only else [*errand.jobs, errand.plan.addresses])],
+                blocks=size,
+                one_pass=self._pinned(),
+                besides=besides,
+            )
+            if batch is not None:
+                runs.note(connection, errand.run.id, batch_blocks=size)
+        return batch
+
+    def take_back(self) -> set[int]:
+        """Take back what workers hold of whom nothing is heard any more; returns those batches."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return set()
+        self._looked = time.monotonic()
+        with self._errand.engine.begin() as connection:
+            gone = self._leases.silent(claims.leases(connection, self._errand.run.id))
+            return set(claims.take_back(connection, gone)) if gone else set()
+
+    def take_in(self, outcome: Outcome, batch: Batch) -> int:
+        """Learn from what became of a batch; returns the rows that are done with it.
+
+        Raises ``Failed`` for what would meet every other batch as well.
+        """
+        tell, blocks = self._errand.tell, batch.range.last - batch.range.first
+        if outcome.account is not None:
+            self.done += 1
+            # A sweep finds most rows done, and would never grow.
+            written = outcome.account.written if batch.phase == LINK else None
+            self._sizer(batch.phase).measured(blocks, outcome.account.seconds, written)
+            return self._rows(batch)
+        if outcome.halved is not None:
+            self._sizer(batch.phase).timed_out(blocks)
+            tell(
+                f"{self._errand.plan.label(batch.job)}: {blocks} blocks met {outcome.halved} three times; halved."
+            )
+        elif outcome.error is not None:
+            self._errand.observe(
+                "batch-failed",
+                run=self._errand.run.id,
+                table=self._errand.plan.label(batch.job),
+                error=outcome.error,
+            )
+            tell(f"{self._shown(batch)} could not be done: {outcome.error}. Going on with the others.")
+            if outcome.error.startswith(OUT_OF_RESOURCES):
+                raise Failed(f"{self._shown(batch)}: {outcome.error}")
+        return 0
+
+    def shrink(self) -> None:
+        """Halve every size: a range timed out while it was read ahead of its batch."""
+        for sizer in self._sizers.values():
+            sizer.timed_out(sizer.blocks)
+
+    def is_open(self, phase: str, only: RawColumn | None = None) -> bool:
+        """Whether any of the phase is left to do, for any table or *only* that one."""
+        jobs = [only.identity] if only else None
+        with self._errand.engine.begin() as connection:
+            return batches.open_batches(connection, self._errand.run.id, phase, jobs=jobs) > 0
+
+    def written(self, phase: str) -> int:
+        """Rows that the phase has written so far."""
+        with self._errand.engine.begin() as connection:
+            return batches.written(connection, self._errand.run.id, phase)
+
+    def rows_left(self, phase: str, only: RawColumn | None = None) -> int:
+        """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
+        with self._errand.engine.begin() as connection:
+            found = batches.phase(connection, self._errand.run.id, phase)
+        left = [row for row in found if row.finished is None and (only is None or row.job == only.identity)]
+        return sum(self._rows(Batch.of(row)) for row in left)
+
+    def _sizer(self, phase: str) -> Sizer:
+        """How large the phase's batches are; sweeps of a kind share one."""
+        kind, settings = phases.kind(phase), self._errand.settings
+        if kind not in self._sizers:
+            ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
+            # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
+            first = FIRST_BLOCKS * (settings.passes if kind == LINK else 1)
+            self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
+        return self._sizers[kind]
+
+    def _rows(self, batch: Batch) -> int:
+        """The rows of a batch as the planner estimates them, for the bar; blocks added since hold moved rows."""
+        noted = self.tables[batch.job]
+        first, last = (min(block, noted.blocks) for block in (batch.range.first, batch.range.last))
+        return int(noted.rows * (last - first) / max(noted.blocks, 1))
+
+    def _shown(self, batch: Batch) -> str:
+        label = self._errand.plan.label(batch.job)
+        return f"{label}, blocks {batch.range.first} to {batch.range.last},"

@@ -1,0 +1,178 @@
+"""Worker: one batch at a time in a process of its own, through any ``concurrent.futures.Executor``.
+
+A worker is told numbers and nothing else. Where the database is, it was told when its process
+began (a pool on this machine, through a private pipe) or takes from its own environment (another
+machine: no URL, salt or address ever passes a scheduler).
+"""
+
+import os
+import signal
+import threading
+import uuid
+from dataclasses import dataclass, field
+from multiprocessing import connection as pipes
+from multiprocessing import parent_process
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+from backfill.database import watchdog
+from backfill.database.cancellation import Statements
+from backfill.database.connection import make_engine
+from backfill.engine import batch_result
+from backfill.engine.run_batch import Outcome, Terms, attempt, rester
+from backfill.engine.target import target_url
+from backfill.identity import JobId
+from backfill.jobs import link
+from backfill.ledger.batches import Account, Batch
+from backfill.ledger.claims import Stopped
+from backfill.plan import Plan, load_plan
+from backfill.settings import Settings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where a worker works: URL with password, ledger schema, plan; and its terms."""
+
+    url: str
+    ledger_schema: str
+    plan: Plan
+    terms: Terms = field(default_factory=Terms)
+    silence: float = 60.0
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a worker is told about a batch; passes a scheduler, so nothing in it is secret."""
+
+    batch_id: int
+    job: JobId
+    filenode: int
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What a worker process has before it."""
+
+    setup: Setup
+    engine: Engine
+    statements: Statements
+
+    @classmethod
+    def make(cls, setup: Setup) -> "_Bench":
+        """Connects to nothing yet."""
+        watchdog.configure(setup.silence)
+        engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
+        statements = Statements(engine)
+        statements.watch()
+        return cls(setup, engine, statements)
+
+
+_bench: _Bench | None = None  # a pool's initializer has no other way to leave something
+_told = threading.Event()  # to end at once: where the worker is a thread of the driver's
+_setting_up = threading.Lock()  # Dask runs tasks in threads
+
+
+def start(setup: Setup) -> None:
+    """Begin a worker process of a pool on this machine."""
+    global _bench
+    _told.clear()
+    _bench = _Bench.make(setup)
+    parent = parent_process()
+    if parent is not None:
+        # Ctrl-C, or the end of a terminal, reaches the whole process group; the driver alone decides how to stop.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def end_at_once() -> None:
+    """For a worker that is a thread of the driver's, and cannot be killed: cancel what it does."""
+    _told.set()
+    if _bench is not None:
+        _bench.statements.cancel()
+
+
+def stop() -> None:
+    """Close what ``start`` opened in this process, where it was called."""
+    global _bench
+    _told.clear()
+    if _bench is not None:
+        _bench.engine.dispose()
+        _bench = None
+
+
+def _die_with(sentinel: int) -> None:
+    """End this process when the driver is gone: killed, it cannot tell us, and we would wait for ever."""
+    pipes.wait([sentinel])
+    os._exit(1)
+
+
+def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
+    """From this machine's environment. Raises ``WorkerUnfit`` where it names another plan than the run's, or
+    holds the salt: whoever can talk to the cluster could read it, and a worker has no use for it."""
+    global _bench
+    with _setting_up:
+        if _bench is None:
+            settings = Settings.load()
+            if settings.ip_salt is not None or settings.ip_salt_file is not None:
+                raise WorkerUnfit(
+                    "a worker's environment names the salt; start it without BACKFILL_IP_SALT and "
+                    "BACKFILL_IP_SALT_FILE"
+                )
+            plan = load_plan(settings.plan)
+            url = target_url(settings)
+            _bench = _Bench.make(
+                Setup(url.render_as_string(hide_password=False), schema, plan, terms, settings.silence)
+            )
+        if _bench.setup.plan.fingerprint("") != fingerprint:
+            raise WorkerUnfit("BACKFILL_PLAN of this worker is not the plan of the run")
+        return _bench
+
+
+class WorkerUnfit(Exception):
+    """The worker's environment does not fit the run."""
+
+
+def link_batch(ticket: Ticket) -> Outcome:
+    """Claim and link one batch, in a process that ``start`` set up."""
+    if _bench is None:
+        raise RuntimeError("start() comes first")
+    return _link(_bench, ticket, _bench.setup.terms)
+
+
+def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: Terms) -> dict[str, Any]:
+    """Claim and link one batch, in a process that somebody else set up; returns plain data."""
+    try:
+        bench = _bench_of_our_own(schema, fingerprint, terms)
+    except WorkerUnfit as error:
+        return {batch_result.REFUSED: str(error)}
+    return batch_result.as_plain(_link(bench, ticket, terms))
+
+
+def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
+    setup, engine = bench.setup, bench.engine
+    job = setup.plan.job(ticket.job)
+
+    def work(batch: Batch, lease: uuid.UUID) -> Account:
+        rest = rester(engine, batch, lease, terms.nice, _told.wait)
+        try:
+            return link.process(
+                engine,
+                setup.ledger_schema,
+                job,
+                batch,
+                lease,
+                ticket.filenode,
+                terms.limits,
+                rest,
+                setup.plan,
+            )
+        except (DBAPIError, psycopg2.Error):
+            if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again
+                raise Stopped from None
+            raise
+
+    return attempt(engine, ticket.batch_id, work, terms, sleep=_told.wait)

@@ -1,0 +1,173 @@
+"""Closing: the count that ends a run, made from the data, in short snapshots.
+
+rows = linked + already linked + no address + quarantined + left to the live application.
+
+The same look tells whether anything is left that a sweep could do, so that a table to which nobody
+wrote meanwhile is read once more and not three times.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from sqlalchemy import Engine
+
+from backfill.database.blocks import Range, heap_of, ranges
+from backfill.database.columns import column_type
+from backfill.database.connection import rows
+from backfill.database.quoting import table
+from backfill.identity import JobId
+from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text, readable_place, short, unlinked
+from backfill.ledger import address_map
+from backfill.ledger.runs import TableCount
+from backfill.plan import Job, Plan
+
+STRETCH = 128  # blocks: how finely it is said where something is left to do
+MOST_RANGES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
+COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
+
+# What a sweep could do: link or quarantine a row that is neither, or give one its geo.
+# A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
+LEFT = sql.SQL("""
+    ({unlinked} and entry.row_key is null)
+    or (event.{raw} is not null and event.{link} is not null and {short} and {lacks_geo}
+        and coalesce((select map.address_id is not null and map.geo is not null
+                        from {map} as map where map.raw = {text}), {may_be_address}))
+    or (event.{raw} is null and event.{link} is not null and {lacks_geo}
+        and exists (select from {addresses} as known where known.{address_key} {equals} event.{link} and {readable}))
+""")
+COUNT = sql.SQL("""
+    select count(*),
+           count(*) filter (where event.{raw} is null),
+           count(*) filter (where event.{raw} is not null and event.{link} is not null),
+           count(*) filter (where {unlinked} and entry.row_key is not null),
+           count(*) filter (where {left}),
+           array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
+      from {table} as event
+      left join {quarantine} as entry
+        on entry.job = {name} and entry.row_key = event.{key}::text
+       and entry.decision_id is null and {unlinked}
+     where {in_range}
+""")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A table's rows as they are: counts add up with what is left to the live application."""
+
+    rows: int = 0
+    no_address: int = 0
+    linked: int = 0  # before this run or by it
+    quarantined: int = 0
+    left: int = 0  # a sweep would do something about them
+    stretches: tuple[int, ...] = ()  # where those are, in numbers of ``STRETCH`` blocks
+
+    def __add__(self, other: "Counted") -> "Counted":
+        return Counted(
+            self.rows + other.rows,
+            self.no_address + other.no_address,
+            self.linked + other.linked,
+            self.quarantined + other.quarantined,
+            self.left + other.left,
+            self.stretches + other.stretches,
+        )
+
+    def where_left(self) -> list[Range]:
+        """The blocks that hold all rows that are left."""
+        return joined(self.stretches)
+
+    def closing(self, job: Job, already_linked: int, kept: int) -> TableCount:
+        """The closing count; *already_linked* rows were found so when their batch began, *kept* by a trigger."""
+        already = min(already_linked, self.linked)
+        return TableCount(
+            job=job.identity,
+            rows=self.rows,
+            linked=self.linked - already,
+            already_linked=already,
+            no_address=self.no_address,
+            quarantined=self.quarantined,
+            left_to_live=self.rows - self.no_address - self.linked - self.quarantined - kept,
+            kept=kept,
+        )
+
+
+def joined(stretches: Iterable[int]) -> list[Range]:
+    """Ranges of blocks that hold those stretches, in order: neighbours in one, and at most ``MOST_RANGES`` of them."""
+    numbers = sorted(set(stretches))
+    gap = 1
+    while True:
+        found: list[Range] = []
+        for number in numbers:
+            if found and number - found[-1].last < gap:
+                found[-1] = Range(found[-1].first, number + 1)
+            else:
+                found.append(Range(number, number + 1))
+        if len(found) <= MOST_RANGES:
+            return [Range(span.first * STRETCH, span.last * STRETCH) for span in found]
+        gap *= 2
+
+
+def count_rows(
+    engine: Engine,
+    schema: str,
+    plan: Plan,
+    jobs: tuple[Job, ...],
+    workers: int,
+    checkpoint: Callable[[], None],
+) -> dict[JobId, Counted]:
+    """Every table's rows, *workers* ranges at a time; *checkpoint* is asked between them and may raise."""
+    parts: list[tuple[Job, Range]] = []
+    for job in jobs:
+        with engine.begin() as connection:
+            blocks = heap_of(connection, job).blocks
+        parts += [(job, span) for span in ranges(blocks, COUNT_BLOCKS)]
+    found = {job.identity: Counted() for job in jobs}
+    under_way: deque[tuple[JobId, Future[Counted]]] = deque()
+    with ThreadPoolExecutor(workers, "count") as pool:
+        while parts or under_way:
+            if parts and len(under_way) < workers:
+                checkpoint()
+                job, span = parts.pop(0)
+                under_way.append((job.identity, pool.submit(_count, engine, schema, plan, job, span)))
+                continue
+            name, counted = under_way.popleft()
+            found[name] += counted.result()
+    return found
+
+
+def _count(engine: Engine, schema: str, plan: Plan, job: Job, span: Range) -> Counted:
+    known = plan.addresses
+    with engine.begin() as connection:
+        key = column_type(connection, known, known.key)
+    raw, link = sql.Identifier(job.raw), sql.Identifier(job.link)
+    left = LEFT.format(
+        raw=raw,
+        text=raw_text(job),
+        link=link,
+        map=address_map.name(schema),
+        unlinked=unlinked(job),
+        lacks_geo=lacks_geo(job),
+        short=short(raw_text(job)),
+        may_be_address=may_be_address(raw_text(job)),
+        addresses=table(known),
+        address_key=sql.Identifier(known.key),
+        equals=key.equals,
+        readable=readable_place(sql.Identifier("known", known.geo), plan.geo.keys),
+    )
+    statement = COUNT.format(
+        raw=raw,
+        link=link,
+        left=left,
+        stretch=sql.Literal(STRETCH),
+        key=sql.Identifier(job.key),
+        table=table(job),
+        quarantine=sql.Identifier(schema, "quarantine"),
+        name=sql.Literal(job.identity),
+        unlinked=unlinked(job),
+        in_range=span.holds("event"),
+    )
+    with engine.begin() as connection:
+        ((total, no_address, linked, quarantined, number, where),) = rows(connection, statement)
+    return Counted(total, no_address, linked, quarantined, number, tuple(where or ()))

@@ -1,0 +1,37 @@
+"""Turn: one transaction of a batch: which of its blocks, and which of the rows there. Pure.
+
+Updating in block order visits each page once, finds it full, and doubles the heap. So a batch is gone
+over several times, a share of the rows each; page pruning frees what the time before left, and many
+updates become heap-only. A page can be pruned only of what no transaction under way still sees, and
+another worker's lasts as long as ours: the halves of a batch take turns, so that by the time a half
+comes again everybody's snapshot is younger. Two workers, 264,000 rows: 38 % heap-only in eight times
+over the whole, 34 % in four times over halves, and 1.16 times the size of a rewrite against 1.13; but
+four fifths of the CPU time, since each time over reads all rows of its blocks.
+"""
+
+from dataclasses import dataclass
+
+from backfill.database.blocks import Range
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One transaction's part: rows of *share* out of *shares* (a power of two) in *range*."""
+
+    range: Range
+    share: int
+    shares: int
+
+    @property
+    def last(self) -> bool:
+        """The last turn of its blocks: it takes whatever is left there."""
+        return self.share == self.shares - 1
+
+
+def turn(whole: Range, turns: int, number: int) -> Turn:
+    """The turn of that *number*, from 0, of a batch over *whole* in *turns* (a power of two)."""
+    if turns < 4:
+        return Turn(whole, number, turns)
+    middle = (whole.first + whole.last) // 2
+    half = Range(whole.first, middle) if number % 2 == 0 else Range(middle, whole.last)
+    return Turn(half, number // 2, turns // 2)

@@ -1,0 +1,53 @@
+"""Whereabouts: a raw column that a record is about, found again under whatever name it has now.
+
+A column that is not there under its name was dropped, or renamed: then every address is still there.
+"""
+
+from psycopg2.sql import SQL, Identifier, Literal
+from sqlalchemy import Connection, text
+
+from backfill.database.connection import value
+from backfill.errors import ColumnMoved
+from backfill.identity import JobId
+from backfill.plan import RawColumn
+
+# NULL: it was dropped. A table that a shadow copy replaced is in the ledger's list, and prove's to find.
+# {coverage}: the ledger's table; {job}: a literal.
+STANDS = """
+    (select n.nspname || '.' || c.relname || '.' || a.attname
+       from (select seen.raw_column as place from {coverage} as seen
+              where seen.job = {job}
+                and (seen.raw_column is not null or seen.shadow is not null)
+              order by seen.id desc limit 1) as seen
+       join pg_attribute as a on concat_ws('/', a.attrelid, a.attnum) = seen.place and not a.attisdropped
+       join pg_class as c on c.oid = a.attrelid
+       join pg_namespace as n on n.oid = c.relnamespace)
+"""
+PLACE = text("""
+    select concat_ws('/', a.attrelid, a.attnum)
+      from pg_attribute as a
+      join pg_class as c on c.oid = a.attrelid
+      join pg_namespace as n on n.oid = c.relnamespace
+     where n.nspname = :schema and c.relname = :name and a.attname = :column and not a.attisdropped
+""")
+
+
+def place(connection: Connection, part: RawColumn) -> str | None:
+    """Numbers of table and raw column in the catalog, which no rename changes; none where it is gone."""
+    named = {"schema": part.schema_, "name": part.table, "column": part.raw_column}
+    found: str | None = connection.execute(PLACE, named).scalar()
+    return found
+
+
+def require_dropped(connection: Connection, schema: str, part: RawColumn) -> None:
+    """That a raw column which is not there was not renamed. Raises ``ColumnMoved``."""
+    found = None if place(connection, part) else stands(connection, schema, part.identity)
+    if found is not None:
+        raise ColumnMoved(column=f"{part.name}.{part.raw_column}", place=found)
+
+
+def stands(connection: Connection, schema: str, job: JobId) -> str | None:
+    """Where the raw column of that job stands, by the newest record that saw it; none: it was dropped."""
+    names = {"coverage": Identifier(schema, "coverage"), "job": Literal(str(job))}
+    found: str | None = value(connection, SQL("select {}").format(SQL(STANDS).format(**names)))
+    return found

@@ -1,0 +1,271 @@
+"""Standing: where a run is, as one object; read from the ledger alone, so any shell can ask.
+
+The same object is the status on the terminal, its JSON, what hooks get and what metrics count.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.connection import rows, value
+from backfill.ledger import batches, claims, quarantine, runs
+from backfill.ledger.run_lock import is_driven
+from backfill.ledger.run_state import BatchStatus, RunStatus
+from backfill.ledger.runs import Run
+
+SILENT_SECONDS = 15.0  # a driver beats once a second; an idle worker takes the next batch at once
+RATE_SECONDS = 60.0  # the rate is that of the last minute
+
+BLOCKED = sql.SQL("""
+    select waiter.pid, blocker.pid, blocker.application_name, blocker.state,
+           extract(epoch from clock_timestamp() - blocker.xact_start)
+      from pg_stat_activity as waiter
+      cross join lateral unnest(pg_blocking_pids(waiter.pid)) as blocking (pid)
+      join pg_stat_activity as blocker on blocker.pid = blocking.pid
+     where waiter.application_name = 'backfill' and waiter.datname = current_database()
+       and waiter.wait_event_type = 'Lock' and blocker.application_name <> 'backfill'
+     order by blocker.xact_start limit 1
+""")
+
+# Our commits, where the standby that they wait for is gone: they wait for ever, and no lock says so.
+SYNCHRONOUS = sql.SQL("""
+    select extract(epoch from max(clock_timestamp() - state_change)) from pg_stat_activity
+     where application_name = 'backfill' and datname = current_database() and wait_event = 'SyncRep'
+""")
+SYNCHRONOUS_SECONDS = 2.0  # a standby across an ocean takes less
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A batch in somebody's hands."""
+
+    worker: str
+    phase: str
+    table: str
+    first_block: int
+    last_block: int
+    passes: int
+    passes_done: int
+    since: datetime | None
+    lease_until: datetime | None
+    retries: int
+    trouble: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table in one phase."""
+
+    phase: str
+    table: str
+    done: int
+    batches: int
+    written: int
+    longest_seconds: float
+    rows: int  # the planner's estimate
+    rows_done: int
+    failed: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run at one moment."""
+
+    run: Run
+    jobs: Sequence[str]  # what people call them
+    now: datetime
+    driven: bool
+    heartbeat_age: float
+    parts: Sequence[Part]
+    holdings: Sequence[Holding]
+    rate: float  # rows a second
+    waiting: str | None  # why it is not moving; None: it moves, or it is over
+    quarantine: Mapping[str, Mapping[str, int]]
+    failures: Sequence[str]
+
+    @property
+    def current(self) -> list[Part]:
+        """The parts of the phase that the run is in."""
+        return [part for part in self.parts if part.phase == self.run.phase]
+
+    @property
+    def rows_done(self) -> int:
+        """Rows gone over in this phase."""
+        return sum(part.rows_done for part in self.current)
+
+    @property
+    def rows_left(self) -> int:
+        """Rows to go over in this phase."""
+        return max(0, sum(part.rows for part in self.current) - self.rows_done)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Until the phase ends, at the rate of the last minute."""
+        return self.rows_left / self.rate if self.rate > 0 and self.waiting is None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines; names are stable."""
+        run = self.run
+        fields = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "identity"}
+        return {
+            **fields,
+            "jobs": list(self.jobs),
+            "driven": self.driven,
+            "heartbeat_age": round(self.heartbeat_age, 1),
+            "waiting": self.waiting,
+            "rows_done": self.rows_done,
+            "rows_left": self.rows_left,
+            "rate": round(self.rate, 1),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+            "batches": [asdict(part) for part in self.parts],
+            "workers": [asdict(holding) for holding in self.holdings],
+            "failed": list(self.failures),
+            "quarantine": self.quarantine,
+        }
+
+
+def standing(
+    connection: Connection, schema: str, run_id: int | None = None, *, label: Callable[[str], str] = str
+) -> Standing:
+    """Of that run; of the newest for None. *label*: what people call a job. Raises ``NoRun``."""
+    run = runs.latest(connection) if run_id is None else runs.get(connection, run_id)
+    now: datetime = value(connection, sql.SQL("select clock_timestamp()"))
+    driven = is_driven(connection, schema)
+    age = max(0.0, (now - run.heartbeat).total_seconds())
+    parts, rate = _parts(connection, run, now, label)
+    holdings = [_holding(row, label) for row in claims.holdings(connection, run.id)]
+    return Standing(
+        run=run,
+        jobs=[label(job) for job in run.identity.jobs],
+        now=now,
+        driven=driven,
+        heartbeat_age=age,
+        parts=parts,
+        holdings=holdings,
+        rate=rate,
+        waiting=_waiting(connection, run, driven, age, holdings) or _idle(connection, run, now, holdings),
+        quarantine={label(job): reasons for job, reasons in quarantine.counts(connection).items()},
+        failures=[
+            f"{label(failure.job)} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
+            for failure in batches.failures(connection, run.id)
+        ],
+    )
+
+
+def _parts(
+    connection: Connection, run: Run, now: datetime, label: Callable[[str], str]
+) -> tuple[list[Part], float]:
+    """The parts, and the rate of the last minute in the current phase."""
+    noted = runs.planned(connection, run.id)
+    parts: dict[tuple[str, str], list[Any]] = {}
+    recent, earliest = 0.0, now
+    for row in batches.all_of(connection, run.id):
+        table = noted.get(row.job)
+        each = table.rows / max(table.blocks, 1) if table else 0.0
+        last = min(row.last_block, table.blocks) if table else row.last_block
+        estimate = max(0, last - min(row.first_block, last)) * each
+        share = row.passes_done / row.passes
+        sums = parts.setdefault((row.phase, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
+        sums[0] += row.status == BatchStatus.SUCCEEDED
+        sums[1] += 1
+        sums[2] += row.written
+        sums[3] = max(sums[3], row.longest)
+        sums[4] += estimate
+        sums[5] += estimate * share
+        sums[6] += row.status == BatchStatus.FAILED
+        sums[7] += row.retries
+        if row.phase == run.phase and row.finished and (now - row.finished).total_seconds() < RATE_SECONDS:
+            recent += estimate
+            earliest = min(earliest, row.claimed or row.finished)
+    seconds = (now - earliest).total_seconds()
+    found = [
+        Part(
+            phase=phase,
+            table=label(name),
+            done=s[0],
+            batches=s[1],
+            written=s[2],
+            longest_seconds=round(float(s[3]), 3),
+            rows=round(s[4]),
+            rows_done=round(s[5]),
+            failed=s[6],
+            retries=s[7],
+        )
+        for (phase, name), s in parts.items()
+    ]
+    return found, recent / seconds if seconds > 0 else 0.0
+
+
+def _holding(row: Any, label: Callable[[str], str]) -> Holding:
+    return Holding(
+        worker=row.worker or "nobody",
+        phase=row.phase,
+        table=label(row.job),
+        first_block=row.first_block,
+        last_block=row.last_block,
+        passes=row.passes,
+        passes_done=row.passes_done,
+        since=row.claimed,
+        lease_until=row.lease_until,
+        retries=row.retries,
+        trouble=row.error,
+    )
+
+
+def _waiting(
+    connection: Connection, run: Run, driven: bool, age: float, holdings: Sequence[Holding]
+) -> str | None:
+    """Why the run is not moving, in words; the nearest cause first."""
+    if run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED}:
+        return None
+    if run.status is RunStatus.FAILED:
+        return "it failed; `backfill run` resumes it"
+    if not driven:
+        why = f" ({run.reason})" if run.reason else ""
+        return f"no process drives it{why}; `backfill run` goes on from its checkpoints"
+    committing = value(connection, SYNCHRONOUS)
+    if committing is not None and committing > SYNCHRONOUS_SECONDS:
+        return (
+            f"our commits wait for a synchronous standby, for {committing:.0f} s: it is gone or far behind; bring it "
+            "back, or take it out of synchronous_standby_names"
+        )
+    if age > SILENT_SECONDS:
+        return (
+            f"its driver {run.holder} has not been heard for {age:.0f} s, and still holds the lock: "
+            "stopped, swapped out, or cut off; end that process and type `backfill run`"
+        )
+    if run.status is RunStatus.PAUSING:
+        return "told to pause; the workers finish their transactions"
+    if run.status is RunStatus.PAUSED:
+        return "paused; `backfill resume` lets it go on"
+    if run.status is RunStatus.CANCELLING:
+        return "told to cancel; the workers finish their transactions"
+    if run.held:
+        return run.held
+    blocked = rows(connection, BLOCKED)
+    if blocked:
+        ((_, pid, application, state, seconds),) = blocked
+        return f"session {pid} ({application or 'unnamed'}, {state}) holds a lock for {seconds or 0:.0f} s that we need"
+    troubled = next((holding for holding in holdings if holding.trouble), None)
+    if troubled is not None:
+        return f"{troubled.table} is tried again after {troubled.trouble} ({troubled.retries} retries so far)"
+    return None
+
+
+def _idle(connection: Connection, run: Run, now: datetime, holdings: Sequence[Holding]) -> str | None:
+    """That no worker takes anything, though something is left for them."""
+    if run.status is not RunStatus.RUNNING or not run.phase.endswith("link") or holdings:
+        return None
+    moments = [row.finished or row.claimed for row in batches.all_of(connection, run.id)]
+    last = max((moment for moment in moments if moment is not None), default=run.created)
+    idle = (now - last).total_seconds()
+    if idle < SILENT_SECONDS or not batches.open_batches(connection, run.id, run.phase):
+        return None
+    return (
+        f"no worker has taken a batch for {idle:.0f} s; with --dask: are its scheduler and its workers there?"
+    )

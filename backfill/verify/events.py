@@ -1,0 +1,274 @@
+"""Events: does every row with a raw value have the right link, and geo where its address resolves?
+
+How their ranges are read, and which rows come to the client, stands in ``reading``; what they came to
+is summed up here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.addresses import MAX_LENGTH, Reason
+from backfill.database.blocks import Range
+from backfill.database.columns import column_type, columns
+from backfill.database.connection import execute, rows, value
+from backfill.database.decodable import decodable
+from backfill.database.nullable import fates, or_seal
+from backfill.database.quoting import table
+from backfill.geo import GeoDatabase
+from backfill.ledger.counts import CLASSES, Count, in_order
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
+from backfill.ledger.verifications import RangeCounts
+from backfill.plan import Addresses, Job
+from backfill.verify import reading, reasons
+from backfill.verify.classification import Suspect, canonical, judge, spelled, state
+from backfill.verify.places import has_place
+
+KEYS_SHOWN = 20
+COUNTED = (
+    Count.ROWS,
+    Count.RAW,
+    Count.NO_ADDRESS,
+    *CLASSES,
+    Count.LINKED_WITHOUT_TEXT,
+    Count.GEO_MISSING_WITHOUT_TEXT,
+    Count.HASH_WRONG,
+    Count.HASH_MISSING,
+    Count.GEO_MISSING,
+    Count.GEO_HAS_NO_PLACE,
+)
+REMEMBERED = 1 << 16  # addresses whose place was looked up: the same few come again in every range
+AMISS = (Count.WRONG, Count.LINKED_TO_SENTINEL, Count.DANGLING)  # linked to what the text does not spell
+
+SINCE = sql.SQL("""
+    select count(*) from {table} as event
+     where {in_range} and event.{raw} is not null and {time} > {run_ended}
+""")
+
+WAITING = sql.SQL("select count(*) from {quarantine} where job = %s and decision_id is null")
+
+LINKED_AMISS = sql.SQL("""
+    select event.{key}::text, case when {decodable} then left({text}, {shown}) end, abbrev(known.{address})
+      from {table} as event
+      left join {addresses} as known on known.{address_key} {equals} event.{link}
+     where {in_range} and event.{link} is not null
+       and {text} is distinct from abbrev(known.{address}) and event.{raw} is not null
+""")
+
+# When the raw column is gone: a link still leads to an address with a hash of the right form.
+LINKS_ONLY = sql.SQL("""
+    select count(*), count(event.{link}),
+           count(event.{link}) filter (where known.{hash} !~ '^[0-9a-f]{{64}}$' or known.{hash} is null)
+      from {table} as event
+      left join {addresses} as known on known.{address_key} {equals} event.{link}
+     where {in_range}
+""")
+
+
+@dataclass(frozen=True)
+class EventProof:
+    """What the passes over one event table need."""
+
+    schema: str
+    addresses: Addresses
+    job: Job
+    geo: GeoDatabase
+    number: int  # of the verification
+    run_ended: str | None  # when the last run of this table ended
+
+    @cached_property
+    def resolves(self) -> Callable[[str], bool]:
+        """Whether the geo database has a place for the address that a text spells."""
+        knows = self.geo.knows
+
+        def resolves(text: str) -> bool:
+            address = canonical(text)
+            return not isinstance(address, Reason) and knows(address)
+
+        return lru_cache(REMEMBERED)(resolves)
+
+    @property
+    def names(self) -> dict[str, sql.Composable]:
+        """For the statements of this file."""
+        job, part = self.job, self.addresses
+        run_ended: sql.Composable = sql.SQL("null")
+        if job.time and self.run_ended:
+            run_ended = sql.SQL("{}::timestamptz").format(sql.Literal(self.run_ended))
+        return {
+            "table": table(job),
+            "key": sql.Identifier(job.key),
+            "raw": sql.Identifier(job.raw),
+            # Letter for letter, whatever the column's type and collation call equal.
+            "text": sql.SQL('event.{}::text collate "C"').format(sql.Identifier(job.raw)),
+            "decodable": decodable(sql.Identifier("event", job.raw)),
+            "link": sql.Identifier(job.link),
+            "addresses": table(part),
+            "address": sql.Identifier(part.address),
+            "address_key": sql.Identifier(part.key),
+            "known_place": has_place(sql.Identifier("known", part.geo)),
+            "hash": sql.Identifier(part.hash),
+            "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
+            "run_ended": run_ended,
+            "odd": sql.Identifier(self.schema, "verification_addresses"),
+            "quarantine": sql.Identifier(self.schema, "quarantine"),
+            "number": sql.Literal(self.number),
+            "shown": sql.Literal(MAX_LENGTH + 1),
+        }
+
+    def judge(self, suspect: Suspect) -> list[Count]:
+        """All counts that such a row adds to."""
+        return judge(suspect, self.addresses.sentinel, self.resolves)
+
+    def read(
+        self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
+    ) -> RangeCounts:
+        """Judge one range. *slot*: to ask the server in."""
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        names = (
+            self.names
+            | reading.geo_names(self.job)
+            | {"in_range": span.holds("event"), "newest": reading.NEWEST, "equals": kind.equals}
+        )
+        if hashes_amiss:
+            names |= reading.with_hashes(names | {"key_type": sql.SQL(kind.name)})
+        else:
+            names |= reading.without_hashes()
+        with slot:
+            found = execute(connection, reading.COUNT.format(**names))
+        with found:
+            held = reading.judged(found, self.judge)
+        since = 0
+        if held.late:  # few ranges are: counted apart, not in every row
+            since = value(connection, SINCE.format(**names))
+        return RangeCounts(
+            counts={
+                **held.counts,
+                Count.ROWS: held.rows,
+                Count.RAW: held.raw,
+                Count.LINKED_WITHOUT_TEXT: held.link_only,
+                Count.GEO_MISSING_WITHOUT_TEXT: held.bare,
+            },
+            quarantined=held.quarantined,
+            newest_raw=held.newest,
+            since_run=since,
+            wrong_keys=self._wrong_keys(connection, span) if any(map(held.counts.get, AMISS)) else (),
+            other_spellings=held.others,
+            checksum=held.checksum,
+        )
+
+    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str | None, Count]]:
+        """Key, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell."""
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        statement = LINKED_AMISS.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
+        for key, raw, linked in rows(connection, statement):
+            found = Count.DANGLING if linked is None else state(spelled(raw), linked, self.addresses.sentinel)
+            if found in AMISS:
+                yield key, raw, found
+
+    def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
+        return tuple(key for key, _, _ in islice(self.amiss(connection, span), KEYS_SHOWN))
+
+    def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
+        """The table's record, from what its ranges held."""
+        sums, quarantined = _sum(held), Counter[str]()
+        for one in held:
+            quarantined.update(one.quarantined)
+        sums[Count.NO_ADDRESS] = sums[Count.ROWS] - sums[Count.RAW]
+        counts = in_order({count: sums[count] for count in COUNTED})
+        since_run = sum(one.since_run for one in held)
+        newest = self._newest(connection, [one.newest_raw for one in held if one.newest_raw])
+        notes = []
+        if since_run:
+            notes.append(
+                f"{since_run:,} raw values were written after the last run ended, the newest at {newest}: "
+                f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
+            )
+        if counts[Count.GEO_MISSING_WITHOUT_TEXT]:
+            notes.append(
+                f"{counts[Count.GEO_MISSING_WITHOUT_TEXT]:,} rows that are linked and hold no text lack the geo that "
+                "their address has: `backfill run`"
+            )
+        listed, undecided = (
+            int(value(connection, WAITING.format(**self.names), (part.identity,)))
+            for part in (self.job, self.addresses)
+        )
+        ways = fates(connection, self.job) if counts[Count.QUARANTINED] else ""
+        amiss = reasons.of_events(
+            self.job, self.addresses, counts, ways=ways, listed=listed, undecided=undecided
+        )
+        checksum = 0
+        for one in held:
+            checksum ^= one.checksum
+        others = sum(one.other_spellings for one in held)
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.EVENTS,
+            covered=not amiss,
+            evidence=Evidence(other_spellings=f"{others}/{checksum}"),  # as conditions.links() counts it
+            counts=counts,
+            reasons=tuple(amiss),
+            raw_rows=counts[Count.RAW],
+            newest_raw=newest,
+            quarantined=quarantined,
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[:KEYS_SHOWN],
+            notes=tuple(notes),
+            since_run=since_run if self.job.time and self.run_ended else None,
+        )
+
+    def _newest(self, connection: Connection, found: list[str]) -> str | None:
+        if not found or self.job.time is None:
+            return None
+        catalog = columns(connection, self.job)
+        if isinstance(catalog, str):
+            return None
+        # Text of the server's own, compared as what it is.
+        statement = sql.SQL("select max(moment::{0})::text from unnest(%s::text[]) as moment").format(
+            sql.SQL(catalog[self.job.time].type)
+        )
+        return str(value(connection, statement, (found,)))
+
+    def reread(self, connection: Connection, span: Range) -> RangeCounts:
+        """One range of a table whose raw column is gone: do its links still lead somewhere?"""
+        kind = column_type(connection, self.addresses, self.addresses.key)
+        statement = LINKS_ONLY.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
+        ((total, linked, broken),) = rows(connection, statement)
+        return RangeCounts(counts={Count.ROWS: total, Count.RIGHT: linked, Count.HASH_WRONG: broken})
+
+    def recheck(self, held: list[RangeCounts], last: CoverageRecord) -> CoverageRecord:
+        """A table whose raw column is gone: its *last* full record, its links checked again."""
+        sums = _sum(held)
+        amiss = reasons.shortfall(
+            sums[Count.HASH_WRONG],
+            "rows are linked to an address without a proper hash",
+            "look at the application",
+        )
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.EVENTS,
+            covered=last.covered and not amiss,
+            counts={
+                Count.ROWS: sums[Count.ROWS],
+                Count.NO_ADDRESS: sums[Count.ROWS] - sums[Count.RIGHT],
+                Count.RIGHT: sums[Count.RIGHT],
+                Count.HASH_WRONG: sums[Count.HASH_WRONG],
+            },
+            reasons=tuple(amiss),
+            raw_rows=0,
+            proved=last.finished,
+        )
+
+
+def _sum(held: Iterable[RangeCounts]) -> Counter[Count]:
+    sums: Counter[Count] = Counter()
+    for one in held:
+        sums.update(one.counts)
+    return sums

@@ -1,0 +1,289 @@
+"""Repair: what live traffic left wrong is mended on record, by exact count.
+
+The judge is the verifier: exactly what it counts is changed, and the count given must be the one
+found. The decision is entered with the first rows that it changes; a repeat finds the rest.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill.addresses import Reason, canonicalise
+from backfill.database.blocks import Range, heap_of, ranges
+from backfill.database.columns import column_type, has_column
+from backfill.database.connection import copy_in, execute, rows
+from backfill.database.decodable import decodable
+from backfill.database.effect import collisions_told, require_taken
+from backfill.database.quoting import table
+from backfill.database.writing import writes
+from backfill.errors import SchemaUnfit, WrongCount
+from backfill.ledger import decisions
+from backfill.ledger.counts import Count
+from backfill.ledger.decisions import Decision
+from backfill.plan import Addresses, Job
+from backfill.verify.addresses import ROWS, AddressProof
+from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
+from backfill.verify.events import EventProof
+
+BLOCKS = 5_000
+MEND = sql.Identifier("pg_temp", "backfill_mend")
+
+
+class Repair(StrEnum):
+    """What is to be mended."""
+
+    LINK = "link"  # a row linked to another address than its text spells
+    SENTINEL = "sentinel"  # a row whose text is an address, linked to the one that stands for none
+    DANGLING = "dangling"  # a row linked to an address row that is gone
+    HASH = "hash"  # a stored hash that is not the formula's
+
+
+STATE = {
+    Repair.LINK: Count.WRONG,
+    Repair.SENTINEL: Count.LINKED_TO_SENTINEL,
+    Repair.DANGLING: Count.DANGLING,
+}
+
+# What writes the application's tables runs under its search_path: all is qualified.
+# The right address row may not be there yet. Geo is left to the next run.
+ADD = sql.SQL("""
+    insert into {addresses} ({address}, {hash})
+    select distinct mend.address::pg_catalog.inet, mend.hash from {mend} as mend
+     where mend.address is not null
+       and not exists (select from {addresses} as known
+                        where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet
+                           or known.{hash} {hash_equals} mend.hash::{hash_type})
+     order by 1                                           -- sorted: opposite orders deadlock
+    on conflict do nothing
+""")
+# Where only an odd spelling of the address has a row, that one carries the hash.
+RELINK = sql.SQL("""
+    update {table} as event
+       set {link} = coalesce(
+               (select known.{address_key} from {addresses} as known
+                 where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet),
+               (select known.{address_key} from {addresses} as known
+                 where known.{hash} {hash_equals} mend.hash::{hash_type}))
+      from {mend} as mend
+     where event.{key} {equals} mend.key::{key_type}
+       and case when mend.raw is null then not {decodable}                  -- not one that changed since it was judged
+                else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) mend.raw end
+""")
+
+# First away from all, since two rows may have each other's hash and the column is unique.
+CLEAR_HASH = sql.SQL("""
+    update {addresses} as known set {hash} = null from {mend} as mend
+     where known.{key} {equals} mend.key::{key_type}
+       and case when mend.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
+                else known.{hash} {hash_equals} mend.raw::{hash_type} end
+""")
+# Of the rows that had a wrong hash when they were locked: those that have neither the right one now, nor none because
+# another row has it.
+WRONG_ROWS = sql.SQL("""
+    select known.{key}::text from {addresses} as known
+      join {mend} as mend on known.{key} {equals} mend.key::{key_type}
+     where case when mend.raw = '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
+                else known.{hash} {hash_equals} mend.raw::{hash_type} end
+       for update of known
+""")
+KEPT_HASHES = sql.SQL("""
+    select mend.key from {mend} as mend
+     where mend.key = any (%s::text[])
+       and not exists (select from {addresses} as known
+                        where known.{key} {equals} mend.key::{key_type}
+                          and (known.{hash} {hash_equals} mend.hash::{hash_type}
+                               or known.{hash} is null
+                                  and exists (select from {addresses} as other
+                                               where other.{hash} {hash_equals} mend.hash::{hash_type})))
+""")
+SET_HASH = sql.SQL("""
+    update {addresses} as known set {hash} = mend.hash from {mend} as mend
+     where known.{key} {equals} mend.key::{key_type} and known.{hash} is null
+       and not exists (select from {addresses} as other where other.{hash} {hash_equals} mend.hash::{hash_type})
+""")
+
+
+@dataclass(frozen=True)
+class LinkRepair:
+    """Mends the links of one event table."""
+
+    engine: Engine
+    proof: EventProof
+    kind: Repair
+    hasher: Callable[[str], str]
+
+    @property
+    def job(self) -> Job:
+        """The table."""
+        return self.proof.job
+
+    def repair(self, count: int) -> int:
+        """Mend all such rows; returns how many. Raises ``WrongCount``."""
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.job, self.job.raw):
+                raise SchemaUnfit(
+                    problem=f"{self.job.name}.{self.job.raw} is gone: nothing says what is right."
+                )
+            spans = list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
+        found = sum(len(self._amiss(span)) for span in spans)
+        _require_count(self.job.label, self.kind, count, found)
+        if not found:
+            return 0
+        decision = Decision("repair", self.job.identity, {"what": self.kind.value})
+        return sum(self._repair(span, decision) for span in spans)
+
+    def _amiss(self, span: Range) -> list[tuple[str, str | None]]:
+        with self.engine.begin() as connection:
+            return [
+                (key, raw)
+                for key, raw, state in self.proof.amiss(connection, span)
+                if state == STATE[self.kind]
+            ]
+
+    def _repair(self, span: Range, decision: Decision) -> int:
+        amiss = self._amiss(span)
+        if not amiss:
+            return 0
+        part = self.proof.addresses
+        with self.engine.begin() as connection:
+            kind = column_type(connection, self.job, self.job.key)
+            hash_type = column_type(connection, part, part.hash)
+            names = {
+                "mend": MEND,
+                "table": table(self.job),
+                "key": sql.Identifier(self.job.key),
+                "raw": sql.Identifier(self.job.raw),
+                "decodable": decodable(sql.Identifier("event", self.job.raw)),
+                "link": sql.Identifier(self.job.link),
+                "key_type": sql.SQL(kind.name),
+                "equals": kind.equals,
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
+                "addresses": table(part),
+                "address": sql.Identifier(part.address),
+                "address_key": sql.Identifier(part.key),
+                "hash": sql.Identifier(part.hash),
+            }
+            # A dangling link of a text that is no address becomes none: the next run puts the row into the quarantine.
+            _stage(connection, ((key, raw, *self._right(raw)) for key, raw in amiss))
+            with writes(connection, part):
+                execute(connection, ADD.format(**names))
+            # A guarded table lets only this through.
+            execute(connection, sql.SQL("set local backfill.mending = 'on'"))
+            with (
+                collisions_told(self.job, self.job.link),
+                writes(connection, self.job),
+                execute(connection, RELINK.format(**names)) as cursor,
+            ):
+                changed = cursor.rowcount
+            # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
+            still = {
+                (key, raw)
+                for key, raw, state in self.proof.amiss(connection, span)
+                if state == STATE[self.kind]
+            }
+            kept = [key for key, raw in amiss if (key, raw) in still]
+            require_taken(connection, self.proof.schema, self.job, self.job.link, kept, len(amiss))
+            if changed:
+                decision.took(connection, changed)
+            return changed
+
+    def _right(self, raw: str | None) -> tuple[str | None, str | None]:
+        address = Reason.UNDECODABLE if raw is None else canonicalise(raw)
+        if isinstance(address, Reason):
+            return None, None
+        return str(address), self.hasher(str(address))
+
+
+@dataclass(frozen=True)
+class HashRepair:
+    """Mends hashes in the address table."""
+
+    engine: Engine
+    proof: AddressProof
+
+    @property
+    def part(self) -> Addresses:
+        """The table."""
+        return self.proof.addresses
+
+    def repair(self, count: int) -> int:
+        """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.part, self.part.address):
+                raise SchemaUnfit(
+                    problem=f"{self.part.name}.{self.part.address} is gone: nothing says what is right."
+                )
+            spans = list(ranges(heap_of(connection, self.part).blocks, BLOCKS))
+        wrong = right = 0
+        for span in spans:
+            for _, state, *_ in self._judged(span):
+                wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
+        _require_count(self.part.label, Repair.HASH, count, wrong)
+        if wrong > right:  # then it is the salt, or the scheme, that is wrong
+            raise SchemaUnfit(
+                problem=f"{wrong:,} hashes of {self.part.name} are wrong and {right:,} right: that is not damage, "
+                "but another salt or scheme. `backfill calibrate` tells which."
+            )
+        if not wrong:
+            return 0
+        # All first, then all: the hash that is right for one row may stand in another range.
+        with self.engine.begin() as connection:
+            kind = column_type(connection, self.part, self.part.key)
+            hash_type = column_type(connection, self.part, self.part.hash)
+            names = {
+                "mend": MEND,
+                "addresses": table(self.part),
+                "key": sql.Identifier(self.part.key),
+                "hash": sql.Identifier(self.part.hash),
+                "decodable": decodable(sql.Identifier("known", self.part.hash)),
+                "key_type": sql.SQL(kind.name),
+                "equals": kind.equals,
+                "hash_type": sql.SQL(hash_type.name),
+                "hash_equals": hash_type.equals,
+            }
+            wrong_rows = (
+                (key, live, None, hashed)
+                for span in spans
+                for key, state, live, hashed in self._judged(span)
+                if state == HASH_WRONG
+            )
+            _stage(connection, wrong_rows)
+            locked = [key for (key,) in rows(connection, WRONG_ROWS.format(**names))]
+            with writes(connection, self.part):
+                execute(connection, CLEAR_HASH.format(**names))
+                with execute(connection, SET_HASH.format(**names)) as cursor:
+                    changed = cursor.rowcount
+            kept = [key for (key,) in rows(connection, KEPT_HASHES.format(**names), (locked,))]
+            require_taken(connection, self.proof.schema, self.part, self.part.hash, kept, len(locked))
+            decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
+            return changed
+
+    def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
+        """Key, state, stored and rightful hash."""
+        with self.engine.begin() as connection:
+            found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.proof.names))
+        for key, host, masklen, live in found:
+            if host is not None:
+                state, _, address = hash_state(host, masklen, live, self.proof.hasher)
+                yield key, state, live, self.proof.hasher(address)
+
+
+def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str | None]]) -> None:
+    execute(
+        connection,
+        sql.SQL(
+            "create temporary table {} (key text, raw text, address text, hash text) on commit drop"
+        ).format(MEND),
+    )
+    copy_in(connection, MEND, ["key", "raw", "address", "hash"], records)
+
+
+def _require_count(name: str, kind: Repair, given: int, found: int) -> None:
+    if given != found:
+        raise WrongCount(
+            subject=f"Repair of {name} ({kind.value})", given=given, found=found, look="backfill verify"
+        )

@@ -1,0 +1,301 @@
+"""Verify: recompute coverage from the data and put it on record.
+
+1. Every address row: hash recomputed in the client; at the same time
+2. every event table: each row joined with the address row it is linked to, suspects judged; once more,
+   should a hash turn out to be amiss, with those.
+3. Address rows that came or changed meanwhile, once more; blocks that were added meanwhile.
+4. Columns to be discarded: what is still written there.
+5. The records go into the ledger; the gates read them there.
+
+By block range, several at once, each with its counts as its checkpoint. At most as many statements
+run at once as there are connections to work on; one connection more lets the client judge meanwhile. An interrupted verification
+goes on from there as long as nothing that matters has changed: plan, key id, scheme, method, geo
+database, place of the tables on disk, tool, and nothing that Backfill itself did to the data since.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from queue import Empty, LifoQueue
+from threading import BoundedSemaphore, Event
+from typing import Any
+
+from psycopg2 import sql
+from sqlalchemy import Connection, Engine
+
+from backfill import __version__
+from backfill.database.blocks import Range, even_ranges, heap_of, ranges
+from backfill.database.columns import has_column
+from backfill.database.connection import execute
+from backfill.errors import SchemaUnfit, TableMoved, VerifyInProgress
+from backfill.geo import GeoDatabase
+from backfill.ledger import coverage, locks, raw_columns, runs, verifications
+from backfill.ledger.counts import UNCOVERING, Count
+from backfill.ledger.coverage_record import CoverageRecord, Method
+from backfill.ledger.verifications import Part, RangeCounts
+from backfill.plan import Job, Plan, RawColumn
+from backfill.verify import addresses, discards, sample
+from backfill.verify.addresses import AddressProof
+from backfill.verify.confirmation import with_confirmation
+from backfill.verify.events import EventProof
+
+# 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
+# join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
+BLOCKS = 40_000
+SMALL = 2_000  # blocks: below that, sharing a table between connections costs more than it saves
+WORK_MEM = "64MB"  # the hash of a million addresses; at the usual 4 MB the join spills at 100,000
+TAILS = 2  # looks for blocks added meanwhile; under constant inserts there is always one more
+
+
+@contextmanager
+def verify_lock(engine: Engine, schema: str) -> Iterator[None]:
+    """One verification at a time; the server frees the lock when we are gone. Raises ``VerifyInProgress``."""
+    with engine.connect() as connection:
+        taken = locks.take(connection, schema, locks.VERIFY)
+        if isinstance(taken, locks.Holder):
+            raise VerifyInProgress(session=taken)
+        try:
+            yield
+        finally:
+            locks.give(connection, taken)
+
+
+@dataclass
+class Verifier:
+    """One verification; used once. ``verify`` is the whole of it."""
+
+    engine: Engine
+    schema: str
+    plan: Plan
+    fingerprint: str
+    hasher: Callable[[str], str]
+    geo: GeoDatabase
+    tell: Callable[[str], None]
+    workers: int = 2
+    key_id: str = "default"
+    percent: float | None = None  # of the event tables' blocks; None: all of them
+    blocks: int = BLOCKS  # of a statement, at most
+
+    def __post_init__(self) -> None:
+        self._slots = BoundedSemaphore(self.workers)  # statements at once
+        self._hashed, self._stopping = Event(), Event()
+        self._idle: LifoQueue[Connection] = LifoQueue()
+
+    @property
+    def method(self) -> Method:
+        """How much is read."""
+        return Method.FULL if self.percent is None else Method.SAMPLE
+
+    def verify(self) -> list[CoverageRecord]:
+        """The records of all tables of the plan, in its order, entered in the ledger."""
+        with self.engine.connect() as connection, ExitStack() as self._open:
+            self._begin(connection)
+            self._plan(connection, self.plan.addresses, addresses.BLOCKS, whole=True)
+            connection.commit()
+            size = self._size(connection)
+            for job in self.plan.jobs:
+                self._plan(connection, job, size, whole=False)
+            connection.commit()
+            looks = [partial(discards.observe, discard=discard) for discard in self.plan.discard]
+            geo, *observed = self._read_all(connection, self._address.geo, *looks)
+            self.tell(f"{self.plan.addresses.label}: hashes recomputed")
+            if self._address.hashes_amiss(connection):
+                verifications.read_again(connection, self._number)
+                self._read_all(connection)
+            for _ in range(TAILS if self.method is Method.FULL else 0):
+                self._plan_tails(connection)
+                self._read_all(connection)
+            records = [self._event_record(connection, job) for job in self.plan.jobs]
+            connection.commit()
+            address = self._address.verdict(connection, self._transaction, geo)
+            records.append(with_confirmation(connection, address, self.key_id, self.plan.hash.scheme))
+            connection.commit()
+            records += observed
+            self._check_files(connection)
+            records = self._enter(connection, records)
+            connection.commit()
+        return records
+
+    def _begin(self, connection: Connection) -> None:
+        self._files = {part.identity: heap_of(connection, part).filenode for part in self._tables}
+        self._raw = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
+        for part in self.plan.parts:
+            raw_columns.require_dropped(connection, self.schema, part)
+        ground = {
+            "plan": self.fingerprint,
+            "method": self.method,
+            "percent": self.percent,
+            "blocks": self.blocks,
+            "geo": [self.geo.provenance.database_type, self.geo.provenance.build.isoformat()],
+            "version": __version__,
+            "files": self._files,
+            "raw": self._raw,
+            **verifications.changes(connection),
+        }
+        transaction = addresses.current_transaction(connection)
+        self._number, self._transaction, resumed = verifications.begin(connection, ground, transaction)
+        if resumed:
+            left = len(verifications.unread(connection, self._number))
+            self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
+        self._address = AddressProof(self.schema, self.plan.addresses, self.hasher, self._number)
+        self._events = {
+            job.identity: EventProof(
+                self.schema,
+                self.plan.addresses,
+                job,
+                self.geo,
+                self._number,
+                runs.last_success(connection, job.identity),
+            )
+            for job in self.plan.jobs
+        }
+        connection.commit()
+
+    def _check_files(self, connection: Connection) -> None:
+        for part in self._tables:
+            if heap_of(connection, part).filenode != self._files[part.identity]:
+                raise TableMoved(table=part.name)
+
+    @property
+    def _tables(self) -> tuple[RawColumn, ...]:
+        return (self.plan.addresses, *self.plan.jobs)
+
+    def _size(self, connection: Connection) -> int:
+        """Blocks of a range, so that every connection has one."""
+        total = sum(heap_of(connection, job).blocks for job in self.plan.jobs)
+        return min(self.blocks, max(SMALL, -(-total // self.workers)))
+
+    def _plan(self, connection: Connection, part: RawColumn, size: int, *, whole: bool) -> None:
+        """Enter the table's ranges, unless they are there."""
+        if verifications.planned_to(connection, self._number, part.identity) is not None:
+            return
+        heap = heap_of(connection, part)
+        spans: Iterable[Range] = even_ranges(heap.blocks, size)
+        if self.percent is not None and not whole:
+            spans = sample.chunks(heap.blocks, self.percent, self._number)
+        verifications.plan(connection, self._number, part.identity, spans)
+
+    def _plan_tails(self, connection: Connection) -> None:
+        for job in self.plan.jobs:
+            read_to = verifications.planned_to(connection, self._number, job.identity) or 0
+            now = heap_of(connection, job).blocks
+            verifications.plan(
+                connection, self._number, job.identity, ranges(now, self.blocks, first=read_to)
+            )
+        connection.commit()
+
+    def _read_all(self, connection: Connection, *looks: Callable[[Connection], Any]) -> list[Any]:
+        """Read what is unread, several statements at once; the server does the work, so threads suffice.
+
+        Returns what *looks* come to, which are taken beside it.
+        """
+        waiting = verifications.unread(connection, self._number)
+        connection.commit()
+        hashes = [part for part in waiting if part.job == self.plan.addresses.identity]
+        events = [part for part in waiting if part.job != self.plan.addresses.identity]
+        self._hashed.clear() if hashes else self._hashed.set()
+        if not waiting and not looks:
+            return []
+        with ThreadPoolExecutor(self.workers + 1) as executor:
+            tasks = [executor.submit(self._read_addresses, hashes)] if hashes else []
+            beside = [executor.submit(self._look, look) for look in looks]
+            tasks += [executor.submit(self._read_events, part) for part in events]
+            try:
+                done, _ = wait([*tasks, *beside], return_when=FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+            except BaseException:  # Ctrl-C too: what is being read is finished and recorded, no more
+                self._stopping.set()
+                executor.shutdown(cancel_futures=True)
+                raise
+            return [task.result() for task in beside]
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        """A connection in a transaction. They are kept: a new one has its caches to fill, which costs more than a look."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = self.engine.connect()
+            self._open.callback(connection.close)
+        with connection.begin():
+            yield connection
+        self._idle.put(connection)
+
+    def _look(self, look: Callable[[Connection], Any]) -> Any:
+        with self._session() as connection, self._slots:
+            return look(connection)
+
+    def _read_addresses(self, parts: Sequence[Part]) -> None:
+        """One after the other: the client hashes, one thread at a time, while the server judges events."""
+        for part in parts:
+            if self._stopping.is_set():
+                return
+            with self._session() as connection:
+                counts = RangeCounts(counts={Count.ROWS: 0})
+                if has_column(connection, self.plan.addresses, self.plan.addresses.address):
+                    counts = self._address.read(connection, part.range, self._slots)
+                verifications.read(connection, self._number, part, counts)
+        self._hashed.set()
+
+    def _read_events(self, part: Part) -> None:
+        proof, known = self._events[part.job], True
+        with self._session() as connection:
+            execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
+            if self._raw[part.job]:
+                known = self._hashed.is_set()
+                amiss = known and self._address.hashes_amiss(connection)
+                counts = proof.read(connection, part.range, self._slots, hashes_amiss=amiss)
+            else:
+                with self._slots:
+                    counts = proof.reread(connection, part.range)
+            verifications.read(connection, self._number, part, counts, hashes_known=known)
+
+    def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
+        held = verifications.held(connection, self._number, job.identity)
+        proof = self._events[job.identity]
+        if self._raw[job.identity]:
+            record = proof.verdict(connection, held)
+        else:
+            last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
+            if last is None:
+                raise SchemaUnfit(
+                    problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
+                )
+            record = proof.recheck(held, last[0])
+        self.tell(f"{job.label}: {record.counts[Count.ROWS]:,} rows read")
+        return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
+
+    def _bound(self, held: list[RangeCounts]) -> tuple[str, ...]:
+        """What a sample says about the rest."""
+        bad = sum(any(map(one.counts.get, UNCOVERING)) for one in held)
+        share = sample.upper_bound(bad, len(held)) if held else 1.0
+        return (
+            f"a sample: {bad:,} of {len(held):,} chunks of {sample.CHUNK_BLOCKS} blocks hold a row that is not covered; "
+            f"with {sample.CONFIDENCE:.0%} confidence at most {share:.2%} of all chunks do",
+        )
+
+    def _enter(self, connection: Connection, records: list[CoverageRecord]) -> list[CoverageRecord]:
+        """Put them on record, with where they came from."""
+        snapshot = verifications.snapshot(connection, self._number)
+        places = {part.identity: raw_columns.place(connection, part) for part in self.plan.parts}
+        entered = []
+        for record in records:
+            evidence = replace(
+                record.evidence,
+                geo_type=self.geo.provenance.database_type,
+                geo_build=self.geo.provenance.build,
+                version=__version__,
+                verification=self._number,
+                snapshot=snapshot,
+                raw_column=places[record.job],
+                percent=self.percent,
+            )
+            entered.append(replace(record, method=self.method, evidence=evidence))
+            coverage.enter(connection, entered[-1], self.fingerprint)
+        verifications.finish(
+            connection, self._number, sum(record.counts.get(Count.ROWS, 0) for record in records)
+        )
+        return entered
