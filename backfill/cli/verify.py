@@ -1,7 +1,7 @@
 """``backfill verify`` and ``backfill report``."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,11 +14,11 @@ from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
 from backfill.ledger.coverage_record import CoverageRecord
-from backfill.report import faces
+from backfill.report import coverage, text
 from backfill.report.collect import collect
-from backfill.report.coverage import as_json, as_text
-from backfill.report.document import Document
-from backfill.report.html import as_html
+from backfill.report.document import Note
+from backfill.report.faces import BY_NAME, BY_SUFFIX
+from backfill.report.sections import document
 from backfill.settings import Settings
 from backfill.verify import canaries
 from backfill.verify.verifier import Verifier, verify_lock
@@ -73,25 +73,17 @@ def verify_command(
 
 def _show(records: Sequence[CoverageRecord], form: str) -> None:
     if form == "json":
-        click.echo(json.dumps(as_json(records), indent=2))
+        click.echo(json.dumps(coverage.as_json(records), indent=2))
     else:
-        click.echo(as_text(records, markdown=form == "markdown"))
-
-
-FACES: dict[str, Callable[[Document], str]] = {
-    "text": faces.as_text,
-    "json": lambda document: json.dumps(faces.as_json(document), indent=2),
-    "markdown": lambda document: faces.as_text(document, markdown=True),
-    "html": as_html,
-}
-SUFFIXES = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html", ".txt": "text"}
+        found = [*coverage.blocks(records), *coverage.remarks(records), Note(coverage.verdict(records))]
+        click.echo(text.blocks(found))
 
 
 @click.command()
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(FACES)),
+    type=click.Choice(list(BY_NAME)),
     help="text, json (docs/report.schema.json), markdown or html.  [default: by the suffix of --output, or text]",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
@@ -100,16 +92,17 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
     """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
     if output is not None:
         if form is None:
-            require_suffix(output, list(SUFFIXES))
+            require_suffix(output, list(BY_SUFFIX))
         require_writable(output)
     session = sessions.of(context)
     session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        document = collect(connection, Gate.of(session.settings, session.plan, connection))
-    text = FACES[form or SUFFIXES.get(output.suffix if output else "", "text")](document)
+        made = document(collect(connection, Gate.of(session.settings, session.plan, connection)))
+    by_suffix = BY_SUFFIX.get(output.suffix if output else "", BY_NAME["text"])
+    rendered = (BY_NAME[form] if form else by_suffix).render(made)
     if output is None:
-        click.echo(text)
+        click.echo(rendered)
     else:
-        write_whole(output, text + "\n")
+        write_whole(output, rendered + "\n")
         click.echo(f"Written to {output}.")

@@ -1,4 +1,4 @@
-"""Collect: the document, from the ledger and a look at the tables."""
+"""Collect: the facts of a report, from the ledger and a look at the tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,8 +22,8 @@ from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, RawColumn
-from backfill.report.coverage import verdict
-from backfill.report.document import Decision, Document, Geography, Phase, Place, Quarantined, RunStory
+from backfill.report.coverage import newest, verdict, verified
+from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.left import Scene, left
 from backfill.verify.confirmation import claim
 
@@ -46,7 +46,7 @@ PLACES = sql.SQL("""
 """)
 
 
-def collect(connection: Connection, gate: Gate) -> Document:
+def collect(connection: Connection, gate: Gate) -> Facts:
     """The report as of now. Raises ``NoRun`` where nothing was verified."""
     plan = gate.plan
     records = [_record(connection, gate, part) for part in plan.parts]
@@ -55,8 +55,9 @@ def collect(connection: Connection, gate: Gate) -> Document:
     proved = all(record.covered for record in records)
     scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
     dropped = not scene.stands()
-    return Document(
+    return Facts(
         made=datetime.now(UTC),
+        database=str(value(connection, sql.SQL("select current_database()"))),
         verdict=_gone(connection, gate, records) if proved and dropped else verdict(records),
         covered=proved,
         dropped=dropped,
@@ -229,8 +230,7 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
 
 
 def _provenance(connection: Connection, gate: Gate, records: list[CoverageRecord]) -> dict[str, str]:
-    proof = records[0]
-    evidence = proof.evidence
+    evidence = newest(records).evidence
     key_id = next((run.identity.key_id for run in _latest(connection)), "none")
     restore = gate.restore_point or _restore_point(connection)
     return {
@@ -241,9 +241,7 @@ def _provenance(connection: Connection, gate: Gate, records: list[CoverageRecord
         " (events of all years get the geography of this build)"
         if evidence.geo_build
         else "unknown",
-        "verified": f"{proof.method}, ended {proof.finished:%Y-%m-%d %H:%M:%S %Z}"
-        if proof.finished
-        else "never",
+        "verified": verified(records),
         "tool": f"backfill {evidence.version or 'of an unknown version'} verified, {__version__} wrote this report",
         "server": f"PostgreSQL {value(connection, sql.SQL('show server_version'))}",
         "database": f"{value(connection, sql.SQL('select current_database()'))} ({database_identity(connection)})",

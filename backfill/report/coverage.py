@@ -1,17 +1,39 @@
-"""Coverage for people and for machines: terminal table, JSON, Markdown, from the same records."""
+"""Coverage: the verdict, and the blocks of a document that say what a verification found."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from backfill import safe
-from backfill.ledger.counts import CLASSES, Count
+from backfill.ledger.counts import CLASSES, UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
+from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
 from backfill.verify.confirmation import claim, form_only
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
-EVENT_COLUMNS = (Count.ROWS, Count.NO_ADDRESS, *CLASSES, Count.GEO_MISSING)
+# Columns of the events' table, in the order of ``Count``; the second kind only where a table has such rows.
+ALWAYS = frozenset(
+    {
+        Count.ROWS,
+        Count.NO_ADDRESS,
+        Count.RIGHT,
+        Count.SETTLED,
+        Count.UNLINKED,
+        Count.WRONG,
+        Count.QUARANTINED,
+        Count.GEO_MISSING,
+    }
+)
+WHERE_ANY = frozenset(
+    {
+        *CLASSES,
+        Count.HASH_WRONG,
+        Count.HASH_MISSING,
+        Count.LINKED_WITHOUT_TEXT,
+        Count.GEO_MISSING_WITHOUT_TEXT,
+        Count.GEO_HAS_NO_PLACE,
+    }
+)
 
 
 def verdict(records: Sequence[CoverageRecord]) -> str:
@@ -32,63 +54,116 @@ def verdict(records: Sequence[CoverageRecord]) -> str:
     return f"Covered: {links}, and {claim(records)}."
 
 
-def _events_table(records: Sequence[CoverageRecord]) -> tuple[list[str], list[list[Any]]]:
-    header = ["table", *(count.words for count in EVENT_COLUMNS), ""]
-    body = []
-    for record in records:
-        if record.kind is Kind.EVENTS:
-            state = "covered" if record.covered else "NOT COVERED"
-            if record.proved:
-                state = f"proved on {record.proved:%Y-%m-%d}"
-            body.append([record.table, *(record.counts.get(count, "") for count in EVENT_COLUMNS), state])
-    return header, body
+def newest(records: Sequence[CoverageRecord]) -> CoverageRecord:
+    """A record of the last verification; that of a cut-over says less."""
+    return max(records, key=lambda record: record.evidence.verification or 0)
 
 
-def _rest_table(records: Sequence[CoverageRecord]) -> tuple[list[str], list[list[Any]]]:
-    body = []
-    for record in records:
-        if record.kind is not Kind.EVENTS:
-            found = ", ".join(f"{number:,} {count.words}" for count, number in record.counts.items())
-            state = "covered" if record.covered else "NOT COVERED"
-            if record.kind is Kind.DISCARD:
-                state = "to be dropped" if Count.RAW in record.counts else "dropped"
-            body.append([record.table, found, state])
-    return ["table", "found", ""], body
+def verified(records: Sequence[CoverageRecord]) -> str:
+    """When, and which tables not at the same time."""
+    last = newest(records)
+    said = f"{last.method}, ended {last.finished:%Y-%m-%d %H:%M:%S %Z}"
+    older = [record for record in records if record.evidence.verification != last.evidence.verification]
+    if older:
+        tables = ", ".join(f"{record.table} on {record.finished:%Y-%m-%d %H:%M:%S %Z}" for record in older)
+        said += f"; not by that verification: {tables}"
+    return said
 
 
-def tables_as_text(records: Sequence[CoverageRecord], style: str) -> str:
-    """The counts, and the quarantine by reason."""
-    parts = [
-        safe.table(body, header, tablefmt=style, intfmt=",")
-        for header, body in (_events_table(records), _rest_table(records))
-    ]
-    reasons = [
-        [record.table, reason, number] for record in records for reason, number in record.quarantined.items()
-    ]
-    if reasons:
-        parts.append(safe.table(reasons, ["quarantine", "reason", "rows"], tablefmt=style, intfmt=","))
-    return "\n\n".join(parts)
+def state(record: CoverageRecord) -> Cell:
+    """What a table is, in words."""
+    if not record.covered:
+        return Cell("NOT COVERED", Tone.ALARM)
+    if record.kind is Kind.DISCARD:
+        return Cell("to be dropped" if Count.RAW in record.counts else "dropped")
+    said = f"proved on {record.proved:%Y-%m-%d}" if record.proved else "covered"
+    return Cell(f"{said} (sample only)" if record.method is Method.SAMPLE else said)
 
 
-def as_text(records: Sequence[CoverageRecord], *, markdown: bool = False) -> str:
-    """Tables, quarantine by reason, and what remains to be done; as Markdown, or for a terminal."""
-    style = "github" if markdown else "simple"
-    parts = [f"# Coverage\n\n**{safe.sentence(verdict(records))}**" if markdown else ""]
-    parts.append(tables_as_text(records, style))
-    todo = [f"{record.table}: {reason}" for record in records for reason in record.reasons]
-    if todo:
-        parts.append(
-            ("## What remains\n\n" if markdown else "What remains:\n")
-            + safe.listed(todo, as_markdown=markdown)
-        )
-    notes = [f"{record.table}: {note}" for record in records for note in record.notes]
-    if notes:
-        parts.append(
-            ("## Notes\n\n" if markdown else "To know:\n") + safe.listed(notes, as_markdown=markdown)
-        )
-    if not markdown:
-        parts.append(verdict(records))
-    return "\n\n".join(part for part in parts if part)
+def blocks(records: Sequence[CoverageRecord]) -> list[Block]:
+    """The counts, lookups by build of the geo database, and the quarantine by reason."""
+    events = [record for record in records if record.kind is Kind.EVENTS]
+    others = [record for record in records if record.kind is not Kind.EVENTS]
+    tables = [_events(events), _others(others), _builds(others), _quarantined(records)]
+    return [table for table in tables if table.rows]
+
+
+def remarks(records: Sequence[CoverageRecord]) -> list[Block]:
+    """What remains to be done, and what is to be known."""
+    remains = tuple(Entry(record.table, reason) for record in records for reason in record.reasons)
+    known = tuple(Entry(record.table, note) for record in records for note in record.notes)
+    found = (Entries("What remains", remains), Entries("To know", known))
+    return [one for one in found if one.entries]
+
+
+def _events(records: Sequence[CoverageRecord]) -> Table:
+    some = {count for count in WHERE_ANY if any(record.counts.get(count) for record in records)}
+    shown = [count for count in Count if count in ALWAYS | some]
+    return Table(
+        "Rows of the event tables, by what they are (other kinds of rows: none)",
+        (Column("table"), *(Column(count.words, number=True) for count in shown), Column("state")),
+        tuple(
+            (Cell(record.table), *(_count(record, count) for count in shown), state(record))
+            for record in records
+        ),
+    )
+
+
+def _count(record: CoverageRecord, count: Count) -> Cell:
+    number = record.counts.get(count)
+    return Cell(number, Tone.ALARM if number and count in UNCOVERING else Tone.PLAIN)
+
+
+def _others(records: Sequence[CoverageRecord]) -> Table:
+    return Table(
+        "The address table, and columns that go without being kept",
+        (Column("table"), Column("found"), Column("state")),
+        tuple(
+            (
+                Cell(record.table),
+                Cell(", ".join(f"{number:,} {count.words}" for count, number in record.counts.items())),
+                state(record),
+            )
+            for record in records
+        ),
+    )
+
+
+def _builds(records: Sequence[CoverageRecord]) -> Table:
+    return Table(
+        "Addresses that were looked up, by build of the geo database",
+        (Column("build"), Column("found", number=True), Column("absent", number=True)),
+        tuple(
+            (Cell(build), Cell(number.found), Cell(number.absent))
+            for record in records
+            for build, number in record.geo_builds.items()
+        ),
+    )
+
+
+def _quarantined(records: Sequence[CoverageRecord]) -> Table:
+    tables = [record for record in records if record.quarantined]
+    total = {
+        reason: sum(record.quarantined.get(reason, 0) for record in tables)
+        for record in tables
+        for reason in record.quarantined
+    }
+    return Table(
+        "Quarantine: rows whose text is no address, by reason",
+        (
+            Column("reason"),
+            *(Column(record.table, number=True) for record in tables),
+            Column("all", number=True),
+        ),
+        tuple(
+            (
+                Cell(reason),
+                *(Cell(record.quarantined.get(reason, 0)) for record in tables),
+                Cell(total[reason]),
+            )
+            for reason in sorted(total, key=lambda reason: (-total[reason], reason))
+        ),
+    )
 
 
 def as_json(records: Sequence[CoverageRecord]) -> dict[str, Any]:

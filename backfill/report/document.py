@@ -1,106 +1,106 @@
-"""Document: everything that a report says, as plain data; its faces only choose how."""
+"""Document: what a report says, in sections. A face only chooses how it looks: it adds nothing and drops nothing.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+A picture is the exception: only a face that can draw has it, and it repeats the tables of its section.
+"""
 
-from backfill.gates.survey import Stage
-from backfill.ledger.coverage_record import CoverageRecord
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, TypeAlias
 
-
-@dataclass(frozen=True)
-class Left:
-    """Something that remains to be done, and by whom."""
-
-    who: str
-    what: str
+from backfill.report.pictures import Drawing
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A phase of the last run, in seconds since its first batch began."""
+class Tone(StrEnum):
+    """How a value is to be taken, for a face that has colours."""
 
-    name: str
-    start: float
-    end: float
-    rows: int  # written
+    PLAIN = "plain"
+    ALARM = "alarm"
+    DONE = "done"
+    NEXT = "next"
+    LATER = "later"
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True)
-class RunStory:
-    """The last run: when, how long, how much, and how fast at each time."""
+class Cell:
+    """A value of a table; none: it does not apply."""
 
-    number: int
-    status: str
-    began: datetime
-    ended: datetime | None
-    jobs: tuple[str, ...]
-    phases: tuple[Phase, ...]
-    pace: tuple[tuple[float, int], ...]  # seconds since the beginning, rows written in that slice
-    seconds: float  # from the first batch to the last
-    written: int
+    value: str | int | None
+    tone: Tone = Tone.PLAIN
 
 
 @dataclass(frozen=True)
-class Place:
-    """A cell of five by five degrees, by its south-west corner."""
+class Column:
+    """A column of a table. *bars*: a face that can draw may show the numbers as bars as well."""
 
-    latitude: int
-    longitude: int
-    events: int
-
-
-@dataclass(frozen=True)
-class Geography:
-    """Where the events come from, coarse enough to point at nobody."""
-
-    places: tuple[Place, ...]
-    countries: tuple[tuple[str, int], ...]
-    located: int  # events with geo among those looked at
-    looked_at: int
-    sampled: bool
+    title: str
+    number: bool = False
+    bars: bool = False
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What somebody decided, on record."""
+class Table:
+    """Rows of cells under a caption. The first column names the row."""
 
-    kind: str
-    table: str
-    count: int
-    by: str
-    at: datetime
-    what: str = ""  # the column that was dropped, what rows were settled as, what was repaired
-
-    @property
-    def shown(self) -> str:
-        """Kind and object, for people."""
-        return f"{self.kind} {self.what}".strip()
+    kind: ClassVar[str] = "table"
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
 
 
 @dataclass(frozen=True)
-class Quarantined:
-    """Rows that were ever put aside, by table and reason: those that wait, and those that were decided about."""
+class Entry:
+    """A label and a sentence."""
 
-    table: str
-    reason: str
-    waiting: int
-    decided: int
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Sentences, each with its label, under a caption. Commands stand between backticks."""
+
+    kind: ClassVar[str] = "entries"
+    caption: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence of its own."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the tables of the section say, drawn. *alt*: what it shows, in words."""
+
+    kind: ClassVar[str] = "picture"
+    alt: str
+    drawing: Drawing
+
+
+Block: TypeAlias = Note | Table | Entries | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a document. *key* is stable."""
+
+    key: str
+    title: str
+    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
 class Document:
     """One report."""
 
-    made: datetime
-    verdict: str
-    covered: bool
-    dropped: bool  # every raw column is gone; what the records say was so before
-    records: Sequence[CoverageRecord]
-    run: RunStory | None
-    geography: Geography
-    left: Sequence[Left]
-    stages: Sequence[Stage]
-    decisions: Sequence[Decision]
-    quarantine: Sequence[Quarantined]
-    provenance: Mapping[str, str]
+    title: str
+    verdict: str  # the one sentence on top
+    good: bool  # whether it is good news
+    sections: tuple[Section, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)  # the facts behind it, for machines

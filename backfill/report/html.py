@@ -2,21 +2,11 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from backfill.ledger.counts import CLASSES, UNCOVERING, Count
-from backfill.ledger.coverage_record import Kind
-from backfill.report import pictures
-from backfill.report.document import Document
-
-SHOWN = (*CLASSES, Count.NO_ADDRESS, Count.GEO_MISSING)
-LEGEND = {
-    Count.SETTLED: "settled: no address, by decision",
-    Count.OWN_LINK_KEPT: "the application's own reading",
-    Count.QUARANTINED: "waiting for a decision",
-    Count.LINKED_TO_SENTINEL: "an address at the sentinel",
-}
+from backfill.report.document import Cell, Document, Table
+from backfill.report.text import written
 
 
-def as_html(document: Document) -> str:
+def render(document: Document) -> str:
     """The whole page."""
     environment = Environment(
         loader=PackageLoader("backfill.report"),
@@ -26,13 +16,12 @@ def as_html(document: Document) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda number: f"{number:,}"
-    return environment.get_template("report.html.j2").render(
-        document=document,
-        pictures=pictures,
-        shown=SHOWN,
-        uncovering=UNCOVERING,
-        legend=[(kind, LEGEND.get(count, count.words)) for count, kind in pictures.EVENT_PARTS.items()],
-        events=[record for record in document.records if record.kind is Kind.EVENTS],
-        addresses=next(record for record in document.records if record.kind is Kind.ADDRESSES),
-        discards=[record for record in document.records if record.kind is Kind.DISCARD],
-    )
+    environment.filters["written"] = written
+    return environment.get_template("report.html.j2").render(document=document, width=width)
+
+
+def width(table: Table, column: int, cell: Cell) -> float:
+    """Percent of the longest bar of that column."""
+    numbers = [row[column].value for row in table.rows]
+    most = max((number for number in numbers if isinstance(number, int)), default=0)
+    return 100 * cell.value / most if most and isinstance(cell.value, int) else 0.0

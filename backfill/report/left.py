@@ -12,7 +12,7 @@ from backfill.ledger.coverage_record import CoverageRecord
 from backfill.plan import Plan, Table
 from backfill.prove.external_copies import SALT
 from backfill.report import external_copies
-from backfill.report.document import Left
+from backfill.report.facts import Left
 from backfill.verify import seal
 
 OPERATOR, APPLICATION, DBA, OFFICER = "operator", "application", "database administrator", "privacy officer"

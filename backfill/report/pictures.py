@@ -1,12 +1,14 @@
-"""Pure: the numbers behind the report's pictures; the template only draws them."""
+"""Pure: the numbers behind a document's pictures; a face that can draw only draws them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
+from backfill.identity import JobId
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
-from backfill.report.document import Geography, Quarantined, RunStory
+from backfill.report.facts import Geography, RunStory
 
 MAP_WIDTH, MAP_HEIGHT = 720, 300  # 2 px a degree from 80° north to 70° south: nobody lives beyond
 NORTH = 80
@@ -52,27 +54,41 @@ def coverage_bar(record: CoverageRecord) -> list[Slice]:
     return slices
 
 
-def reasons(records: Sequence[CoverageRecord]) -> list[str]:
-    """Reasons of all quarantines, the most frequent first."""
-    found = {reason for record in records for reason in record.quarantined}
-    return sorted(found, key=lambda reason: (-total(records, reason), reason))
+@dataclass(frozen=True)
+class Bar:
+    """One table's rows."""
+
+    label: str
+    rows: int
+    state: str
+    covered: bool
+    slices: tuple[Slice, ...]
 
 
-def total(records: Sequence[CoverageRecord], reason: str) -> int:
-    """Rows in all quarantines for that reason."""
-    return sum(record.quarantined.get(reason, 0) for record in records)
+@dataclass(frozen=True)
+class Bars:
+    """A bar for each table, and what each colour stands for."""
+
+    name: ClassVar[str] = "bars"
+    bars: tuple[Bar, ...]
+    legend: tuple[tuple[str, str], ...]
 
 
-def tables(quarantine: Sequence[Quarantined]) -> list[str]:
-    """Tables of which rows were put aside."""
-    return list(dict.fromkeys(one.table for one in quarantine))
-
-
-def by_reason(quarantine: Sequence[Quarantined]) -> list[tuple[str, list[Quarantined | None]]]:
-    """A line for each reason, with an entry or none for each of ``tables``."""
-    found = {(one.reason, one.table): one for one in quarantine}
-    reasons = sorted({one.reason for one in quarantine})
-    return [(reason, [found.get((reason, table)) for table in tables(quarantine)]) for reason in reasons]
+def coverage_bars(records: Sequence[CoverageRecord], states: Mapping[JobId, str]) -> Bars:
+    """The bars of those tables; *states*: what each is, in words."""
+    return Bars(
+        tuple(
+            Bar(
+                record.table,
+                record.counts.get(Count.ROWS, 0),
+                states[record.job],
+                record.covered,
+                tuple(coverage_bar(record)),
+            )
+            for record in records
+        ),
+        tuple((kind, count.words) for count, kind in EVENT_PARTS.items()),
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,19 @@ class Dot:
     y: float
     radius: float
     events: int
+
+
+@dataclass(frozen=True)
+class World:
+    """A map of the world."""
+
+    name: ClassVar[str] = "world"
+    dots: tuple[Dot, ...]
+
+
+def world(geography: Geography) -> World:
+    """The map of the events."""
+    return World(tuple(dots(geography)))
 
 
 def dots(geography: Geography) -> list[Dot]:
@@ -102,14 +131,33 @@ def dots(geography: Geography) -> list[Dot]:
     return found
 
 
-def country_bars(geography: Geography, shown: int = 12) -> list[tuple[str, int, float]]:
-    """Name, events and percent of the longest bar; the last one stands for all others."""
-    first = list(geography.countries[:shown])
-    rest = sum(number for _, number in geography.countries[shown:])
-    if rest:
-        first.append((f"{len(geography.countries) - shown} others", rest))
-    most = max((number for _, number in first), default=1)
-    return [(name, number, BAR * number / most) for name, number in first]
+@dataclass(frozen=True)
+class Span:
+    """A phase on the time line, in seconds."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The phases of a run, and under them the rows that it wrote over time."""
+
+    name: ClassVar[str] = "timeline"
+    seconds: float
+    spans: tuple[Span, ...]
+    points: str
+    fastest: float
+
+
+def timeline(run: RunStory) -> Timeline:
+    """The time line of a run."""
+    spans = tuple(Span(phase.name, phase.start, phase.end) for phase in run.phases)
+    return Timeline(run.seconds, spans, pace_line(run), fastest(run))
+
+
+Drawing: TypeAlias = Bars | Timeline | World
 
 
 def pace_line(story: RunStory) -> str:

@@ -11,8 +11,10 @@ from jsonschema import Draft202012Validator
 from tests.browser import chromium, visit
 from tests.databases import query
 from tests.demo_template import ALL_EVENTS
+from tests.faces import plain, read, strings
 from tests.operator import ROOT, Operator
 
+KINDS = {"note", "entries", "table", "picture"}
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text())
 
 
@@ -77,8 +79,16 @@ def test_the_four_faces_say_the_same_and_none_holds_an_address(operator: Operato
             assert table["table"] in text
         for stage in document["gates"]:
             assert stage["change"] in text
-    for suffix in ("txt", "md"):
-        assert all(one["what"] in faces[suffix] for one in document["left"])
+    said = {"text": faces["txt"], "markdown": faces["md"], "html": faces["html"]}
+    for face, text in said.items():
+        shown = read(face, text)
+        facts = (
+            set(strings(document["sections"])) - KINDS - {section["key"] for section in document["sections"]}
+        )
+        pictures = {
+            block["alt"] for section in document["sections"] for block in section["blocks"] if "alt" in block
+        }
+        assert [fact for fact in facts - pictures if plain(face, fact) not in shown] == []
     assert operator.types("report", "--format", "json").out.startswith("{")
     address = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
     for text in faces.values():

@@ -146,7 +146,7 @@ def test_such_a_row_waits_in_the_quarantine_and_the_others_go_on(encoded: Callab
     (record,) = (one for one in said["tables"] if one["table"] == "logins")
     assert record["counts"]["quarantined"] == len(bad)
     assert f"--count {len(bad)}" in str(record["reasons"])
-    assert json.loads(operator.types("scan", "--format", "json", expect=None).out)["found"]
+    assert json.loads(operator.types("scan", "--format", "json", expect=None).out)["places"]
     operator.types("quarantine", "settle", "logins", "--as", "sentinel", "--count", len(bad))
     operator.types("verify")
     operator.types("report", "--format", "json")

@@ -13,7 +13,7 @@ from backfill.identity import JobId
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures
-from backfill.report.document import Geography, Place, RunStory
+from backfill.report.facts import Geography, Place, RunStory
 from backfill.verify.classification import Suspect, hash_state, judge, plain_states, state
 from backfill.verify.reading import judged
 from backfill.verify.sample import CHUNK_BLOCKS, chunks, upper_bound
@@ -178,13 +178,6 @@ def test_dots_lie_on_the_map_and_grow_with_the_events() -> None:
     for dot in (few, many):
         assert 0 <= dot.x <= pictures.MAP_WIDTH
         assert 0 <= dot.y <= pictures.MAP_HEIGHT
-
-
-def test_countries_beyond_the_first_are_summed_up() -> None:
-    countries = tuple((f"land {number}", 100 - number) for number in range(15))
-    bars = pictures.country_bars(Geography((), countries, 1, 1, False))
-    assert len(bars) == 13
-    assert bars[-1][:2] == ("3 others", 88 + 87 + 86)
 
 
 def test_the_pace_of_a_run_of_no_time_is_no_line() -> None:

@@ -1,0 +1,94 @@
+"""Machine: the facts as plain data, and the JSON face: that data, and the document as people read it.
+
+``docs/report.schema.json`` describes it.
+"""
+
+import json
+from typing import Any
+
+from backfill.report import coverage
+from backfill.report.document import Block, Document, Entries, Note, Table
+from backfill.report.facts import Facts
+
+
+def render(document: Document) -> str:
+    """The document as JSON."""
+    sections = [
+        {"key": section.key, "title": section.title, "blocks": [_block(block) for block in section.blocks]}
+        for section in document.sections
+    ]
+    return json.dumps(
+        {**document.data, "title": document.title, "verdict": document.verdict, "sections": sections},
+        indent=2,
+    )
+
+
+def _block(block: Block) -> dict[str, Any]:
+    if isinstance(block, Note):
+        return {"kind": block.kind, "text": block.text}
+    if isinstance(block, Entries):
+        return {
+            "kind": block.kind,
+            "caption": block.caption,
+            "entries": [vars(entry) for entry in block.entries],
+        }
+    if isinstance(block, Table):
+        return {
+            "kind": block.kind,
+            "caption": block.caption,
+            "columns": [column.title for column in block.columns],
+            "rows": [[cell.value for cell in row] for row in block.rows],
+        }
+    return {"kind": block.kind, "alt": block.alt}
+
+
+def as_data(facts: Facts) -> dict[str, Any]:
+    """The facts, by stable names."""
+    run, geography = facts.run, facts.geography
+    return {
+        **coverage.as_json(facts.records),
+        "made": facts.made.isoformat(),
+        "left": [vars(one) for one in facts.left],
+        "gates": [
+            {
+                "change": stage.change,
+                "revision": stage.revision,
+                "state": stage.state,
+                "conditions": [vars(answer) for answer in stage.answers],
+                "lost": stage.lost or None,
+            }
+            for stage in facts.stages
+        ],
+        "run": None
+        if run is None
+        else {
+            "number": run.number,
+            "status": run.status,
+            "began": run.began.isoformat(),
+            "ended": run.ended.isoformat() if run.ended else None,
+            "jobs": list(run.jobs),
+            "seconds": run.seconds,
+            "written": run.written,
+            "phases": [vars(phase) for phase in run.phases],
+        },
+        "geography": {
+            "looked_at": geography.looked_at,
+            "located": geography.located,
+            "sampled": geography.sampled,
+            "countries": [{"country": name, "events": number} for name, number in geography.countries],
+            "places": [vars(place) for place in geography.places],
+        },
+        "decisions": [
+            {
+                "kind": one.kind,
+                "what": one.what,
+                "table": one.table,
+                "count": one.count,
+                "by": one.by,
+                "at": one.at.isoformat(),
+            }
+            for one in facts.decisions
+        ],
+        "quarantine": [vars(one) for one in facts.quarantine],
+        "provenance": dict(facts.provenance),
+    }

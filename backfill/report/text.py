@@ -1,0 +1,52 @@
+"""Text: a document on a terminal."""
+
+from collections.abc import Sequence
+
+from backfill import safe
+from backfill.report.document import Block, Cell, Document, Entries, Note, Picture, Section, Table
+
+NOTHING = "–"  # where a value does not apply
+
+
+def render(document: Document) -> str:
+    """The whole document."""
+    parts = [safe.name(document.title), safe.name(document.verdict)]
+    return "\n\n".join([*parts, *map(_section, document.sections)])
+
+
+def _section(section: Section) -> str:
+    title = safe.name(section.title)
+    return f"{title}\n{'-' * len(title)}\n{blocks(section.blocks)}"
+
+
+def blocks(shown: Sequence[Block]) -> str:
+    """Those blocks, one under the other."""
+    return "\n\n".join(_block(block) for block in shown if not isinstance(block, Picture))
+
+
+def _block(block: Note | Table | Entries) -> str:
+    if isinstance(block, Note):
+        return safe.name(block.text)
+    if isinstance(block, Entries):
+        lines = safe.listed([f"{entry.label}: {entry.text}" for entry in block.entries], as_markdown=False)
+        return f"{safe.name(block.caption)}:\n{lines}"
+    return f"{safe.name(block.caption)}:\n{aligned(block, 'simple')}"
+
+
+def aligned(table: Table, style: str) -> str:
+    """A table of plain text, in a *style* of tabulate."""
+    body = [[written(cell) for cell in row] for row in table.rows]
+    return safe.table(
+        body,
+        [column.title for column in table.columns],
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=["right" if column.number else "left" for column in table.columns],
+    )
+
+
+def written(cell: Cell) -> str:
+    """A value in words and figures."""
+    if cell.value is None:
+        return NOTHING
+    return f"{cell.value:,}" if isinstance(cell.value, int) else cell.value
