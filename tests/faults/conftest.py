@@ -1,6 +1,7 @@
 """Fixtures: a server of our own to do violence to, and a demo database on it that is cloned for each test."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -9,7 +10,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.stage import Stage, fill
 
 EVENTS = 6_000
-SMALL = ("--batch-blocks", "16")  # many batches, so that there is a middle to be disturbed in
+# Many batches, so that there is a middle to be disturbed in; no sample, which a disturbance is not to meet.
+SMALL = ("--batch-blocks", "16", "--no-sample")
 
 
 @pytest.fixture(scope="session")
@@ -28,22 +30,41 @@ def stages(primary: Cluster) -> Databases:
     return Databases(primary.url())
 
 
-@pytest.fixture
-def stage(stages: Databases, primary: Cluster) -> Iterator[Stage]:
-    """A fresh demo database, its operator, and a server that is up again afterwards."""
-    if primary.process is None or primary.process.poll() is not None:
-        primary.start()
-    primary.wait()
+@contextmanager
+def set_up(stages: Databases, primary: Cluster, state: str) -> Iterator[Stage]:
+    """A database in that state, its operator, and a server that is up before and afterwards."""
+    bring_up(primary)
     stages.template("demo", lambda url: fill(url, EVENTS))
-    made = Stage(stages.clone("demo"))
+    if state == "run":
+        stages.template("run", lambda url: Stage(url).run(*SMALL) and None, "demo")
+    made = Stage(stages.clone(state))
     try:
         yield made
     finally:
         made.leave()
-        if primary.process is None or primary.process.poll() is not None:
-            primary.start()
-        primary.wait()
+        bring_up(primary)
         stages.drop(made.url)
+
+
+def bring_up(primary: Cluster) -> None:
+    """Start it, unless it runs."""
+    if primary.process is None or primary.process.poll() is not None:
+        primary.start()
+    primary.wait()
+
+
+@pytest.fixture
+def stage(stages: Databases, primary: Cluster) -> Iterator[Stage]:
+    """A fresh demo database."""
+    with set_up(stages, primary, "demo") as made:
+        yield made
+
+
+@pytest.fixture
+def after_a_run(stages: Databases, primary: Cluster) -> Iterator[Stage]:
+    """A database whose run has ended."""
+    with set_up(stages, primary, "run") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

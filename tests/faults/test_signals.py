@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.databases import connect
-from tests.faults.conftest import SMALL
 from tests.faults.stage import Command, Stage, kill_group, promised
 
 AT_WORK = "application_name = 'backfill' and pid <> pg_backend_pid() and datname = current_database() and state = 'active'"
@@ -52,13 +51,6 @@ CASES = [
     )
     for words in COMMANDS
 ]
-
-
-@pytest.fixture
-def after_a_run(stage):
-    """A database whose run has ended."""
-    stage.run(*SMALL)
-    return stage
 
 
 @contextmanager

@@ -203,8 +203,8 @@ def test_a_line_that_swallows_what_is_sent_is_given_up(server, silence):
 
 
 @pytest.fixture
-def still(stage, primary):
-    """``still()``: the server of *stage* stands still for the block."""
+def still(primary):
+    """``still()``: the server of a stage stands still for the block."""
     return lambda: stopped(processes(primary))
 
 
@@ -247,8 +247,8 @@ def test_a_run_is_ended_by_a_signal_although_the_server_says_nothing(stage, stil
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ["scan", "verify", "plan", "calibrate"])
-def test_a_command_ends_when_the_server_says_nothing(stage, still, words):
-    stage.run(*SMALL)
+def test_a_command_ends_when_the_server_says_nothing(after_a_run, still, words):
+    stage = after_a_run
     with closing(connect(stage.url, autocommit=False)) as other, other.cursor() as cursor:
         cursor.execute("lock table user_events, team_events, ip_addresses in access exclusive mode")
         command = stage.start(words, silence="2")

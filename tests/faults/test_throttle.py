@@ -97,10 +97,10 @@ def test_an_answer_that_is_neither_true_nor_false_holds_as_well(ours, query_text
     assert breach.reason == f"BACKFILL_HOLD_QUERY returned {what}, neither true nor false"
 
 
-def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(stage, monkeypatch):
+def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(after_a_run, monkeypatch):
     """Only its own sessions are in trouble; the workers' are not, and would go on unwatched."""
     monkeypatch.setattr(monitor, "BLIND_SECONDS", 0.2)
-    stage.run(*SMALL)
+    stage = after_a_run
     engine = make_engine(make_url(stage.url), ledger_schema="backfill")
     theirs = monitor.Watch(engine, "backfill", [], None)
     ours, theirs._engine = (
