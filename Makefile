@@ -54,13 +54,13 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 
 ##@ Development
-test: $(VENV)/.dev ## All tests, on a real PostgreSQL
+test: $(VENV)/.dev ## Every test that takes seconds, on a real PostgreSQL
 	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
-test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, two minutes of soak
-	@$(BIN)/pytest -n 2 -m slow tests/faults
-test-all: $(VENV)/.dev ## Every test, those that take minutes as well; about an hour
+test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, 40 seconds of soak
+	@SOAK_SECONDS=40 $(BIN)/pytest -n 2 -m "slow and not thorough" tests/faults
+test-all: $(VENV)/.dev ## Every test, the variants and two minutes of soak as well; about an hour
 	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow or slow"
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
 	@SOAK_SECONDS=600 $(BIN)/pytest -m slow -s tests/faults/test_soak.py

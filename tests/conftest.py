@@ -26,6 +26,14 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda _number, _frame: None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is thorough is slow as well."""
+    for item in items:
+        if item.get_closest_marker("thorough"):
+            item.add_marker("slow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the package once: under PYTHONDONTWRITEBYTECODE each of hundreds of commands would do it anew."""
     if not hasattr(config, "workerinput"):

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -19,8 +20,9 @@ from alembic.util import CommandError
 from click.testing import CliRunner
 
 from alembic import command
-from backfill.cli.main import cli
+from backfill.cli.main import cli, main
 from backfill.database.connection import translated
+from backfill.engine import signals
 from backfill.errors import BackfillError
 from tests.demo_template import TABLES
 
@@ -107,6 +109,22 @@ class Operator:
             cwd=ROOT,
             **options,
         )
+
+    def is_told(self, *words: object) -> Said:
+        """``backfill WORDS…`` in this process, by way of ``main``: as in one of its own, but for signals."""
+        runner = CliRunner(env=dict(self.variables), **APART)
+        with (
+            runner.isolation() as streams,
+            mock.patch.object(sys, "argv", ["backfill", *map(str, words)]),
+            mock.patch.object(signals, "obeyed", nullcontext),
+            mock.patch.object(threading, "excepthook", threading.excepthook),
+        ):
+            with pytest.raises(SystemExit) as ending:
+                main()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            out, err = (stream.getvalue().decode() for stream in streams[:2])
+        return Said(int(ending.value.code or 0), out, err)
 
     def really_types(self, *words: object, tool: str = "backfill") -> Said:
         """The command in a process of its own, to its end."""

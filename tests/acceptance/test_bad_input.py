@@ -19,9 +19,9 @@ FINGERPRINT = """
 """
 
 
-def refused(operator: Operator, *words: object, tool: str = "backfill", code: int = 2) -> str:
+def refused(operator: Operator, *words: object, code: int = 2) -> str:
     """The one line that a command says before it ends; checks that it is one."""
-    said = operator.really_types(*words, tool=tool)
+    said = operator.is_told(*words)
     assert said.code == code, said
     assert "Traceback" not in said.out + said.err
     assert said.err.count("\n") == 1, said.err
@@ -124,7 +124,7 @@ def test_a_server_that_is_too_old(fresh_demo: Operator, monkeypatch: pytest.Monk
 def test_a_schema_that_does_not_fit(untouched: Operator, change: str, line: str) -> None:
     query(untouched.url, change)
     assert line in refused(untouched, "run")
-    said = untouched.really_types("plan")
+    said = untouched.is_told("plan")
     assert said.code == 2
     assert line in said.out
 

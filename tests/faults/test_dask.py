@@ -215,7 +215,7 @@ def ear(farm):
 def test_no_url_password_salt_geo_file_or_address_passes_the_scheduler(stage, farm, ear, same_as_undisturbed):
     """All of a run's traffic with its scheduler, as it is on the wire."""
     stage.url = make_url(stage.url).set(password="pa55word-in-the-url").render_as_string(hide_password=False)
-    stage.run(*SMALL, "--dask", ear.url, log_format="json")
+    stage.call("run", "--quiet", *SMALL, "--dask", ear.url, log_format="json")
     heard = bytes(ear.heard)
     assert b"link_from_environment" in heard  # it was all listened to, and none of it is compressed
     assert heard.count(b"user_events") > 5
@@ -270,7 +270,7 @@ def test_a_scheduler_that_is_killed_is_waited_for(stage, farm, same_as_undisturb
     same_as_undisturbed(stage)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_cluster_without_workers_is_named_and_the_run_goes_on_when_one_comes(
     stage, farm, same_as_undisturbed
 ):
@@ -314,7 +314,7 @@ os._exit(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_certificate", [False, True])
+@pytest.mark.parametrize("with_certificate", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_a_stranger_gets_nothing_of_a_cluster(farm, with_certificate):
     """Without a certificate, over plain TCP and TLS, and with one of another CA."""
     strangers = next(farm.certificates.parent.glob("strangers*"))
@@ -370,7 +370,7 @@ def test_the_workers_role_can_apply_batches_and_nothing_else(stage, worker_role)
             query(url, statement)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_certificate_of_another_ca_is_a_line_at_once(stage, farm, monkeypatch):
     """And no ten minutes of waiting for a scheduler that is there and will never answer."""
     strangers = next(farm.certificates.parent.glob("strangers*"))

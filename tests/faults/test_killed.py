@@ -30,7 +30,7 @@ HOLDER = """
 
 
 @pytest.mark.parametrize(
-    "moments", [pytest.param(20, marks=pytest.mark.slow), pytest.param(2)], ids=["20 times", "twice"]
+    "moments", [pytest.param(20, marks=pytest.mark.thorough), pytest.param(2)], ids=["20 times", "twice"]
 )
 def test_sigkill_of_the_client_at_random_moments(stage, same_as_undisturbed, moments):
     chance, hit = random.Random(3), 0
@@ -103,7 +103,7 @@ def test_sessions_that_are_ended_again_while_it_comes_back(stage, same_as_undist
     "number",
     [
         pytest.param(signal.SIGKILL, id="postmaster killed"),
-        pytest.param(signal.SIGQUIT, id="immediate shutdown", marks=pytest.mark.slow),
+        pytest.param(signal.SIGQUIT, id="immediate shutdown", marks=pytest.mark.thorough),
         pytest.param(signal.SIGINT, id="restart", marks=pytest.mark.slow),
     ],
 )

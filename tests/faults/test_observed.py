@@ -42,10 +42,10 @@ def test_hook_log_and_metrics_of_a_run(stage, hook, tmp_path):
     stage.until_linking()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         scraped = answer.read().decode()
-    stage.call("pause")
+    stage.types("pause")
     stage.until("(select status = 'paused' from backfill.runs)")
     stage.until_true(lambda: "paused" in told.read_text(), "the hook was told of the pause")
-    stage.call("resume")
+    stage.types("resume")
     assert command.end() == 0, command.said
 
     assert told.read_text().splitlines() == [

@@ -18,11 +18,11 @@ COPYING = "exists (select from backfill.batches where phase = 'copy' and written
 
 def settle(stage: Stage) -> None:
     for name in (*EVENT_TABLES, "ip_addresses"):
-        waiting = len(json.loads(stage.call("quarantine", "list", name, "--format", "json")))
+        waiting = len(json.loads(stage.types("quarantine", "list", name, "--format", "json")))
         if waiting and name == "ip_addresses":
-            stage.call("addresses", "merge", "--count", str(waiting))
+            stage.types("addresses", "merge", "--count", str(waiting))
         elif waiting:
-            stage.call("quarantine", "settle", name, "--as", "sentinel", "--count", str(waiting))
+            stage.types("quarantine", "settle", name, "--as", "sentinel", "--count", str(waiting))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def settled(stages: Databases, undisturbed: dict[str, object]) -> dict[str, obje
 def ends_like(stage: Stage, settled: dict[str, object]) -> None:
     """Settle, swap, and look at every row."""
     settle(stage)
-    stage.call("cutover", *EVENT_TABLES)
+    stage.types("cutover", *EVENT_TABLES)
     found = stage.final(closing=False)
     for what in ("events", "events digest", "addresses", "addresses digest"):
         assert found[what] == settled[what], what
@@ -65,11 +65,11 @@ def test_a_driver_that_comes_back_amid_a_later_copy_leaves_the_earlier_ones_alon
         " and status in ('pending', 'running'))"
     )
     kill_group(command)
-    stage.call(*SHADOW)
+    stage.types(*SHADOW)
     ends_like(stage, settled)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_driver_that_is_killed_at_random_moments_ends_like_one_that_was_left_alone(stage, settled):
     chance, phases = random.Random(5), set()
     for phase in ("resolve", "copy", "index", "compare", "copy", "compare", "index", "copy"):
@@ -85,13 +85,13 @@ def test_a_driver_that_is_killed_at_random_moments_ends_like_one_that_was_left_a
         phases |= set(stage.query("select phase from backfill.runs where status = 'running'"))
     assert len(phases) >= 3, phases
     assert stage.value("select attempts from backfill.runs") >= 6
-    stage.call(*SHADOW)
+    stage.types(*SHADOW)
     ends_like(stage, settled)
 
 
 def test_the_same_command_after_its_end_says_what_is_left_to_do(stage, settled):
-    stage.call(*SHADOW)
-    again = stage.call(*SHADOW)
+    stage.types(*SHADOW)
+    again = stage.types(*SHADOW)
     assert (
         "The copy of user_events is ready and kept up to date. Next: `backfill cutover user_events`." in again
     )

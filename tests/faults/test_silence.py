@@ -82,7 +82,7 @@ def commit(connection, go):
     connection.commit()
 
 
-@pytest.mark.parametrize("way", ["socket", "tcp"])
+@pytest.mark.parametrize("way", ["socket", pytest.param("tcp", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("work", [plain_select, lock_wait, copy_into, commit])
 def test_a_server_that_is_stopped_is_given_up(server, silence, way, work):
     cluster, address = server
@@ -246,7 +246,15 @@ def test_a_run_is_ended_by_a_signal_although_the_server_says_nothing(stage, stil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["scan", "verify", "plan", "calibrate"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "scan",
+        "verify",
+        pytest.param("plan", marks=pytest.mark.thorough),
+        pytest.param("calibrate", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_command_ends_when_the_server_says_nothing(after_a_run, still, words):
     stage = after_a_run
     with closing(connect(stage.url, autocommit=False)) as other, other.cursor() as cursor:

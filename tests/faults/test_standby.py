@@ -60,6 +60,7 @@ def test_a_paused_standby_holds_the_run_and_is_named(stage, primary, standby, sa
     same_as_undisturbed(stage)
 
 
+@pytest.mark.thorough
 def test_a_paused_standby_behind_a_standby_holds_the_run(stage, primary, standby, same_as_undisturbed):
     """The primary does not know it; only asking it itself tells."""
     cascade = Cluster("replica-c")

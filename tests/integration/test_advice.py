@@ -183,6 +183,8 @@ def erased(reach: Callable[[str], Operator]) -> Operator:
 
 
 STATES = (fresh, quarantined, settled, proved, damaged, seen_to_be_damaged, guarded, guard_lost, half_migrated, only_addresses_left, written_to, migrated, erased)  # fmt: skip
+# Each where something else is advised; the others are steps between them.
+QUICK = {fresh, seen_to_be_damaged, guard_lost, only_addresses_left, written_to, migrated}
 QUESTIONS = ("plan --no-sample", "calibrate", "status", "verify", "gates", "quarantine list", "prove", "erase --dry-run", "report --format md")  # fmt: skip
 
 
@@ -191,7 +193,11 @@ def reached(request: pytest.FixtureRequest, operator_of: Callable[[str], Operato
     return request.param(operator_of).having(restore_point="nightly")
 
 
-@pytest.mark.parametrize("reached", STATES, indirect=True, ids=lambda state: state.__name__)
+@pytest.mark.parametrize(
+    "reached",
+    [pytest.param(one, id=one.__name__, marks=() if one in QUICK else pytest.mark.slow) for one in STATES],
+    indirect=True,
+)
 def test_every_command_that_is_printed_can_be_typed(reached: Operator) -> None:
     for question in QUESTIONS:
         _, said = typed(reached, f"backfill {question}")

@@ -29,6 +29,7 @@ def field():
         yield field
 
 
+@pytest.mark.slow
 def test_every_contender_leaves_the_same_rows_and_the_report_says_so(field, tmp_path: Path) -> None:
     terms = Terms(sitting="here", about="somewhere")
     contenders = (

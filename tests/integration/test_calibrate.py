@@ -37,8 +37,14 @@ JOBS = "".join(
 def rehash(url: str, formula: Callable[[str], str]) -> None:
     """As if the live application had used *formula* from the first day."""
     query(url, "update ip_addresses set hashed_ip_address = null")
-    for key, host in query(url, "select id::text, host(ip_address) from ip_addresses where id::text > '2'"):
-        query(url, "update ip_addresses set hashed_ip_address = %s where id = %s", formula(host), key)
+    known = query(url, "select id::text, host(ip_address) from ip_addresses where id::text > '2'")
+    query(
+        url,
+        """update ip_addresses as known set hashed_ip_address = made.hash
+             from unnest(%s::uuid[], %s::text[]) as made (id, hash) where made.id = known.id""",
+        [key for key, _ in known],
+        [formula(host) for _, host in known],
+    )
 
 
 @pytest.mark.parametrize("scheme", FORMULAS)

@@ -34,7 +34,7 @@ def database_with(server_url: str) -> Iterator[Callable[[str], str]]:
         query(server_url, f"drop database {name} with (force)")
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
+@pytest.mark.parametrize("encoding", ["LATIN1", pytest.param("WIN1252", marks=pytest.mark.slow)])
 def test_the_whole_chain_in_an_encoding_of_one_byte(
     database_with: Callable[[str], str], home: Path, encoding: str
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_database_without_an_encoding_is_refused_at_once(
     url = database_with("encoding 'SQL_ASCII' locale 'C'")
     operator = Operator(url, environment(url, home))
     for words in (("plan",), ("run", "--quiet"), ("verify",), ("scan",), ("status",), ("erase",), ("prove",)):
-        said = operator.really_types(*words)
+        said = operator.is_told(*words)
         assert said.code == 2, words
         assert "SQL_ASCII" in said.err, words
     assert query(url, "select to_regnamespace('backfill')") == [(None,)]

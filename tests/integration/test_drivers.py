@@ -232,7 +232,9 @@ def test_no_rows_are_read_under_a_lock_that_the_revision_took_before(
     assert version(proved_run) == "d0a1b2c3e4f5"
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+@pytest.mark.parametrize(
+    "driver", ["psycopg2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("psycopg", "asyncpg"))]
+)
 def test_outside_a_transaction_a_gate_refuses(proved_run: Operator, chain: Path, driver: str) -> None:
     only(chain)
     env(chain, driver)
@@ -251,7 +253,7 @@ def test_outside_a_transaction_a_gate_refuses(proved_run: Operator, chain: Path,
         ("alter table backfill.decisions add column odd int not null default 1", "version of the ledger: table decisions"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+@pytest.mark.parametrize("driver", ["psycopg2", pytest.param("asyncpg", marks=pytest.mark.slow)])
 def test_a_ledger_that_is_missing_or_of_another_version_is_a_refusal(
     proved_run: Operator, chain: Path, damage: str, said: str, driver: str
 ) -> None:

@@ -15,7 +15,7 @@ from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, TABLES, digest, environment, fill_demo, live_hash
 from tests.operator import Operator
 
-EVENTS = 50_000
+EVENTS = 25_000
 MB = 1024 * 1024
 
 # Everything that could have been touched: where each file is, how large, every row; and who is there.

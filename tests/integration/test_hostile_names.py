@@ -52,7 +52,7 @@ def hostile_operator(database: str, tmp_path: Path) -> Operator:
 
 def test_no_command_and_no_format_hands_on_what_a_terminal_obeys(hostile_operator):
     for words in SHOWING:
-        said = hostile_operator.really_types(*words)
+        said = hostile_operator.is_told(*words)
         assert said.code not in (70, 255), (words, said)
         assert "Traceback" not in said.err
         obeyed = [mark for mark in NEVER if mark in said.out + said.err]

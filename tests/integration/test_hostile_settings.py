@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from psycopg2 import sql
@@ -105,16 +106,61 @@ def compare(found: dict[str, Any], undisturbed: dict[str, Any]) -> None:
         assert found[what] == value, what
 
 
-def test_settings_of_the_database(
-    database: str, server_url: str, role: str, home: Path, undisturbed: dict[str, Any]
-) -> None:
-    name = sql.Identifier(str(make_url(database).database))
+@pytest.fixture
+def odd_database(databases: Databases, server_url: str, role: str) -> Iterator[str]:
+    """The URL of an empty database with every setting, and with a role that may nothing."""
+    url = databases.create()
+    name = sql.Identifier(str(make_url(url).database))
     set_on(server_url, sql.SQL("database {}").format(name))
-    query(server_url, f"create role {role}")  # may nothing
+    query(server_url, f"create role {role}")
     with closing(connect(server_url)) as connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("alter database {} set role = {}").format(name, sql.Literal(role)))
-    fill_demo(database)
-    compare(goes_the_whole_way(Operator(database, environment(database, home))), undisturbed)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def odd_shell(tmp_path: Path) -> dict[str, str]:
+    """Variables of a shell, with every setting."""
+    service = tmp_path / "services"
+    service.write_text(SERVICE)
+    return {
+        "PGOPTIONS": " ".join(f"-c {name}={value.replace(' ', '')}" for name, value in SETTINGS.items()),
+        "PGCLIENTENCODING": "LATIN1",
+        "PGTZ": "Asia/Kathmandu",
+        "PGDATESTYLE": "German",
+        "PGGEQO": "off",
+        "PGAPPNAME": "psql",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGSERVICEFILE": str(service),
+        "PGSERVICE": "odd",
+    }
+
+
+def in_that_shell(url: str, home: Path, shell: dict[str, str]) -> dict[str, Any]:
+    """What the chain comes to there."""
+    with mock.patch.dict("os.environ", shell):
+        fill_demo(url)
+        return goes_the_whole_way(Operator(url, environment(url, home)))
+
+
+def test_settings_of_database_and_shell_at_once(
+    odd_database: str, odd_shell: dict[str, str], home: Path, undisturbed: dict[str, Any]
+) -> None:
+    compare(in_that_shell(odd_database, home, odd_shell), undisturbed)
+
+
+@pytest.mark.slow
+def test_settings_of_the_database(odd_database: str, home: Path, undisturbed: dict[str, Any]) -> None:
+    compare(in_that_shell(odd_database, home, {}), undisturbed)
+
+
+@pytest.mark.slow
+def test_settings_of_the_shell(
+    database: str, odd_shell: dict[str, str], home: Path, undisturbed: dict[str, Any]
+) -> None:
+    compare(in_that_shell(database, home, odd_shell), undisturbed)
 
 
 @pytest.mark.slow
@@ -130,29 +176,3 @@ def test_settings_of_the_role(
         compare(goes_the_whole_way(Operator(odd, environment(odd, home))), undisturbed)
     finally:
         databases.drop(url)
-
-
-def test_settings_of_the_shell(
-    database: str, home: Path, tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = tmp_path / "services"
-    service.write_text(SERVICE)
-    hostile = {
-        "PGOPTIONS": " ".join(f"-c {name}={value.replace(' ', '')}" for name, value in SETTINGS.items()),
-        "PGCLIENTENCODING": "LATIN1",
-        "PGTZ": "Asia/Kathmandu",
-        "PGDATESTYLE": "German",
-        "PGGEQO": "off",
-        "PGAPPNAME": "psql",
-        "PGHOSTADDR": "192.0.2.1",
-        "PGTARGETSESSIONATTRS": "standby",
-        "PGSERVICEFILE": str(service),
-        "PGSERVICE": "odd",
-    }
-    for name, value in hostile.items():
-        monkeypatch.setenv(name, value)
-    fill_demo(database)
-    found = goes_the_whole_way(Operator(database, environment(database, home)))
-    for name in hostile:
-        monkeypatch.delenv(name)
-    compare(found, undisturbed)

@@ -422,7 +422,10 @@ TRACES = """
 """
 
 
-@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+@pytest.mark.parametrize(
+    "phase",
+    ["index", *(pytest.param(one, marks=pytest.mark.slow) for one in ("foreign key", "verification"))],
+)
 def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
     fresh_demo: Operator, in_place: list[tuple], phase: str
 ) -> None:
@@ -443,7 +446,10 @@ def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
     assert digest(events(url)) == digest(in_place)
 
 
-@pytest.mark.parametrize("phase", ["index", "foreign key", "verification"])
+@pytest.mark.parametrize(
+    "phase",
+    ["verification", *(pytest.param(one, marks=pytest.mark.slow) for one in ("index", "foreign key"))],
+)
 def test_a_cancel_ends_the_run_and_takes_the_copy_with_it(fresh_demo: Operator, phase: str) -> None:
     url = fresh_demo.url
     query(url, PAUSES)
