@@ -351,7 +351,7 @@ def test_the_workers_role_can_apply_batches_and_nothing_else(stage, worker_role)
     refused = [
         "select * from backfill.keys",
         "select * from backfill.decisions",
-        "insert into backfill.verify default values",
+        "insert into backfill.coverage default values",
         "update backfill.runs set status = 'succeeded'",
         "delete from backfill.batches",
         "delete from user_events",

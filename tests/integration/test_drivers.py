@@ -249,7 +249,7 @@ def test_outside_a_transaction_a_gate_refuses(proved_run: Operator, chain: Path,
     [
         ("drop schema backfill cascade", r"ledger: there is none in schema backfill .*`backfill run`, then `backfill verify`"),
         ("drop table backfill.seals", "version of the ledger: table seals has not the columns"),
-        ("alter table backfill.verify drop column digest", "version of the ledger: table coverage"),
+        ("alter table backfill.coverage drop column digest", "version of the ledger: table coverage"),
         ("alter table backfill.decisions add column odd int not null default 1", "version of the ledger: table decisions"),
     ],
 )  # fmt: skip

@@ -59,13 +59,13 @@ def test_a_record_about_another_database_opens_nothing(
 def test_a_record_that_was_edited_by_hand_opens_nothing(proved_run: Operator, edit: str) -> None:
     unlink(proved_run, some(proved_run, 1))
     verified(proved_run)
-    query(proved_run.url, f"update backfill.verify set {edit}")
+    query(proved_run.url, f"update backfill.coverage set {edit}")
     refusal = proved_run.is_refused("0003a_user_events")
     assert "proof of user_events: the record was changed after it was entered" in refusal
 
 
 def test_a_record_with_an_earlier_date_is_noticed(proved_run: Operator) -> None:
-    query(proved_run.url, "update backfill.verify set finished = finished - interval '1 day'")
+    query(proved_run.url, "update backfill.coverage set finished = finished - interval '1 day'")
     patient = proved_run.having(observe="3600")
     asked = [c for stage in gates(patient) for c in stage["conditions"]]
     proofs = [c for c in asked if c["name"].startswith("proof of")]
@@ -344,7 +344,7 @@ def test_a_pasted_script_refuses_an_edited_record(proved_run: Operator) -> None:
     script = script_of(proved_run, "0002_journals:0004_team_events")
     unlink(proved_run, some(proved_run, 1))
     verified(proved_run)
-    query(proved_run.url, "update backfill.verify set covered = true, reasons = '[]'")
+    query(proved_run.url, "update backfill.coverage set covered = true, reasons = '[]'")
     done = psql(proved_run, script)
     assert done.returncode == 3
     assert "the record was changed after it was entered" in done.stderr
@@ -442,7 +442,7 @@ def gates(operator: Operator) -> list[dict]:
 
 
 def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> None:
-    before = query(proved_run.url, "select count(*), max(id) from backfill.verify")
+    before = query(proved_run.url, "select count(*), max(id) from backfill.coverage")
     stages = gates(proved_run)
     assert len(stages) == 1 + 5 + 5 + 5 + 3
     by_change = {stage["change"]: stage for stage in stages}
@@ -461,7 +461,7 @@ def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> N
     text = proved_run.types("gates", expect=1).out
     assert text.startswith("Blocked: drop journals.submitted_from. To fix it: make a backup")
     assert "+ proof of user_events: covered" in text
-    assert query(proved_run.url, "select count(*), max(id) from backfill.verify") == before
+    assert query(proved_run.url, "select count(*), max(id) from backfill.coverage") == before
     assert query(proved_run.url, "select version_num from backfill.alembic_version") == [("0001_expand",)]
 
 

@@ -82,7 +82,7 @@ def test_the_whole_way_is_gone_under_such_names(hostile_operator):
     assert query(
         operator.url, f'select count(*) from "{schema}"."{table}" where "{column}" is not null and 1 = %s', 1
     ) == [(3,)]
-    assert query(operator.url, "select count(*) from backfill.verify where covered")[0][0] == 2
+    assert query(operator.url, "select count(*) from backfill.coverage where covered")[0][0] == 2
 
 
 def shell_words(command: str) -> list[str]:

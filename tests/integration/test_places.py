@@ -90,7 +90,7 @@ def test_verify_counts_an_object_that_says_nothing_as_missing(settled_run: Opera
     ((geo, _absent, lost),) = query(
         url,
         """select (counts ->> 'geo')::int, (counts ->> 'geo_absent')::int, (counts ->> 'geo_removed_again')::int
-             from backfill.verify where job like 'public.ip_addresses%%' order by id desc limit 1""",
+             from backfill.coverage where job like 'public.ip_addresses%%' order by id desc limit 1""",
     )
     assert geo == 0
     assert lost > 0

@@ -149,7 +149,7 @@ def test_without_a_verification_there_is_nothing_to_report(settled_run: Operator
 def test_a_touched_record_is_pointed_out(proved_run: Operator) -> None:
     query(
         proved_run.url,
-        "update backfill.verify set raw_rows = 0 where job = 'public.user_events.ip_address_string'",
+        "update backfill.coverage set raw_rows = 0 where job = 'public.user_events.ip_address_string'",
     )
     assert "the record was changed after it was entered" in proved_run.types("report").out
 

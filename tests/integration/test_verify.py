@@ -55,7 +55,7 @@ def test_verifying_changes_nothing_but_the_record(settled_run: Operator) -> None
     before = query(url, f"{place} order by 1, 2")
     settled_run.types("verify")
     assert query(url, f"{place} order by 1, 2") == before
-    assert query(url, "select count(*), bool_and(covered), bool_and(method = 'full') from backfill.verify") == [(7, True, True)]  # fmt: skip
+    assert query(url, "select count(*), bool_and(covered), bool_and(method = 'full') from backfill.coverage") == [(7, True, True)]  # fmt: skip
 
 
 def test_before_any_run_everything_that_is_missing_is_counted(fresh_demo: Operator) -> None:

@@ -94,7 +94,7 @@ def test_it_goes_on_at_its_place_and_finds_the_same(
     interrupted(finished_run, geo, monkeypatch)
     done = query(finished_run.url, "select count(*) from backfill.verification_ranges where counts is not null and job <> 'public.ip_addresses.ip_address'")  # fmt: skip
     assert done == [(5,)]
-    assert query(finished_run.url, "select count(*) from backfill.verify") == [(7,)]
+    assert query(finished_run.url, "select count(*) from backfill.coverage") == [(7,)]
     said: list[str] = []
     with verifier(finished_run, geo, said) as again:
         assert facts(again.verify()) == expected
@@ -147,7 +147,7 @@ def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
     monkeypatch.setattr(EventProof, "read", rewriting)
     with verifier(settled_run, geo, [], workers=1) as one, pytest.raises(TableMoved, match="project_events"):
         one.verify()
-    assert query(settled_run.url, "select count(*) from backfill.verify") == [(0,)]
+    assert query(settled_run.url, "select count(*) from backfill.coverage") == [(0,)]
 
 
 def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
