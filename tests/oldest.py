@@ -15,6 +15,7 @@ from tests.operator import ROOT
 PLACE = ROOT / ".cache" / "oldest"
 # The whole way in processes of their own; the chain of another application, with each driver; every report.
 TESTS = [
+    "tests/unit/test_geo.py",  # the models of geoip2
     *(f"tests/integration/test_{name}.py" for name in ("tour", "other_chain", "report")),
     "tests/integration/test_drivers.py::test_the_example_goes_its_whole_way_through_the_applications_driver_and_settings",
 ]

@@ -35,8 +35,8 @@ def migrate_command(
     if as_script:
         output.exactly(chain.script(settings, goal, down=down, restore_point=restore_point))
         return
-    before = chain.standing(settings, session.engine)
     with signals.leaves(chain.LEFT):
+        before = chain.standing(settings, session.engine)
         after = chain.migrate(
             settings, session.engine, goal, down=down, restore_point=restore_point, stdout=sys.stdout
         )

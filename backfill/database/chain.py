@@ -24,7 +24,7 @@ PACKAGED = PACKAGE / "chain"  # in a wheel
 BESIDE = PACKAGE.parent / "alembic"  # in a checkout, of which an editable install is one
 WORDS = {"head", "heads", "base", ""}  # "+1" names no revision at all
 LEFT = (
-    "The revision that was under way is not recorded: `backfill gates` says where the chain stands, and the "
+    "A revision that was under way is not recorded: `backfill gates` says where the chain stands, and the "
     "same command goes on from there."
 )
 

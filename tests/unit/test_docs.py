@@ -124,6 +124,12 @@ def test_every_make_target_that_is_mentioned_exists(name):
             assert set(found.group(1).split()) <= set(targets()), f"{name}: `{span}`"
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_a_message_says_to_type_is_there_without_a_checkout(name):
+    """No Makefile and no alembic.ini lies beside an installed package."""
+    assert re.findall(r"(?<!`)`(?:make|alembic) [^`\n]+`(?!`)", SOURCES[name]) == []
+
+
 @pytest.mark.parametrize("name", TEXTS | SOURCES)
 def test_every_variable_that_is_mentioned_exists(name):
     mentioned = set(re.findall(r"\bBACKFILL_[A-Z_]*[A-Z]\b(?!_)", (TEXTS | SOURCES)[name]))
