@@ -25,11 +25,7 @@ class NotAResult(ValueError):
 
 def as_plain(outcome: Outcome) -> dict[str, Any]:
     """*outcome* as text, numbers and truth values."""
-    return {
-        **{name: getattr(outcome, name) for name in ("batch_id", "error", *FLAGS)},
-        "halved": outcome.halved.value if outcome.halved else None,
-        "account": asdict(outcome.account) if outcome.account else None,
-    }
+    return asdict(outcome) | {"halved": outcome.halved.value if outcome.halved else None}
 
 
 def from_plain(value: object, batch_id: int) -> Outcome:

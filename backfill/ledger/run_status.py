@@ -110,8 +110,8 @@ class Standing:
 
     def as_dict(self) -> dict[str, Any]:
         """For machines; names are stable."""
-        run = self.run
-        fields = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "identity"}
+        fields = asdict(self.run)
+        del fields["identity"]
         return {
             **fields,
             "jobs": list(self.jobs),

@@ -81,7 +81,7 @@ def as_json(found: Sequence[Found], allowed: AllowList) -> dict[str, Any]:
             }
             for one in found
         ],
-        "unmatched": [{"where": entry.where, "reason": entry.reason} for entry in allowed.unmatched],
+        "unmatched": [entry.model_dump() for entry in allowed.unmatched],
     }
 
 
