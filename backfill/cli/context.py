@@ -125,5 +125,7 @@ def of(context: click.Context) -> Session:
 def weak_salt_option(command: click.decorators.FC) -> click.decorators.FC:
     """``--allow-weak-salt``."""
     return click.option(
-        "--allow-weak-salt", is_flag=True, help="Accept a salt under 16 bytes: the live salt is what it is."
+        "--allow-weak-salt",
+        is_flag=True,
+        help="Accept a salt of under 16 bytes, where the live salt is that short.",
     )(command)

@@ -42,16 +42,16 @@ def _move(session: Session, run: Run, status: RunStatus, reason: str | None = No
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Again and again, until the run is over or Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until the run ends or Ctrl-C.")
 @click.option(
-    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks."
+    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two updates."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def status(context: click.Context, watch: bool, every: float, form: str) -> None:
-    """Where the newest run stands: rows, rate, who holds what, and why it is not moving.
+    """Show the newest run: rows, rate, what each worker does, and why the run is not moving.
 
-    With --watch and --format json, one line of JSON a look.
+    With --watch and --format json, each update is one line of JSON.
     """
     session = sessions.of(context)
     session.require_ledger()
@@ -79,7 +79,7 @@ def _show_again_and_again(session: Session, every: float | None, form: str) -> N
 @click.command()
 @click.pass_context
 def pause(context: click.Context) -> None:
-    """Have the run finish its transactions and wait; its process stays, for `backfill resume`."""
+    """Pause the run after its current transactions. Its process stays; `backfill resume` continues it."""
     session = sessions.of(context)
     run, driven = _newest(session)
     if driven:
@@ -95,7 +95,7 @@ def pause(context: click.Context) -> None:
 @click.command()
 @click.pass_context
 def resume(context: click.Context) -> None:
-    """Let a paused run go on. Where its process is gone, it says so: type `backfill run`."""
+    """Continue a paused run. If its process is gone, the command says so: type `backfill run`."""
     session = sessions.of(context)
     run, driven = _newest(session)
     if run.status is RunStatus.RUNNING and driven:
@@ -112,7 +112,7 @@ def resume(context: click.Context) -> None:
 @click.command()
 @click.pass_context
 def cancel(context: click.Context) -> None:
-    """End the run for good; its address map is dropped, and so are its shadow copies. What it linked stays linked."""
+    """End the run for good and drop its address map and shadow copies. Rows that it linked stay linked."""
     session = sessions.of(context)
     run, driven = _newest(session)
     copies = ", removes its copies" if run.identity.strategy == "shadow" else ""

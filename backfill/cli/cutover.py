@@ -21,15 +21,15 @@ from backfill.shadow.cutover import Cutover
 
 @click.command()
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--finish", is_flag=True, help="Drop the old table. There is no way back afterwards.")
+@click.option("--finish", is_flag=True, help="Drop the old table. This cannot be undone.")
 @weak_salt_option
 @click.pass_context
 def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow_weak_salt: bool) -> None:
-    """Let the shadow copy of each TABLE take its place, in one short transaction.
+    """Replace each TABLE with its shadow copy, in one short transaction.
 
     The old table stays as TABLE_before_backfill, with every raw address in it, until --finish drops it.
-    Until then one could go back by renaming both by hand, which loses what was written since.
-    Exit 1 when it was held: the original serves on, and the copy stays up to date.
+    Until then you can go back by renaming both tables, which loses what was written since.
+    Exit 1 when a swap was not possible: the original stays in use, and the copy stays in sync.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt

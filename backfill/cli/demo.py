@@ -33,22 +33,28 @@ RESTORE_POINT = "demo: none was made, the data is made up"
     type=click.IntRange(1),
     default=200_000,
     show_default=True,
-    help="Events over the five tables.",
+    help="Number of events, over five tables.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same database.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Random seed; the same seed makes the same database.",
+)
 @click.option(
     "--addresses",
     type=click.IntRange(50),
-    help="Distinct addresses, about; at most half the events.  [default: what a heavy tail gives, 5-10 %]",
+    help="Approximate number of distinct addresses; at most half the events.  [default: 5-10 % of the events]",
 )
 @click.option(
     "--tour",
     is_flag=True,
-    help="Then go the whole way: plan, calibrate, run, verify, settle, migrate, erase, prove.",
+    help="Then run every step: plan, calibrate, run, verify, settle, migrate, erase, prove.",
 )
 @click.pass_context
 def demo(context: click.Context, events: int, seed: int, addresses: int | None, tour: bool) -> None:
-    """Make a PyPI-shaped database with nasty data. The embedded one is recreated; yours has to be empty."""
+    """Create a demo database in PyPI's schema with difficult data. The embedded one is recreated; yours must be empty."""
     session = sessions.of(context)
     if session.plan != PYPI:
         raise SettingInvalid(

@@ -28,12 +28,12 @@ from backfill.pypi.disclosure import (
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Write the JSON to this file (.json) as well, whole or not at all.",
+    help="Also write the JSON to this file (.json); the file is never left incomplete.",
 )
 @click.option(
     "--show-data",
     type=click.Path(path_type=Path),
-    help="Write the rows themselves to this new file, which only you can read (0600).",
+    help="Write the rows themselves to this new file, readable by you only (mode 0600).",
 )
 @click.option(
     "--compare",
@@ -41,7 +41,7 @@ from backfill.pypi.disclosure import (
     nargs=2,
     metavar="BEFORE.json AFTER.json",
     type=click.Path(path_type=Path),
-    help="Show what the second request no longer returns; asks no database.",
+    help="Compare two JSON files: show what the second no longer returns. Needs no database.",
 )
 @click.pass_context
 def disclose_command(
@@ -52,7 +52,7 @@ def disclose_command(
     show_data: Path | None,
     pair: tuple[Path, Path] | None,
 ) -> None:
-    """What a data request about USERNAME would return: tables, columns and counts, no data. Exit 1: unknown.
+    """Show what a data request about USERNAME would return: tables, columns and counts, no data. Exit 1: unknown user.
 
     Nine items: names; addresses; journal entries and events; session times and network addresses; length of
     service; numbers; payment; packages; download logs.

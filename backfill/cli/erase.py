@@ -18,18 +18,20 @@ METHODS = {"vacuum": Method.VACUUM, "repack": Method.REPACK}
 
 @click.command("erase")
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
-@click.option("--dry-run", is_flag=True, help="Say what would be locked, and for how long; change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be locked, and for about how long; change nothing."
+)
 @click.option(
     "--with",
     "method",
     type=click.Choice(list(METHODS)),
-    help="vacuum: VACUUM FULL, under a lock; repack: pg_repack, beside the living table. "
-    "Default: repack where its extension and program are there.",
+    help="vacuum: VACUUM FULL, under a lock; repack: pg_repack, while the table stays in use. "
+    "Default: repack where its extension and program are installed.",
 )
 @click.option(
     "--keep-wal",
     is_flag=True,
-    help="Do not cycle the WAL (checkpoints and segment switches); it is then left.",
+    help="Do not recycle the WAL (by checkpoints and segment switches); it is then reported as left.",
 )
 @click.pass_context
 def erase_command(
@@ -37,9 +39,9 @@ def erase_command(
 ) -> None:
     """Rewrite every table that lost a raw column, its TOAST and indexes, the statistics and the WAL.
 
-    A dropped column stays in the table's pages until they are written anew. Without TABLE: those of
-    the plan that are not rewritten yet; interrupted, the same command goes on with the next table.
-    With TABLE: these, whatever the record says. Exit 1 when something had to be left.
+    The values of a dropped column stay in the table's pages until these are rewritten. Without TABLE, all tables
+    of the plan that are not rewritten yet; after an interruption the same command continues with the next table.
+    With TABLE, these tables, whatever the record says. Exit 1 when something could not be rewritten.
     """
     session = sessions.of(context)
     session.require_ledger()

@@ -25,15 +25,17 @@ from backfill.verify.repair import HashRepair, LinkRepair, Repair
 
 @click.command("gates")
 @click.option(
-    "--checklist", "steps", is_flag=True, help="What to deploy before which revision, for this plan."
+    "--checklist", "steps", is_flag=True, help="Show what to deploy before which revision, for this plan."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--restore-point", help="As BACKFILL_RESTORE_POINT.")
+@click.option(
+    "--restore-point", help="Name of the backup that you could go back to; overrides BACKFILL_RESTORE_POINT."
+)
 @click.pass_context
 def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> None:
-    """What to type next, and every revision's conditions with their evidence; touches nothing.
+    """Show the next command, and every revision's conditions with their evidence. Changes nothing.
 
-    Exit 0 when the next step can be taken or all are done, 1 when it is blocked.
+    Exit 0 when the next revision can run or all are done, 1 when it is blocked.
     """
     session = sessions.of(context)
     settings = session.settings
@@ -103,16 +105,20 @@ def _show_checklist(gate: Gate, form: str) -> None:
     "--kind",
     type=click.Choice([kind.value for kind in Repair]),
     required=True,
-    help="link: rows linked to another address; sentinel: addresses linked to the one that stands for none; "
-    "hash: stored hashes that are not the formula's (of the address table).",
+    help="What to repair. link: rows linked to another address than their text; sentinel: rows that hold an address "
+    "and are linked to the sentinel; dangling: rows linked to an address row that does not exist; hash: hashes of "
+    "the address table that do not match salt and scheme.",
 )
 @click.option(
-    "--count", type=click.IntRange(0), required=True, help="How many you mean; the exact count confirms."
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="Number of rows to change, as confirmation; it must be exact.",
 )
 @weak_salt_option
 @click.pass_context
 def repair_command(context: click.Context, table: str, kind: str, count: int, allow_weak_salt: bool) -> None:
-    """Mend what verify counted wrong, on record, by exact count."""
+    """Repair what verify found wrong. The exact count confirms; the repair is recorded."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
@@ -142,7 +148,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
 @click.argument("table")
 @click.pass_context
 def seal_command(context: click.Context, table: str) -> None:
-    """Discard raw values in new rows of TABLE from now on. They are never linked: a decision, on record."""
+    """Discard the raw values of new rows of TABLE from now on. They are never linked; the decision is recorded."""
     session, part = _with_part(context, table)
     preflight.require(session, (part,), Purpose.READ)
     name = part.label

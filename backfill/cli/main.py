@@ -71,15 +71,15 @@ class Window(click.Group):
     expose_value=False,
     is_eager=True,
     callback=lambda _context, _option, given: failure.debug(wanted=given),
-    help="When a command fails, show where in the code: files and lines, no values.",
+    help="When a command fails, show files and lines of the code; never values.",
 )
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Takes raw IP addresses out of a PostgreSQL database without losing what they were good for.
+    """Removes raw IP addresses from a PostgreSQL database and keeps what they were used for.
 
-    The database is BACKFILL_DATABASE_URL; unset, an embedded one. Exit codes: 0 done, 1 the answer is
-    no, 2 something has to be changed first, 3 stopped at a checkpoint, 70 an error of Backfill itself,
-    129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
+    The database is BACKFILL_DATABASE_URL; if it is unset, an embedded one. Exit codes: 0 done, 1 the
+    answer is no or the command failed, 2 something must be changed first, 3 stopped at a checkpoint,
+    70 an error in Backfill itself, 129, 130 or 143 ended by SIGHUP, SIGINT or SIGTERM.
     """
     signals.leaves_by_default(_left_by(context.invoked_subcommand))
 

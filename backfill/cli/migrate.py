@@ -13,19 +13,28 @@ from backfill.engine import signals
 @click.command("migrate")
 @click.argument("revision", required=False)
 @click.option(
-    "--sql", "as_script", is_flag=True, help="Print the SQL script instead; REVISION may be FROM:TO."
+    "--sql",
+    "as_script",
+    is_flag=True,
+    help="Print an SQL script instead of running it; REVISION may be FROM:TO.",
 )
 @click.option(
-    "--down", is_flag=True, help="Go back to REVISION. What a drop took is not in the database any more."
+    "--down",
+    is_flag=True,
+    help="Downgrade to REVISION. Dropped data does not come back: a restored column is empty.",
 )
-@click.option("--restore-point", metavar="NAME", help="As BACKFILL_RESTORE_POINT.")
+@click.option(
+    "--restore-point",
+    metavar="NAME",
+    help="Name of the backup that you could go back to; overrides BACKFILL_RESTORE_POINT.",
+)
 @click.pass_context
 def migrate_command(
     context: click.Context, revision: str | None, as_script: bool, down: bool, restore_point: str | None
 ) -> None:
-    """Run the gated revisions up to REVISION, each in a transaction of its own; without it, to the last one.
+    """Run the revisions up to REVISION, or to the last one, each in its own transaction.
 
-    A revision whose gate refuses changes nothing; those before it stay. REVISION is a name that
+    A revision whose gate refuses changes nothing; the revisions before it stay. REVISION is a name that
     `backfill gates` shows, or `+1` for the next one. Exit 1 when a gate refuses.
     """
     if down and revision is None:

@@ -28,7 +28,7 @@ def accept_option(command: click.decorators.FC) -> click.decorators.FC:
         "--accept",
         multiple=True,
         metavar="CODE:SUBJECT",
-        help="Accept this finding, which `backfill plan` names; repeatable, and recorded by a run.",
+        help="Accept a finding that `backfill plan` names. May be repeated; a run records it.",
     )(command)
 
 

@@ -26,25 +26,25 @@ SCHEMA_VERSION = 1  # of the JSON
     type=click.Choice([depth.value for depth in Depth]),
     default=Depth.BYTES.value,
     show_default=True,
-    help="How deep to look: catalog (names), pages (row versions), bytes (files and WAL).",
+    help="How deep to search: catalog (names), pages (row versions), bytes (files and WAL).",
 )
 @click.option(
     "--pgdata",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Read this data folder or base backup. Without BACKFILL_DATABASE_URL: it alone, no server is asked.",
+    help="Search this data directory or base backup. Without BACKFILL_DATABASE_URL, search it alone; no server is asked.",
 )
 @click.option(
     "--standby",
     "standbys",
     multiple=True,
     metavar="URL",
-    help="A standby to ask whether it has replayed the rewrite; repeatable.",
+    help="A standby that is asked whether it has replayed the rewrite. May be repeated.",
 )
 @click.option(
     "--expires",
     multiple=True,
     metavar="NAME=DATE",
-    help="Until when a residue lasts, for the record; repeatable.",
+    help="Record when something that is left elsewhere (a backup, an archive, a dump) expires. May be repeated.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @weak_salt_option
@@ -58,10 +58,10 @@ def prove_command(
     form: str,
     allow_weak_salt: bool,
 ) -> None:
-    """Show that the raw addresses are gone from catalog, pages and files, and what is left outside our reach.
+    """Search catalog, pages, files and WAL for raw addresses, and list the copies that are out of reach.
 
-    Looks as deep as privileges allow, says how deep that was, and puts it on record. Exit 0 when
-    nothing was found and nothing left unlooked at, 1 otherwise.
+    Searches as deep as the privileges allow, says how deep that was, and records it. Exit 0 when
+    nothing was found and everything was searched, 1 otherwise.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt

@@ -25,7 +25,7 @@ SHOWN = 20  # rows a table shows; JSON has them all
 
 @click.group()
 def quarantine() -> None:
-    """Rows that cannot be linked: look at them, and decide."""
+    """List rows that cannot be linked, and decide about them."""
 
 
 @quarantine.command("list")
@@ -33,7 +33,7 @@ def quarantine() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def list_(context: click.Context, table: str | None, form: str) -> None:
-    """What waits for a decision, by row key and reason; never by value."""
+    """List the rows that wait for a decision, by row key and reason, never by value."""
     session = sessions.of(context)
     session.require_ledger()
     plan = session.plan
@@ -84,15 +84,18 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     "fate",
     type=click.Choice([fate.value for fate in Fate]),
     required=True,
-    help="sentinel: link to the address that stands for none; discard: set the raw value to NULL.",
+    help="sentinel: link the rows to the address that stands for none; discard: set their raw value to NULL.",
 )
 @click.option(
-    "--count", type=click.IntRange(0), required=True, help="How many rows you mean; the exact count confirms."
+    "--count",
+    type=click.IntRange(0),
+    required=True,
+    help="Number of rows to settle, as confirmation; it must be exact.",
 )
 @weak_salt_option
 @click.pass_context
 def settle_command(context: click.Context, table: str, fate: str, count: int, allow_weak_salt: bool) -> None:
-    """Decide what becomes of a table's waiting rows. The decision goes on record."""
+    """Decide about all waiting rows of a table. The decision is recorded."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     job = session.plan.job(table)
@@ -116,7 +119,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
 
 @click.group()
 def addresses() -> None:
-    """The address table."""
+    """Work on the address table."""
 
 
 @addresses.command("merge")
@@ -124,12 +127,12 @@ def addresses() -> None:
     "--count",
     type=click.IntRange(0),
     required=True,
-    help="How many duplicates you mean; the exact count confirms.",
+    help="Number of duplicates to merge, as confirmation; it must be exact.",
 )
 @weak_salt_option
 @click.pass_context
 def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
-    """Give the events and the stricter ban of duplicate rows to the canonical one. Goes on record."""
+    """Move events and the stricter ban of duplicate address rows to the canonical row. The decision is recorded."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
@@ -145,15 +148,15 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     "--count",
     type=click.IntRange(0),
     required=True,
-    help="How many networks you mean; the exact count confirms.",
+    help="Number of networks to keep, as confirmation; it must be exact.",
 )
 @weak_salt_option
 @click.pass_context
 def keep_networks_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
-    """Keep rows that hold a network, such as 192.0.2.0/24, as what they are. Goes on record.
+    """Keep address rows that hold a network, such as 192.0.2.0/24, as they are. The decision is recorded.
 
-    Each gets the hash of its own spelling, which is that of no address: a ban of a network does not
-    apply to hashes, and ends with the address column.
+    Each gets the hash of its own spelling, which is the hash of no address: a ban of a network cannot be
+    expressed by hashes, and ends when the address column is dropped.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt

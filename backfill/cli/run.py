@@ -40,7 +40,7 @@ from backfill.verify import confirmation
 
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--no-sample", is_flag=True, help="Measure nothing: no prediction of time, WAL and disk.")
+@click.option("--no-sample", is_flag=True, help="Take no sample: no prediction of time, WAL and disk.")
 @accept_option
 @weak_salt_option
 @click.pass_context
@@ -51,9 +51,9 @@ def plan(
     accept: tuple[str, ...],
     allow_weak_salt: bool,
 ) -> None:
-    """What a run would do and cost, and what is in the way; changes nothing. Exit 2 when something is.
+    """Show what a run would do and cost, and what is in the way. Changes nothing. Exit 2 when something is in the way.
 
-    docs/preflight.md describes every finding. One that "will change" waits until it is accepted by name.
+    docs/preflight.md describes every finding. One that "will change" must be accepted by name first.
 
     For the costs, some blocks of each table are copied into temporary tables and linked there.
     """
@@ -139,7 +139,7 @@ def _planned(connection: Connection, session: Session, job: Job) -> list[object]
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
-    """Prove, from stored hashes, that our salt and formula are the live application's. Changes nothing."""
+    """Check salt and hash scheme against hashes that the live application stored. Changes nothing."""
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
@@ -238,20 +238,24 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--batch-blocks",
     type=click.IntRange(1, 1_000_000),
-    help="Most heap blocks (8 kB) a batch; time decides below that.  [default: 8000]",
+    help="Largest batch in heap blocks (8 kB); below that, duration decides.  [default: 8000]",
 )
 @click.option(
     "--accept-strays",
     type=click.IntRange(0),
     default=0,
-    help="Live hashes that nothing explains, by exact count.",
+    help="Continue although exactly this many stored hashes do not match salt and scheme.",
 )
 @click.option("--max-runtime", type=Duration(), help="Stop at a checkpoint after this long: 90s, 30m, 4h.")
 @click.option("--until", type=TimeOfDay(), help="Stop at a checkpoint at this time of day: 06:00.")
 @click.option(
-    "--nice", type=click.FloatRange(0, 100), help="Rest after each transaction, in times its duration."
+    "--nice",
+    type=click.FloatRange(0, 100),
+    help="Pause after each transaction, as a multiple of its duration.",
 )
-@click.option("--dask", metavar="URL", help="Link on the workers of this Dask scheduler: tls://host:8786.")
+@click.option(
+    "--dask", metavar="URL", help="Run the link phase on the workers of this Dask scheduler: tls://host:8786."
+)
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics on this loopback port."
 )
@@ -260,20 +264,24 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     type=click.Choice(["human", "json"]),
     help="Log events on standard error.  [default: none]",
 )
-@click.option("--no-sample", is_flag=True, help="Measure no sample first, so that there is no prediction.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--no-sample", is_flag=True, help="Take no sample: no prediction to compare with afterwards.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option(
     "--strategy",
     type=click.Choice(["in-place", "shadow"]),
     default="in-place",
     show_default=True,
-    help="Update rows where they lie, or (experimental) copy each table without its raw column and swap it in.",
+    help="in-place: update the rows. shadow (experimental): copy each table without its raw column and swap the copy in.",
 )
 @click.option(
-    "--hold-cutover", is_flag=True, help="Shadow: stop before the swap; `backfill cutover` does it."
+    "--hold-cutover",
+    is_flag=True,
+    help="With shadow: stop before the swap; `backfill cutover` does it later.",
 )
 @click.option(
-    "--abandon", is_flag=True, help="Remove the shadow copies of these tables, every trace of them."
+    "--abandon",
+    is_flag=True,
+    help="Remove the shadow copies of these tables and everything that belongs to them.",
 )
 @accept_option
 @weak_salt_option
@@ -298,11 +306,11 @@ def run(
     accept: tuple[str, ...],
     allow_weak_salt: bool,
 ) -> None:
-    """Hash, locate and link. A JOB bears its table's name; none means all.
+    """Hash, locate and link all addresses. JOB is the name of a table; without it, all jobs.
 
-    Stop it with Ctrl-C; the same command goes on where it stopped, also after a crash. From another
-    shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked
-    is, 1 when the run failed, 2 when it could not begin, 3 when stopped.
+    Stop it with Ctrl-C; the same command continues where it stopped, also after a crash. From another
+    shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked is
+    linked, 1 when the run failed, 2 when it could not begin, 3 when it was stopped.
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt

@@ -21,8 +21,8 @@ SAMPLE = 10.0  # percent of the blocks of a large table
 
 
 @click.command("scan")
-@click.option("--schema", metavar="S", help="This schema only.")
-@click.option("--table", metavar="T", help="This table only; schema.table outside public.")
+@click.option("--schema", metavar="S", help="Scan this schema only.")
+@click.option("--table", metavar="T", help="Scan this table only; outside public, as schema.table.")
 @click.option(
     "--sample",
     "percent",
@@ -30,26 +30,28 @@ SAMPLE = 10.0  # percent of the blocks of a large table
     metavar="P",
     help=f"Read this percentage of each table over 8 MB.  [default: {SAMPLE:.0f}]",
 )
-@click.option("--full", is_flag=True, help="Read everything.")
+@click.option("--full", is_flag=True, help="Read every row.")
 @click.option(
     "--allow",
     type=click.Path(path_type=Path),
-    help="TOML file of places where addresses may stand, each with a reason.",
+    help="TOML file of places that may hold addresses, each with a reason.",
 )
 @click.option(
     "--rest",
     type=click.FloatRange(0, 100),
     default=0.0,
     show_default=True,
-    help="Pause so many seconds for each second of reading.",
+    help="Seconds to pause for each second of reading.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "json", "toml"]),
-    help="text, json, or toml: a plan of what can be one.  [default: by the suffix of --output, or text]",
+    help="text, json, or toml (a plan for the places that Backfill can work on).  [default: by the suffix of --output, or text]",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Write to this file; it is never left incomplete."
+)
 @click.pass_context
 def scan_command(
     context: click.Context,
@@ -64,8 +66,8 @@ def scan_command(
 ) -> None:
     """Look for addresses in every column, JSON path, comment, default, definition and statistic.
 
-    Reads only, in short transactions. Shows counts and places, never a value. Exit 1 when an address
-    is found, or a place cannot be read, that the allow-list does not name: fit for CI.
+    Read-only, in short transactions. Shows counts and places, never a value. Exit 1 when a place that the
+    allow-list does not name holds an address or cannot be read, so it can be used in CI.
     """
     if full and percent is not None:
         raise click.UsageError("--full and --sample exclude each other.")

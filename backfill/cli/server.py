@@ -16,12 +16,12 @@ OWN_SERVER = "BACKFILL_DATABASE_URL is set: commands use your own server, nothin
 
 @click.group()
 def server() -> None:
-    """The embedded PostgreSQL, used while BACKFILL_DATABASE_URL is unset."""
+    """Manage the embedded PostgreSQL, which is used while BACKFILL_DATABASE_URL is unset."""
 
 
 @server.command()
 def start() -> None:
-    """Start it, unless it runs; other commands do so by themselves."""
+    """Start it if it is not running; other commands do so by themselves."""
     settings = Settings.load()
     if settings.database_url is not None:
         raise OwnServerInUse
@@ -31,9 +31,9 @@ def start() -> None:
 
 
 @server.command()
-@click.option("--delete", is_flag=True, help="remove its data as well, and what lies outside BACKFILL_HOME")
+@click.option("--delete", is_flag=True, help="Also delete its data, and what lies outside BACKFILL_HOME.")
 def stop(delete: bool) -> None:
-    """Stop it, ending its sessions; the data stays."""
+    """Stop it and end its sessions; the data stays."""
     settings = Settings.load()
     if settings.database_url is not None:
         click.echo(OWN_SERVER)  # one that was started before the variable was set is still ours to stop
@@ -46,7 +46,7 @@ def stop(delete: bool) -> None:
 @server.command()
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(form: str) -> None:
-    """Whether it runs, and where its files lie; exit 0 when it runs, 1 when not."""
+    """Show whether it runs and where its files are. Exit 0 when it runs, 1 when it does not."""
     settings = Settings.load()
     found = EmbeddedServer(settings.home).status()
     if form == "json":
@@ -63,7 +63,7 @@ def status(form: str) -> None:
 
 @server.command()
 def url() -> None:
-    """Print the database's URL, as psql takes it; a password is not shown."""
+    """Print the URL of the database, in the form that psql takes; a password is not shown."""
     settings = Settings.load()
     if settings.database_url is None:
         text = EmbeddedServer(settings.home).url()

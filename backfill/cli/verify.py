@@ -30,17 +30,20 @@ from backfill.verify.verifier import Verifier, verify_lock
     "--sample",
     "percent",
     type=click.FloatRange(0, 100, min_open=True),
-    help="Read this percentage of the event tables' blocks and say what that proves. Opens no gate.",
+    help="Read only this percentage of the event tables' blocks and say what that shows. Opens no gate.",
 )
-@click.option("--workers", type=click.IntRange(1, 64), help="Connections that read at once.  [default: 2]")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Number of connections that read in parallel.  [default: 2]"
+)
 @weak_salt_option
 @click.pass_context
 def verify_command(
     context: click.Context, form: str, percent: float | None, workers: int | None, allow_weak_salt: bool
 ) -> None:
-    """Recompute coverage from the data and put it on record. Exit 0 only when everything is covered.
+    """Recompute coverage from the data and record it. Exit 0 only when everything is covered.
 
-    Interrupted, the same command goes on where it stopped, unless something that matters has changed.
+    After an interruption the same command continues where it stopped, unless something that it depends
+    on has changed (docs/verify.md).
     """
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
@@ -86,10 +89,12 @@ def _show(records: Sequence[CoverageRecord], form: str) -> None:
     type=click.Choice(list(BY_NAME)),
     help="text, json (docs/report.schema.json), markdown or html.  [default: by the suffix of --output, or text]",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write to this file, whole or not at all.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Write to this file; it is never left incomplete."
+)
 @click.pass_context
 def report(context: click.Context, form: str | None, output: Path | None) -> None:
-    """The last proof on record, the run, the gates and what is left, as a document. Holds no address."""
+    """Write the last verification, the run, the gates and what is left as a document. It holds no address."""
     if output is not None:
         if form is None:
             require_suffix(output, list(BY_SUFFIX))

@@ -31,8 +31,9 @@ def options(command: click.Command) -> Iterator[str]:
     for parameter in command.params:
         yield from (option.lstrip("-").replace("-", "_") for option in parameter.opts)
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            yield from options(inner)
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from options(command.get_command(context, name))
 
 
 def of_source(tree: ast.Module) -> Iterator[str]:
