@@ -48,7 +48,7 @@ def ensure_schema(connection, schema, owner):
     connection.commit()
 
 
-def take_turn(connection, schema):
+def take_lock(connection, schema):
     """Wait for another command that is at the chain; the lock goes with its session."""
     end = time.monotonic() + TURN_SECONDS
     while isinstance(taken := locks.take(connection, schema, locks.CHAIN), locks.Holder):
@@ -79,7 +79,7 @@ def online(settings):
                     break
             # Session-level, and committed at once: a transaction-level lock would be gone after the
             # first revision, and an open transaction would make autocommit blocks raise.
-            take_turn(connection, settings.ledger_schema)
+            take_lock(connection, settings.ledger_schema)
             for attempt in Retrying(
                 retry=retry_if_exception(
                     lambda error: (

@@ -158,7 +158,7 @@ def _undecorated(text: str) -> Address | Reason:
     return address
 
 
-def _ranges(table: dict[str, Kind]) -> tuple[list[int], list[int], list[Kind]]:
+def _scheduler(table: dict[str, Kind]) -> tuple[list[int], list[int], list[Kind]]:
     """First numbers, last numbers and kinds of disjoint networks, in ascending order."""
     rows = []
     for text, kind in table.items():
@@ -169,7 +169,7 @@ def _ranges(table: dict[str, Kind]) -> tuple[list[int], list[int], list[Kind]]:
 
 
 _RANGES = {
-    4: _ranges(
+    4: _scheduler(
         {
             "0.0.0.0/8": Kind.RESERVED,  # "this network"
             "10.0.0.0/8": Kind.PRIVATE,
@@ -187,7 +187,7 @@ _RANGES = {
             "240.0.0.0/4": Kind.RESERVED,  # never assigned; broadcast
         }
     ),
-    6: _ranges(
+    6: _scheduler(
         {
             "2001:2::/48": Kind.RESERVED,  # benchmarks
             "2001:10::/28": Kind.RESERVED,  # ORCHID: identifiers, not places

@@ -316,11 +316,11 @@ class RunTakenOver(BackfillError):
 
 
 class TransitionRefused(BackfillError):
-    """Run {run} is {standing}, and from there it cannot become {wanted}. `backfill status` says where it stands."""
+    """Run {run} is {state}, and from there it cannot become {wanted}. `backfill status` says where it stands."""
 
 
 class NoDriver(BackfillError):
-    """Run {run} is {standing}, and no process drives it. Type `backfill run` to go on from its checkpoints."""
+    """Run {run} is {state}, and no process drives it. Type `backfill run` to go on from its checkpoints."""
 
 
 class ExecutorUnusable(BackfillError):
@@ -344,7 +344,7 @@ class CannotBeCopied(BackfillError):
 
 
 class ShadowExists(BackfillError):
-    """{table}: {state}. {mend}"""
+    """{table}: {state}. {fix}"""
 
 
 class NoShadow(BackfillError):
@@ -358,8 +358,8 @@ class ShadowDiffers(BackfillError):
     exit_code = 1
 
 
-class CutoverHeld(BackfillError):
-    """{table} was not cut over: {reason}. The copy is kept and kept up to date. {mend}"""
+class CutoverPostponed(BackfillError):
+    """{table} was not cut over: {reason}. The copy is kept and kept up to date. {fix}"""
 
     exit_code = 1
 

@@ -40,7 +40,7 @@ class OurShadow:
         def waiting(name: str) -> int:
             return len(json.loads(backfill("quarantine", "list", name, "--format", "json").output))
 
-        words = ("--hold-cutover", "--quiet", "--log-format", "json", "--workers", str(self.workers))
+        words = ("--postpone-cutover", "--quiet", "--log-format", "json", "--workers", str(self.workers))
         copied = backfill("run", "--strategy", "shadow", *words)
         settled = 0.0
         for name in EVENT_TABLES:

@@ -20,4 +20,4 @@ def constraint(table: str) -> str:
     return guards.constraint(PYPI.job(table))
 
 
-CHANGES, FLAWS = (name(PYPI.job("user_events")) for name in (shadows.log_name, shadows.flaws_name))
+CHANGES, BLOCKERS = (name(PYPI.job("user_events")) for name in (shadows.log_name, shadows.blockers_name))

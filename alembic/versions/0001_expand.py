@@ -101,7 +101,7 @@ def upgrade() -> None:
         sa.Column("geo_build", sa.DateTime(timezone=True), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=False),
-        sa.Column("strays", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("mismatches", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("confirmed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("map_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column(
@@ -114,14 +114,14 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("held", sa.Text(), nullable=True),
+        sa.Column("throttled", sa.Text(), nullable=True),
         sa.Column("pinned", sa.Text(), nullable=True),
         sa.Column("batch_blocks", sa.BigInteger(), nullable=True),
         sa.Column("retries", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("definitions", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("forecast", postgresql.JSONB(), nullable=True),
         sa.Column("outcome", postgresql.JSONB(), nullable=True),
-        sa.Column("held_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("throttled_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("heartbeat", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), nullable=True),
@@ -229,13 +229,13 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
-        "proofs",
+        "erasure_checks",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("plan_fingerprint", sa.Text(), nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
         sa.Column("depth", sa.Text(), nullable=False),
         sa.Column("findings", postgresql.JSONB(), nullable=False),
-        sa.Column("residue", postgresql.JSONB(), nullable=False),
+        sa.Column("external_copies", postgresql.JSONB(), nullable=False),
         sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
@@ -304,7 +304,7 @@ def downgrade() -> None:
     op.drop_table("verification_addresses", schema=schema)
     op.drop_table("verification_ranges", schema=schema)
     op.drop_table("verifications", schema=schema)
-    op.drop_table("proofs", schema=schema)
+    op.drop_table("erasure_checks", schema=schema)
     op.drop_table("erasures", schema=schema)
     op.drop_table("canaries", schema=schema)
     op.drop_table("run_tables", schema=schema)

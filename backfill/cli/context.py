@@ -36,7 +36,7 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What ties runs, proofs and gates together."""
+        """What ties runs, coverage and gates together."""
         return self.plan.fingerprint(self.settings.key_id)
 
     @cached_property

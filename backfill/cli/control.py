@@ -15,8 +15,8 @@ from backfill.engine import signals
 from backfill.errors import NoDriver, TransitionRefused
 from backfill.ledger import address_map, runs
 from backfill.ledger.run_lock import is_driven, run_lock
-from backfill.ledger.run_state import UNFINISHED, RunStatus
-from backfill.ledger.run_status import Standing, standing
+from backfill.ledger.run_state import UNFINISHED, RunState
+from backfill.ledger.run_status import RunStatus, run_status
 from backfill.ledger.runs import Run
 from backfill.report import status as report
 from backfill.shadow.cutover import discard
@@ -24,9 +24,9 @@ from backfill.shadow.cutover import discard
 CLEAR = "\x1b[H\x1b[2J"
 
 
-def _standing(session: Session) -> Standing:
+def _standing(session: Session) -> RunStatus:
     with session.engine.begin() as connection:
-        return standing(connection, session.settings.ledger_schema, label=session.plan.label)
+        return run_status(connection, session.settings.ledger_schema, label=session.plan.label)
 
 
 def _newest(session: Session) -> tuple[Run, bool]:
@@ -36,7 +36,7 @@ def _newest(session: Session) -> tuple[Run, bool]:
         return runs.latest(connection), is_driven(connection, session.settings.ledger_schema)
 
 
-def _move(session: Session, run: Run, status: RunStatus, reason: str | None = None) -> None:
+def _move(session: Session, run: Run, status: RunState, reason: str | None = None) -> None:
     with session.engine.begin() as connection:
         runs.move(connection, run.id, status, reason=reason)
 
@@ -70,7 +70,7 @@ def _show_again_and_again(session: Session, every: float | None, form: str) -> N
         if every is not None and form == "text" and sys.stdout.isatty():
             safe.unfiltered(sys.stdout).write(CLEAR)
         click.echo(text)
-        over = now.run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED, RunStatus.FAILED}
+        over = now.run.status in {RunState.SUCCEEDED, RunState.CANCELLED, RunState.FAILED}
         if every is None or over or output.gone():
             return
         time.sleep(every)
@@ -83,12 +83,12 @@ def pause(context: click.Context) -> None:
     session = sessions.of(context)
     run, driven = _newest(session)
     if driven:
-        _move(session, run, RunStatus.PAUSING, reason="paused from another shell")
+        _move(session, run, RunState.PAUSING, reason="paused from another shell")
         click.echo(f"Run {run.id} pauses at its next checkpoint. `backfill resume` lets it go on.")
-    elif run.status is RunStatus.PAUSED:
+    elif run.status is RunState.PAUSED:
         click.echo(f"Run {run.id} is paused already, and no process drives it.")
     else:
-        _move(session, run, RunStatus.PAUSED, reason="paused while no process drove it")
+        _move(session, run, RunState.PAUSED, reason="paused while no process drove it")
         click.echo(f"No process drove run {run.id}; it is marked as paused. `backfill run` goes on.")
 
 
@@ -98,14 +98,14 @@ def resume(context: click.Context) -> None:
     """Continue a paused run. If its process is gone, the command says so: type `backfill run`."""
     session = sessions.of(context)
     run, driven = _newest(session)
-    if run.status is RunStatus.RUNNING and driven:
+    if run.status is RunState.RUNNING and driven:
         click.echo(f"Run {run.id} is running.")
         return
-    if run.status not in {RunStatus.PAUSED, RunStatus.PAUSING, RunStatus.RUNNING, RunStatus.FAILED}:
-        raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.RUNNING)
+    if run.status not in {RunState.PAUSED, RunState.PAUSING, RunState.RUNNING, RunState.FAILED}:
+        raise TransitionRefused(run=run.id, state=run.status, wanted=RunState.RUNNING)
     if not driven:
-        raise NoDriver(run=run.id, standing=run.status)
-    _move(session, run, RunStatus.RUNNING, reason=None)
+        raise NoDriver(run=run.id, state=run.status)
+    _move(session, run, RunState.RUNNING, reason=None)
     click.echo(f"Run {run.id} goes on.")
 
 
@@ -117,16 +117,16 @@ def cancel(context: click.Context) -> None:
     run, driven = _newest(session)
     copies = ", removes its copies" if run.identity.strategy == "shadow" else ""
     if driven:
-        _move(session, run, RunStatus.CANCELLING, reason="cancelled from another shell")
+        _move(session, run, RunState.CANCELLING, reason="cancelled from another shell")
         click.echo(f"Run {run.id} ends at its next checkpoint{copies} and drops its address map.")
         return
     schema = session.settings.ledger_schema
     with run_lock(session.engine, schema):
         # Again after a kill between the two, or for a run that is done and whose copies wait: the copies go.
         if run.status in UNFINISHED:
-            _move(session, run, RunStatus.CANCELLED, reason="cancelled while no process drove it")
+            _move(session, run, RunState.CANCELLED, reason="cancelled while no process drove it")
         elif not _remove_copies(session, run):
-            raise TransitionRefused(run=run.id, standing=run.status, wanted=RunStatus.CANCELLED)
+            raise TransitionRefused(run=run.id, state=run.status, wanted=RunState.CANCELLED)
         _remove_copies(session, run)
         with session.engine.begin() as connection:
             address_map.drop(connection, schema)

@@ -10,7 +10,7 @@ from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
-from backfill.errors import CutoverHeld, ShadowExists
+from backfill.errors import CutoverPostponed, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys
 from backfill.plan import Job
@@ -67,30 +67,30 @@ def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
         raise ShadowExists(
             table=", ".join(ready),
             state="a copy is ready and waits for the cut-over",
-            mend=f"`backfill cutover {tables}` lets it take its place, `backfill run --abandon {tables}` removes it.",
+            fix=f"`backfill cutover {tables}` lets it take its place, `backfill run --abandon {tables}` removes it.",
         )
     return bool(ready)
 
 
-def hold_or_cut_over(session: Session, jobs: Sequence[Job], *, hold: bool) -> None:
+def postpone_or_cut_over(session: Session, jobs: Sequence[Job], *, hold: bool) -> None:
     """What is left to do for copies that are ready."""
-    cut_over_or_hold(session, _cutover(session), jobs, hold=hold)
+    cut_over_or_postpone(session, _cutover(session), jobs, hold=hold)
 
 
-def cut_over_or_hold(session: Session, work: Cutover, jobs: Sequence[Job], *, hold: bool) -> None:
-    """Swap each table in, or say how it is done later. Raises ``CutoverHeld`` for the first that could not be."""
+def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[Job], *, hold: bool) -> None:
+    """Swap each table in, or say how it is done later. Raises ``CutoverPostponed`` for the first that could not be."""
     if hold:
         for job in jobs:
             click.echo(
                 f"The copy of {job.label} is ready and kept up to date. Next: `backfill cutover {safe.word(job.label)}`."
             )
         return
-    held: list[CutoverHeld] = []
+    held: list[CutoverPostponed] = []
     with run_lock(session.engine, session.settings.ledger_schema):
         for job in jobs:
             try:
                 work.run(job)
-            except CutoverHeld as reason:
+            except CutoverPostponed as reason:
                 held.append(reason)
                 click.echo(str(reason))
             else:

@@ -18,8 +18,8 @@ from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks, keys
 from backfill.plan import Discard, Job, find
 from backfill.verify import seal as seals
-from backfill.verify.addresses import AddressProof
-from backfill.verify.events import EventProof
+from backfill.verify.addresses import AddressVerifier
+from backfill.verify.events import EventVerifier
 from backfill.verify.repair import HashRepair, LinkRepair, Repair
 
 
@@ -133,15 +133,15 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
         keys.check(connection, session.settings.key_id, session.salt)
     hasher = session.salt.hasher(session.plan.hash.scheme)
     schema = session.settings.ledger_schema
-    mender: HashRepair | LinkRepair
+    recovery: HashRepair | LinkRepair
     if kind == Repair.HASH:
-        mender = HashRepair(session.engine, AddressProof(schema, addresses, hasher, 0))
+        recovery = HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0))
     else:
-        proof = EventProof(schema, addresses, session.plan.job(part.identity), session.geo, 0, None)
-        mender = LinkRepair(session.engine, proof, Repair(kind), hasher)
+        proof = EventVerifier(schema, addresses, session.plan.job(part.identity), session.geo, 0, None)
+        recovery = LinkRepair(session.engine, proof, Repair(kind), hasher)
     with run_lock(session.engine, schema):
-        mended = mender.repair(count)
-    click.echo(f"{mended:,} rows of {part.label} mended ({kind}). Next: `backfill verify`.")
+        fixed = recovery.repair(count)
+    click.echo(f"{fixed:,} rows of {part.label} mended ({kind}). Next: `backfill verify`.")
 
 
 @click.command("seal")

@@ -45,7 +45,7 @@ def migrate_command(
         output.exactly(chain.script(settings, goal, down=down, restore_point=restore_point))
         return
     with signals.leaves(chain.LEFT):
-        before = chain.standing(settings, session.engine)
+        before = chain.current_revision(settings, session.engine)
         after = chain.migrate(
             settings, session.engine, goal, down=down, restore_point=restore_point, stdout=sys.stdout
         )

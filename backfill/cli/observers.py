@@ -13,7 +13,7 @@ from backfill.engine.observers.metrics import FILE as METRICS_FILE
 from backfill.engine.observers.metrics import Metrics
 from backfill.errors import SettingInvalid
 from backfill.files import require_writable
-from backfill.ledger.run_status import Standing, standing
+from backfill.ledger.run_status import RunStatus, run_status
 from backfill.settings import Settings
 
 
@@ -31,9 +31,9 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
     settings = session.settings
     engine = make_engine(session.engine.url, ledger_schema=settings.ledger_schema)
 
-    def look() -> Standing:
+    def look() -> RunStatus:
         with engine.begin() as connection:
-            return standing(connection, settings.ledger_schema, label=session.plan.label)
+            return run_status(connection, settings.ledger_schema, label=session.plan.label)
 
     log = Log(settings.log_format) if settings.log_format else None
     hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None

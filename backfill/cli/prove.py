@@ -13,7 +13,7 @@ from backfill.cli import context as sessions
 from backfill.cli.context import Session, weak_salt_option
 from backfill.errors import SaltMissing
 from backfill.ledger import erasure_checks, keys
-from backfill.prove.finding import Depth, Proof, State
+from backfill.prove.finding import Depth, Evidence, State
 from backfill.prove.prove import Hasher, prove, prove_folder
 from backfill.report import external_copies as section
 
@@ -115,7 +115,7 @@ def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:
         last = erasure_checks.latest(connection, session.fingerprint)
     stated = {name.strip(): date.strip() for name, _, date in (text.partition("=") for text in given)}
     # Only what an operator has stated begins with a digit: a date.
-    known = {line["name"]: line["until"] for line in last.residue} if last else {}
+    known = {line["name"]: line["until"] for line in last.external_copies} if last else {}
     kept = {name: until for name, until in known.items() if until[:1].isdigit()}
     return kept | stated
 
@@ -125,16 +125,16 @@ def _standby_urls(session: Session) -> list[str]:
     return given.get_secret_value().split() if given else []
 
 
-def _plain(proof: Proof) -> dict[str, Any]:
+def _plain(proof: Evidence) -> dict[str, Any]:
     return {
         "verdict": proof.verdict.value,
         "depth": proof.depth,
         "findings": [asdict(finding) for finding in proof.findings],
-        "residue": [asdict(line) for line in proof.residue],
+        "external_copies": [asdict(line) for line in proof.external_copies],
     }
 
 
-def _show(proof: Proof, form: str) -> None:
+def _show(proof: Evidence, form: str) -> None:
     if form == "json":
         click.echo(json.dumps({"version": SCHEMA_VERSION, **_plain(proof)}, indent=2))
         return

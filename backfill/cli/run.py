@@ -184,9 +184,9 @@ def _tell_whose(session: Session, found: Calibration) -> None:
         )
 
 
-def _tell_confirmation(session: Session, found: Calibration, strays: int, confirmed: int) -> None:
+def _tell_confirmation(session: Session, found: Calibration, mismatches: int, confirmed: int) -> None:
     """What the stored hashes say about salt and formula; our own say nothing."""
-    scheme, right = session.plan.hash.scheme, found.pairs - strays
+    scheme, right = session.plan.hash.scheme, found.pairs - mismatches
     if confirmed and found.pairs:
         click.echo(f"Calibrated: {scheme} explains {right:,} of {found.pairs:,} live hashes.")
         return
@@ -241,7 +241,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     help="Largest batch in heap blocks (8 kB); below that, duration decides.  [default: 8000]",
 )
 @click.option(
-    "--accept-strays",
+    "--accept-mismatches",
     type=click.IntRange(0),
     default=0,
     help="Continue although exactly this many stored hashes do not match salt and scheme.",
@@ -274,7 +274,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     help="in-place: update the rows. shadow (experimental): copy each table without its raw column and swap the copy in.",
 )
 @click.option(
-    "--hold-cutover",
+    "--postpone-cutover",
     is_flag=True,
     help="With shadow: stop before the swap; `backfill cutover` does it later.",
 )
@@ -291,7 +291,7 @@ def run(
     jobs: tuple[str, ...],
     workers: int | None,
     batch_blocks: int | None,
-    accept_strays: int,
+    accept_mismatches: int,
     max_runtime: float | None,
     until: datetime | None,
     nice: float | None,
@@ -301,7 +301,7 @@ def run(
     no_sample: bool,
     quiet: bool,
     strategy: str,
-    hold_cutover: bool,
+    postpone_cutover: bool,
     abandon: bool,
     accept: tuple[str, ...],
     allow_weak_salt: bool,
@@ -341,17 +341,17 @@ def run(
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
-    strays = require(found, session.plan.hash.scheme, accept_strays) if found.pairs else 0
+    mismatches = require(found, session.plan.hash.scheme, accept_mismatches) if found.pairs else 0
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
         confirmed = runs.confirmed(
-            connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - strays
+            connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - mismatches
         )
     preflight.record(session, report, accept)
-    _tell_confirmation(session, found, strays, confirmed)
+    _tell_confirmation(session, found, mismatches, confirmed)
     if strategy == "shadow" and cutover.are_ready(session, chosen):  # the same command again
-        cutover.hold_or_cut_over(session, chosen, hold=hold_cutover)
+        cutover.postpone_or_cut_over(session, chosen, hold=postpone_cutover)
         return
     if strategy == "shadow":
         require_no_other_copy(session.engine, chosen)
@@ -374,8 +374,8 @@ def run(
             plan=session.plan,
             jobs=chosen,
             resolver=resolver,
-            strays=strays,
-            explained=found.pairs - strays,
+            mismatches=mismatches,
+            explained=found.pairs - mismatches,
             quiet=quiet,
             tell=click.echo,
             deadline=Deadline(max_runtime, until),
@@ -387,7 +387,9 @@ def run(
     click.echo(closing.as_text(counts, session.plan.label))
     click.echo(f"Run {driver.run.id} stopped because it is done.")
     if isinstance(driver, ShadowDriver):
-        cutover.cut_over_or_hold(session, driver.cutover(session.fingerprint), chosen, hold=hold_cutover)
+        cutover.cut_over_or_postpone(
+            session, driver.cutover(session.fingerprint), chosen, hold=postpone_cutover
+        )
         return
     for line in preflight.kept(report, counts, session.plan):
         click.echo(line)

@@ -1,4 +1,4 @@
-"""Statements: which sessions are in use, so that what they do can be cancelled from another thread."""
+"""Cancellation: which sessions are in use, so that what they do can be cancelled from another thread."""
 
 import threading
 from collections.abc import Iterator

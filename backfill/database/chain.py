@@ -83,7 +83,7 @@ def migrate(
         if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE:
             raise
         raise LockNotObtained from error
-    return standing(settings, engine)
+    return current_revision(settings, engine)
 
 
 def script(
@@ -109,7 +109,7 @@ def script(
     return written.getvalue()
 
 
-def standing(settings: Settings, engine: Engine) -> str | None:
+def current_revision(settings: Settings, engine: Engine) -> str | None:
     """The newest revision that has run here; ``None``: none has."""
     name = sql.Identifier(settings.ledger_schema, "alembic_version")
     with engine.connect() as connection:
@@ -163,7 +163,7 @@ def _as_ours(error: Exception, settings: Settings, engine: Engine, revision: str
     if isinstance(error, BackfillError):
         return error
     try:
-        if (at := standing(settings, engine)) is not None:
+        if (at := current_revision(settings, engine)) is not None:
             ScriptDirectory(str(folder())).get_revisions(at)
     except CommandError:
         return ChainUnfit(where=f"{settings.ledger_schema}.alembic_version", problem=_sentence(error))

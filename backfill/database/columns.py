@@ -1,4 +1,4 @@
-"""Inspection: the columns of a table as the catalog has them. What is in the way of a command is preflight's."""
+"""Columns: the columns of a table as the catalog has them. What is in the way of a command is preflight's."""
 
 from dataclasses import dataclass
 

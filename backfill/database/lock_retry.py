@@ -1,4 +1,4 @@
-"""Patience: a schema change asks for its lock a moment at a time, and tries again.
+"""Lock retry: a schema change asks for its lock a moment at a time, and tries again.
 
 A request that waits for a strong lock queues everybody else behind it: no wait may be long. But an autovacuum
 gives way only to whoever has waited for it for ``deadlock_timeout`` (1 s as shipped), longer than we wait; asked

@@ -1,4 +1,4 @@
-"""Trust: whose objects the ledger's are.
+"""Owners: whose objects the ledger's are.
 
 A role with CREATE on the database may make the ledger's schema before us, with tables and triggers of its own: what
 they do, they do with our rights. So every command asks who owns the schema and everything in it before it reads or

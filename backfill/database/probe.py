@@ -1,4 +1,4 @@
-"""Asking: one statement on a session of its own, with an end in time whatever the server does.
+"""Probe: one statement on a session of its own, with an end in time whatever the server does.
 
 libpq waits for an answer without end, and its own cancel request does so with Python's lock held: a
 stopped server would stop every thread of ours. So the session is asynchronous, and the waiting is done here.

@@ -1,4 +1,4 @@
-"""Sealing: the names and the SQL of a trigger that discards raw values in new rows."""
+"""Seal trigger: the names and the SQL of a trigger that discards raw values in new rows."""
 
 from sqlalchemy.dialects.postgresql.base import PGDialect
 

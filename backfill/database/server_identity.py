@@ -1,4 +1,4 @@
-"""Identity: which database this is, as far as the server can tell; a name can be given to any."""
+"""Server identity: which database this is, as far as the server can tell; a name can be given to any."""
 
 from sqlalchemy import Connection, text
 

@@ -1,4 +1,4 @@
-"""Limits: how long a transaction of a batch may work, and wait for a row."""
+"""Timeouts: how long a transaction of a batch may work, and wait for a row."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LOCK_SECONDS = 2.0  # whoever waits here holds the rows of its batch all the whi
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """Of one transaction: *statement* and *lock* in seconds."""
 
     statement: float = 30.0  # well under the term of a lease

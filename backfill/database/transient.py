@@ -1,4 +1,4 @@
-"""Trouble: which errors of the database pass by themselves, and how often each is worth another try.
+"""Transient errors: which errors of the database pass by themselves, and how often each is retried.
 
 Nothing else is ever retried: an error that would come again hides behind its retries.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.database.connection import sqlstate_of
 
 
-class Trouble(StrEnum):
+class TransientError(StrEnum):
     """A kind of error that passes; the names are counted in the ledger, so they are stable."""
 
     SERIALIZATION = "serialization-failure"
@@ -33,30 +33,30 @@ class Limit:
     attempts: int | None  # None: BACKFILL_PATIENCE
 
 
-LIMITS: Mapping[Trouble, Limit] = {
-    Trouble.SERIALIZATION: Limit(10),
-    Trouble.DEADLOCK: Limit(10),
-    Trouble.LOCK_TIMEOUT: Limit(3),  # then half the batch: the locked row ends up alone in a block
-    Trouble.STATEMENT_TIMEOUT: Limit(3),  # then half the batch
-    Trouble.TABLE_LOCKED: Limit(None),
-    Trouble.CONNECTION_LOST: Limit(None),
-    Trouble.READ_ONLY: Limit(None),
+LIMITS: Mapping[TransientError, Limit] = {
+    TransientError.SERIALIZATION: Limit(10),
+    TransientError.DEADLOCK: Limit(10),
+    TransientError.LOCK_TIMEOUT: Limit(3),  # then half the batch: the locked row ends up alone in a block
+    TransientError.STATEMENT_TIMEOUT: Limit(3),  # then half the batch
+    TransientError.TABLE_LOCKED: Limit(None),
+    TransientError.CONNECTION_LOST: Limit(None),
+    TransientError.READ_ONLY: Limit(None),
 }
 
-TIMEOUTS = frozenset({Trouble.LOCK_TIMEOUT, Trouble.STATEMENT_TIMEOUT})
-LOST = frozenset({Trouble.CONNECTION_LOST, Trouble.READ_ONLY})
+TIMEOUTS = frozenset({TransientError.LOCK_TIMEOUT, TransientError.STATEMENT_TIMEOUT})
+LOST = frozenset({TransientError.CONNECTION_LOST, TransientError.READ_ONLY})
 
-STATES: Mapping[str, Trouble] = {
-    errorcodes.SERIALIZATION_FAILURE: Trouble.SERIALIZATION,
-    errorcodes.DEADLOCK_DETECTED: Trouble.DEADLOCK,
-    errorcodes.LOCK_NOT_AVAILABLE: Trouble.LOCK_TIMEOUT,
-    errorcodes.QUERY_CANCELED: Trouble.STATEMENT_TIMEOUT,
-    errorcodes.READ_ONLY_SQL_TRANSACTION: Trouble.READ_ONLY,
-    errorcodes.ADMIN_SHUTDOWN: Trouble.CONNECTION_LOST,
-    errorcodes.CRASH_SHUTDOWN: Trouble.CONNECTION_LOST,
-    errorcodes.CANNOT_CONNECT_NOW: Trouble.CONNECTION_LOST,
-    errorcodes.TOO_MANY_CONNECTIONS: Trouble.CONNECTION_LOST,
-    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Trouble.CONNECTION_LOST,
+STATES: Mapping[str, TransientError] = {
+    errorcodes.SERIALIZATION_FAILURE: TransientError.SERIALIZATION,
+    errorcodes.DEADLOCK_DETECTED: TransientError.DEADLOCK,
+    errorcodes.LOCK_NOT_AVAILABLE: TransientError.LOCK_TIMEOUT,
+    errorcodes.QUERY_CANCELED: TransientError.STATEMENT_TIMEOUT,
+    errorcodes.READ_ONLY_SQL_TRANSACTION: TransientError.READ_ONLY,
+    errorcodes.ADMIN_SHUTDOWN: TransientError.CONNECTION_LOST,
+    errorcodes.CRASH_SHUTDOWN: TransientError.CONNECTION_LOST,
+    errorcodes.CANNOT_CONNECT_NOW: TransientError.CONNECTION_LOST,
+    errorcodes.TOO_MANY_CONNECTIONS: TransientError.CONNECTION_LOST,
+    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: TransientError.CONNECTION_LOST,
 }
 
 
@@ -64,10 +64,10 @@ class TableLocked(Exception):
     """Somebody holds a lock on the whole table; ours was not granted in time."""
 
 
-def trouble_of(error: BaseException) -> Trouble | None:
+def transient_error_of(error: BaseException) -> TransientError | None:
     """The kind of *error*; None for one that would come again."""
     if isinstance(error, TableLocked):
-        return Trouble.TABLE_LOCKED
+        return TransientError.TABLE_LOCKED
     origin = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(origin, psycopg2.Error):
         return None
@@ -77,5 +77,9 @@ def trouble_of(error: BaseException) -> Trouble | None:
         lost = isinstance(origin, (psycopg2.OperationalError, psycopg2.InterfaceError))
         broken = isinstance(error, DBAPIError) and error.connection_invalidated
         # "server closed the connection unexpectedly" in the middle of a COPY is a bare DatabaseError.
-        return Trouble.CONNECTION_LOST if lost or broken or type(origin) is psycopg2.DatabaseError else None
+        return (
+            TransientError.CONNECTION_LOST
+            if lost or broken or type(origin) is psycopg2.DatabaseError
+            else None
+        )
     return STATES.get(state)

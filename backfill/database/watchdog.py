@@ -6,7 +6,7 @@ nothing. The watchdog asks instead, every few seconds while a call is under way:
 a new connection at all, and is our session at work there?
 
 One stopped server process beside others that work, in the middle of a statement without a timeout, looks
-like one that works: it is waited for. With a timeout (``Limits``) the timeout and a grace are its end.
+like one that works: it is waited for. With a timeout (``Timeouts``) the timeout and a grace are its end.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Desk: what a driver does in its own process, where the salt is: resolve and fill.
+"""Client phases: what a driver does in its own process, where the salt is: resolve and fill.
 
 Resolve computes one batch while the server enters two others: computing a text costs about what entering
 it costs the server, so that one session would wait for the interpreter half of the time, or the
@@ -15,130 +15,132 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill.engine.control import Stop
 from backfill.engine.progress import Progress
-from backfill.engine.run_batch import Outcome, Terms, Work, attempt
-from backfill.engine.run_context import Errand
-from backfill.engine.scheduler import Ranges
+from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
+from backfill.engine.run_context import RunContext
+from backfill.engine.scheduler import BatchScheduler
 from backfill.jobs import fill, resolve
 from backfill.jobs.phases import FILL, RESOLVE
 from backfill.jobs.resolve import Ready, Resolver
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 
 SESSIONS = 2  # that enter what was resolved; more of them would wait for the interpreter
 HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
 
 
-class Desk:
+class ClientPhases:
     """One run's, for its driver."""
 
-    def __init__(self, errand: Errand, ranges: Ranges, resolver: Resolver) -> None:
-        self._errand, self._ranges, self._resolver = errand, ranges, resolver
+    def __init__(self, context: RunContext, scheduler: BatchScheduler, resolver: Resolver) -> None:
+        self._context, self._scheduler, self._resolver = context, scheduler, resolver
 
     def resolve(self, phase: str) -> int:
         """Resolve what the map lacks; returns the texts entered."""
-        errand, ranges = self._errand, self._ranges
-        for job in errand.jobs:
-            ranges.plan(phase, job)
-        sessions = min(errand.settings.workers, SESSIONS)
-        in_hand: dict[Future[Outcome], Ready] = {}
+        context, scheduler = self._context, self._scheduler
+        for job in context.jobs:
+            scheduler.plan(phase, job)
+        sessions = min(context.settings.workers, SESSIONS)
+        in_hand: dict[Future[BatchResult], Ready] = {}
         with (
-            Progress(phase, ranges.rows_left(phase), quiet=errand.quiet) as progress,
+            Progress(phase, scheduler.rows_left(phase), quiet=context.quiet) as progress,
             ThreadPoolExecutor(sessions, "resolve") as pool,
         ):
-            while ranges.is_open(phase):
+            while scheduler.is_open(phase):
                 ready = self._next(phase, in_hand.values()) if len(in_hand) <= sessions else None
                 if ready is not None:
                     in_hand[pool.submit(self._try, ready.batch, self._entering(ready))] = ready
                 elif not in_hand:
-                    ranges.take_back()
-                    errand.control.sleep(HELD_SECONDS)
+                    scheduler.take_back()
+                    context.control.sleep(HELD_SECONDS)
                 done, _ = wait(in_hand, timeout=None if ready is None else 0, return_when=FIRST_COMPLETED)
                 for future in done:
-                    progress.advance(self._ranges.take_in(future.result(), in_hand.pop(future).batch))
-        return ranges.written(phase)
+                    progress.advance(self._scheduler.take_in(future.result(), in_hand.pop(future).batch))
+        return scheduler.written(phase)
 
     def fill(self) -> None:
         """Give hash and place to what the live application left without."""
-        errand, ranges, addresses = self._errand, self._ranges, self._errand.plan.addresses
-        ranges.plan(FILL, addresses)
+        context, scheduler, addresses = self._context, self._scheduler, self._context.plan.addresses
+        scheduler.plan(FILL, addresses)
 
-        def work(batch: Batch, lease: uuid.UUID) -> Account:
+        def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
             return fill.process(
-                errand.engine, errand.schema, addresses, self._resolver, batch, lease, errand.limits
+                context.engine, context.schema, addresses, self._resolver, batch, lease, context.timeouts
             )
 
-        while ranges.is_open(FILL):
-            errand.control.checkpoint(errand.run)
-            batch = ranges.pick(FILL)
+        while scheduler.is_open(FILL):
+            context.control.checkpoint(context.run)
+            batch = scheduler.pick(FILL)
             if batch is None:
-                ranges.take_back()
-                errand.control.sleep(HELD_SECONDS)
+                scheduler.take_back()
+                context.control.sleep(HELD_SECONDS)
             else:
                 self._do(batch, work)
-        errand.control.checkpoint(errand.run)
-        with errand.engine.begin() as connection:
-            fill.settle_odd_rows(connection, errand.schema, addresses, self._resolver, errand.run.id)
+        context.control.checkpoint(context.run)
+        with context.engine.begin() as connection:
+            fill.settle_odd_rows(connection, context.schema, addresses, self._resolver, context.run.id)
 
     def stoppable(self, work: Work) -> Work:
         """*work*, whose statements are cancelled when somebody is in a hurry: no timeout then, and no retry."""
 
-        def stoppable(batch: Batch, lease: uuid.UUID) -> Account:
+        def stoppable(batch: Batch, lease: uuid.UUID) -> PassCounts:
             try:
                 return work(batch, lease)
             except (DBAPIError, psycopg2.Error):
-                if self._errand.control.stopping:
-                    raise Stop(self._errand.control.reason) from None
+                if self._context.control.stopping:
+                    raise Stop(self._context.control.reason) from None
                 raise
 
         return stoppable
 
     def _next(self, phase: str, in_hand: Iterable[Ready]) -> Ready | None:
         """The next batch, read and computed; None where nobody needs one now. Its siblings are *in_hand*."""
-        self._errand.control.checkpoint(self._errand.run)
-        batch = self._ranges.pick(phase, frozenset(ready.batch.id for ready in in_hand))
+        self._context.control.checkpoint(self._context.run)
+        batch = self._scheduler.pick(phase, frozenset(ready.batch.id for ready in in_hand))
         if batch is None:
             return None
         return self._prepare(batch, {one.raw for ready in in_hand for one in ready.resolved})
 
     def _do(self, batch: Batch, work: Work) -> int:
         """Do one batch; returns the rows that are done with it."""
-        return self._ranges.take_in(self._try(batch, work), batch)
+        return self._scheduler.take_in(self._try(batch, work), batch)
 
-    def _try(self, batch: Batch, work: Work) -> Outcome:
+    def _try(self, batch: Batch, work: Work) -> BatchResult:
         """Do one batch, in whatever thread, and rest as long as we are asked to."""
-        errand, nice = self._errand, self._errand.settings.nice
-        terms = Terms(errand.limits, patience=0, nice=nice)
-        outcome = attempt(errand.engine, batch.id, self.stoppable(work), terms, sleep=errand.control.sleep)
-        if outcome.error is not None and errand.control.stopping:
-            raise Stop(errand.control.reason)
-        if outcome.account is not None:
-            errand.control.sleep(nice * outcome.account.seconds)
-        return outcome
+        context, nice = self._context, self._context.settings.nice
+        retry_policy = RetryPolicy(context.timeouts, patience=0, nice=nice)
+        result = run_batch(
+            context.engine, batch.id, self.stoppable(work), retry_policy, sleep=context.control.sleep
+        )
+        if result.error is not None and context.control.stopping:
+            raise Stop(context.control.reason)
+        if result.counts is not None:
+            context.control.sleep(nice * result.counts.seconds)
+        return result
 
     def _prepare(self, batch: Batch, in_flight: Set[str]) -> Ready:
-        errand = self._errand
+        context = self._context
         return resolve.prepare(
-            errand.engine,
-            errand.schema,
-            errand.plan.job(batch.job),
+            context.engine,
+            context.schema,
+            context.plan.job(batch.job),
             self._resolver,
             batch,
             in_flight,
-            errand.limits,
+            context.timeouts,
             counting=batch.phase == RESOLVE,  # before anything is linked: what the closing count starts from
         )
 
     def _entering(self, ready: Ready) -> Work:
-        errand = self._errand
+        context = self._context
 
-        def work(_batch: Batch, lease: uuid.UUID) -> Account:
+        def work(_batch: Batch, lease: uuid.UUID) -> PassCounts:
             return resolve.process(
-                errand.engine,
-                errand.schema,
-                errand.plan.addresses,
+                context.engine,
+                context.schema,
+                context.plan.addresses,
                 self._resolver,
                 ready,
                 lease,
-                errand.limits,
+                context.timeouts,
             )
 
         return work

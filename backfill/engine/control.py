@@ -1,7 +1,7 @@
 """Control: whether a run goes on, waits or ends; asked between any two batches.
 
 Four voices say so: signals, the clock (``--max-runtime``, ``--until``), the operator in another
-shell (the run's status in the ledger), and the sensors (``held``). The reason is kept, so that
+shell (the run's status in the ledger), and the sensors (``throttled``). The reason is kept, so that
 nobody has to ask why it stopped.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from backfill.errors import RunTakenOver
 from backfill.ledger import runs
 from backfill.ledger.run_lock import RunLock
-from backfill.ledger.run_state import RunStatus
+from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Run
 
 POLL_SECONDS = 0.2
@@ -31,7 +31,7 @@ class Cancel(Exception):
 
 
 class LockLost(Exception):
-    """The session that held the run's lock is gone."""
+    """The session that throttled the run's lock is gone."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +96,19 @@ class Control:
             now = runs.get(connection, run.id)
         if (now.holder, now.attempts) != (run.holder, run.attempts):
             raise RunTakenOver(run=run.id, holder=now.holder)
-        if now.status in {RunStatus.CANCELLING, RunStatus.CANCELLED}:
+        if now.status in {RunState.CANCELLING, RunState.CANCELLED}:
             raise Cancel
         return now
 
     def waits(self, run: Run) -> bool:
         """Whether nothing new may begin at this moment; the same exceptions as ``look``."""
         now = self.look(run)
-        return now.status is not RunStatus.RUNNING or now.held is not None
+        return now.status is not RunState.RUNNING or now.throttled is not None
 
     def paused(self, run: Run) -> bool:
         """Whether workers are to leave: told to stop by anybody; raises nothing."""
         try:
-            return self.look(run).status is not RunStatus.RUNNING
+            return self.look(run).status is not RunState.RUNNING
         except (Stop, Cancel, LockLost, RunTakenOver):
             return True
 
@@ -116,12 +116,12 @@ class Control:
         """Return when the run may go on; what takes long here is written in its status."""
         while True:
             now = self.look(run)
-            if now.status is RunStatus.PAUSING:
+            if now.status is RunState.PAUSING:
                 with self._engine.begin() as connection:
-                    runs.move(connection, run.id, RunStatus.PAUSED)
+                    runs.move(connection, run.id, RunState.PAUSED)
                 self._observe("paused")
                 continue
-            if now.status is RunStatus.RUNNING and now.held is None:
+            if now.status is RunState.RUNNING and now.throttled is None:
                 return
             self.sleep(POLL_SECONDS)
 

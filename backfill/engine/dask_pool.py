@@ -16,8 +16,8 @@ from typing import Any
 
 from backfill.engine import batch_result, dask_security, worker
 from backfill.engine.pool import Pool, PoolBroken
-from backfill.engine.run_batch import Outcome
-from backfill.engine.worker import Setup, Ticket
+from backfill.engine.run_batch import BatchResult
+from backfill.engine.worker import BatchRef, WorkerConfig
 from backfill.errors import ExecutorUnusable
 
 CONNECT_SECONDS = 3
@@ -27,10 +27,10 @@ QUIET = ("distributed.client", "distributed.comm", "distributed.core", "distribu
 class DaskPool:
     """The workers of one scheduler."""
 
-    def __init__(self, client: Any, setup: Setup) -> None:
+    def __init__(self, client: Any, config: WorkerConfig) -> None:
         self._client = client
         self._executor = client.get_executor(retries=0, pure=False)
-        self._what = (setup.ledger_schema, setup.plan.fingerprint(""), setup.terms)
+        self._what = (config.ledger_schema, config.plan.fingerprint(""), config.retry_policy)
         self._slots, self._asked = 2, 0.0
 
     def slots(self) -> int:
@@ -47,14 +47,14 @@ class DaskPool:
             dask_security.require_encrypted(self._client.scheduler.address, threads)
         return self._slots
 
-    def submit(self, ticket: Ticket) -> Future[Outcome]:
+    def submit(self, batch_ref: BatchRef) -> Future[BatchResult]:
         """To whichever worker Dask chooses."""
         try:
-            inner = self._executor.submit(worker.link_from_environment, ticket, *self._what)
+            inner = self._executor.submit(worker.link_from_environment, batch_ref, *self._what)
         except (OSError, RuntimeError) as error:
             raise PoolBroken(str(error)) from error
-        outer: Future[Outcome] = Future()
-        inner.add_done_callback(lambda done: _hand_on(done, outer, ticket.batch_id))
+        outer: Future[BatchResult] = Future()
+        inner.add_done_callback(lambda done: _hand_on(done, outer, batch_ref.batch_id))
         return outer
 
     def kill(self) -> None:
@@ -63,7 +63,7 @@ class DaskPool:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _hand_on(done: "Future[Any]", outer: "Future[Outcome]", batch_id: int) -> None:
+def _hand_on(done: "Future[Any]", outer: "Future[BatchResult]", batch_id: int) -> None:
     """The result, when it is one; an error means that a worker or the scheduler died."""
     if not outer.set_running_or_notify_cancel():
         return
@@ -84,7 +84,7 @@ def _hand_on(done: "Future[Any]", outer: "Future[Outcome]", batch_id: int) -> No
 
 def factory(
     address: str, tell: Callable[[str], None]
-) -> Callable[[Setup, int, Callable[[float], None]], Any]:
+) -> Callable[[WorkerConfig, int, Callable[[float], None]], Any]:
     """What makes pools of the scheduler at *address*. Raises ``ExecutorUnusable``."""
     try:
         from distributed import Client
@@ -97,10 +97,10 @@ def factory(
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     @contextmanager
-    def dask(setup: Setup, _workers: int, sleep: Callable[[float], None]) -> Iterator[Pool]:
-        client = _connect(Client, address, security, setup.terms.patience, sleep, tell)
+    def dask(config: WorkerConfig, _workers: int, sleep: Callable[[float], None]) -> Iterator[Pool]:
+        client = _connect(Client, address, security, config.retry_policy.patience, sleep, tell)
         try:
-            yield DaskPool(client, setup)
+            yield DaskPool(client, config)
         finally:
             with suppress(Exception):
                 client.close(timeout=1)

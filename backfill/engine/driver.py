@@ -8,8 +8,8 @@
 6. Close.
 
 Whatever passes (a server that restarts, a fail-over, a locked table) leads back to the first phase
-that is not done: a phase that is costs a look. Which blocks come next is ``ranges``, what passes and
-how often ``mender``, who works ``desk`` and ``crew``.
+that is not done: a phase that is costs a look. Which blocks come next is ``scheduler``, what passes and
+how often ``recovery``, who works ``client_phases`` and ``crew``.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from sqlalchemy.exc import DBAPIError
 from backfill.database.columns import column_type
 from backfill.database.connection import execute, problem_of
 from backfill.database.session import CONNECT_SECONDS, LEAST_CONNECT_SECONDS, connecting_within
-from backfill.database.timeouts import Limits
-from backfill.database.transient import TableLocked, Trouble, trouble_of
-from backfill.engine.client_phases import Desk
+from backfill.database.timeouts import Timeouts
+from backfill.database.transient import TableLocked, TransientError, transient_error_of
+from backfill.engine.client_phases import ClientPhases
 from backfill.engine.control import Cancel, Control, Deadline, LockLost, Stop
 from backfill.engine.interrupts import interruptible
 from backfill.engine.pool import local, warm_up
-from backfill.engine.recovery import RESTARTS, Mender
-from backfill.engine.run_context import Errand, Failed, MapEmptied, NoServer
-from backfill.engine.scheduler import Ranges
+from backfill.engine.recovery import RESTARTS, Recovery
+from backfill.engine.run_context import Failed, MapEmptied, NoServer, RunContext
+from backfill.engine.scheduler import BatchScheduler
 from backfill.engine.throttle import sensors
-from backfill.engine.throttle.monitor import Watch
+from backfill.engine.throttle.monitor import SensorMonitor
 from backfill.engine.vacuum import Vacuumer
-from backfill.engine.worker_phases import Crew, MakePool
+from backfill.engine.worker_phases import MakePool, WorkerPhases
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.identity import JobId
 from backfill.jobs import closing_count, kept_rows, phases
@@ -45,7 +45,7 @@ from backfill.jobs.phases import CLOSE, FILL, LINK, RESOLVE
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, claims, quarantine, runs
 from backfill.ledger.run_lock import RunLock, run_lock
-from backfill.ledger.run_state import RunStatus
+from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Identity, Run, TableCount
 from backfill.plan import Job, Plan
 from backfill.settings import Settings
@@ -65,12 +65,14 @@ class Driver:
     plan: Plan
     jobs: tuple[Job, ...]
     resolver: Resolver
-    strays: int = 0
+    mismatches: int = 0
     explained: int = 0  # stored hashes that agree with salt and scheme
     quiet: bool = False
     tell: Callable[[str], None] = print
     deadline: Deadline = field(default_factory=Deadline)
-    observe: Callable[..., None] = lambda event, **fields: None  # started, phase, paused, held, failed, …
+    observe: Callable[..., None] = lambda event, **fields: (
+        None
+    )  # started, phase, paused, throttled, failed, …
     pool: MakePool = local
     see: Callable[[], Mapping[JobId, str]] = (
         dict  # preflight: the tables' definitions, where nothing is in the way
@@ -78,13 +80,13 @@ class Driver:
     strategy: str = "in-place"
     run: Run = field(init=False)
     control: Control = field(init=False)
-    ranges: Ranges = field(init=False)
-    mender: Mender = field(init=False)
+    scheduler: BatchScheduler = field(init=False)
+    recovery: Recovery = field(init=False)
     _lock: RunLock = field(init=False)
-    _watch: Watch = field(init=False)
+    _monitor: SensorMonitor = field(init=False)
     _vacuumer: Vacuumer = field(init=False)
-    desk: Desk = field(init=False)
-    _crew: Crew = field(init=False)
+    client_phases: ClientPhases = field(init=False)
+    _worker_phases: WorkerPhases = field(init=False)
     _found: dict[JobId, Counted] = field(init=False)  # the rows as they are when all phases are done
     _end_workers: Callable[[], None] = field(default=lambda: None, init=False)
 
@@ -94,9 +96,9 @@ class Driver:
         return self.settings.ledger_schema
 
     @property
-    def limits(self) -> Limits:
+    def timeouts(self) -> Timeouts:
         """Of each transaction of a batch."""
-        return Limits(statement=self.settings.timeout_seconds)
+        return Timeouts(statement=self.settings.timeout_seconds)
 
     def drive(self, key_id: str) -> list[TableCount]:
         """Bring the run to its end and return its closing counts.
@@ -120,24 +122,24 @@ class Driver:
         try:
             return self._until_done()
         except Stop as stop:
-            self._end(RunStatus.PAUSED, reason=str(stop))
+            self._end(RunState.PAUSED, reason=str(stop))
             raise RunPaused(run=self.run.id, reason=str(stop)) from None
         except Cancel:
-            self._end(RunStatus.CANCELLED, reason="cancelled by the operator")
+            self._end(RunState.CANCELLED, reason="cancelled by the operator")
             raise RunCancelled(run=self.run.id) from None
         except ExecutorUnusable as unusable:
-            self._end(RunStatus.FAILED, error=str(unusable))
+            self._end(RunState.FAILED, error=str(unusable))
             raise
         except Failed as failure:
             # A server that did not come back is not waited for once more, only to be told so.
             with connecting_within(
                 LEAST_CONNECT_SECONDS if isinstance(failure, NoServer) else CONNECT_SECONDS
             ):
-                self._end(RunStatus.FAILED, error=str(failure))
+                self._end(RunState.FAILED, error=str(failure))
             raise RunFailed(run=self.run.id, problem=str(failure)) from None
         finally:
             self._vacuumer.stop()
-            self._watch.stop()
+            self._monitor.stop()
 
     def _begin(self, key_id: str) -> None:
         identity = Identity(
@@ -155,7 +157,7 @@ class Driver:
             earlier = runs.unfinished(connection, identity)
             if earlier is None:
                 self.run = runs.create(
-                    connection, identity, strays=self.strays, phase=RESOLVE, explained=self.explained
+                    connection, identity, mismatches=self.mismatches, phase=RESOLVE, explained=self.explained
                 )
                 self._new_map(connection)
             else:
@@ -167,7 +169,7 @@ class Driver:
 
     def _put_together(self) -> None:
         """Give the run its parts."""
-        errand = Errand(
+        context = RunContext(
             self.engine,
             self.settings,
             self.plan,
@@ -179,7 +181,7 @@ class Driver:
             self.quiet,
             self.see,
         )
-        self._watch = Watch(
+        self._monitor = SensorMonitor(
             self.engine,
             self.schema,
             sensors.sensors(self.settings),
@@ -187,17 +189,17 @@ class Driver:
             self._held_or_released,
         )
         self._vacuumer = Vacuumer(self.engine, self.schema, self.settings.vacuum, self.tell)
-        self.ranges = Ranges(errand, lambda: self._watch.pinned is not None)
-        self.mender = Mender(errand, self._lock, self.ranges)
-        self.desk = Desk(errand, self.ranges, self.resolver)
-        self._crew = Crew(errand, self.ranges, self.mender, self._vacuumer, self.pool)
-        self._end_workers = self._crew.kill
+        self.scheduler = BatchScheduler(context, lambda: self._monitor.pinned is not None)
+        self.recovery = Recovery(context, self._lock, self.scheduler)
+        self.client_phases = ClientPhases(context, self.scheduler, self.resolver)
+        self._worker_phases = WorkerPhases(context, self.scheduler, self.recovery, self._vacuumer, self.pool)
+        self._end_workers = self._worker_phases.kill
 
     def _held_or_released(self, event: str, reason: str) -> None:
         self.observe(event, run=self.run.id, reason=reason)
         self.tell(f"Waiting: {reason}." if reason else "Going on.")
 
-    def _end(self, status: RunStatus, **values: str) -> None:
+    def _end(self, status: RunState, **values: str) -> None:
         """Write down how it ended, and clear up where it is for good."""
         self.control.ending = True
         for _ in range(RESTARTS):
@@ -205,16 +207,20 @@ class Driver:
                 with self.engine.begin() as connection:
                     now = runs.get(connection, self.run.id)
                     if now.status is not status:
-                        runs.move(connection, self.run.id, status, held=None, held_since=None, **values)
+                        runs.move(
+                            connection, self.run.id, status, throttled=None, throttled_since=None, **values
+                        )
                     else:
-                        runs.note(connection, self.run.id, held=None, held_since=None, **values)
-                    if status is RunStatus.CANCELLED:
+                        runs.note(connection, self.run.id, throttled=None, throttled_since=None, **values)
+                    if status is RunState.CANCELLED:
                         address_map.drop(connection, self.schema)
                 break
             except TransitionRefused:
                 return  # somebody cancelled meanwhile: the next command clears up
             except (DBAPIError, psycopg2.Error) as error:
-                if trouble_of(error) is not Trouble.STATEMENT_TIMEOUT:  # our own cancel, a moment late
+                if (
+                    transient_error_of(error) is not TransientError.STATEMENT_TIMEOUT
+                ):  # our own cancel, a moment late
                     self.tell(
                         f"That could not be recorded ({problem_of(error)}); `backfill run` goes on all the same."
                     )
@@ -236,21 +242,21 @@ class Driver:
 
         Mending meets trouble of its own (the server goes again while we come back), which is mended likewise.
         """
-        setback: tuple[Trouble | None, Exception | None] | None = None
+        setback: tuple[TransientError | None, Exception | None] | None = None
         while True:
             try:
                 if setback is not None:
-                    self.mender.mend(*setback)
+                    self.recovery.fix(*setback)
                 setback = None
-                self._watch.start(self.run.id)
+                self._monitor.start(self.run.id)
                 self._lock.beat_for(self.run.id)
                 self.control.checkpoint(self.run)
                 self._phases()
                 return self._close()
             except (DBAPIError, psycopg2.Error, TableLocked) as error:
-                setback = trouble_of(error), error
+                setback = transient_error_of(error), error
             except LockLost:
-                setback = Trouble.CONNECTION_LOST, None
+                setback = TransientError.CONNECTION_LOST, None
             except TransitionRefused:
                 setback = None  # paused or cancelled at the last moment: the checkpoint sees to that
 
@@ -268,7 +274,7 @@ class Driver:
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
                 self._work()
             except MapEmptied:
-                self.mender.restarted(
+                self.recovery.restarted(
                     "the server keeps losing the address map, or somebody keeps deleting rows of the address table"
                 )
             else:
@@ -305,15 +311,15 @@ class Driver:
 
     def _resolve(self, phase: str) -> int:
         self._enter(phase)
-        return self.desk.resolve(phase)
+        return self.client_phases.resolve(phase)
 
     def _link(self, phase: str, passes: int) -> int:
         self._enter(phase)
-        return self._crew.link(phase, passes)
+        return self._worker_phases.link(phase, passes)
 
     def _fill(self) -> None:
         self._enter(FILL)
-        self.desk.fill()
+        self.client_phases.fill()
 
     def _sweep(self, number: int) -> int:
         """Rows that moved or came while we were at work, where the count has seen them; returns what it did."""
@@ -334,9 +340,9 @@ class Driver:
             )
             if number > SWEEPS or not any(counted.left for counted in found.values()):
                 break
-            self.ranges.left = {name: counted.where_left() for name, counted in found.items()}
+            self.scheduler.left = {name: counted.where_left() for name, counted in found.items()}
             # One that a driver before us has begun went where that one had found something.
-            begun = self.ranges.is_planned(phases.sweep(number, RESOLVE))
+            begun = self.scheduler.is_planned(phases.sweep(number, RESOLVE))
             if self._sweep(number) == 0 and not begun:
                 break
         return found
@@ -346,7 +352,7 @@ class Driver:
         found = self._found[job.identity]
         if not found.left:
             return 0
-        kept = kept_rows.count(self.engine, self.schema, job, found.where_left(), self.limits)
+        kept = kept_rows.count(self.engine, self.schema, job, found.where_left(), self.timeouts)
         if kept:
             self.tell(
                 f"{job.label}: {kept:,} rows stay without a link although they were updated (of at most {kept_rows.MOST:,} "
@@ -363,7 +369,7 @@ class Driver:
             # Where batches were refused, it is known why rows are left: a trigger that raises would raise again.
             kept = 0 if job.identity in refused else self._kept(job)
             with self.engine.begin() as connection:
-                quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
+                quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 count = self._found[job.identity].closing(job, already, kept)
                 runs.close_table(connection, self.run.id, count)
@@ -371,7 +377,7 @@ class Driver:
         with self.engine.begin() as connection:
             given_up = batches.failures(connection, self.run.id)
             if not given_up:
-                runs.move(connection, self.run.id, RunStatus.SUCCEEDED, held=None, held_since=None)
+                runs.move(connection, self.run.id, RunState.SUCCEEDED, throttled=None, throttled_since=None)
                 address_map.drop(connection, self.schema)
         if given_up:
             first = given_up[0]

@@ -1,4 +1,4 @@
-"""Interrupt: signals are heard at once, whatever the run is doing.
+"""Interrupts: signals are heard at once, whatever the run is doing.
 
 psycopg2 waits inside libpq, where Python hears no signal. So the work goes on in a thread of its
 own while the main thread listens; a statement that lasts too long after the signal is cancelled.
@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.cancellation import Statements
-from backfill.database.transient import Trouble, trouble_of
+from backfill.database.transient import TransientError, transient_error_of
 from backfill.engine import signals
 from backfill.engine.control import Control
 from backfill.ledger.runs import Run
@@ -109,7 +109,7 @@ def obedient(engine: Engine, control: Control, run: Run, work: Callable[[Sleep],
             try:
                 return work(sleep)
             except (DBAPIError, psycopg2.Error) as error:
-                if not told.is_set() or trouble_of(error) is not Trouble.STATEMENT_TIMEOUT:
+                if not told.is_set() or transient_error_of(error) is not TransientError.STATEMENT_TIMEOUT:
                     raise
 
 

@@ -10,8 +10,8 @@ from multiprocessing import forkserver
 from typing import Protocol
 
 from backfill.engine import worker
-from backfill.engine.run_batch import Outcome
-from backfill.engine.worker import Setup, Ticket
+from backfill.engine.run_batch import BatchResult
+from backfill.engine.worker import BatchRef, WorkerConfig
 
 POLL_SECONDS = 0.1  # how soon a signal is noticed
 GRACE_SECONDS = 0.6  # for workers to come to their checkpoint; killing them later is safe, only ruder
@@ -28,7 +28,7 @@ class Pool(Protocol):
         """Tasks to keep in flight."""
         ...
 
-    def submit(self, ticket: Ticket) -> Future[Outcome]:
+    def submit(self, batch_ref: BatchRef) -> Future[BatchResult]:
         """Raises ``PoolBroken``."""
         ...
 
@@ -48,25 +48,25 @@ def warm_up(workers: int) -> None:
 class LocalPool:
     """*workers* processes on this machine; a single one is a thread of ours, which costs no start."""
 
-    def __init__(self, setup: Setup, workers: int) -> None:
+    def __init__(self, config: WorkerConfig, workers: int) -> None:
         self.workers = workers
         self.executor: ThreadPoolExecutor | ProcessPoolExecutor
         if workers == 1:
-            self.executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(setup,))
+            self.executor = ThreadPoolExecutor(1, initializer=worker.start, initargs=(config,))
             return
         # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
         warm_up(workers)
         context = multiprocessing.get_context("forkserver")
-        self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(setup,))
+        self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(config,))
 
     def slots(self) -> int:
         """One more than there are workers, so that none waits for us."""
         return self.workers + 1
 
-    def submit(self, ticket: Ticket) -> Future[Outcome]:
+    def submit(self, batch_ref: BatchRef) -> Future[BatchResult]:
         """To whichever worker is free first."""
         try:
-            return self.executor.submit(worker.link_batch, ticket)
+            return self.executor.submit(worker.link_batch, batch_ref)
         except (BrokenProcessPool, RuntimeError) as error:
             raise PoolBroken(str(error)) from error
 
@@ -86,9 +86,9 @@ class LocalPool:
 
 
 @contextmanager
-def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterator[Pool]:
+def local(config: WorkerConfig, workers: int, _sleep: Callable[[float], None]) -> Iterator[Pool]:
     """A pool on this machine; its processes are gone at the end."""
-    pool = LocalPool(setup, workers)
+    pool = LocalPool(config, workers)
     try:
         yield pool
     except BaseException:
@@ -100,21 +100,21 @@ def local(setup: Setup, workers: int, _sleep: Callable[[float], None]) -> Iterat
 
 def outcomes(
     pool: Pool,
-    following: Callable[[frozenset[int]], Ticket | None],
+    following: Callable[[frozenset[int]], BatchRef | None],
     stopping: Callable[[], bool],
-) -> Iterator[Outcome]:
+) -> Iterator[BatchResult]:
     """Run what *following* hands out, a few ahead of the workers, and yield what became of each.
 
     *following* is told which batches are in flight, and returns None when there is nothing for now;
     it ends the loop by being *stopping*, or by raising. Raises ``PoolBroken`` when a worker died.
     """
-    running: dict[Future[Outcome], int] = {}
+    running: dict[Future[BatchResult], int] = {}
     while True:
         while not stopping() and len(running) < pool.slots():
-            ticket = following(frozenset(running.values()))
-            if ticket is None:
+            batch_ref = following(frozenset(running.values()))
+            if batch_ref is None:
                 break
-            running[pool.submit(ticket)] = ticket.batch_id
+            running[pool.submit(batch_ref)] = batch_ref.batch_id
         if not running:
             if stopping():
                 return
@@ -128,7 +128,7 @@ def outcomes(
             yield _outcome(future, batch_id)
 
 
-def _drain(pool: Pool, running: dict[Future[Outcome], int]) -> None:
+def _drain(pool: Pool, running: dict[Future[BatchResult], int]) -> None:
     """Let workers come to their checkpoints; kill those that take longer than we may."""
     for future in list(running):
         if future.cancel():
@@ -140,7 +140,7 @@ def _drain(pool: Pool, running: dict[Future[Outcome], int]) -> None:
             del running[future]
 
 
-def _outcome(future: Future[Outcome], batch_id: int) -> Outcome:
+def _outcome(future: Future[BatchResult], batch_id: int) -> BatchResult:
     try:
         return future.result()
     except (BrokenProcessPool, PoolBroken) as error:

@@ -1,4 +1,4 @@
-"""Attempt: one batch, claimed, tried as often as its troubles allow, and what became of it.
+"""Run batch: one batch, claimed and tried as often as its transient errors allow, and its result.
 
 The same for every phase and wherever it runs: in the driver's own process (resolve, fill), in a
 worker process, or on another machine.
@@ -16,37 +16,44 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from backfill.database.connection import problem_of, sqlstate_of
-from backfill.database.timeouts import Limits
-from backfill.database.transient import LIMITS, LOST, TIMEOUTS, TableLocked, Trouble, trouble_of
+from backfill.database.timeouts import Timeouts
+from backfill.database.transient import (
+    LIMITS,
+    LOST,
+    TIMEOUTS,
+    TableLocked,
+    TransientError,
+    transient_error_of,
+)
 from backfill.jobs.link import TableRewritten
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import LeaseLost, Stopped
 
 BEAT_SECONDS = 3.0  # a waiting worker renews its lease this often; half of ``leases.GRACE_SECONDS``
 FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0
 
-Work = Callable[[Batch, uuid.UUID], Account]
+Work = Callable[[Batch, uuid.UUID], PassCounts]
 
 
 @dataclass(frozen=True)
-class Terms:
+class RetryPolicy:
     """What the operator allows a batch: *patience* in seconds, *nice* in durations, its *limits*."""
 
-    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     patience: float = 600.0
     nice: float = 0.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchResult:
     """What became of a batch; exactly one field beside the number is set."""
 
     batch_id: int
-    account: Account | None = None
+    counts: PassCounts | None = None
     error: str | None = None  # recorded in the ledger
-    halved: Trouble | None = None  # timed out too often: handed back as two batches
+    halved: TransientError | None = None  # timed out too often: handed back as two batches
     stopped: bool = False  # the run was told to pause or to wait; the batch is at its checkpoint
     lost: bool = False  # somebody else has it
     rewritten: bool = False  # plan the table anew
@@ -58,30 +65,30 @@ class _Exhausted:
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
-        self.counts: dict[Trouble, int] = {}
-        self.since: dict[Trouble, float] = {}
+        self.counts: dict[TransientError, int] = {}
+        self.since: dict[TransientError, float] = {}
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        trouble = trouble_of(error) if error else None
-        if trouble is None:
+        transient_error = transient_error_of(error) if error else None
+        if transient_error is None:
             return True
-        self.counts[trouble] = self.counts.get(trouble, 0) + 1
-        began = self.since.setdefault(trouble, time.monotonic())
-        attempts = LIMITS[trouble].attempts
+        self.counts[transient_error] = self.counts.get(transient_error, 0) + 1
+        began = self.since.setdefault(transient_error, time.monotonic())
+        attempts = LIMITS[transient_error].attempts
         if attempts is not None:
-            return self.counts[trouble] >= attempts
+            return self.counts[transient_error] >= attempts
         return time.monotonic() - began >= self.patience
 
 
-def attempt(
+def run_batch(
     engine: Engine,
     batch_id: int,
     work: Work,
-    terms: Terms,
+    retry_policy: RetryPolicy,
     *,
     sleep: Callable[[float], object] = time.sleep,
-) -> Outcome:
+) -> BatchResult:
     """Claim batch *batch_id* and *work* on it; never raises for what the database says.
 
     Only with no patience at all does a lost connection come through: to a driver, that has more to
@@ -90,7 +97,7 @@ def attempt(
     lease = uuid.uuid4()
     held: list[Batch] = []
 
-    def once() -> Account | None:
+    def once() -> PassCounts | None:
         if not held:
             with engine.begin() as connection:
                 claimed = claims.claim(connection, batch_id, lease)
@@ -101,60 +108,67 @@ def attempt(
 
     def again(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        trouble = trouble_of(error) if error else None
-        if held and trouble is not None:
-            _beat(engine, held[0], lease, trouble)
+        transient_error = transient_error_of(error) if error else None
+        if held and transient_error is not None:
+            _beat(engine, held[0], lease, transient_error)
 
     def wait(seconds: float) -> None:
         sleep(seconds)
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: trouble_of(error) is not None),
-        stop=_Exhausted(terms.patience),
+        retry=retry_if_exception(lambda error: transient_error_of(error) is not None),
+        stop=_Exhausted(retry_policy.patience),
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, 1),
         before_sleep=again,
         sleep=wait,
         reraise=True,
     )
     try:
-        account = retrying(once)
+        counts = retrying(once)
     except LeaseLost:
-        return Outcome(batch_id, lost=True)
+        return BatchResult(batch_id, lost=True)
     except (Stopped, TableRewritten, MapIncomplete) as reason:
         with engine.begin() as connection:
             claims.release(connection, batch_id, lease)
-        return Outcome(
+        return BatchResult(
             batch_id,
             stopped=isinstance(reason, Stopped),
             rewritten=isinstance(reason, TableRewritten),
             map_incomplete=isinstance(reason, MapIncomplete),
         )
     except (DBAPIError, psycopg2.Error, TableLocked) as error:
-        return _give_up(engine, batch_id, held[0] if held else None, lease, error, terms)
-    return Outcome(batch_id, lost=True) if account is None else Outcome(batch_id, account)
+        return _give_up(engine, batch_id, held[0] if held else None, lease, error, retry_policy)
+    return BatchResult(batch_id, lost=True) if counts is None else BatchResult(batch_id, counts)
 
 
 def _give_up(
-    engine: Engine, batch_id: int, batch: Batch | None, lease: uuid.UUID, error: Exception, terms: Terms
-) -> Outcome:
+    engine: Engine,
+    batch_id: int,
+    batch: Batch | None,
+    lease: uuid.UUID,
+    error: Exception,
+    retry_policy: RetryPolicy,
+) -> BatchResult:
     """Halve what timed out, record what failed for good."""
-    trouble = trouble_of(error)
-    if trouble in LOST and terms.patience == 0:
+    transient_error = transient_error_of(error)
+    if transient_error in LOST and retry_policy.patience == 0:
         raise error
-    state = trouble or sqlstate_of(error) or "error"
+    state = transient_error or sqlstate_of(error) or "error"
     text = f"{state}: {problem_of(error)}"
     # With the server gone the lease runs out by itself.
     with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
-        if batch is not None and trouble in TIMEOUTS and claims.halve(connection, batch, lease):
-            return Outcome(batch_id, halved=trouble)
+        if batch is not None and transient_error in TIMEOUTS and claims.halve(connection, batch, lease):
+            return BatchResult(batch_id, halved=transient_error)
         claims.fail(connection, batch_id, lease, text)
-    return Outcome(batch_id, error=text)
+    return BatchResult(batch_id, error=text)
 
 
-def _beat(engine: Engine, batch: Batch, lease: uuid.UUID, trouble: Trouble | None = None) -> None:
+def _beat(
+    engine: Engine, batch: Batch, lease: uuid.UUID, transient_error: TransientError | None = None
+) -> None:
     """Renew the lease, where the server can be reached; raises ``LeaseLost``."""
     with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
-        claims.renew(connection, batch, lease, trouble)
+        claims.renew(connection, batch, lease, transient_error)
 
 
 def rester(

@@ -1,11 +1,11 @@
-"""Errand: what the parts of one run share: where it works, on what, and who is listening."""
+"""Run context: the dependencies that the components of one run share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.engine.control import Control
 from backfill.identity import JobId
 from backfill.ledger.runs import Run
@@ -26,7 +26,7 @@ class MapEmptied(Exception):
 
 
 @dataclass(frozen=True)
-class Errand:
+class RunContext:
     """One attempt at one run; *run* is what it was when the attempt began."""
 
     engine: Engine
@@ -48,6 +48,6 @@ class Errand:
         return self.settings.ledger_schema
 
     @property
-    def limits(self) -> Limits:
+    def timeouts(self) -> Timeouts:
         """Of each transaction of a batch."""
-        return Limits(statement=self.settings.timeout_seconds)
+        return Timeouts(statement=self.settings.timeout_seconds)

@@ -1,4 +1,4 @@
-"""Ranges: which blocks of which table are done next, how many at a time, and what became of them."""
+"""Batch scheduler: chooses, sizes and splits block ranges, and takes in the results."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from sqlalchemy import Row
 
 from backfill.database.blocks import Range, heap_of
 from backfill.engine.leases import Leases
-from backfill.engine.run_batch import Outcome
-from backfill.engine.run_context import Errand, Failed
+from backfill.engine.run_batch import BatchResult
+from backfill.engine.run_context import Failed, RunContext
 from backfill.engine.sizing import FIRST_BLOCKS, Sizer
 from backfill.identity import JobId
 from backfill.jobs import phases
@@ -25,11 +25,11 @@ LOOK_SECONDS = 1.0  # between two looks at the leases
 OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
 
 
-class Ranges:
+class BatchScheduler:
     """One run's, for its driver. *pinned* says whether an old snapshot makes several passes useless."""
 
-    def __init__(self, errand: Errand, pinned: Callable[[], bool]) -> None:
-        self._errand, self._pinned = errand, pinned
+    def __init__(self, context: RunContext, pinned: Callable[[], bool]) -> None:
+        self._context, self._pinned = context, pinned
         self._sizers: dict[str, Sizer] = {}
         self.tables: dict[JobId, Row[Any]] = {}  # the run's tables as noted, by job
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
@@ -40,13 +40,13 @@ class Ranges:
 
     def read_tables(self) -> None:
         """Know the run's tables as the ledger has them now."""
-        with self._errand.engine.begin() as connection:
-            self.tables = runs.planned(connection, self._errand.run.id)
+        with self._context.engine.begin() as connection:
+            self.tables = runs.planned(connection, self._context.run.id)
 
     def plan(self, phase: str, part: RawColumn, passes: int = 1) -> None:
         """Enter the phase's one range for that table, unless it is there; it is split as it is worked on."""
-        run_id = self._errand.run.id
-        with self._errand.engine.begin() as connection:
+        run_id = self._context.run.id
+        with self._context.engine.begin() as connection:
             known = {row.job for row in batches.phase(connection, run_id, phase)}
             if part.identity in known:
                 return
@@ -61,14 +61,14 @@ class Ranges:
 
     def is_planned(self, phase: str) -> bool:
         """Whether the phase was begun, by us or by a driver before us."""
-        with self._errand.engine.begin() as connection:
-            return bool(batches.phase(connection, self._errand.run.id, phase))
+        with self._context.engine.begin() as connection:
+            return bool(batches.phase(connection, self._context.run.id, phase))
 
     def forget_rewritten(self, phase: str) -> None:
         """Drop the ranges of every table that has another file: a VACUUM FULL rarely comes alone."""
-        run_id = self._errand.run.id
-        for job in self._errand.jobs:
-            with self._errand.engine.begin() as connection:
+        run_id = self._context.run.id
+        for job in self._context.jobs:
+            with self._context.engine.begin() as connection:
                 heap = heap_of(connection, job)
                 if heap.filenode == self.tables[job.identity].filenode:
                     continue
@@ -76,7 +76,7 @@ class Ranges:
                 self.left.pop(job.identity, None)  # it lies elsewhere now
                 runs.plan_table(connection, run_id, job.identity, heap)
                 self.tables = runs.planned(connection, run_id)
-            self._errand.tell(
+            self._context.tell(
                 f"{job.name} was rewritten meanwhile (VACUUM FULL, CLUSTER): planning its blocks again."
             )
 
@@ -87,24 +87,26 @@ class Ranges:
 
         *besides* are in somebody's hands.
         """
-        errand, size = self._errand, self._sizer(phase).blocks
-        with errand.engine.begin() as connection:
-            if not phases.at_desk(phase):
+        context, size = self._context, self._sizer(phase).blocks
+        with context.engine.begin() as connection:
+            if not phases.in_client(phase):
                 # Workers are to end together: an even share of what is left, once that is less.
-                left = batches.blocks_left(connection, errand.run.id, phase)
-                least = TAIL_BLOCKS // (errand.settings.passes if phase == LINK else 1)
-                size = min(size, max(left // errand.settings.workers, least))
+                left = batches.blocks_left(connection, context.run.id, phase)
+                least = TAIL_BLOCKS // (context.settings.passes if phase == LINK else 1)
+                size = min(size, max(left // context.settings.workers, least))
             batch = batches.pick(
                 connection,
-                errand.run.id,
+                context.run.id,
                 phase,
-                jobs=[part.identity for part in ([only] if only else [*errand.jobs, errand.plan.addresses])],
+                jobs=[
+                    part.identity for part in ([only] if only else [*context.jobs, context.plan.addresses])
+                ],
                 blocks=size,
                 one_pass=self._pinned(),
                 besides=besides,
             )
             if batch is not None:
-                runs.note(connection, errand.run.id, batch_blocks=size)
+                runs.note(connection, context.run.id, batch_blocks=size)
         return batch
 
     def take_back(self) -> set[int]:
@@ -112,37 +114,37 @@ class Ranges:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return set()
         self._looked = time.monotonic()
-        with self._errand.engine.begin() as connection:
-            gone = self._leases.silent(claims.leases(connection, self._errand.run.id))
+        with self._context.engine.begin() as connection:
+            gone = self._leases.silent(claims.leases(connection, self._context.run.id))
             return set(claims.take_back(connection, gone)) if gone else set()
 
-    def take_in(self, outcome: Outcome, batch: Batch) -> int:
+    def take_in(self, result: BatchResult, batch: Batch) -> int:
         """Learn from what became of a batch; returns the rows that are done with it.
 
         Raises ``Failed`` for what would meet every other batch as well.
         """
-        tell, blocks = self._errand.tell, batch.range.last - batch.range.first
-        if outcome.account is not None:
+        tell, blocks = self._context.tell, batch.range.last - batch.range.first
+        if result.counts is not None:
             self.done += 1
             # A sweep finds most rows done, and would never grow.
-            written = outcome.account.written if batch.phase == LINK else None
-            self._sizer(batch.phase).measured(blocks, outcome.account.seconds, written)
+            written = result.counts.written if batch.phase == LINK else None
+            self._sizer(batch.phase).measured(blocks, result.counts.seconds, written)
             return self._rows(batch)
-        if outcome.halved is not None:
+        if result.halved is not None:
             self._sizer(batch.phase).timed_out(blocks)
             tell(
-                f"{self._errand.plan.label(batch.job)}: {blocks} blocks met {outcome.halved} three times; halved."
+                f"{self._context.plan.label(batch.job)}: {blocks} blocks met {result.halved} three times; halved."
             )
-        elif outcome.error is not None:
-            self._errand.observe(
+        elif result.error is not None:
+            self._context.observe(
                 "batch-failed",
-                run=self._errand.run.id,
-                table=self._errand.plan.label(batch.job),
-                error=outcome.error,
+                run=self._context.run.id,
+                table=self._context.plan.label(batch.job),
+                error=result.error,
             )
-            tell(f"{self._shown(batch)} could not be done: {outcome.error}. Going on with the others.")
-            if outcome.error.startswith(OUT_OF_RESOURCES):
-                raise Failed(f"{self._shown(batch)}: {outcome.error}")
+            tell(f"{self._shown(batch)} could not be done: {result.error}. Going on with the others.")
+            if result.error.startswith(OUT_OF_RESOURCES):
+                raise Failed(f"{self._shown(batch)}: {result.error}")
         return 0
 
     def shrink(self) -> None:
@@ -153,24 +155,24 @@ class Ranges:
     def is_open(self, phase: str, only: RawColumn | None = None) -> bool:
         """Whether any of the phase is left to do, for any table or *only* that one."""
         jobs = [only.identity] if only else None
-        with self._errand.engine.begin() as connection:
-            return batches.open_batches(connection, self._errand.run.id, phase, jobs=jobs) > 0
+        with self._context.engine.begin() as connection:
+            return batches.open_batches(connection, self._context.run.id, phase, jobs=jobs) > 0
 
     def written(self, phase: str) -> int:
         """Rows that the phase has written so far."""
-        with self._errand.engine.begin() as connection:
-            return batches.written(connection, self._errand.run.id, phase)
+        with self._context.engine.begin() as connection:
+            return batches.written(connection, self._context.run.id, phase)
 
     def rows_left(self, phase: str, only: RawColumn | None = None) -> int:
         """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
-        with self._errand.engine.begin() as connection:
-            found = batches.phase(connection, self._errand.run.id, phase)
+        with self._context.engine.begin() as connection:
+            found = batches.phase(connection, self._context.run.id, phase)
         left = [row for row in found if row.finished is None and (only is None or row.job == only.identity)]
         return sum(self._rows(Batch.of(row)) for row in left)
 
     def _sizer(self, phase: str) -> Sizer:
         """How large the phase's batches are; sweeps of a kind share one."""
-        kind, settings = phases.kind(phase), self._errand.settings
+        kind, settings = phases.kind(phase), self._context.settings
         if kind not in self._sizers:
             ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
             # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
@@ -185,5 +187,5 @@ class Ranges:
         return int(noted.rows * (last - first) / max(noted.blocks, 1))
 
     def _shown(self, batch: Batch) -> str:
-        label = self._errand.plan.label(batch.job)
+        label = self._context.plan.label(batch.job)
         return f"{label}, blocks {batch.range.first} to {batch.range.last},"

@@ -22,29 +22,29 @@ from backfill.database import watchdog
 from backfill.database.cancellation import Statements
 from backfill.database.connection import make_engine
 from backfill.engine import batch_result
-from backfill.engine.run_batch import Outcome, Terms, attempt, rester
+from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
 from backfill.engine.target import target_url
 from backfill.identity import JobId
 from backfill.jobs import link
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerConfig:
     """Where a worker works: URL with password, ledger schema, plan; and its terms."""
 
     url: str
     ledger_schema: str
     plan: Plan
-    terms: Terms = field(default_factory=Terms)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     silence: float = 60.0
 
 
 @dataclass(frozen=True)
-class Ticket:
+class BatchRef:
     """What a worker is told about a batch; passes a scheduler, so nothing in it is secret."""
 
     batch_id: int
@@ -56,18 +56,18 @@ class Ticket:
 class _Bench:
     """What a worker process has before it."""
 
-    setup: Setup
+    config: WorkerConfig
     engine: Engine
     statements: Statements
 
     @classmethod
-    def make(cls, setup: Setup) -> "_Bench":
+    def make(cls, config: WorkerConfig) -> "_Bench":
         """Connects to nothing yet."""
-        watchdog.configure(setup.silence)
-        engine = make_engine(make_url(setup.url), ledger_schema=setup.ledger_schema)
+        watchdog.configure(config.silence)
+        engine = make_engine(make_url(config.url), ledger_schema=config.ledger_schema)
         statements = Statements(engine)
         statements.watch()
-        return cls(setup, engine, statements)
+        return cls(config, engine, statements)
 
 
 _bench: _Bench | None = None  # a pool's initializer has no other way to leave something
@@ -75,11 +75,11 @@ _told = threading.Event()  # to end at once: where the worker is a thread of the
 _setting_up = threading.Lock()  # Dask runs tasks in threads
 
 
-def start(setup: Setup) -> None:
+def start(config: WorkerConfig) -> None:
     """Begin a worker process of a pool on this machine."""
     global _bench
     _told.clear()
-    _bench = _Bench.make(setup)
+    _bench = _Bench.make(config)
     parent = parent_process()
     if parent is not None:
         # Ctrl-C, or the end of a terminal, reaches the whole process group; the driver alone decides how to stop.
@@ -110,7 +110,7 @@ def _die_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
+def _bench_of_our_own(schema: str, fingerprint: str, retry_policy: RetryPolicy) -> _Bench:
     """From this machine's environment. Raises ``WorkerUnfit`` where it names another plan than the run's, or
     holds the salt: whoever can talk to the cluster could read it, and a worker has no use for it."""
     global _bench
@@ -125,9 +125,11 @@ def _bench_of_our_own(schema: str, fingerprint: str, terms: Terms) -> _Bench:
             plan = load_plan(settings.plan)
             url = target_url(settings)
             _bench = _Bench.make(
-                Setup(url.render_as_string(hide_password=False), schema, plan, terms, settings.silence)
+                WorkerConfig(
+                    url.render_as_string(hide_password=False), schema, plan, retry_policy, settings.silence
+                )
             )
-        if _bench.setup.plan.fingerprint("") != fingerprint:
+        if _bench.config.plan.fingerprint("") != fingerprint:
             raise WorkerUnfit("BACKFILL_PLAN of this worker is not the plan of the run")
         return _bench
 
@@ -136,43 +138,45 @@ class WorkerUnfit(Exception):
     """The worker's environment does not fit the run."""
 
 
-def link_batch(ticket: Ticket) -> Outcome:
+def link_batch(batch_ref: BatchRef) -> BatchResult:
     """Claim and link one batch, in a process that ``start`` set up."""
     if _bench is None:
         raise RuntimeError("start() comes first")
-    return _link(_bench, ticket, _bench.setup.terms)
+    return _link(_bench, batch_ref, _bench.config.retry_policy)
 
 
-def link_from_environment(ticket: Ticket, schema: str, fingerprint: str, terms: Terms) -> dict[str, Any]:
+def link_from_environment(
+    batch_ref: BatchRef, schema: str, fingerprint: str, retry_policy: RetryPolicy
+) -> dict[str, Any]:
     """Claim and link one batch, in a process that somebody else set up; returns plain data."""
     try:
-        bench = _bench_of_our_own(schema, fingerprint, terms)
+        bench = _bench_of_our_own(schema, fingerprint, retry_policy)
     except WorkerUnfit as error:
         return {batch_result.REFUSED: str(error)}
-    return batch_result.as_plain(_link(bench, ticket, terms))
+    return batch_result.as_plain(_link(bench, batch_ref, retry_policy))
 
 
-def _link(bench: _Bench, ticket: Ticket, terms: Terms) -> Outcome:
-    setup, engine = bench.setup, bench.engine
-    job = setup.plan.job(ticket.job)
+def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> BatchResult:
+    config, engine = bench.config, bench.engine
+    job = config.plan.job(batch_ref.job)
 
-    def work(batch: Batch, lease: uuid.UUID) -> Account:
-        rest = rester(engine, batch, lease, terms.nice, _told.wait)
+    def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
+        rest = rester(engine, batch, lease, retry_policy.nice, _told.wait)
         try:
             return link.process(
                 engine,
-                setup.ledger_schema,
+                config.ledger_schema,
                 job,
                 batch,
                 lease,
-                ticket.filenode,
-                terms.limits,
+                batch_ref.filenode,
+                retry_policy.timeouts,
                 rest,
-                setup.plan,
+                config.plan,
             )
         except (DBAPIError, psycopg2.Error):
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again
                 raise Stopped from None
             raise
 
-    return attempt(engine, ticket.batch_id, work, terms, sleep=_told.wait)
+    return run_batch(engine, batch_ref.batch_id, work, retry_policy, sleep=_told.wait)

@@ -1,4 +1,4 @@
-"""Scratch: what a run leaves of its own when it ends otherwise than by success."""
+"""Leftovers: what a run leaves of its own when it ends otherwise than by success."""
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -7,7 +7,7 @@ from backfill.database.connection import execute, rows
 
 # Address map and proof hold raw text and are dropped when their run succeeds; a killed or superseded run
 # leaves them. Nothing else of the ledger ever holds an address.
-OURS = ("address_map", "address_map_complete", "shadow_proof", "shadow_expected")
+OURS = ("address_map", "address_map_complete", "shadow_texts", "shadow_expected")
 
 FOUND = sql.SQL("""
     select relname, pg_total_relation_size(c.oid)

@@ -111,15 +111,15 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
         f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
     )
     if part == gate.plan.addresses:
-        mend = "`backfill addresses merge --count N`"
+        fix = "`backfill addresses merge --count N`"
     else:
         fates = "sentinel" if part.identity in gate.never_null else "sentinel|discard"
-        mend = f"`backfill quarantine settle {safe.word(part.label)} --as {fates} --count N`"
+        fix = f"`backfill quarantine settle {safe.word(part.label)} --as {fates} --count N`"
     return Condition(
         f"quarantine of {part.label}",
         f"{waiting} = 0",
         f"case {waiting} when 1 then '1 row waits' else {waiting} || ' rows wait' end || ' for a decision'",
-        mend,
+        fix,
     )
 
 

@@ -67,7 +67,7 @@ class Condition:
     name: str
     holds: str
     evidence: str
-    mend: str
+    fix: str
     held: str = ""  # said instead of the evidence where it holds
     by_chain: bool = False  # an earlier revision of the chain makes it hold
 
@@ -170,11 +170,11 @@ def _require(change: str, condition: Condition) -> str | None:
             raise GateClosed(
                 change=change, conditions=f"{condition.name}: {problem_of(error)}; fix: {READABLE}"
             ) from None
-        return None if holds else f"{condition.name}: {evidence}; fix: {condition.mend}"
+        return None if holds else f"{condition.name}: {evidence}; fix: {condition.fix}"
     text = f"backfill refuses: {change}: {condition.name}"
     body = (
         f" begin if not ({condition.holds}) then raise exception using"
-        f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.mend)}; end if; end "
+        f" message = {literal(text + ': ')} || {condition.evidence}, hint = {literal(condition.fix)}; end if; end "
     )
     emit(f"do {dollars(body, 'gate')}")
     return None

@@ -112,7 +112,7 @@ def _body(gate: Gate, job: Job) -> str:
                     return new;
                 end if;
                 if ({raw}::text is distinct from {raw_before}::text or {link_before} is not null)
-                   and coalesce(current_setting('backfill.mending', true), '') <> 'on' then
+                   and coalesce(current_setting('backfill.repairing', true), '') <> 'on' then
                     raise exception using errcode = 'check_violation',
                         message = {literal(f"backfill: a proved row of {job.name} may not change {job.raw} or {job.link}")},
                         hint = 'Set the raw value to NULL, or leave both as they are, until the column is dropped.';

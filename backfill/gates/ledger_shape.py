@@ -1,4 +1,4 @@
-"""Shape: the ledger's tables as a gate reads and writes them; in another chain nobody has looked before it."""
+"""Ledger shape: the ledger's tables as a gate reads and writes them; in another chain nobody has looked before it."""
 
 from backfill.gates.offline_script import ident, literal
 from backfill.ledger.tables import coverage, decisions, let_in, quarantine, runs, seals, shadows

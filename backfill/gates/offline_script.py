@@ -1,4 +1,4 @@
-"""Script: one statement, run now or written into an offline script; quoting for both.
+"""Offline script: one statement, run now or written into an offline script; quoting for both.
 
 Offline there is no connection, so identifiers and literals are quoted by SQLAlchemy's dialect. Online there
 is only the connection of the chain that we are in, with the driver that its application chose.

@@ -1,4 +1,4 @@
-"""Changes: the schema changes of the chain, each behind its gate.
+"""Operations: the schema changes of the chain, each behind its gate.
 
 A change asks what needs a scan first, then waits for its lock a fraction of a second at a time
 (``env.py`` tries again), and asks what is quick once more under the lock.

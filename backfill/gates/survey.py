@@ -113,7 +113,7 @@ def _passed(connection: Connection, gate: Gate, steps: list[Step]) -> frozenset[
 def _answer(connection: Connection, condition: Condition) -> Answer:
     holds, evidence = ask(connection, condition)
     connection.rollback()  # each scan is a snapshot of its own
-    return Answer(condition.name, holds, evidence, "" if holds else condition.mend, condition.by_chain)
+    return Answer(condition.name, holds, evidence, "" if holds else condition.fix, condition.by_chain)
 
 
 def _steps(connection: Connection, gate: Gate) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""Excerpt: the part of the address map that one batch needs, in a temporary table of its session.
+"""Batch map: the part of the address map that one batch needs, in a temporary table of its session.
 
 Each turn of a batch joins its rows with the map. Putting all of a map of 197,000 texts into a hash takes
 some 90 ms, and probing its index 5 µs a row; eight turns a batch paid that eight times, two fifths of all
@@ -17,7 +17,7 @@ from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Job
 
-NAME = sql.Identifier("pg_temp", "backfill_excerpt")
+NAME = sql.Identifier("pg_temp", "backfill_batch_map")
 
 # Which join is right depends on how many rows look into the map, and the planner misjudges both sides:
 # it charges a probe of the map's index four disk reads, and the condition on the JSON has no statistics.
@@ -41,10 +41,10 @@ SIZES = sql.SQL("""
      where event.oid = {event} and map.oid = {map}
 """)
 
-MADE_FOR = sql.SQL("select obj_description(to_regclass('pg_temp.backfill_excerpt'), 'pg_class')")
+MADE_FOR = sql.SQL("select obj_description(to_regclass('pg_temp.backfill_batch_map'), 'pg_class')")
 
 MAKE = sql.SQL("""
-    create temporary table backfill_excerpt as
+    create temporary table backfill_batch_map as
     select map.raw, map.address_id, map.geo
       from (select distinct {text} as raw from {table} as event
              where {in_range} and event.{raw} is not null and {short}

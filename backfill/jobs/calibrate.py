@@ -2,7 +2,7 @@
 
 A live hash is the truth. When ours differ, every ban and every correlation would silently break,
 so a run refuses to start until the configured scheme explains all of them, or the operator has
-accepted the exact number of strays.
+accepted the exact number of mismatches.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -94,11 +94,11 @@ def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: Scheme)
     return alone if alone.explained[scheme] == alone.pairs else calibrate(engine, addresses, salt)
 
 
-def require(calibration: Calibration, scheme: Scheme, accepted_strays: int) -> int:
-    """The number of strays. Raises ``CalibrationFailed`` unless it is the accepted one."""
-    strays = calibration.pairs - calibration.explained[scheme]
-    if strays == accepted_strays:
-        return strays
+def require(calibration: Calibration, scheme: Scheme, accepted_mismatches: int) -> int:
+    """The number of mismatches. Raises ``CalibrationFailed`` unless it is the accepted one."""
+    mismatches = calibration.pairs - calibration.explained[scheme]
+    if mismatches == accepted_mismatches:
+        return mismatches
     best = calibration.best()
     if best is not scheme and calibration.explained[best] > calibration.explained[scheme]:
         advice = (
@@ -108,7 +108,7 @@ def require(calibration: Calibration, scheme: Scheme, accepted_strays: int) -> i
     elif calibration.explained[scheme] == 0:
         advice = "no scheme explains any: the salt is probably not the live application's"
     else:
-        advice = f"look into the {strays:,} others, or accept them with --accept-strays {strays}"
+        advice = f"look into the {mismatches:,} others, or accept them with --accept-mismatches {mismatches}"
     raise CalibrationFailed(
         problem=f"{scheme} explains {calibration.explained[scheme]:,} of {calibration.pairs:,} live hashes; "
         f"{advice}. Nothing was changed."

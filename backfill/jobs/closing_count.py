@@ -1,4 +1,4 @@
-"""Closing: the count that ends a run, made from the data, in short snapshots.
+"""Closing count: the count that ends a run, made from the data, in short snapshots.
 
 rows = linked + already linked + no address + quarantined + left to the live application.
 

@@ -14,13 +14,13 @@ from backfill.addresses import Reason
 from backfill.database.columns import column_type
 from backfill.database.connection import copy_in, execute, rows
 from backfill.database.quoting import table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs import duplicates, networks, resolve
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.row_needs import lacks_place
 from backfill.ledger import claims
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.quarantine import DUPLICATE
 from backfill.plan import Addresses
 
@@ -66,8 +66,8 @@ def process(
     resolver: Resolver,
     batch: Batch,
     lease: uuid.UUID,
-    limits: Limits,
-) -> Account:
+    timeouts: Timeouts,
+) -> PassCounts:
     """Fill one range of the address table; live values stay. Raises ``LeaseLost`` and ``Stopped``."""
     statement = UNFILLED.format(
         address=sql.Identifier(addresses.address),
@@ -77,20 +77,20 @@ def process(
         in_range=batch.range.holds("known"),
     )
     with engine.begin() as connection:
-        limits.apply(connection)
+        timeouts.apply(connection)
         texts = [text for (text,) in rows(connection, statement)]
     resolved = list(resolver.resolve(texts))
     started = time.monotonic()
     with engine.begin() as connection:
-        limits.apply(connection)
-        if claims.hold(connection, batch, lease) >= batch.passes:
-            return Account()  # committed, and the answer was lost on its way to us
+        timeouts.apply(connection)
+        if claims.fence(connection, batch, lease) >= batch.passes:
+            return PassCounts()  # committed, and the answer was lost on its way to us
         written = 0
         if resolved:
             written = resolve.fill_known(connection, schema, addresses, resolver, resolved)
-        account = Account(rows=len(texts), written=written, seconds=time.monotonic() - started)
-        claims.account(connection, batch.id, account, seconds=account.seconds)
-    return account
+        counts = PassCounts(rows=len(texts), written=written, seconds=time.monotonic() - started)
+        claims.count_pass(connection, batch.id, counts, seconds=counts.seconds)
+    return counts
 
 
 def settle_odd_rows(

@@ -1,4 +1,4 @@
-"""Churn: entries that a moved row adds to indexes whose columns it did not change.
+"""Index hint: entries that a moved row adds to indexes whose columns it did not change.
 
 When such an entry meets a full index page, PostgreSQL first looks whether older versions of the rows on that
 page can go (bottom-up deletion): it sorts their positions and visits heap pages, the most promising first,

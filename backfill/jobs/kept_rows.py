@@ -1,4 +1,4 @@
-"""Kept: rows that a trigger of the application keeps as they are, whatever our UPDATE says.
+"""Kept rows: rows that a trigger of the application keeps as they are, whatever our UPDATE says.
 
 The server counts such a row as updated, or passes over it without a word. So some of the rows that were left
 are tried once more, each locked, and looked at in the same transaction, which is then rolled back: nobody else
@@ -12,7 +12,7 @@ from backfill.database.blocks import Range
 from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs.row_needs import raw_text
 from backfill.ledger import address_map
@@ -44,14 +44,14 @@ STILL = sql.SQL("""
 """)
 
 
-def count(engine: Engine, schema: str, job: Job, spans: list[Range], limits: Limits) -> int:
+def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: Timeouts) -> int:
     """How many rows there stay without a link; at most ``MOST`` are tried."""
     kept = tried = 0
     for span in spans:
         if tried >= MOST:
             break
         with engine.connect() as connection:
-            limits.apply(connection)
+            timeouts.apply(connection)
             number, still = _try(connection, schema, job, span, MOST - tried)
             connection.rollback()
         tried, kept = tried + number, kept + still

@@ -1,6 +1,6 @@
 """Link: every event row gets its address row and its own geo, set-based, in the server.
 
-A batch goes over its blocks in passes, a transaction each: why, and which rows in which, is ``turn``.
+A batch goes over its blocks in passes, a transaction each: why, and which rows in which, is ``pass_of``.
 """
 
 import time
@@ -17,18 +17,18 @@ from backfill.database.connection import ASYNCHRONOUS, execute, value
 from backfill.database.decodable import decodable
 from backfill.database.definition import DEFINITION
 from backfill.database.quoting import regclass, table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked
 from backfill.database.writing import writes
 from backfill.jobs import batch_map, index_hint
-from backfill.jobs.passes import Turn, turn
+from backfill.jobs.passes import Pass, pass_of
 from backfill.jobs.phases import is_sweep
 from backfill.jobs.row_needs import lacks_geo, may_be_address, object_of, raw_text, readable_place, unlinked
 from backfill.ledger import address_map, claims
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Job, Plan
 
-LIMITS = Limits()
+LIMITS = Timeouts()
 
 
 class TableRewritten(Exception):
@@ -48,7 +48,7 @@ LINK = sql.SQL("""
        and (event.{link} is null or ({needs_geo}))        -- idempotent
        and {looks}
        and {in_range}
-       and {in_turn}
+       and {in_pass}
 """)
 
 # This one runs under the application's search_path: every operator and function of it is qualified.
@@ -76,7 +76,7 @@ PLACE_OF_LINK = sql.SQL("""
 # a row that live traffic moved between two turns is not missed. Two inequalities say "equal": the
 # planner takes a third of the rows for each, a ninth together, which is about right for shares of four
 # and eight; for "= {number}" on an expression it would take one row in 200.
-IN_TURN = sql.SQL("""
+IN_PASS = sql.SQL("""
     (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}) OPERATOR(pg_catalog.<=) {number}
     and (OPERATOR(pg_catalog.-) (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}))
         OPERATOR(pg_catalog.<=) {minus}
@@ -130,7 +130,7 @@ def check_definition(connection: Connection, schema: str, job: Job, run_id: int)
 
 
 def statement(
-    texts: sql.Identifier, job: Job, now: Turn, unchanged: Sequence[str] = (), *, few: bool = False
+    texts: sql.Identifier, job: Job, now: Pass, unchanged: Sequence[str] = (), *, few: bool = False
 ) -> sql.Composed:
     """The UPDATE of one turn, from an excerpt of the address map or all of it.
 
@@ -155,15 +155,15 @@ def statement(
         if few
         else sql.SQL("true"),
         in_range=now.range.holds("event"),
-        in_turn=sql.SQL("true")
+        in_pass=sql.SQL("true")
         if now.last
-        else IN_TURN.format(
+        else IN_PASS.format(
             mask=sql.Literal(now.shares - 1), number=sql.Literal(now.share), minus=sql.Literal(-now.share)
         ),
     )
 
 
-def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: Turn) -> int:
+def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: Pass) -> int:
     """One turn; returns the rows written. A single one needs no excerpt."""
     few = is_sweep(batch.phase)
     if few:
@@ -184,7 +184,7 @@ def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: 
         return cursor.rowcount
 
 
-def place_linked_rows(connection: Connection, job: Job, plan: Plan, now: Turn) -> int:
+def place_linked_rows(connection: Connection, job: Job, plan: Plan, now: Pass) -> int:
     """Give rows with a link and no text the place of the address that they are linked to; returns their number."""
     if job.extra is None:
         return 0
@@ -236,33 +236,33 @@ def run_pass(
     batch: Batch,
     lease: uuid.UUID,
     filenode: int,
-    limits: Limits = LIMITS,
+    timeouts: Timeouts = LIMITS,
     plan: Plan | None = None,
-) -> tuple[Account, int]:
-    """The batch's next pass, in *connection*'s transaction; returns its account and the passes done.
+) -> tuple[PassCounts, int]:
+    """The batch's next pass, in *connection*'s transaction; returns its counts and the passes done.
 
     Raises ``LeaseLost``, ``Stopped``, ``MapIncomplete``, ``TableRewritten``, ``TableLocked``; nothing
     is written then.
     """
     started = time.monotonic()
-    limits.apply(connection)
+    timeouts.apply(connection)
     execute(connection, ASYNCHRONOUS)
-    number = claims.hold(connection, batch, lease)
+    number = claims.fence(connection, batch, lease)
     if number >= batch.passes:  # committed, and the answer was lost on its way to us
-        return Account(), number
+        return PassCounts(), number
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
     check_definition(connection, schema, job, batch.run_id)
-    now = turn(batch.range, batch.passes, number)
+    now = pass_of(batch.range, batch.passes, number)
     written = link_rows(connection, schema, job, batch, now)
     if plan is not None and is_sweep(batch.phase):  # where the count has seen some
         written += place_linked_rows(connection, job, plan, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
-    account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
-    claims.account(connection, batch.id, account, seconds=account.seconds)
-    return account, number + 1
+    counts = PassCounts(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
+    claims.count_pass(connection, batch.id, counts, seconds=counts.seconds)
+    return counts, number + 1
 
 
 def process(
@@ -272,10 +272,10 @@ def process(
     batch: Batch,
     lease: uuid.UUID,
     filenode: int,
-    limits: Limits = LIMITS,
+    timeouts: Timeouts = LIMITS,
     rest: Callable[[float], object] = lambda worked: None,
     plan: Plan | None = None,
-) -> Account:
+) -> PassCounts:
     """All passes that are left of one range, a transaction each, and a rest after each.
 
     In one session, which has the excerpt. Raises ``AddressesGone`` where somebody deleted rows of *plan*'s address
@@ -287,17 +287,17 @@ def process(
     with engine.connect() as connection:
         if batch.passes - done > 1:
             with connection.begin():
-                limits.apply(connection)
+                timeouts.apply(connection)
                 address_map.require_complete(connection, schema, batch.run_id)
                 check_filenode(connection, job, filenode)
                 batch_map.ensure(connection, schema, job, batch)
         while done < batch.passes:
             try:
                 with connection.begin():
-                    account, done = run_pass(connection, schema, job, batch, lease, filenode, limits, plan)
+                    counts, done = run_pass(connection, schema, job, batch, lease, filenode, timeouts, plan)
             except psycopg2.errors.ForeignKeyViolation:
                 with connection.begin():
-                    limits.apply(connection)
+                    timeouts.apply(connection)
                     batch_map.drop(connection)
                     gone = plan is not None and address_map.names_gone(connection, schema, plan.addresses)
                 if gone:
@@ -307,10 +307,10 @@ def process(
                 tried_anew = True  # the excerpt may be older than the map
                 continue
             tried_anew = False
-            written += account.written
-            quarantined += account.quarantined
-            longest = max(longest, account.seconds)
-            rest(account.seconds)
+            written += counts.written
+            quarantined += counts.quarantined
+            longest = max(longest, counts.seconds)
+            rest(counts.seconds)
         with connection.begin():
             batch_map.drop(connection)
-    return Account(written=written, quarantined=quarantined, seconds=longest)
+    return PassCounts(written=written, quarantined=quarantined, seconds=longest)

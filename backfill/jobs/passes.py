@@ -1,4 +1,4 @@
-"""Turn: one transaction of a batch: which of its blocks, and which of the rows there. Pure.
+"""Pass: one transaction of a batch: which of its blocks, and which of the rows there. Pure.
 
 Updating in block order visits each page once, finds it full, and doubles the heap. So a batch is gone
 over several times, a share of the rows each; page pruning frees what the time before left, and many
@@ -15,7 +15,7 @@ from backfill.database.blocks import Range
 
 
 @dataclass(frozen=True)
-class Turn:
+class Pass:
     """One transaction's part: rows of *share* out of *shares* (a power of two) in *range*."""
 
     range: Range
@@ -28,10 +28,10 @@ class Turn:
         return self.share == self.shares - 1
 
 
-def turn(whole: Range, turns: int, number: int) -> Turn:
+def pass_of(whole: Range, passes: int, number: int) -> Pass:
     """The turn of that *number*, from 0, of a batch over *whole* in *turns* (a power of two)."""
-    if turns < 4:
-        return Turn(whole, number, turns)
+    if passes < 4:
+        return Pass(whole, number, passes)
     middle = (whole.first + whole.last) // 2
     half = Range(whole.first, middle) if number % 2 == 0 else Range(middle, whole.last)
-    return Turn(half, number // 2, turns // 2)
+    return Pass(half, number // 2, passes // 2)

@@ -18,6 +18,6 @@ def kind(phase: str) -> str:
     return f"{SWEEP}-{phase.rsplit('-', 1)[-1]}" if phase.startswith(SWEEP) else phase
 
 
-def at_desk(phase: str) -> bool:
+def in_client(phase: str) -> bool:
     """Whether the driver does the phase itself, a batch at a time, instead of several workers."""
     return phase == FILL or phase.endswith(RESOLVE)

@@ -4,7 +4,7 @@ All computing happens here, in the client; the salt never reaches the server. A 
 distinct texts of a block range that the map does not have yet, computes without a transaction
 open, and writes addresses, map, lookups and its own checkpoint in one.
 
-The driver computes the next batch while the server writes these (``desk``). A pool of processes would have
+The driver computes the next batch while the server writes these (``client_phases``). A pool of processes would have
 to be given the salt.
 """
 
@@ -23,14 +23,14 @@ from backfill.addresses import Reason, canonicalise
 from backfill.database.columns import column_type
 from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.quoting import table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.geo import KEYS, GeoDatabase
 from backfill.jobs import batch_map
 from backfill.jobs.phases import is_sweep
 from backfill.jobs.row_needs import lacks_geo, lacks_place, may_be_address, raw_text, readable_place, short
 from backfill.ledger import address_map, claims, runs
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Addresses, Job
 
 _JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps makes one a call
@@ -313,7 +313,7 @@ def prepare(
     resolver: Resolver,
     batch: Batch,
     in_flight: Set[str],
-    limits: Limits,
+    timeouts: Timeouts,
     *,
     counting: bool,
 ) -> Ready:
@@ -321,7 +321,7 @@ def prepare(
     total, already = 0, None
     began = time.monotonic()
     with engine.begin() as connection:
-        limits.apply(connection)
+        timeouts.apply(connection)
         if counting:
             count = COUNT.format(
                 raw=sql.Identifier(job.raw),
@@ -343,8 +343,8 @@ def process(
     resolver: Resolver,
     ready: Ready,
     lease: uuid.UUID,
-    limits: Limits,
-) -> Account:
+    timeouts: Timeouts,
+) -> PassCounts:
     """Enter one range. Raises ``LeaseLost``, and ``Stopped`` when the run is to wait or to end.
 
     In as many transactions as its texts need. What a kill leaves entered is found in the map the next time.
@@ -357,19 +357,19 @@ def process(
         last = number == len(parts)
         started = time.monotonic()
         with engine.begin() as connection:
-            limits.apply(connection)
+            timeouts.apply(connection)
             execute(connection, ASYNCHRONOUS)  # a crash empties the map as well, and it all begins anew
-            if claims.hold(connection, batch, lease) >= batch.passes:
-                return Account()  # committed, and the answer was lost on its way to us
+            if claims.fence(connection, batch, lease) >= batch.passes:
+                return PassCounts()  # committed, and the answer was lost on its way to us
             count = enter_all(connection, schema, addresses, resolver, part) if part else 0
             runs.add_map_rows(connection, batch.run_id, count)
             seconds = time.monotonic() - started
             worked += seconds
-            account = Account(written=count)
+            counts = PassCounts(written=count)
             if last:
-                account = replace(account, rows=ready.rows, already_linked=ready.already_linked)
+                counts = replace(counts, rows=ready.rows, already_linked=ready.already_linked)
                 seconds = max(seconds, ready.seconds)  # reading is a transaction as well
-            claims.account(connection, batch.id, account, seconds=seconds, passes=int(last))
+            claims.count_pass(connection, batch.id, counts, seconds=seconds, passes=int(last))
         entered += count
     seconds = max(ready.seconds, worked)  # what sizes the next batch
-    return Account(rows=ready.rows, already_linked=ready.already_linked, written=entered, seconds=seconds)
+    return PassCounts(rows=ready.rows, already_linked=ready.already_linked, written=entered, seconds=seconds)

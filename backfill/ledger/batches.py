@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from backfill.database.blocks import Range
 from backfill.identity import JobId
-from backfill.ledger.run_state import BatchStatus
+from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches
 
 
@@ -54,7 +54,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Account:
+class PassCounts:
     """What one transaction did to a batch."""
 
     rows: int = 0
@@ -106,7 +106,7 @@ def restart(connection: Connection, run_id: int, *, phase: str) -> None:
     connection.execute(
         update(batches)
         .where(batches.c.run_id == run_id, batches.c.phase == phase)
-        .values(status=BatchStatus.PENDING, passes_done=0, rows=0, lease=None, lease_until=None, worker=None)
+        .values(status=BatchState.PENDING, passes_done=0, rows=0, lease=None, lease_until=None, worker=None)
     )
 
 
@@ -200,7 +200,7 @@ def open_batches(
     statement = select(func.count()).where(
         batches.c.run_id == run_id,
         batches.c.phase == phase,
-        batches.c.status.in_((BatchStatus.PENDING, BatchStatus.RUNNING)),
+        batches.c.status.in_((BatchState.PENDING, BatchState.RUNNING)),
     )
     if jobs is not None:
         statement = statement.where(batches.c.job.in_(list(jobs)))
@@ -227,7 +227,7 @@ def failures(connection: Connection, run_id: int) -> list[Failure]:
     """What was given up, in order."""
     statement = (
         select(batches)
-        .where(batches.c.run_id == run_id, batches.c.status == BatchStatus.FAILED)
+        .where(batches.c.run_id == run_id, batches.c.status == BatchState.FAILED)
         .order_by(batches.c.id)
     )
     return [
@@ -237,7 +237,7 @@ def failures(connection: Connection, run_id: int) -> list[Failure]:
 
 
 def _pending() -> ColumnElement[bool]:
-    return batches.c.status == BatchStatus.PENDING
+    return batches.c.status == BatchState.PENDING
 
 
 def all_of(connection: Connection, run_id: int) -> list[Row[Any]]:

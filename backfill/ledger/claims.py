@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, select, updat
 
 from backfill.engine.leases import Lease
 from backfill.ledger import runs as runs_ledger
-from backfill.ledger.batches import Account, Batch, split
-from backfill.ledger.run_state import BatchStatus, RunStatus
+from backfill.ledger.batches import Batch, PassCounts, split
+from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import holder
 from backfill.ledger.tables import batches, runs
 
@@ -29,16 +29,16 @@ class Stopped(Exception):
 
 
 def reclaim(connection: Connection, run_id: int, *, failed: bool = True) -> None:
-    """Take back every batch that dead workers held, at its checkpoint; *failed*: those given up as well.
+    """Take back every batch that dead workers throttled, at its checkpoint; *failed*: those given up as well.
 
     Waits for a pass of theirs that is still under way; after that their lease is gone, and with it
     their right to write.
     """
-    statuses = (BatchStatus.RUNNING, BatchStatus.FAILED) if failed else (BatchStatus.RUNNING,)
+    statuses = (BatchState.RUNNING, BatchState.FAILED) if failed else (BatchState.RUNNING,)
     connection.execute(
         update(batches)
         .where(batches.c.run_id == run_id, batches.c.status.in_(statuses))
-        .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
+        .values(status=BatchState.PENDING, lease=None, lease_until=None, worker=None)
     )
 
 
@@ -46,7 +46,7 @@ def leases(connection: Connection, run_id: int) -> list[Lease]:
     """Of every batch in somebody's hands."""
     statement = select(
         batches.c.id, batches.c.lease, batches.c.lease_until, _expired().label("expired")
-    ).where(batches.c.run_id == run_id, batches.c.status == BatchStatus.RUNNING)
+    ).where(batches.c.run_id == run_id, batches.c.status == BatchState.RUNNING)
     return [Lease(*row) for row in connection.execute(statement)]
 
 
@@ -55,11 +55,11 @@ def take_back(connection: Connection, gone: Sequence[int]) -> list[int]:
 
     From then on their workers may write no more, should they come back.
     """
-    idle = select(batches.c.id).where(batches.c.id.in_(gone), batches.c.status == BatchStatus.RUNNING)
+    idle = select(batches.c.id).where(batches.c.id.in_(gone), batches.c.status == BatchState.RUNNING)
     taken = connection.execute(
         update(batches)
         .where(batches.c.id.in_(idle.with_for_update(skip_locked=True)))
-        .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
+        .values(status=BatchState.PENDING, lease=None, lease_until=None, worker=None)
         .returning(batches.c.id)
     )
     return list(taken.scalars())
@@ -75,22 +75,22 @@ def halve(connection: Connection, batch: Batch, lease: uuid.UUID) -> bool:
     return True
 
 
-def holdings(connection: Connection, run_id: int) -> list[Row[Any]]:
+def claimed_batches(connection: Connection, run_id: int) -> list[Row[Any]]:
     """What each worker holds: worker, phase, table, range, passes, since, lease_until, retries, error."""
     statement = (
         select(batches)
-        .where(batches.c.run_id == run_id, batches.c.status == BatchStatus.RUNNING)
+        .where(batches.c.run_id == run_id, batches.c.status == BatchState.RUNNING)
         .order_by(batches.c.claimed)
     )
     return list(connection.execute(statement).all())
 
 
 def _expired() -> ColumnElement[bool]:
-    return (batches.c.status == BatchStatus.RUNNING) & (batches.c.lease_until < func.clock_timestamp())
+    return (batches.c.status == BatchState.RUNNING) & (batches.c.lease_until < func.clock_timestamp())
 
 
 def _free() -> ColumnElement[bool]:
-    return (batches.c.status == BatchStatus.PENDING) | _expired()
+    return (batches.c.status == BatchState.PENDING) | _expired()
 
 
 def claim(
@@ -105,10 +105,10 @@ def claim(
         update(batches)
         .where(
             batches.c.id == batch_id,
-            _free() | ((batches.c.lease == lease) & (batches.c.status == BatchStatus.RUNNING)),
+            _free() | ((batches.c.lease == lease) & (batches.c.status == BatchState.RUNNING)),
         )
         .values(
-            status=BatchStatus.RUNNING,
+            status=BatchState.RUNNING,
             lease=lease,
             lease_until=_term(),
             claimed=func.clock_timestamp(),
@@ -121,15 +121,15 @@ def claim(
     return (Batch.of(row), lease) if row else None
 
 
-def renew(connection: Connection, batch: Batch, lease: uuid.UUID, trouble: str | None = None) -> None:
+def renew(connection: Connection, batch: Batch, lease: uuid.UUID, transient_error: str | None = None) -> None:
     """The worker's heartbeat where no pass gives one: while it waits. Counts a retry, where it is one.
 
     Raises ``LeaseLost``.
     """
     values: dict[str, Any] = {"lease_until": _term()}
-    if trouble is not None:
-        values |= {"retries": batches.c.retries + 1, "error": trouble}
-        runs_ledger.count_retry(connection, batch.run_id, trouble)
+    if transient_error is not None:
+        values |= {"retries": batches.c.retries + 1, "error": transient_error}
+        runs_ledger.count_retry(connection, batch.run_id, transient_error)
     kept = connection.execute(
         update(batches).where(batches.c.id == batch.id, batches.c.lease == lease).values(**values)
     )
@@ -137,7 +137,7 @@ def renew(connection: Connection, batch: Batch, lease: uuid.UUID, trouble: str |
         raise LeaseLost
 
 
-def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
+def fence(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     """Lock the batch for this transaction and return its passes done.
 
     The fence: asked in the same transaction as the data, so that a worker that was given up and
@@ -145,20 +145,20 @@ def hold(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     or waits for something.
     """
     row = connection.execute(
-        select(batches.c.passes_done, runs.c.status, runs.c.held)
+        select(batches.c.passes_done, runs.c.status, runs.c.throttled)
         .join(runs, runs.c.id == batches.c.run_id)
         .where(batches.c.id == batch.id, batches.c.lease == lease)
         .with_for_update(of=batches)
     ).one_or_none()
     if row is None:
         raise LeaseLost
-    if row.status != RunStatus.RUNNING or row.held is not None:
+    if row.status != RunState.RUNNING or row.throttled is not None:
         raise Stopped
     return int(row.passes_done)
 
 
-def account(
-    connection: Connection, batch_id: int, account: Account, *, seconds: float, passes: int = 1
+def count_pass(
+    connection: Connection, batch_id: int, counts: PassCounts, *, seconds: float, passes: int = 1
 ) -> None:
     """Count one more pass, and its rows; the last one ends the batch. A part of a pass counts none."""
     last = batches.c.passes_done + passes >= batches.c.passes
@@ -167,14 +167,14 @@ def account(
         .where(batches.c.id == batch_id)
         .values(
             passes_done=batches.c.passes_done + passes,
-            rows=batches.c.rows + account.rows,
-            already_linked=func.coalesce(batches.c.already_linked, account.already_linked),
-            written=batches.c.written + account.written,
-            quarantined=batches.c.quarantined + account.quarantined,
+            rows=batches.c.rows + counts.rows,
+            already_linked=func.coalesce(batches.c.already_linked, counts.already_linked),
+            written=batches.c.written + counts.written,
+            quarantined=batches.c.quarantined + counts.quarantined,
             seconds=batches.c.seconds + seconds,
             longest=func.greatest(batches.c.longest, seconds),
             lease_until=_term(),
-            status=case((last, BatchStatus.SUCCEEDED), else_=BatchStatus.RUNNING),
+            status=case((last, BatchState.SUCCEEDED), else_=BatchState.RUNNING),
             finished=case((last, func.clock_timestamp())),
             error=None,  # what was retried is over; the count of retries stays
         )
@@ -186,7 +186,7 @@ def fail(connection: Connection, batch_id: int, lease: uuid.UUID, error: str) ->
     connection.execute(
         update(batches)
         .where(_ours(batch_id, lease))
-        .values(status=BatchStatus.FAILED, error=error, lease=None, lease_until=None)
+        .values(status=BatchState.FAILED, error=error, lease=None, lease_until=None)
     )
 
 
@@ -195,7 +195,7 @@ def release(connection: Connection, batch_id: int, lease: uuid.UUID) -> None:
     connection.execute(
         update(batches)
         .where(_ours(batch_id, lease))
-        .values(status=BatchStatus.PENDING, lease=None, lease_until=None, worker=None)
+        .values(status=BatchState.PENDING, lease=None, lease_until=None, worker=None)
     )
 
 
@@ -204,7 +204,7 @@ def _ours(batch_id: int, lease: uuid.UUID) -> ColumnElement[bool]:
 
     Handed back, it would be pending with no pass left to do, and nobody could ever end it.
     """
-    return (batches.c.id == batch_id) & (batches.c.lease == lease) & (batches.c.status == BatchStatus.RUNNING)
+    return (batches.c.id == batch_id) & (batches.c.lease == lease) & (batches.c.status == BatchState.RUNNING)
 
 
 def _term() -> Any:

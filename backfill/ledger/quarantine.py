@@ -66,7 +66,7 @@ def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id:
     )
 
 
-def release_mended(connection: Connection, schema: str, job: Job, key: ColumnType) -> int:
+def release_fixed(connection: Connection, schema: str, job: Job, key: ColumnType) -> int:
     """Drop undecided entries whose row is gone, linked, or holds no text any more; returns their number."""
     statement = sql.SQL("""
         delete from {quarantine} as entry

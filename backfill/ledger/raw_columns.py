@@ -1,4 +1,4 @@
-"""Whereabouts: a raw column that a record is about, found again under whatever name it has now.
+"""Raw columns: a raw column that a record is about, found again under whatever name it has now.
 
 A column that is not there under its name was dropped, or renamed: then every address is still there.
 """

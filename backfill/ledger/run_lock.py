@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backfill.database.connection import value
 from backfill.database.session import connecting_within
-from backfill.database.transient import LOST, trouble_of
+from backfill.database.transient import LOST, transient_error_of
 from backfill.errors import NoRun, RunInProgress
 from backfill.ledger import locks, runs
 from backfill.ledger.locks import Holder
@@ -101,7 +101,7 @@ class RunLock:
                 runs.beat(connection, run_id)
                 connection.commit()
             except (DBAPIError, psycopg2.Error) as error:
-                if trouble_of(error) in LOST or connection.invalidated:
+                if transient_error_of(error) in LOST or connection.invalidated:
                     self.lost.set()
                     return
                 with contextlib.suppress(DBAPIError, psycopg2.Error):
@@ -152,7 +152,7 @@ def wait_for(
                 lock.drop()
                 problem = psycopg2.errors.ReadOnlySqlTransaction("it is read-only")
         except (DBAPIError, psycopg2.Error) as error:
-            if trouble_of(error) not in LOST:
+            if transient_error_of(error) not in LOST:
                 raise
             problem = error
         if time.monotonic() > end:

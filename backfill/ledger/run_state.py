@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class RunStatus(StrEnum):
+class RunState(StrEnum):
     """Where a run stands. A dead driver is told by its lease, never by a status."""
 
     PENDING = "pending"
@@ -17,47 +17,47 @@ class RunStatus(StrEnum):
     FAILED = "failed"
 
 
-TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
-    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),
-    RunStatus.RUNNING: frozenset(
+TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    RunState.PENDING: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset(
         {
-            RunStatus.RUNNING,  # taken over: the driver before was killed and could not say so
-            RunStatus.PAUSING,
-            RunStatus.PAUSED,  # no driver is left to finish a batch first
-            RunStatus.SUCCEEDED,
-            RunStatus.FAILED,
-            RunStatus.CANCELLING,
-            RunStatus.CANCELLED,  # no driver is left
+            RunState.RUNNING,  # taken over: the driver before was killed and could not say so
+            RunState.PAUSING,
+            RunState.PAUSED,  # no driver is left to finish a batch first
+            RunState.SUCCEEDED,
+            RunState.FAILED,
+            RunState.CANCELLING,
+            RunState.CANCELLED,  # no driver is left
         }
     ),
-    RunStatus.PAUSING: frozenset(  # the workers finish their transaction first
+    RunState.PAUSING: frozenset(  # the workers finish their transaction first
         {
-            RunStatus.PAUSED,
-            RunStatus.RUNNING,  # resumed before it had come to rest, or taken over
-            RunStatus.FAILED,
-            RunStatus.CANCELLING,
-            RunStatus.CANCELLED,
+            RunState.PAUSED,
+            RunState.RUNNING,  # resumed before it had come to rest, or taken over
+            RunState.FAILED,
+            RunState.CANCELLING,
+            RunState.CANCELLED,
         }
     ),
-    RunStatus.PAUSED: frozenset(
+    RunState.PAUSED: frozenset(
         {
-            RunStatus.RUNNING,
-            RunStatus.PAUSING,  # the driver that waited here is told to leave
-            RunStatus.FAILED,
-            RunStatus.CANCELLING,  # the driver that waits here clears up
-            RunStatus.CANCELLED,
+            RunState.RUNNING,
+            RunState.PAUSING,  # the driver that waited here is told to leave
+            RunState.FAILED,
+            RunState.CANCELLING,  # the driver that waits here clears up
+            RunState.CANCELLED,
         }
     ),
-    RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED, RunStatus.FAILED}),  # there is no way back
-    RunStatus.FAILED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED}),  # resumed at its place
-    RunStatus.SUCCEEDED: frozenset(),
-    RunStatus.CANCELLED: frozenset(),
+    RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.FAILED}),  # there is no way back
+    RunState.FAILED: frozenset({RunState.RUNNING, RunState.CANCELLED}),  # resumed at its place
+    RunState.SUCCEEDED: frozenset(),
+    RunState.CANCELLED: frozenset(),
 }
 
 UNFINISHED = tuple(status for status, following in TRANSITIONS.items() if following)
 
 
-class BatchStatus(StrEnum):
+class BatchState(StrEnum):
     """Where a batch stands; its place within is ``passes_done``."""
 
     PENDING = "pending"

@@ -1,4 +1,4 @@
-"""Standing: where a run is, as one object; read from the ledger alone, so any shell can ask.
+"""Run status: where a run is, as one object; read from the ledger alone, so any shell can ask.
 
 The same object is the status on the terminal, its JSON, what hooks get and what metrics count.
 """
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from backfill.database.connection import rows, value
 from backfill.ledger import batches, claims, quarantine, runs
 from backfill.ledger.run_lock import is_driven
-from backfill.ledger.run_state import BatchStatus, RunStatus
+from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import Run
 
 SILENT_SECONDS = 15.0  # a driver beats once a second; an idle worker takes the next batch at once
@@ -40,7 +40,7 @@ SYNCHRONOUS_SECONDS = 2.0  # a standby across an ocean takes less
 
 
 @dataclass(frozen=True)
-class Holding:
+class ClaimedBatch:
     """A batch in somebody's hands."""
 
     worker: str
@@ -53,7 +53,7 @@ class Holding:
     since: datetime | None
     lease_until: datetime | None
     retries: int
-    trouble: str | None
+    transient_error: str | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """A run at one moment."""
 
     run: Run
@@ -82,7 +82,7 @@ class Standing:
     driven: bool
     heartbeat_age: float
     parts: Sequence[Part]
-    holdings: Sequence[Holding]
+    claimed_batches: Sequence[ClaimedBatch]
     rate: float  # rows a second
     waiting: str | None  # why it is not moving; None: it moves, or it is over
     quarantine: Mapping[str, Mapping[str, int]]
@@ -123,32 +123,33 @@ class Standing:
             "rate": round(self.rate, 1),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
             "batches": [asdict(part) for part in self.parts],
-            "workers": [asdict(holding) for holding in self.holdings],
+            "workers": [asdict(claimed) for claimed in self.claimed_batches],
             "failed": list(self.failures),
             "quarantine": self.quarantine,
         }
 
 
-def standing(
+def run_status(
     connection: Connection, schema: str, run_id: int | None = None, *, label: Callable[[str], str] = str
-) -> Standing:
+) -> RunStatus:
     """Of that run; of the newest for None. *label*: what people call a job. Raises ``NoRun``."""
     run = runs.latest(connection) if run_id is None else runs.get(connection, run_id)
     now: datetime = value(connection, sql.SQL("select clock_timestamp()"))
     driven = is_driven(connection, schema)
     age = max(0.0, (now - run.heartbeat).total_seconds())
     parts, rate = _parts(connection, run, now, label)
-    holdings = [_holding(row, label) for row in claims.holdings(connection, run.id)]
-    return Standing(
+    claimed_batches = [_claimed(row, label) for row in claims.claimed_batches(connection, run.id)]
+    return RunStatus(
         run=run,
         jobs=[label(job) for job in run.identity.jobs],
         now=now,
         driven=driven,
         heartbeat_age=age,
         parts=parts,
-        holdings=holdings,
+        claimed_batches=claimed_batches,
         rate=rate,
-        waiting=_waiting(connection, run, driven, age, holdings) or _idle(connection, run, now, holdings),
+        waiting=_waiting(connection, run, driven, age, claimed_batches)
+        or _idle(connection, run, now, claimed_batches),
         quarantine={label(job): reasons for job, reasons in quarantine.counts(connection).items()},
         failures=[
             f"{label(failure.job)} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
@@ -171,13 +172,13 @@ def _parts(
         estimate = max(0, last - min(row.first_block, last)) * each
         share = row.passes_done / row.passes
         sums = parts.setdefault((row.phase, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
-        sums[0] += row.status == BatchStatus.SUCCEEDED
+        sums[0] += row.status == BatchState.SUCCEEDED
         sums[1] += 1
         sums[2] += row.written
         sums[3] = max(sums[3], row.longest)
         sums[4] += estimate
         sums[5] += estimate * share
-        sums[6] += row.status == BatchStatus.FAILED
+        sums[6] += row.status == BatchState.FAILED
         sums[7] += row.retries
         if row.phase == run.phase and row.finished and (now - row.finished).total_seconds() < RATE_SECONDS:
             recent += estimate
@@ -201,8 +202,8 @@ def _parts(
     return found, recent / seconds if seconds > 0 else 0.0
 
 
-def _holding(row: Any, label: Callable[[str], str]) -> Holding:
-    return Holding(
+def _claimed(row: Any, label: Callable[[str], str]) -> ClaimedBatch:
+    return ClaimedBatch(
         worker=row.worker or "nobody",
         phase=row.phase,
         table=label(row.job),
@@ -213,17 +214,17 @@ def _holding(row: Any, label: Callable[[str], str]) -> Holding:
         since=row.claimed,
         lease_until=row.lease_until,
         retries=row.retries,
-        trouble=row.error,
+        transient_error=row.error,
     )
 
 
 def _waiting(
-    connection: Connection, run: Run, driven: bool, age: float, holdings: Sequence[Holding]
+    connection: Connection, run: Run, driven: bool, age: float, claimed_batches: Sequence[ClaimedBatch]
 ) -> str | None:
     """Why the run is not moving, in words; the nearest cause first."""
-    if run.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED}:
+    if run.status in {RunState.SUCCEEDED, RunState.CANCELLED}:
         return None
-    if run.status is RunStatus.FAILED:
+    if run.status is RunState.FAILED:
         return "it failed; `backfill run` resumes it"
     if not driven:
         why = f" ({run.reason})" if run.reason else ""
@@ -239,27 +240,29 @@ def _waiting(
             f"its driver {run.holder} has not been heard for {age:.0f} s, and still holds the lock: "
             "stopped, swapped out, or cut off; end that process and type `backfill run`"
         )
-    if run.status is RunStatus.PAUSING:
+    if run.status is RunState.PAUSING:
         return "told to pause; the workers finish their transactions"
-    if run.status is RunStatus.PAUSED:
+    if run.status is RunState.PAUSED:
         return "paused; `backfill resume` lets it go on"
-    if run.status is RunStatus.CANCELLING:
+    if run.status is RunState.CANCELLING:
         return "told to cancel; the workers finish their transactions"
-    if run.held:
-        return run.held
+    if run.throttled:
+        return run.throttled
     blocked = rows(connection, BLOCKED)
     if blocked:
         ((_, pid, application, state, seconds),) = blocked
         return f"session {pid} ({application or 'unnamed'}, {state}) holds a lock for {seconds or 0:.0f} s that we need"
-    troubled = next((holding for holding in holdings if holding.trouble), None)
-    if troubled is not None:
-        return f"{troubled.table} is tried again after {troubled.trouble} ({troubled.retries} retries so far)"
+    retried = next((claimed for claimed in claimed_batches if claimed.transient_error), None)
+    if retried is not None:
+        return f"{retried.table} is tried again after {retried.transient_error} ({retried.retries} retries so far)"
     return None
 
 
-def _idle(connection: Connection, run: Run, now: datetime, holdings: Sequence[Holding]) -> str | None:
+def _idle(
+    connection: Connection, run: Run, now: datetime, claimed_batches: Sequence[ClaimedBatch]
+) -> str | None:
     """That no worker takes anything, though something is left for them."""
-    if run.status is not RunStatus.RUNNING or not run.phase.endswith("link") or holdings:
+    if run.status is not RunState.RUNNING or not run.phase.endswith("link") or claimed_batches:
         return None
     moments = [row.finished or row.claimed for row in batches.all_of(connection, run.id)]
     last = max((moment for moment in moments if moment is not None), default=run.created)

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, lite
 from backfill.database.blocks import Heap
 from backfill.errors import NoRun, TransitionRefused
 from backfill.identity import JobId
-from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunStatus
+from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunState
 from backfill.ledger.tables import run_tables, runs
 
 
@@ -36,15 +36,15 @@ class Run:
 
     id: int
     identity: Identity
-    status: RunStatus
+    status: RunState
     phase: str
     map_rows: int
     attempts: int
     holder: str | None
     error: str | None
     reason: str | None
-    held: str | None
-    held_since: datetime | None
+    throttled: str | None
+    throttled_since: datetime | None
     pinned: str | None
     batch_blocks: int | None
     retries: Mapping[str, int]
@@ -63,7 +63,7 @@ class Run:
                 jobs=tuple(fields["jobs"]),
                 **{name: fields[name] for name in Identity.__dataclass_fields__ if name != "jobs"},
             ),
-            status=RunStatus(fields["status"]),
+            status=RunState(fields["status"]),
             **{name: fields[name] for name in cls.__dataclass_fields__ if name not in {"identity", "status"}},
         )
 
@@ -85,7 +85,7 @@ def last_success(connection: Connection, job: JobId) -> str | None:
     """When the last successful run of that job ended, as the server writes it."""
     return connection.execute(
         select(cast(func.max(runs.c.finished), Text)).where(
-            runs.c.status == RunStatus.SUCCEEDED, literal(job) == any_(runs.c.jobs)
+            runs.c.status == RunState.SUCCEEDED, literal(job) == any_(runs.c.jobs)
         )
     ).scalar()
 
@@ -105,12 +105,12 @@ def unfinished(connection: Connection, identity: Identity) -> Run | None:
     ).all()
     same = None
     for run in map(Run.of, rows):
-        if run.status is RunStatus.CANCELLING:  # its driver died before it could
-            move(connection, run.id, RunStatus.CANCELLED)
+        if run.status is RunState.CANCELLING:  # its driver died before it could
+            move(connection, run.id, RunState.CANCELLED)
         elif same is None and run.identity == identity:
             same = run
         elif set(run.identity.jobs) & set(identity.jobs):
-            move(connection, run.id, RunStatus.CANCELLED, error="superseded by a later run")
+            move(connection, run.id, RunState.CANCELLED, error="superseded by a later run")
     return same
 
 
@@ -132,16 +132,18 @@ def confirmed(connection: Connection, key_id: str, scheme: str, explained: int) 
     return 0 if ours else explained
 
 
-def create(connection: Connection, identity: Identity, *, strays: int, phase: str, explained: int = 0) -> Run:
+def create(
+    connection: Connection, identity: Identity, *, mismatches: int, phase: str, explained: int = 0
+) -> Run:
     """A new run of ours, running; *explained* of the stored hashes agree with its salt and scheme."""
     values: Mapping[str, Any] = vars(identity) | {"jobs": list(identity.jobs)}
     row = connection.execute(
         runs.insert()
         .values(
             **values,
-            status=RunStatus.RUNNING,
+            status=RunState.RUNNING,
             phase=phase,
-            strays=strays,
+            mismatches=mismatches,
             holder=holder(),
             confirmed=confirmed(connection, identity.key_id, identity.scheme, explained),
         )
@@ -150,18 +152,18 @@ def create(connection: Connection, identity: Identity, *, strays: int, phase: st
     return Run.of(row)
 
 
-def move(connection: Connection, run_id: int, status: RunStatus, **values: Any) -> None:
+def move(connection: Connection, run_id: int, status: RunState, **values: Any) -> None:
     """Put the run into *status*, where ``TRANSITIONS`` allows it from where it stands."""
     allowed = [before for before, following in TRANSITIONS.items() if status in following]
     changes: dict[str, Any] = {"status": status, "heartbeat": func.clock_timestamp(), **values}
-    if status not in UNFINISHED or status is RunStatus.FAILED:
+    if status not in UNFINISHED or status is RunState.FAILED:
         changes["finished"] = func.clock_timestamp()
     changed = connection.execute(
         update(runs).where(runs.c.id == run_id, runs.c.status.in_(allowed)).values(**changes)
     )
     if changed.rowcount == 0:
-        standing = connection.execute(select(runs.c.status).where(runs.c.id == run_id)).scalar()
-        raise TransitionRefused(run=run_id, standing=standing, wanted=status)
+        state = connection.execute(select(runs.c.status).where(runs.c.id == run_id)).scalar()
+        raise TransitionRefused(run=run_id, state=state, wanted=status)
 
 
 def resume(connection: Connection, run: Run) -> Run:
@@ -169,13 +171,13 @@ def resume(connection: Connection, run: Run) -> Run:
     move(
         connection,
         run.id,
-        RunStatus.RUNNING,
+        RunState.RUNNING,
         holder=holder(),
         attempts=run.attempts + 1,
         error=None,
         reason=None,
-        held=None,
-        held_since=None,
+        throttled=None,
+        throttled_since=None,
         finished=None,
     )
     return get(connection, run.id)
@@ -195,14 +197,16 @@ def beat(connection: Connection, run_id: int) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(heartbeat=func.clock_timestamp()))
 
 
-def hold(connection: Connection, run_id: int, reason: str | None) -> None:
+def throttle(connection: Connection, run_id: int, reason: str | None) -> None:
     """Note what the run waits for; None: for nothing any more. Workers stop between two transactions."""
     statement = update(runs).where(runs.c.id == run_id)
-    if reason is None:  # asked every second: no row is written where nothing is held
-        statement = statement.where(runs.c.held.is_not(None)).values(held=None, held_since=None)
+    if reason is None:  # asked every second: no row is written where nothing is throttled
+        statement = statement.where(runs.c.throttled.is_not(None)).values(
+            throttled=None, throttled_since=None
+        )
     else:
-        since = func.coalesce(runs.c.held_since, func.clock_timestamp())
-        statement = statement.values(held=reason, held_since=since)
+        since = func.coalesce(runs.c.throttled_since, func.clock_timestamp())
+        statement = statement.values(throttled=reason, throttled_since=since)
     connection.execute(statement)
 
 

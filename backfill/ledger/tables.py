@@ -51,7 +51,7 @@ runs = Table(
     Column("status", Text, nullable=False),
     Column("phase", Text, nullable=False),
     Column(
-        "strays", BigInteger, nullable=False, server_default=text("0")
+        "mismatches", BigInteger, nullable=False, server_default=text("0")
     ),  # live hashes accepted unexplained
     # Live hashes that confirmed salt and scheme before any of ours was written; 0: none did.
     Column("confirmed", BigInteger, nullable=False, server_default=text("0")),
@@ -64,14 +64,14 @@ runs = Table(
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("error", Text),
     Column("reason", Text),  # why it stopped or was told to stop
-    Column("held", Text),  # what the run waits for, in words; null: for nothing
+    Column("throttled", Text),  # what the run waits for, in words; null: for nothing
     Column("pinned", Text),  # who holds the old snapshot that makes passes useless
     Column("batch_blocks", BigInteger),  # size of the next batch
-    Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of trouble
+    Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of error
     Column("definitions", JSONB, nullable=False, server_default=text("'{}'")),  # by job: what preflight saw
     Column("forecast", JSONB(none_as_null=True)),  # seconds, bytes of WAL and of growth, when it began
     Column("outcome", JSONB(none_as_null=True)),  # the same, as it came
-    _moment("held_since"),
+    _moment("throttled_since"),
     _moment("created", default=True),
     _moment("heartbeat", default=True),
     _moment("finished"),
@@ -307,15 +307,15 @@ erasures = Table(
 )
 
 # What `prove` found, and what is left outside its reach; the reports read the newest.
-proofs = Table(
-    "proofs",
+erasure_checks = Table(
+    "erasure_checks",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("plan_fingerprint", Text, nullable=False),
     Column("verdict", Text, nullable=False),  # gone, found, unproved
     Column("depth", Text, nullable=False),  # the deepest that was reached
     Column("findings", JSONB, nullable=False),
-    Column("residue", JSONB, nullable=False),
+    Column("external_copies", JSONB, nullable=False),
     _moment("finished", default=True),
 )
 

@@ -49,7 +49,7 @@ def look(
             clean = False
             number = f"{copies:,}{' or more' if copies >= ENOUGH else ''}"
             what = "copies of addresses of this database" if recogniser.able else "public addresses"
-            yield Finding(Depth.BYTES, place.name, State.FOUND, f"{number} {what}", place.mend)
+            yield Finding(Depth.BYTES, place.name, State.FOUND, f"{number} {what}", place.fix)
         elif unknown:
             tally.unknown[place.name] = unknown
         if tally.size - told >= TOLD_EVERY:

@@ -74,8 +74,8 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
     old = names.before(part)
     if has_column(connection, old, column):
         what = "the table that a shadow copy replaced is still there, with the column"
-        mend = f"`backfill cutover --finish {safe.word(part.label)}`"
-        yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, mend)
+        fix = f"`backfill cutover --finish {safe.word(part.label)}`"
+        yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, fix)
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", DROP)
         return
@@ -88,8 +88,8 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
     if rows(connection, STALE, (part.schema_, part.table, column))[0][0]:
         left.append("statistics")
     if left:
-        mend = "drop or change it: a trigger that names a dropped column fails every INSERT"
-        yield Finding(Depth.CATALOG, where, State.FOUND, f"still named by {', '.join(left)}", mend)
+        fix = "drop or change it: a trigger that names a dropped column fails every INSERT"
+        yield Finding(Depth.CATALOG, where, State.FOUND, f"still named by {', '.join(left)}", fix)
     else:
         yield Finding(
             Depth.CATALOG, where, State.GONE, "no column, constraint, index, trigger, rule or policy"

@@ -1,4 +1,4 @@
-"""Residue: copies that no command here reaches. One line each: state, who has to act, until when.
+"""External copies: copies that no command here reaches. One line each: state, who has to act, until when.
 
 What PostgreSQL knows of is stated as it stands; what it cannot know of is named all the same, since
 silence would read as "there is none".
@@ -20,7 +20,7 @@ from backfill.errors import BackfillError
 from backfill.ledger import erasures
 from backfill.ledger.tables import decisions
 from backfill.plan import Plan
-from backfill.prove.finding import Residue
+from backfill.prove.finding import ExternalCopy
 
 UNKNOWN = "not known"  # said with the command that states it
 SALT = "the salt"
@@ -43,33 +43,33 @@ PUBLISHED = sql.SQL("""
 
 def look(
     connection: Connection, plan: Plan, standbys: Sequence[str], expires: Mapping[str, str]
-) -> tuple[Residue, ...]:
+) -> tuple[ExternalCopy, ...]:
     """Every line; *expires* has the operator's word on until when a named one lasts."""
     since = _erased_at(connection)
     lines = [
         *_left_by_erase(connection),
         *_archive(connection),
-        *(Residue(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.look(connection).wal),
+        *(ExternalCopy(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.look(connection).wal),
         *_standbys(connection, since),
         *(_asked(url, since) for url in standbys),
         *_subscribers(connection, plan),
         *_restore_points(connection),
-        Residue("base backups", "each holds the data folder as it was", ADMIN, UNKNOWN),
-        Residue("dumps", "each holds the raw columns, if made before they were dropped", ADMIN, UNKNOWN),
-        Residue("file-system snapshots", "each holds the data folder as it was", ADMIN, UNKNOWN),
-        Residue(
+        ExternalCopy("base backups", "each holds the data folder as it was", ADMIN, UNKNOWN),
+        ExternalCopy("dumps", "each holds the raw columns, if made before they were dropped", ADMIN, UNKNOWN),
+        ExternalCopy("file-system snapshots", "each holds the data folder as it was", ADMIN, UNKNOWN),
+        ExternalCopy(
             "free blocks of the disk",
             "files that were removed stay readable there until they are overwritten",
             ADMIN,
             "overwritten or trimmed; on an encrypted disk, its key is destroyed",
         ),
-        Residue(
+        ExternalCopy(
             "server logs", "statements and errors of the time may quote addresses", ADMIN, "their rotation"
         ),
-        Residue(SALT, "who has it can try all IPv4 addresses against the hashes", PRIVACY, "it is destroyed"),
+        ExternalCopy(SALT, "who has it can try all IPv4 addresses against the hashes", PRIVACY, "it is destroyed"),
     ]  # fmt: skip
     return tuple(
-        Residue(
+        ExternalCopy(
             line.name,
             line.state,
             line.who,
@@ -79,7 +79,7 @@ def look(
     )
 
 
-def _until(line: Residue) -> str:
+def _until(line: ExternalCopy) -> str:
     if line.until != UNKNOWN:
         return line.until
     return f'{UNKNOWN}; say it: `backfill prove --expires "{line.name}=DATE"`'
@@ -90,37 +90,39 @@ def _erased_at(connection: Connection) -> str:
     return done[-1] if done else erasures.current_lsn(connection)
 
 
-def _left_by_erase(connection: Connection) -> Iterator[Residue]:
+def _left_by_erase(connection: Connection) -> Iterator[ExternalCopy]:
     for kind, name, what in (
         (WAL, "WAL on this server", "not cycled since the rewrite"),
         (STATISTICS, "planner statistics", "dead rows of pg_statistic not rewritten"),
     ):
         row = erasures.latest(connection, kind, "pg_wal" if kind == WAL else "pg_statistic")
         if row is None:
-            yield Residue(name, what, ADMIN, "`backfill erase`")
+            yield ExternalCopy(name, what, ADMIN, "`backfill erase`")
         elif row.status != erasures.DONE:
             why = row.detail.get("why", row.status)
             until = (
                 "max_wal_size of new WAL has gone by, twice" if kind == WAL else "a superuser rewrites them"
             )
-            yield Residue(name, f"{what}: {why}", ADMIN, until)
+            yield ExternalCopy(name, f"{what}: {why}", ADMIN, until)
 
 
-def _archive(connection: Connection) -> Iterator[Residue]:
+def _archive(connection: Connection) -> Iterator[ExternalCopy]:
     ((mode, state),) = rows(connection, ARCHIVE)
     if mode != "off":
-        yield Residue("WAL archive", f"archive_mode is {mode}, {state}", ADMIN, "its retention has passed")
+        yield ExternalCopy(
+            "WAL archive", f"archive_mode is {mode}, {state}", ADMIN, "its retention has passed"
+        )
 
 
-def _standbys(connection: Connection, since: str) -> Iterator[Residue]:
+def _standbys(connection: Connection, since: str) -> Iterator[ExternalCopy]:
     for name, state, replayed in rows(connection, STANDBYS, (since,)):
         what = {True: "it has replayed the rewrite: same pages", False: "it has NOT replayed the rewrite yet"}
         shown = what.get(replayed, f"{state or 'its state is hidden from this role'}")
         until = "its next restart points, for its own WAL" if replayed else "it has replayed"
-        yield Residue(f"standby {name}", shown, ADMIN, until)
+        yield ExternalCopy(f"standby {name}", shown, ADMIN, until)
 
 
-def _asked(url: str, since: str) -> Residue:
+def _asked(url: str, since: str) -> ExternalCopy:
     """Ask a standby itself. Its URL, password and all, goes nowhere else."""
     try:
         address = parse(url, "standby")
@@ -134,17 +136,19 @@ def _asked(url: str, since: str) -> Residue:
                 (since,),
             )
     except (BackfillError, DBAPIError, psycopg2.Error):
-        return Residue("standby by URL", "could not be asked", ADMIN, "it has replayed (unproved)")
+        return ExternalCopy("standby by URL", "could not be asked", ADMIN, "it has replayed (unproved)")
     name = f"standby {place(address)}"
     if not standby:
-        return Residue(name, "is not a standby: a server of its own, with data of its own", ADMIN, UNKNOWN)
+        return ExternalCopy(
+            name, "is not a standby: a server of its own, with data of its own", ADMIN, UNKNOWN
+        )
     state = "it has replayed the rewrite: same pages" if replayed else "it has NOT replayed the rewrite yet"
-    return Residue(
+    return ExternalCopy(
         name, state, ADMIN, "its next restart points, for its own WAL" if replayed else "it has replayed"
     )
 
 
-def _subscribers(connection: Connection, plan: Plan) -> Iterator[Residue]:
+def _subscribers(connection: Connection, plan: Plan) -> Iterator[ExternalCopy]:
     parts = [plan.addresses, *plan.jobs, *plan.discard]
     names = ([part.schema_ for part in parts], [part.table for part in parts])
     published: dict[str, list[str]] = {}
@@ -152,7 +156,7 @@ def _subscribers(connection: Connection, plan: Plan) -> Iterator[Residue]:
         published.setdefault(publication, []).append(name)
     for publication, tables in published.items():
         what = f"publishes {', '.join(tables)}: subscribers have columns and files of their own"
-        yield Residue(
+        yield ExternalCopy(
             f"publication {publication}",
             what,
             "whoever runs the subscribers",
@@ -160,11 +164,11 @@ def _subscribers(connection: Connection, plan: Plan) -> Iterator[Residue]:
         )
 
 
-def _restore_points(connection: Connection) -> Iterator[Residue]:
+def _restore_points(connection: Connection) -> Iterator[ExternalCopy]:
     found = connection.execute(select(decisions).where(decisions.c.kind == "drop").order_by(decisions.c.id))
     named = dict.fromkeys(row.detail.get("restore point") for row in found)
     for name in filter(None, named):
-        yield Residue("restore point", f"{name}: it still holds everything", ADMIN, UNKNOWN)
+        yield ExternalCopy("restore point", f"{name}: it still holds everything", ADMIN, UNKNOWN)
 
 
 def database_count(connection: Connection) -> int:

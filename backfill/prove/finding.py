@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Residue:
+class ExternalCopy:
     """A place that no command of ours reaches: who has to act there, and until when it lasts."""
 
     name: str
@@ -44,11 +44,11 @@ class Residue:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Evidence:
     """All of it, as the ledger keeps it and the reports show it."""
 
     findings: tuple[Finding, ...]
-    residue: tuple[Residue, ...]
+    external_copies: tuple[ExternalCopy, ...]
 
     @property
     def verdict(self) -> State:

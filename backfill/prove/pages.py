@@ -111,18 +111,18 @@ def _judge(connection: Connection, target: Target, inspect: str | None, files: F
         total = Count(
             total.carriers + count.carriers, total.older + count.older, total.unlogged + count.unlogged
         )
-    mend = f"`backfill erase {safe.word(target.name)}`"
+    fix = f"`backfill erase {safe.word(target.name)}`"
     if total.carriers:
         what = f"{total.carriers:,} row versions carry a dropped column"
-        return Finding(Depth.PAGES, target.name, State.FOUND, what, mend)
+        return Finding(Depth.PAGES, target.name, State.FOUND, what, fix)
     if since is None:
         what = (
             "no row version carries it; but no rewrite of this file is on record, and free space may hold it"
         )
-        return Finding(Depth.PAGES, target.name, State.UNPROVED, what, mend)
+        return Finding(Depth.PAGES, target.name, State.UNPROVED, what, fix)
     if total.older:
         what = f"{total.older:,} pages of it, its TOAST or its indexes are older than the rewrite"
-        return Finding(Depth.PAGES, target.name, State.FOUND, what, mend)
+        return Finding(Depth.PAGES, target.name, State.FOUND, what, fix)
     blocks = sum(relation.blocks for relation in family)
     unlogged = f"; {total.unlogged:,} are not logged and bear no age" if total.unlogged else ""
     what = f"{blocks:,} pages with TOAST and indexes: no row version carries it, none is older than the rewrite{unlogged}"

@@ -12,7 +12,7 @@ from backfill.plan import Plan
 from backfill.prove import bytes as byte_search
 from backfill.prove import catalog, external_copies, pages, relation_files
 from backfill.prove.files import Files, LocalFiles, checkpoint, files_of
-from backfill.prove.finding import Depth, Finding, Proof, Residue, State
+from backfill.prove.finding import Depth, Evidence, ExternalCopy, Finding, State
 from backfill.prove.recognise import Recogniser
 
 ERASE = "`backfill erase"
@@ -33,7 +33,7 @@ def prove(
     standbys: Sequence[str] = (),
     expires: Mapping[str, str] | None = None,
     tell: Tell = lambda line: None,
-) -> Proof:
+) -> Evidence:
     """Look at everything; writes nothing. *pgdata*: read files there instead of the server's."""
     deep = list(Depth).index(depth)
     with engine.connect() as connection, connection.begin() as transaction:
@@ -56,13 +56,13 @@ def prove(
         transaction.rollback()  # pageinspect goes with it, if it was made for us
     if any(one.act == catalog.DROP for one in findings):
         return _before_the_drop(findings, left)
-    return Proof(tuple(findings), left)
+    return Evidence(tuple(findings), left)
 
 
-def _before_the_drop(findings: Sequence[Finding], left: Sequence[Residue]) -> Proof:
+def _before_the_drop(findings: Sequence[Finding], left: Sequence[ExternalCopy]) -> Evidence:
     """While a column stands, statistics and WAL of it come again after every rewrite: it has to go first."""
     ahead = f"when no raw column is left: {catalog.DROP}"
-    return Proof(
+    return Evidence(
         tuple(
             replace(one, act=ahead) if one.depth is Depth.BYTES and ERASE in one.act else one
             for one in findings
@@ -71,12 +71,12 @@ def _before_the_drop(findings: Sequence[Finding], left: Sequence[Residue]) -> Pr
     )
 
 
-def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Proof:
+def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Evidence:
     """A data folder without its server: bytes alone, and no address of it can be recognised."""
     files = LocalFiles(_checked(pgdata))
     recogniser = Recogniser(None, plan.addresses, key_id, None)
     places = [*relation_files.everything(files), *relation_files.elsewhere(files)]
-    return Proof(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
+    return Evidence(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
 
 
 def whereabouts_of(

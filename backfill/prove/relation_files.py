@@ -1,4 +1,4 @@
-"""Whereabouts: which files belong to which relation of this database, and which belong to none."""
+"""Relation files: which files belong to which relation of this database, and which belong to none."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Place:
     name: str
     paths: tuple[str, ...]
     toast: bool = False
-    mend: str = ""
+    fix: str = ""
     unlogged: str | None = None  # its name; no checkpoint writes its pages out, only a shutdown does
 
 
@@ -69,7 +69,7 @@ def relations(connection: Connection, files: Files) -> Iterator[Place]:
         shown = f"{what} {name}" if own_name == owner else f"{what} of {name}"
         if kind == "i":
             shown = f"index {own_name} of {name}"
-        yield Place(shown, paths, kind == "t", _mend(schema, home, name, owner_kind), unlogged)
+        yield Place(shown, paths, kind == "t", _fix(schema, home, name, owner_kind), unlogged)
     orphans = [
         f"{folder}/{name}"
         for folder, names in listed.items()
@@ -77,11 +77,11 @@ def relations(connection: Connection, files: Files) -> Iterator[Place]:
         if folder != "global" and _FILE.match(name) and f"{folder}/{name}" not in known
     ]
     if orphans:
-        mend = "left by a crash or by an open temporary table; end the session, or remove it with the server stopped"
-        yield Place("files of no relation", tuple(orphans), mend=mend)
+        fix = "left by a crash or by an open temporary table; end the session, or remove it with the server stopped"
+        yield Place("files of no relation", tuple(orphans), fix=fix)
 
 
-def _mend(schema: str, home: str, name: str, kind: str) -> str:
+def _fix(schema: str, home: str, name: str, kind: str) -> str:
     if home in CATALOGS:
         return "`backfill erase` as a superuser (vacuum full pg_statistic)"
     if kind == "m":
@@ -94,20 +94,20 @@ def elsewhere(files: Files, *, replay: bool = True) -> Iterator[Place]:
     wal = [
         f"pg_wal/{name}" for name in files.names("pg_wal") if re.fullmatch(r"[0-9A-F]{24}(\.partial)?", name)
     ]
-    yield Place("WAL segments", tuple(wal), mend="`backfill erase` cycles them where the role may")
+    yield Place("WAL segments", tuple(wal), fix="`backfill erase` cycles them where the role may")
     spaces = ["base", *(
         f"pg_tblspc/{space}/{version}" for space in files.names("pg_tblspc") for version in files.names(f"pg_tblspc/{space}")
     )]  # fmt: skip
     temporary = [
         f"{space}/pgsql_tmp/{name}" for space in spaces for name in files.names(f"{space}/pgsql_tmp")
     ]
-    yield Place("temporary files", tuple(temporary), mend="they go with their query, or with the next start")
+    yield Place("temporary files", tuple(temporary), fix="they go with their query, or with the next start")
     spilled = [
         f"pg_replslot/{slot}/{name}" for slot in files.names("pg_replslot") for name in files.names(f"pg_replslot/{slot}")
     ]  # fmt: skip
     if spilled and replay:
         yield Place(
-            "replication slots' files", tuple(spilled), mend="let the subscriber catch up, or drop the slot"
+            "replication slots' files", tuple(spilled), fix="let the subscriber catch up, or drop the slot"
         )
 
 

@@ -17,8 +17,8 @@ VERDICTS = {
 
 
 def of(row: Row[Any] | None) -> Mapping[str, Any] | None:
-    """A row of the ledger's proofs as plain data."""
-    names = ("verdict", "depth", "findings", "residue", "finished")
+    """A row of the ledger's erasure checks as plain data."""
+    names = ("verdict", "depth", "findings", "external_copies", "finished")
     return None if row is None else {name: row._mapping[name] for name in names}
 
 
@@ -28,7 +28,7 @@ def as_json(proof: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:
-    """The section; *proof* has verdict, depth, findings, residue and finished, as in the ledger."""
+    """The section; *proof* has verdict, depth, findings, external copies and finished, as in the ledger."""
     head = f"## {TITLE}\n\n" if markdown else f"{TITLE}\n"
     if proof is None:
         return head + "Nobody has looked yet: `backfill erase`, then `backfill prove`."
@@ -43,10 +43,10 @@ def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:
     if open_:
         parts.append(safe.table(open_, ["place", "", "what", "what to do"], tablefmt=style))
     parts.append("Outside the reach of any command here:")
-    parts.append(_lines(proof["residue"], style))
+    parts.append(_lines(proof["external_copies"], style))
     return "\n\n".join(parts)
 
 
-def _lines(residue: Sequence[Mapping[str, str]], style: str) -> str:
-    body = [[line["name"], line["state"], line["who"], line["until"]] for line in residue]
+def _lines(external_copies: Sequence[Mapping[str, str]], style: str) -> str:
+    body = [[line["name"], line["state"], line["who"], line["until"]] for line in external_copies]
     return safe.table(body, ["copy", "state", "who must act", "until"], tablefmt=style, disable_numparse=True)

@@ -105,7 +105,7 @@ def erased(scene: Scene) -> list[Left]:
     ]
     return found + [
         Left(one["who"], f"{one['name']}: {one['state']}. Until {one['until']}")
-        for one in proof.residue
+        for one in proof.external_copies
         if one["name"] != SALT  # ``pseudonyms`` says more
     ]
 

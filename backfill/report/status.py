@@ -3,65 +3,67 @@
 from datetime import timedelta
 
 from backfill import safe
-from backfill.ledger.run_status import Holding, Standing
+from backfill.ledger.run_status import ClaimedBatch, RunStatus
 from backfill.report.forecast import beside_fact
 
 
-def as_text(standing: Standing) -> str:
+def as_text(run_status: RunStatus) -> str:
     """What an operator wants to know, the most urgent first."""
-    run = standing.run
+    run = run_status.run
     lines = [
         f"Run {run.id} is {run.status}, phase {run.phase}, attempt {run.attempts}, by {run.holder}.",
-        f"Begun {run.created:%Y-%m-%d %H:%M:%S}, last seen {standing.heartbeat_age:.0f} s ago.",
+        f"Begun {run.created:%Y-%m-%d %H:%M:%S}, last seen {run_status.heartbeat_age:.0f} s ago.",
     ]
-    if standing.waiting:
-        since = f", for {_age(standing.now - run.held_since)}" if run.held_since else ""
-        lines.append(f"Not moving: {standing.waiting}{since}.")
-    if standing.current:
+    if run_status.waiting:
+        since = f", for {_age(run_status.now - run.throttled_since)}" if run.throttled_since else ""
+        lines.append(f"Not moving: {run_status.waiting}{since}.")
+    if run_status.current:
         eta = (
-            "" if standing.eta_seconds is None else f", {_age(timedelta(seconds=standing.eta_seconds))} to go"
+            ""
+            if run_status.eta_seconds is None
+            else f", {_age(timedelta(seconds=run_status.eta_seconds))} to go"
         )
         lines.append(
-            f"This phase: {standing.rows_done:,} rows done, {standing.rows_left:,} left, "
-            f"{standing.rate:,.0f} rows/s{eta}; next batch {run.batch_blocks or '-'} blocks."
+            f"This phase: {run_status.rows_done:,} rows done, {run_status.rows_left:,} left, "
+            f"{run_status.rate:,.0f} rows/s{eta}; next batch {run.batch_blocks or '-'} blocks."
         )
     if run.pinned:
         lines.append(f"One pass a batch: {run.pinned}.")
-    if run.reason and not standing.driven:
+    if run.reason and not run_status.driven:
         lines.append(f"Stopped because: {run.reason}.")
     if run.error:
         lines.append(f"Last error: {run.error}")
     if run.retries:
         lines.append("Retries: " + ", ".join(f"{kind} {n}" for kind, n in sorted(run.retries.items())) + ".")
-    lines += [f"Failed: {failure}" for failure in standing.failures[:10]]
+    lines += [f"Failed: {failure}" for failure in run_status.failures[:10]]
     compared = beside_fact(run.forecast, run.outcome)
-    if compared and (run.finished or not standing.driven):  # noted at the end of each attempt
+    if compared and (run.finished or not run_status.driven):  # noted at the end of each attempt
         lines.append(compared)
-    if standing.parts:
-        lines += ["", _parts(standing)]
-    if standing.holdings:
-        lines += ["", *(_holding(holding, standing) for holding in standing.holdings)]
-    waiting = sum(sum(reasons.values()) for reasons in standing.quarantine.values())
+    if run_status.parts:
+        lines += ["", _parts(run_status)]
+    if run_status.claimed_batches:
+        lines += ["", *(_holding(claimed, run_status) for claimed in run_status.claimed_batches)]
+    waiting = sum(sum(reasons.values()) for reasons in run_status.quarantine.values())
     if waiting:
         lines += ["", f"In the quarantine: {waiting:,} rows."]
     return "\n".join(lines)
 
 
-def _parts(standing: Standing) -> str:
+def _parts(run_status: RunStatus) -> str:
     header = ["phase", "table", "batches done", "of", "rows written", "longest transaction (s)", "retries"]
     body = [
         [part.phase, part.table, part.done, part.batches, part.written, part.longest_seconds, part.retries]
-        for part in standing.parts
+        for part in run_status.parts
     ]
     return safe.table(body, header, floatfmt=".2f", intfmt=",")
 
 
-def _holding(holding: Holding, standing: Standing) -> str:
-    since = _age(standing.now - holding.since) if holding.since else "?"
-    trouble = f", trying again after {holding.trouble}" if holding.trouble else ""
+def _holding(claimed: ClaimedBatch, run_status: RunStatus) -> str:
+    since = _age(run_status.now - claimed.since) if claimed.since else "?"
+    transient_error = f", trying again after {claimed.transient_error}" if claimed.transient_error else ""
     return (
-        f"Worker {holding.worker} holds {holding.table} blocks {holding.first_block} to {holding.last_block} "
-        f"({holding.phase}, pass {holding.passes_done + 1} of {holding.passes}) for {since}{trouble}."
+        f"Worker {claimed.worker} holds {claimed.table} blocks {claimed.first_block} to {claimed.last_block} "
+        f"({claimed.phase}, pass {claimed.passes_done + 1} of {claimed.passes}) for {since}{transient_error}."
     )
 
 

@@ -13,15 +13,15 @@ from backfill.database.columns import key_type
 from backfill.database.connection import ASYNCHRONOUS, execute, rows, value
 from backfill.database.lock_retry import patiently, with_referenced
 from backfill.database.quoting import regclass, table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs import batch_map, link
 from backfill.ledger import address_map, claims, shadows
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Job, Plan
 from backfill.shadow import capture, names, table_definition
 from backfill.shadow import rows as rows_of_copy
-from backfill.shadow.table_definition import Blueprint, ForeignKey, Index
+from backfill.shadow.table_definition import ForeignKey, Index, TableDefinition
 
 # Memory for each index build: what a maintenance window can spare; sorting 2 million uuids takes 100 MB.
 MAINTENANCE_WORK_MEM = "128MB"
@@ -32,26 +32,26 @@ CREATE = sql.SQL("""
 """)
 
 
-def begin(connection: Connection, schema: str, job: Job, run_id: int) -> Blueprint:
+def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDefinition:
     """Make the empty copy, start the capture, and enter it in the ledger: one transaction."""
-    blueprint = table_definition.read(connection, job)
+    definition = table_definition.read(connection, job)
     shadow = table(names.shadow(job))
     create = CREATE.format(
-        unlogged=sql.SQL("unlogged" if blueprint.unlogged else ""), shadow=shadow, table=table(job)
+        unlogged=sql.SQL("unlogged" if definition.unlogged else ""), shadow=shadow, table=table(job)
     )
     execute(connection, create)
     execute(connection, sql.SQL("alter table {} drop column {}").format(shadow, sql.Identifier(job.raw)))
-    for column in blueprint.columns:
+    for column in definition.columns:
         for setting in column.settings:
             execute(connection, sql.SQL("alter table {} {}").format(shadow, sql.SQL(setting)))
-    if blueprint.storage:
-        options = sql.SQL(", ").join(map(sql.SQL, blueprint.storage))
+    if definition.storage:
+        options = sql.SQL(", ").join(map(sql.SQL, definition.storage))
         execute(connection, sql.SQL("alter table {} set ({})").format(shadow, options))
     _revoke_defaults(connection, job)
-    execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(blueprint.owner)))
+    execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(definition.owner)))
     capture.start(connection, schema, job, key_type(connection, job))
     shadows.begin(connection, job, run_id, table_definition.read(connection, job).fingerprint)
-    return blueprint
+    return definition
 
 
 def _revoke_defaults(connection: Connection, job: Job) -> None:
@@ -69,36 +69,36 @@ def load(
     engine: Engine,
     schema: str,
     job: Job,
-    blueprint: Blueprint,
+    definition: TableDefinition,
     batch: Batch,
     lease: uuid.UUID,
     filenode: int,
-    limits: Limits,
+    timeouts: Timeouts,
     plan: Plan,
-) -> Account:
+) -> PassCounts:
     """Copy one range, and put what cannot be linked on record.
 
     Raises ``LeaseLost``, ``MapIncomplete``, ``TableRewritten``; nothing is written then.
     """
     started = time.monotonic()
     with engine.begin() as connection:
-        limits.apply(connection)
+        timeouts.apply(connection)
         execute(connection, ASYNCHRONOUS)
-        if claims.hold(connection, batch, lease) >= batch.passes:
-            return Account()
+        if claims.fence(connection, batch, lease) >= batch.passes:
+            return PassCounts()
         address_map.require_complete(connection, schema, batch.run_id)
         link.check_filenode(connection, job, filenode)
         blocks = batch.range.last - batch.range.first
         batch_map.choose_join(connection, schema, job, blocks, texts_only=False)
         known = rows_of_copy.known(connection, plan.addresses, plan.geo.keys)
-        copy = rows_of_copy.insert(schema, job, blueprint, batch.range.holds("event"), known)
+        copy = rows_of_copy.insert(schema, job, definition, batch.range.holds("event"), known)
         with writes(connection, job, names.shadow(job)), execute(connection, copy) as cursor:
             written = cursor.rowcount
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
         quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
-        account = Account(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
-        claims.account(connection, batch.id, account, seconds=account.seconds)
-    return account
+        counts = PassCounts(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
+        claims.count_pass(connection, batch.id, counts, seconds=counts.seconds)
+    return counts
 
 
 def drop_noted(connection: Connection, schema: str, job: Job) -> int:
@@ -117,13 +117,13 @@ def drop_noted(connection: Connection, schema: str, job: Job) -> int:
         return cursor.rowcount
 
 
-def build_indexes(engine: Engine, job: Job, blueprint: Blueprint, workers: int) -> None:
+def build_indexes(engine: Engine, job: Job, definition: TableDefinition, workers: int) -> None:
     """All indexes that are not there yet, *workers* at a time, then the constraints that stand on them."""
-    waiting = [index for index in blueprint.indexes if index.constraint_type != "x"]
+    waiting = [index for index in definition.indexes if index.constraint_type != "x"]
     with ThreadPoolExecutor(workers, "index") as pool:
         for done in [pool.submit(_build, engine, job, index) for index in waiting]:
             done.result()
-    for index in blueprint.indexes:
+    for index in definition.indexes:
         if index.constraint is not None:
             with engine.begin() as connection:
                 _constrain(connection, job, index)
@@ -175,13 +175,13 @@ def _constrain(connection: Connection, job: Job, index: Index) -> None:
 def add_foreign_keys(
     engine: Engine,
     job: Job,
-    blueprint: Blueprint,
+    definition: TableDefinition,
     lock_timeout_ms: int,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
     tables = with_referenced(engine, job)
-    for key in blueprint.outgoing:
+    for key in definition.outgoing:
         add = partial(_add_foreign_key, job=job, key=key)
         if not patiently(engine, lock_timeout_ms, add, tables, sleep=sleep) and key.valid:
             with engine.begin() as connection:

@@ -19,7 +19,7 @@ from backfill.shadow import names
 # table need not know our schema.
 START = sql.SQL("""
     create table {log} (id bigint generated always as identity, key {key_type});
-    create table {flaws} (key {key_type}, kind text);
+    create table {blockers} (key {key_type}, kind text);
     create function {function}() returns trigger language plpgsql security definer
         set search_path = pg_catalog, pg_temp as $note$
     begin
@@ -51,7 +51,7 @@ def start(connection: Connection, schema: str, job: Job, key_type: str) -> None:
         connection,
         START.format(
             log=names.log(schema, job),
-            flaws=names.flaws(schema, job),
+            blockers=names.blockers(schema, job),
             function=names.note_function(schema, job),
             key=sql.Identifier(job.key),
             key_type=sql.SQL(key_type),
@@ -102,7 +102,7 @@ def stop(connection: Connection, schema: str, job: Job) -> None:
         statement = sql.SQL("drop trigger if exists {} on {}")
         execute(connection, statement.format(sql.Identifier(trigger), table(job)))
     execute(connection, sql.SQL("drop function if exists {}()").format(names.note_function(schema, job)))
-    for one in (names.log(schema, job), names.flaws(schema, job)):
+    for one in (names.log(schema, job), names.blockers(schema, job)):
         execute(connection, sql.SQL("drop table if exists {}").format(one))
 
 

@@ -1,6 +1,6 @@
-"""Judgement: what a row of the copy has to be, as SQL: in one look for nearly all rows, by name for the others.
+"""Classification: what a row of the copy has to be, as SQL: in one look for nearly all rows, by name for the others.
 
-``fine`` is written to be cheap and to be true of no row that one of ``FAULTS`` or ``FLAWS`` holds for. It looks
+``fine`` is written to be cheap and to be true of no row that one of ``FAULTS`` or ``BLOCKERS`` holds for. It looks
 into the shared proof, where each text has its address row and the geo that it calls for. A row that is not
 plainly fine may still be right (settled, or linked without a text): the names tell, by a proof of its own.
 """
@@ -11,7 +11,7 @@ from backfill.database.quoting import table
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.plan import Addresses, Job
 from backfill.shadow import names
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.table_definition import TableDefinition
 
 # What may not be: each of these is a fault of the copy.
 FAULTS = {
@@ -26,7 +26,7 @@ FAULTS = {
 }
 
 # What the original brought with it: the copy is right, but nobody could tell any more once it serves.
-FLAWS = {
+BLOCKERS = {
     "rejected": "event.{raw} is not null and copy.{link} is null and text.address is null",
     "wrong": "text.address is not null and copy.{link} is not null"
     " and text.address is distinct from abbrev(known.{address})",
@@ -73,30 +73,30 @@ LOOK = sql.SQL("""
      where {which} and {unnoted}
 """)
 
-JUDGED = sql.SQL("""
+CLASSIFIED = sql.SQL("""
       from {table} as event
       left join {shadow} as copy on copy.{key} = event.{key}
-      left join {proof} as text on text.raw = {text}
+      left join {expected} as text on text.raw = {text}
       left join {addresses} as known on known.{address_key} = copy.{link}
      {more}
      where {which} and {unnoted}
 """)
 
-COUNTS = sql.SQL("select count(*), {counts} {judged}")
+COUNTS = sql.SQL("select count(*), {counts} {classified}")
 
-FLAWED = sql.SQL("""
-    insert into {flaws} (key, kind)
-    select event.{key}, flaw.kind {judged} and flaw.holds
+BLOCKED = sql.SQL("""
+    insert into {blockers} (key, kind)
+    select event.{key}, flaw.kind {classified} and flaw.holds
 """)
 
 UNNOTED = sql.SQL("not exists (select from {log} as note where note.key = {alias}.{key})")
 
 
 def look(
-    schema: str, job: Job, blueprint: Blueprint, expected: sql.Identifier, which: sql.Composable
+    schema: str, job: Job, definition: TableDefinition, expected: sql.Identifier, which: sql.Composable
 ) -> sql.Composed:
     """Rows, texts, links before and links now; and the keys of those rows that are not plainly fine."""
-    parts = _parts(job, blueprint)
+    parts = _parts(job, definition)
     same: sql.Composable = sql.SQL("true")
     words: sql.Composable = same
     placed: sql.Composable = sql.SQL("false")
@@ -119,36 +119,38 @@ def counts(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
-    proof: sql.Identifier,
+    definition: TableDefinition,
+    expected: sql.Identifier,
     which: sql.Composable,
 ) -> sql.Composed:
-    """Rows, and how many each of ``FAULTS`` and ``FLAWS`` holds for."""
-    named = _conditions(addresses, job, blueprint)
+    """Rows, and how many each of ``FAULTS`` and ``BLOCKERS`` holds for."""
+    named = _conditions(addresses, job, definition)
     return COUNTS.format(
         counts=sql.SQL(", ").join(
             sql.SQL("count(*) filter (where {})").format(condition) for condition in named.values()
         ),
-        judged=_judged(schema, addresses, job, proof, which, sql.SQL("")),
+        classified=_judged(schema, addresses, job, expected, which, sql.SQL("")),
     )
 
 
-def flawed(
+def blocked(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
-    proof: sql.Identifier,
+    definition: TableDefinition,
+    expected: sql.Identifier,
     which: sql.Composable,
 ) -> sql.Composed:
-    """Put the keys of those rows that one of ``FLAWS`` holds for on record, once for each."""
-    named = _conditions(addresses, job, blueprint)
-    kinds = sql.SQL(", ").join(sql.SQL("({}, {})").format(sql.Literal(kind), named[kind]) for kind in FLAWS)
+    """Put the keys of those rows that one of ``BLOCKERS`` holds for on record, once for each."""
+    named = _conditions(addresses, job, definition)
+    kinds = sql.SQL(", ").join(
+        sql.SQL("({}, {})").format(sql.Literal(kind), named[kind]) for kind in BLOCKERS
+    )
     cross = sql.SQL("cross join lateral (values {}) as flaw (kind, holds)").format(kinds)
-    return FLAWED.format(
-        flaws=names.flaws(schema, job),
+    return BLOCKED.format(
+        blockers=names.blockers(schema, job),
         key=sql.Identifier(job.key),
-        judged=_judged(schema, addresses, job, proof, which, cross),
+        classified=_judged(schema, addresses, job, expected, which, cross),
     )
 
 
@@ -163,14 +165,14 @@ def _judged(
     schema: str,
     addresses: Addresses,
     job: Job,
-    proof: sql.Identifier,
+    expected: sql.Identifier,
     which: sql.Composable,
     more: sql.Composable,
 ) -> sql.Composed:
-    return JUDGED.format(
+    return CLASSIFIED.format(
         table=table(job),
         shadow=table(names.shadow(job)),
-        proof=proof,
+        expected=expected,
         addresses=table(addresses),
         address_key=sql.Identifier(addresses.key),
         key=sql.Identifier(job.key),
@@ -183,8 +185,8 @@ def _judged(
     )
 
 
-def _parts(job: Job, blueprint: Blueprint) -> dict[str, sql.Composable]:
-    plain = [c.name for c in blueprint.columns if c.name not in (job.link, job.extra)]
+def _parts(job: Job, definition: TableDefinition) -> dict[str, sql.Composable]:
+    plain = [c.name for c in definition.columns if c.name not in (job.link, job.extra)]
     parts: dict[str, sql.Composable] = {
         "key": sql.Identifier(job.key),
         "link": sql.Identifier(job.link),
@@ -198,8 +200,8 @@ def _parts(job: Job, blueprint: Blueprint) -> dict[str, sql.Composable]:
     return parts
 
 
-def _conditions(addresses: Addresses, job: Job, blueprint: Blueprint) -> dict[str, sql.Composed]:
-    parts = _parts(job, blueprint) | {
+def _conditions(addresses: Addresses, job: Job, definition: TableDefinition) -> dict[str, sql.Composed]:
+    parts = _parts(job, definition) | {
         "address": sql.Identifier(addresses.address),
         "hash": sql.Identifier(addresses.hash),
         "lacks_geo": lacks_geo(job, "copy"),
@@ -210,4 +212,4 @@ def _conditions(addresses: Addresses, job: Job, blueprint: Blueprint) -> dict[st
         parts["words_differ"] = WORDS_DIFFER.format(
             key=parts["key"], extra=parts["extra"], lacked_geo=lacks_geo(job)
         )
-    return {name: sql.SQL(text).format(**parts) for name, text in (FAULTS | FLAWS).items()}
+    return {name: sql.SQL(text).format(**parts) for name, text in (FAULTS | BLOCKERS).items()}

@@ -19,9 +19,9 @@ from backfill.database.quoting import table
 from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
 from backfill.shadow import blockers, classification, expected_rows, names
-from backfill.shadow.classification import FAULTS, FLAWS
-from backfill.shadow.expected_rows import Proof
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.classification import BLOCKERS, FAULTS
+from backfill.shadow.expected_rows import ExpectedRows
+from backfill.shadow.table_definition import TableDefinition
 
 BLOCKS = 10_000  # 80 MB a snapshot, some 350,000 rows: twice as many are more than a hash in memory holds
 MOST_ROUNDS = 6  # of a range for each session; each range reads the whole copy once
@@ -57,13 +57,13 @@ def compare(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
-    against: Proof,
+    definition: TableDefinition,
+    against: ExpectedRows,
     advance: Callable[[int], object],
     *,
     workers: int,
 ) -> Counts:
-    """Counts of all rows by ``FAULTS`` and ``FLAWS``, of rows, and of rows that only the copy has.
+    """Counts of all rows by ``FAULTS`` and ``BLOCKERS``, of rows, and of rows that only the copy has.
 
     The keys of rows with flaws are on record afterwards.
     """
@@ -75,14 +75,14 @@ def compare(
     rounds = min(-(-blocks // (BLOCKS * workers)), MOST_ROUNDS) or 1
     waiting = list(ranges(blocks, -(-blocks // (rounds * workers)) or 1))
 
-    def judge(span: Range) -> Counts:
+    def classify(span: Range) -> Counts:
         which = span.holds("event")
         with engine.begin() as connection:
             execute(connection, REPEATABLE)
             execute(connection, HASHED)
-            look = classification.look(schema, job, blueprint, expected, which)
+            look = classification.look(schema, job, definition, expected, which)
             ((number, raw, before, linked, others),) = rows(connection, look)
-            found = dict.fromkeys((*FAULTS, *FLAWS), 0)
+            found = dict.fromkeys((*FAULTS, *BLOCKERS), 0)
             if others:
                 if len(others) <= FEW:
                     execute(connection, PLANNED)
@@ -91,7 +91,7 @@ def compare(
                         keys=sql.Literal(others),
                         type=sql.SQL(key_type(connection, job)),
                     )
-                found |= check(connection, schema, addresses, job, blueprint, against.resolver, which)
+                found |= check(connection, schema, addresses, job, definition, against.resolver, which)
                 expected_rows.drop_temporary(connection)
         return found | {"rows": number, "raw": raw, "linked before": before, "linked": linked}
 
@@ -100,7 +100,7 @@ def compare(
     with ThreadPoolExecutor(workers, "compare") as pool:
         while waiting or under_way:
             if waiting and len(under_way) < workers:
-                under_way.append(pool.submit(judge, waiting.pop(0)))
+                under_way.append(pool.submit(classify, waiting.pop(0)))
                 continue
             found = under_way.popleft().result()
             total = {name: total.get(name, 0) + number for name, number in found.items()}
@@ -115,21 +115,21 @@ def check(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
+    definition: TableDefinition,
     resolver: Resolver,
     which: sql.Composable,
 ) -> Counts:
-    """``FAULTS`` and ``FLAWS`` of those rows of the original (``event``), in *connection*'s snapshot.
+    """``FAULTS`` and ``BLOCKERS`` of those rows of the original (``event``), in *connection*'s snapshot.
 
     By a proof of its own. The keys of those with flaws are put on record.
     """
     expected_rows.create_temporary(connection)
     expected_rows.read(connection, expected_rows.TEMPORARY, job, resolver, which)
-    about = (schema, addresses, job, blueprint, expected_rows.TEMPORARY, which)
+    about = (schema, addresses, job, definition, expected_rows.TEMPORARY, which)
     (found,) = rows(connection, classification.counts(*about))
-    counted = dict(zip(("rows", *FAULTS, *FLAWS), found, strict=True))
-    if any(counted[name] for name in FLAWS):
-        execute(connection, classification.flawed(*about))
+    counted = dict(zip(("rows", *FAULTS, *BLOCKERS), found, strict=True))
+    if any(counted[name] for name in BLOCKERS):
+        execute(connection, classification.blocked(*about))
     return counted
 
 

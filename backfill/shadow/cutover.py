@@ -15,18 +15,18 @@ from backfill.database.connection import execute, value
 from backfill.database.lock_retry import lock_was_refused, patiently, with_referenced
 from backfill.database.nullable import fates
 from backfill.database.quoting import quoted, table
-from backfill.errors import CutoverHeld, NoShadow, ShadowDiffers, ShadowExists
+from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
-from backfill.ledger.run_state import UNFINISHED, RunStatus
+from backfill.ledger.run_state import UNFINISHED, RunState
 from backfill.ledger.shadows import Stage
 from backfill.plan import Job, Plan
 from backfill.shadow import blockers, capture, compare, expected_rows, names, replay, swap, table_definition
-from backfill.shadow.classification import FLAWS
-from backfill.shadow.expected_rows import Proof
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.classification import BLOCKERS
+from backfill.shadow.expected_rows import ExpectedRows
+from backfill.shadow.table_definition import TableDefinition
 
 LAST_NOTES = 2_000  # under the lock: more of them, and we let go and catch up first
 
@@ -53,20 +53,20 @@ class Cutover:
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
-        self, job: Job, expected: Proof, advance: Callable[[int], object] = lambda rows: None
+        self, job: Job, expected: ExpectedRows, advance: Callable[[int], object] = lambda rows: None
     ) -> compare.Counts:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            blueprint = table_definition.read(connection, job)
+            definition = table_definition.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
-        self._catch_up(job, blueprint, run_id)
+        self._catch_up(job, definition, run_id)
         counts = compare.compare(
             self.engine,
             self.schema,
             self.plan.addresses,
             job,
-            blueprint,
+            definition,
             expected,
             advance,
             workers=self.workers,
@@ -78,21 +78,21 @@ class Cutover:
         return counts
 
     def run(self, job: Job) -> None:
-        """Swap *job*'s table. Raises ``CutoverHeld`` when something has to be settled, or the lock is not to be had."""
+        """Swap *job*'s table. Raises ``CutoverPostponed`` when something has to be settled, or the lock is not to be had."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job)
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
-            blueprint = table_definition.read(connection, job)
+            definition = table_definition.read(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         if counts is None:
-            with Proof(self.engine, self.schema, self.resolver) as expected:
+            with ExpectedRows(self.engine, self.schema, self.resolver) as expected:
                 counts = self.prepare(job, expected)
-        self._catch_up(job, blueprint, run_id)
+        self._catch_up(job, definition, run_id)
         with self.engine.begin() as connection:
             asked = blockers.ask_again(connection, self.schema, job)
         if asked:
-            self._catch_up(job, blueprint, run_id)
+            self._catch_up(job, definition, run_id)
         counts = self._settled(job, counts)
         again: list[str] = []
         for _ in range(LAST_TRIES):
@@ -100,8 +100,8 @@ class Cutover:
                 patiently(
                     self.engine,
                     self.lock_timeout_ms,
-                    lambda connection: self._swap(connection, job, blueprint, run_id, dict(counts)),
-                    swap.locked(job, blueprint),
+                    lambda connection: self._swap(connection, job, definition, run_id, dict(counts)),
+                    swap.locked(job, definition),
                     between=lambda state: self.tell(
                         f"{job.label} is busy; trying again. Nothing is held meanwhile."
                     ),
@@ -109,22 +109,22 @@ class Cutover:
                 break
             except _Behind:
                 again.append(job.label)
-                self._catch_up(job, blueprint, run_id)
+                self._catch_up(job, definition, run_id)
             except (DBAPIError, psycopg2.Error) as error:
                 if lock_was_refused(error):
-                    raise CutoverHeld(
+                    raise CutoverPostponed(
                         table=job.label,
                         reason=f"its lock was not granted within {self.lock_timeout_ms} ms, however often asked for",
-                        mend=f"Try `backfill cutover {safe.word(job.label)}` again.",
+                        fix=f"Try `backfill cutover {safe.word(job.label)}` again.",
                     ) from error
                 raise
         else:
-            raise CutoverHeld(
+            raise CutoverPostponed(
                 table=job.label,
                 reason="it changes faster than its changes can be replayed",
-                mend=f"Try `backfill cutover {safe.word(job.label)}` at a quieter time.",
+                fix=f"Try `backfill cutover {safe.word(job.label)}` at a quieter time.",
             )
-        self._after(job, blueprint)
+        self._after(job, definition)
 
     def finish(self, job: Job) -> bool:
         """Drop the old table; False where that was done before. Raises ``NoShadow``."""
@@ -150,52 +150,57 @@ class Cutover:
             raise NoShadow(table=job.label, state=" that waits")
         return int(entry.run_id)
 
-    def _catch_up(self, job: Job, blueprint: Blueprint, run_id: int) -> None:
+    def _catch_up(self, job: Job, definition: TableDefinition, run_id: int) -> None:
         try:
             replay.catch_up(
-                self.engine, self.schema, self.plan.addresses, job, blueprint, self.resolver, run_id
+                self.engine, self.schema, self.plan.addresses, job, definition, self.resolver, run_id
             )
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.label, faults=str(difference)) from None
 
     def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
-        """The counts as they are after settlement. Raises ``CutoverHeld``, ``ShadowDiffers``."""
+        """The counts as they are after settlement. Raises ``CutoverPostponed``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
-            quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
+            quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = blockers.counts(connection, self.schema, job)
             ways = fates(connection, job) if waiting else ""
         again = f"then `backfill cutover {safe.word(job.label)}`."
         if waiting:
-            raise CutoverHeld(
+            raise CutoverPostponed(
                 table=job.label,
                 reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
-                mend=f"`backfill quarantine settle {safe.word(job.label)} --as {ways} --count {waiting}`, {again}",
+                fix=f"`backfill quarantine settle {safe.word(job.label)} --as {ways} --count {waiting}`, {again}",
             )
         if compare.faults(now):
             raise ShadowDiffers(table=job.label, faults=_words(compare.faults(now)))
         if left:
-            raise CutoverHeld(
+            raise CutoverPostponed(
                 table=job.label,
                 reason=f"the proof of its links is not complete ({_words(left)})",
-                mend=f"Run `backfill addresses merge`, or mend the rows that `backfill verify` names, {again}",
+                fix=f"Run `backfill addresses merge`, or fix the rows that `backfill verify` names, {again}",
             )
-        return counts | dict.fromkeys(FLAWS, 0) | now
+        return counts | dict.fromkeys(BLOCKERS, 0) | now
 
     def _swap(
-        self, connection: Connection, job: Job, blueprint: Blueprint, run_id: int, counts: compare.Counts
+        self,
+        connection: Connection,
+        job: Job,
+        definition: TableDefinition,
+        run_id: int,
+        counts: compare.Counts,
     ) -> None:
         """The transaction. Whatever it raises leaves the original serving."""
-        swap.lock(connection, job, blueprint)
+        swap.lock(connection, job, definition)
         entry = shadows.of(connection, job)
         if entry is None or entry.stage != Stage.COMPARED:
             raise NoShadow(table=job.label, state=" that is ready")
         if table_definition.read(connection, job).fingerprint != entry.fingerprint:
-            raise CutoverHeld(
+            raise CutoverPostponed(
                 table=job.label,
                 reason="the table's definition was changed after the copy was begun",
-                mend=f"`backfill run --abandon {safe.word(job.label)}`, and begin again.",
+                fix=f"`backfill run --abandon {safe.word(job.label)}`, and begin again.",
             )
         if capture.waiting(connection, self.schema, job) > LAST_NOTES:
             raise _Behind
@@ -205,7 +210,7 @@ class Cutover:
                 self.schema,
                 self.plan.addresses,
                 job,
-                blueprint,
+                definition,
                 self.resolver,
                 run_id,
                 limit=LAST_NOTES,
@@ -213,12 +218,12 @@ class Cutover:
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.label, faults=str(difference)) from None
         if quarantine.entries(connection, job.identity) or blockers.counts(connection, self.schema, job):
-            raise CutoverHeld(
+            raise CutoverPostponed(
                 table=job.label,
                 reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
-                mend=f"`backfill cutover {safe.word(job.label)}` again says which.",
+                fix=f"`backfill cutover {safe.word(job.label)}` again says which.",
             )
-        swap.swap(connection, self.schema, job, blueprint)
+        swap.swap(connection, self.schema, job, definition)
         shadows.swapped(connection, job)
         record = CoverageRecord(
             job=job.identity,
@@ -235,9 +240,9 @@ class Cutover:
         )
         coverage.enter(connection, record, self.fingerprint)
 
-    def _after(self, job: Job, blueprint: Blueprint) -> None:
+    def _after(self, job: Job, definition: TableDefinition) -> None:
         """What need not be done under the lock."""
-        for key in blueprint.incoming:
+        for key in definition.incoming:
             if key.valid:
                 check = partial(swap.validate, key=key)
                 patiently(self.engine, self.lock_timeout_ms, check, [sql.SQL(key.table)])
@@ -263,7 +268,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         raise ShadowExists(
             table=job.label,
             state="the copy serves already",
-            mend=f"The old table is {quoted(names.before(job))}; going back to it, by renaming both by hand, loses "
+            fix=f"The old table is {quoted(names.before(job))}; going back to it, by renaming both by hand, loses "
             "what was written since the cut-over.",
         )
 
@@ -275,7 +280,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         shadows.forget(connection, job)
         run = runs.get(connection, entry.run_id)
         if run.status in UNFINISHED:
-            runs.move(connection, run.id, RunStatus.CANCELLED, error=f"the copy of {job.label} was abandoned")
+            runs.move(connection, run.id, RunState.CANCELLED, error=f"the copy of {job.label} was abandoned")
         if not shadows.waiting(connection):
             address_map.drop(connection, schema)
 
@@ -298,7 +303,7 @@ def is_ready(connection: Connection, job: Job) -> bool:
     entry = shadows.of(connection, job)
     if entry is None or entry.stage != Stage.COMPARED:
         return False
-    return runs.get(connection, entry.run_id).status is RunStatus.SUCCEEDED
+    return runs.get(connection, entry.run_id).status is RunState.SUCCEEDED
 
 
 def leftovers(connection: Connection, job: Job) -> str | None:

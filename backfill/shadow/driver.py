@@ -23,20 +23,20 @@ from backfill.engine.control import Cancel, LockLost, Stop
 from backfill.engine.driver import Driver
 from backfill.engine.interrupts import Sleep, obedient
 from backfill.engine.progress import Progress
-from backfill.engine.run_batch import Outcome, Terms, attempt
+from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
 from backfill.engine.run_context import Failed, MapEmptied
 from backfill.errors import CannotBeCopied, RunTakenOver, ShadowDiffers, ShadowExists
 from backfill.jobs.phases import CLOSE, RESOLVE
 from backfill.ledger import batches, quarantine, runs, shadows
-from backfill.ledger.batches import Account, Batch
-from backfill.ledger.run_state import RunStatus
+from backfill.ledger.batches import Batch, PassCounts
+from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
 from backfill.plan import Job
 from backfill.shadow import build, names, table_definition
 from backfill.shadow.cutover import Cutover, discard, leftovers
-from backfill.shadow.expected_rows import Proof
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.expected_rows import ExpectedRows
+from backfill.shadow.table_definition import TableDefinition
 
 COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
@@ -49,7 +49,7 @@ def require_copyable(connection: Connection, job: Job) -> None:
         raise ShadowExists(
             table=job.label,
             state=f"{before} of an earlier cut-over is still there",
-            mend=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
+            fix=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
         )
     what = table_definition.refusals(connection, job)
     connection.rollback()
@@ -79,7 +79,7 @@ def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:
                 raise ShadowExists(
                     table=job.label,
                     state=f"its table has a copy for {other.job}, and a table has one copy at a time",
-                    mend=f"`backfill cutover {safe.word(other.job)}`, or `backfill run --abandon {safe.word(other.job)}`, comes first.",
+                    fix=f"`backfill cutover {safe.word(other.job)}`, or `backfill run --abandon {safe.word(other.job)}`, comes first.",
                 )
 
 
@@ -104,19 +104,19 @@ class ShadowDriver(Driver):
 
     def _work(self) -> None:
         self._fill()
-        proof = Proof(self.engine, self.schema, self.resolver)
-        with proof, proof.ahead(self.jobs, self.plan.addresses, self._reads_on()):
-            self._copy(proof)
+        expected = ExpectedRows(self.engine, self.schema, self.resolver)
+        with expected, expected.ahead(self.jobs, self.plan.addresses, self._reads_on()):
+            self._copy(expected)
 
-    def _copy(self, proof: Proof) -> None:
+    def _copy(self, expected: ExpectedRows) -> None:
         for job in self.jobs:
-            blueprint = self._begun(job)
-            self._load(job, blueprint)
+            definition = self._begun(job)
+            self._load(job, definition)
             self._enter(INDEX)
-            obedient(self.engine, self.control, self.run, partial(self._index, job, blueprint))
+            obedient(self.engine, self.control, self.run, partial(self._index, job, definition))
             self._require_loaded()
             self._enter(COMPARE)
-            obedient(self.engine, self.control, self.run, partial(self._compare, job, proof))
+            obedient(self.engine, self.control, self.run, partial(self._compare, job, expected))
 
     def _reads_on(self) -> Callable[[], bool]:
         """Whether the next range of texts may be read ahead; rests as long as every batch does.
@@ -136,12 +136,12 @@ class ShadowDriver(Driver):
 
         return reads_on
 
-    def _index(self, job: Job, blueprint: Blueprint, sleep: Sleep) -> None:
+    def _index(self, job: Job, definition: TableDefinition, sleep: Sleep) -> None:
         """What is done already costs a look."""
         with self.engine.begin() as connection:
             build.drop_noted(connection, self.schema, job)
-        build.build_indexes(self.engine, job, blueprint, self.settings.workers)
-        build.add_foreign_keys(self.engine, job, blueprint, self.settings.lock_timeout_ms, sleep)
+        build.build_indexes(self.engine, job, definition, self.settings.workers)
+        build.add_foreign_keys(self.engine, job, definition, self.settings.lock_timeout_ms, sleep)
         with self.engine.begin() as connection:
             execute(connection, sql.SQL("analyze {}").format(table(names.shadow(job))))
 
@@ -153,17 +153,17 @@ class ShadowDriver(Driver):
         if given_up:
             raise Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
 
-    def _begun(self, job: Job) -> Blueprint:
+    def _begun(self, job: Job) -> TableDefinition:
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
             entry = shadows.of(connection, job)
-            blueprint = table_definition.read(connection, job)
+            definition = table_definition.read(connection, job)
         if entry is None:
 
-            def begin(connection: Connection) -> Blueprint:
+            def begin(connection: Connection) -> TableDefinition:
                 return build.begin(connection, self.schema, job, self.run.id)
 
-            def try_to(sleep: Sleep) -> Blueprint:
+            def try_to(sleep: Sleep) -> TableDefinition:
                 timeout, busy = self.settings.lock_timeout_ms, self._say_busy(job)
                 return patiently(self.engine, timeout, begin, [table(job)], between=busy, sleep=sleep)
 
@@ -174,24 +174,24 @@ class ShadowDriver(Driver):
             )
         if entry.stage == Stage.SWAPPED:
             raise Failed(f"{job.label} was cut over already")
-        if entry.fingerprint != blueprint.fingerprint:
+        if entry.fingerprint != definition.fingerprint:
             raise Failed(
                 f"the definition of {job.label} was changed after the copy was begun; "
                 f"`backfill run --abandon {safe.word(job.label)}`, and begin again"
             )
-        return blueprint
+        return definition
 
     def _say_busy(self, job: Job) -> "_Say":
         return _Say(self, job)
 
-    def _load(self, job: Job, blueprint: Blueprint) -> None:
+    def _load(self, job: Job, definition: TableDefinition) -> None:
         self._enter(COPY)
         while True:
             filenode = self._planned_copy(job)
-            if not self.ranges.is_open(COPY, job):
+            if not self.scheduler.is_open(COPY, job):
                 return
-            if self._load_once(job, blueprint, filenode):
-                self.mender.restarted(f"{job.label} keeps being rewritten")
+            if self._load_once(job, definition, filenode):
+                self.recovery.restarted(f"{job.label} keeps being rewritten")
                 self.tell(f"{job.label} was rewritten meanwhile (VACUUM FULL, CLUSTER): copying it again.")
                 with self.engine.begin() as connection:
                     execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
@@ -205,57 +205,65 @@ class ShadowDriver(Driver):
                 heap = heap_of(connection, job)
                 runs.plan_table(connection, self.run.id, job.identity, heap)
                 batches.plan(connection, self.run.id, COPY, job.identity, [Range(0, heap.blocks)], 1)
-            self.ranges.tables = runs.planned(connection, self.run.id)
-        return int(self.ranges.tables[job.identity].filenode)
+            self.scheduler.tables = runs.planned(connection, self.run.id)
+        return int(self.scheduler.tables[job.identity].filenode)
 
-    def _load_once(self, job: Job, blueprint: Blueprint, filenode: int) -> bool:
+    def _load_once(self, job: Job, definition: TableDefinition, filenode: int) -> bool:
         """Until the table's phase is done; whether it was rewritten instead.
 
         Its batches alone: a driver that comes back meets those of a later table beside it.
         Threads: the server does the work, and a thread that waits for it holds nobody up.
         """
-        terms = Terms(self.limits, patience=0, nice=self.settings.nice)
-        running: dict[Future[Outcome], Batch] = {}
+        retry_policy = RetryPolicy(self.timeouts, patience=0, nice=self.settings.nice)
+        running: dict[Future[BatchResult], Batch] = {}
 
-        def work(batch: Batch, lease: uuid.UUID) -> Account:
+        def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
             return build.load(
-                self.engine, self.schema, job, blueprint, batch, lease, filenode, self.limits, self.plan
+                self.engine, self.schema, job, definition, batch, lease, filenode, self.timeouts, self.plan
             )
 
-        def try_one(batch: Batch) -> Outcome:
-            done = attempt(self.engine, batch.id, self.desk.stoppable(work), terms, sleep=self.control.sleep)
-            if done.account is not None:
-                self.control.sleep(self.settings.nice * done.account.seconds)
+        def try_one(batch: Batch) -> BatchResult:
+            done = run_batch(
+                self.engine,
+                batch.id,
+                self.client_phases.stoppable(work),
+                retry_policy,
+                sleep=self.control.sleep,
+            )
+            if done.counts is not None:
+                self.control.sleep(self.settings.nice * done.counts.seconds)
             return done
 
         with (
-            Progress(f"{COPY} {job.label}", self.ranges.rows_left(COPY, job), quiet=self.quiet) as progress,
+            Progress(
+                f"{COPY} {job.label}", self.scheduler.rows_left(COPY, job), quiet=self.quiet
+            ) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
-            while self.ranges.is_open(COPY, job):
+            while self.scheduler.is_open(COPY, job):
                 if len(running) < self.settings.workers:
                     self.control.checkpoint(self.run)
-                    batch = self.ranges.pick(COPY, frozenset(one.id for one in running.values()), job)
+                    batch = self.scheduler.pick(COPY, frozenset(one.id for one in running.values()), job)
                     if batch is not None:
                         running[pool.submit(try_one, batch)] = batch
                         continue
                 done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
-                    batch, outcome = running.pop(future), future.result()
-                    if outcome.rewritten:
+                    batch, result = running.pop(future), future.result()
+                    if result.rewritten:
                         return True
-                    if outcome.map_incomplete:
+                    if result.map_incomplete:
                         raise MapEmptied
-                    progress.advance(self.ranges.take_in(outcome, batch))
+                    progress.advance(self.scheduler.take_in(result, batch))
                 if not running:
-                    self.ranges.take_back()
+                    self.scheduler.take_back()
                     self.control.sleep(POLL_SECONDS)
         return False
 
-    def _end(self, status: RunStatus, **values: str) -> None:
+    def _end(self, status: RunState, **values: str) -> None:
         """As any run; one that was cancelled takes its copies with it."""
         super()._end(status, **values)
-        if status is not RunStatus.CANCELLED:
+        if status is not RunState.CANCELLED:
             return
         for job in self.jobs:
             try:
@@ -267,12 +275,12 @@ class ShadowDriver(Driver):
                     f"`backfill run --abandon {safe.word(job.label)}`."
                 )
 
-    def _compare(self, job: Job, proof: Proof, _sleep: Sleep) -> None:
+    def _compare(self, job: Job, expected: ExpectedRows, _sleep: Sleep) -> None:
         with Progress(
-            f"{COMPARE} {job.label}", int(self.ranges.tables[job.identity].rows), quiet=self.quiet
+            f"{COMPARE} {job.label}", int(self.scheduler.tables[job.identity].rows), quiet=self.quiet
         ) as progress:
             try:
-                self.cutover(self.run.identity.plan_fingerprint).prepare(job, proof, progress.advance)
+                self.cutover(self.run.identity.plan_fingerprint).prepare(job, expected, progress.advance)
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None
 
@@ -282,14 +290,14 @@ class ShadowDriver(Driver):
         counts = []
         for job in self.jobs:
             with self.engine.begin() as connection:
-                quarantine.release_mended(connection, self.schema, job, column_type(connection, job, job.key))
+                quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 entry = shadows.of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
         with self.engine.begin() as connection:
-            runs.move(connection, self.run.id, RunStatus.SUCCEEDED, held=None, held_since=None)
+            runs.move(connection, self.run.id, RunState.SUCCEEDED, throttled=None, throttled_since=None)
         self.control.ending = True
         self.observe("finished", run=self.run.id)
         return counts

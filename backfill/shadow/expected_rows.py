@@ -1,4 +1,4 @@
-"""Proof: what each text of the original calls for, computed anew for the comparison; the address map has no part.
+"""Expected rows: what each text of the original calls for, computed anew for the comparison; the address map has no part.
 
 For whole tables a relation of the ledger's schema, so that several sessions can compare ranges of it at
 once: unlogged, as the map is, and with its limits. For a replay, or for the few rows of a range that are not
@@ -25,21 +25,21 @@ from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import key_type
 from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows
 from backfill.database.quoting import table
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.jobs.resolve import Resolved, Resolver
 from backfill.jobs.row_needs import may_be_address, raw_text, short, usable
 from backfill.plan import Addresses, Job
 
 BLOCKS = 2_000  # 16 MB a transaction: some 30,000 new texts at first, half a second
 
-TEMPORARY = sql.Identifier("backfill_shadow_proof")
+TEMPORARY = sql.Identifier("backfill_shadow_texts")
 COLUMNS = sql.SQL(
     'raw text collate "C" primary key, address text, hash text, geo jsonb, reason text, lost text'
 )
 
 # Statistics 0: ANALYZE by hand would write values into pg_statistic, which is logged.
 PRIVATE = sql.SQL("""
-    alter table {proof} alter raw set statistics 0, alter address set statistics 0,
+    alter table {texts} alter raw set statistics 0, alter address set statistics 0,
         alter hash set statistics 0, alter geo set statistics 0
 """)
 
@@ -48,7 +48,7 @@ UNREAD = sql.SQL("""
       from (select text.raw
               from (select distinct {text} as raw from {table} as event
                      where {which} and event.{raw} is not null and {short}) as text
-             where not exists (select from {proof} as known where known.raw = text.raw)
+             where not exists (select from {texts} as known where known.raw = text.raw)
             offset 0) as fresh
      where {may_be_address}
 """)
@@ -67,20 +67,20 @@ EXPECTED = sql.SQL("""
     select text.raw, known.{key},
            coalesce(text.geo, case when {usable}
                                    then jsonb_build_object('geoip_info', known.{geo}) end)
-      from {proof} as text
+      from {texts} as text
       left join {addresses} as known on known.{address} = text.address::inet and known.{hash} = text.hash
      where not exists (select from {expected} as before where before.raw = text.raw);
     analyze {expected}  -- sizes: the planner needs them
 """)
 
 
-class Proof:
+class ExpectedRows:
     """The shared one, of as many tables as are compared with it; gone at the end of ``with``."""
 
     def __init__(self, engine: Engine, schema: str, resolver: Resolver) -> None:
         self.resolver = resolver
         self._engine, self._schema = engine, schema
-        self._table = sql.Identifier(schema, "shadow_proof")
+        self._table = sql.Identifier(schema, "shadow_texts")
         self._expected = sql.Identifier(schema, "shadow_expected")
         self._reading = threading.Lock()  # one table at a time, ahead or when it is needed
         self._read: set[str] = set()  # tables whose texts are in it
@@ -93,7 +93,7 @@ class Proof:
         with self._engine.begin() as connection:
             drop(connection, self._schema)
             execute(connection, sql.SQL("create unlogged table {} ({})").format(self._table, COLUMNS))
-            execute(connection, PRIVATE.format(proof=self._table))
+            execute(connection, PRIVATE.format(texts=self._table))
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -101,12 +101,14 @@ class Proof:
         with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.begin() as connection:
             drop(connection, self._schema)
 
-    def read(self, job: Job, go_on: Callable[[], bool] = lambda: True, limits: Limits | None = None) -> None:
+    def read(
+        self, job: Job, go_on: Callable[[], bool] = lambda: True, timeouts: Timeouts | None = None
+    ) -> None:
         """Enter what the texts of *job* call for, as far as that was not done; or until *go_on* says no."""
         if job.identity in self._read:
             return
         with self._reading:
-            if job.identity not in self._read and self._read_all(job, go_on, limits):
+            if job.identity not in self._read and self._read_all(job, go_on, timeouts):
                 self._read.add(job.identity)
 
     def expected(self, addresses: Addresses, job: Job) -> sql.Identifier:
@@ -121,7 +123,7 @@ class Proof:
     def _match(self, addresses: Addresses) -> None:
         parts = {
             "expected": self._expected,
-            "proof": self._table,
+            "texts": self._table,
             "addresses": table(addresses),
             "key": sql.Identifier(addresses.key),
             "address": sql.Identifier(addresses.address),
@@ -151,11 +153,11 @@ class Proof:
         def read() -> None:
             with contextlib.suppress(DBAPIError, psycopg2.Error):
                 for job in jobs:
-                    self.read(job, go_on, Limits())
+                    self.read(job, go_on, Timeouts())
                 if go_on() and jobs:
                     self.expected(addresses, jobs[-1])
 
-        thread = threading.Thread(target=read, name="proof", daemon=True)
+        thread = threading.Thread(target=read, name="expected-rows", daemon=True)
         thread.start()
         try:
             yield
@@ -163,7 +165,7 @@ class Proof:
             over.set()
             thread.join()
 
-    def _read_all(self, job: Job, go_on: Callable[[], bool], limits: Limits | None) -> bool:
+    def _read_all(self, job: Job, go_on: Callable[[], bool], timeouts: Timeouts | None) -> bool:
         """The whole table's; the server enters one range while the next is computed.
 
         Returns whether *go_on* let it come to its end.
@@ -173,8 +175,8 @@ class Proof:
 
         def ask(span: Range) -> list[str]:
             with self._engine.begin() as connection:
-                if limits is not None:
-                    limits.apply(connection)
+                if timeouts is not None:
+                    timeouts.apply(connection)
                 return _unread(connection, self._table, job, span.holds("event"))
 
         def enter(resolved: list[Resolved]) -> None:
@@ -205,12 +207,12 @@ class Proof:
 def create_temporary(connection: Connection) -> None:
     """One that ends with its session at the latest."""
     execute(connection, sql.SQL("create temporary table if not exists {} ({})").format(TEMPORARY, COLUMNS))
-    execute(connection, PRIVATE.format(proof=TEMPORARY))
+    execute(connection, PRIVATE.format(texts=TEMPORARY))
 
 
 def drop(connection: Connection, schema: str) -> None:
     """Take the texts of the shared proof away, whoever left it."""
-    for name in ("shadow_proof", "shadow_expected"):
+    for name in ("shadow_texts", "shadow_expected"):
         execute(connection, sql.SQL("drop table if exists {}").format(sql.Identifier(schema, name)))
 
 
@@ -220,13 +222,13 @@ def drop_temporary(connection: Connection) -> None:
 
 
 def read(
-    connection: Connection, proof: sql.Identifier, job: Job, resolver: Resolver, which: sql.Composable
+    connection: Connection, texts: sql.Identifier, job: Job, resolver: Resolver, which: sql.Composable
 ) -> None:
     """Enter what *which* rows of the original (``event``) call for, as far as it is not there."""
-    copy_in(connection, proof, Resolved._fields, resolver.resolve(_unread(connection, proof, job, which)))
+    copy_in(connection, texts, Resolved._fields, resolver.resolve(_unread(connection, texts, job, which)))
 
 
-def _unread(connection: Connection, proof: sql.Identifier, job: Job, which: sql.Composable) -> list[str]:
+def _unread(connection: Connection, texts: sql.Identifier, job: Job, which: sql.Composable) -> list[str]:
     statement = UNREAD.format(
         raw=sql.Identifier(job.raw),
         text=raw_text(job),
@@ -234,6 +236,6 @@ def _unread(connection: Connection, proof: sql.Identifier, job: Job, which: sql.
         which=which,
         short=short(raw_text(job)),
         may_be_address=may_be_address(sql.SQL("fresh.raw")),
-        proof=proof,
+        texts=texts,
     )
     return [text for (text,) in rows(connection, statement)]

@@ -24,9 +24,9 @@ def log_name(job: Job) -> str:
     return helper_name("changes", job.table, job.table_identity)
 
 
-def flaws_name(job: Job) -> str:
+def blockers_name(job: Job) -> str:
     """The table of keys of rows that have to be mended before the swap, in the ledger's schema."""
-    return helper_name("flaws", job.table, job.table_identity)
+    return helper_name("blockers", job.table, job.table_identity)
 
 
 def log(schema: str, job: Job) -> sql.Identifier:
@@ -34,9 +34,9 @@ def log(schema: str, job: Job) -> sql.Identifier:
     return sql.Identifier(schema, log_name(job))
 
 
-def flaws(schema: str, job: Job) -> sql.Identifier:
-    """``flaws_name`` as SQL."""
-    return sql.Identifier(schema, flaws_name(job))
+def blockers(schema: str, job: Job) -> sql.Identifier:
+    """``blockers_name`` as SQL."""
+    return sql.Identifier(schema, blockers_name(job))
 
 
 def note_function(schema: str, job: Job) -> sql.Identifier:

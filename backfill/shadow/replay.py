@@ -20,7 +20,7 @@ from backfill.ledger import address_map, batches, runs
 from backfill.plan import Addresses, Job
 from backfill.shadow import blockers, capture, compare, expected_rows, names
 from backfill.shadow.rows import insert, known
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.table_definition import TableDefinition
 
 NOTES = 20_000  # a transaction: under a second
 LOCK_TIMEOUT_MS = 2_000  # for the run's own row: others hold it for a moment
@@ -28,16 +28,16 @@ QUIET = 200  # notes that the cut-over may find: a few milliseconds under its lo
 
 # On commit drop: keys are no addresses, but the next transaction has others.
 TAKE = sql.SQL("""
-    create temporary table backfill_noted (key {key_type}) on commit drop;
+    create temporary table backfill_changes (key {key_type}) on commit drop;
     with taken as (
         delete from {log} where id in (select id from {log} order by id limit {limit}) returning key
     )
-    insert into backfill_noted select distinct key from taken
+    insert into backfill_changes select distinct key from taken
 """)
 
 # By array: the planner takes it for ten keys and probes indexes throughout. A join with the temporary table,
 # of which it knows nothing, read both tables as a whole, half a dozen times for each 20,000 notes.
-KEYS = sql.SQL("any (array(select key from pg_temp.backfill_noted))")
+KEYS = sql.SQL("any (array(select key from pg_temp.backfill_changes))")
 WHICH = sql.SQL("event.{key} {equals} {keys}")
 
 TEXTS = sql.SQL("""
@@ -58,7 +58,7 @@ def catch_up(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
+    definition: TableDefinition,
     resolver: Resolver,
     run_id: int,
 ) -> int:
@@ -67,7 +67,7 @@ def catch_up(
     def once(connection: Connection) -> tuple[int, int]:
         execute(connection, compare.REPEATABLE)
         runs.keep(connection, run_id)
-        read = replay(connection, schema, addresses, job, blueprint, resolver, run_id)
+        read = replay(connection, schema, addresses, job, definition, resolver, run_id)
         return read, capture.waiting(connection, schema, job)
 
     replayed = 0
@@ -92,7 +92,7 @@ def replay(
     schema: str,
     addresses: Addresses,
     job: Job,
-    blueprint: Blueprint,
+    definition: TableDefinition,
     resolver: Resolver,
     run_id: int,
     *,
@@ -104,31 +104,31 @@ def replay(
     with execute(connection, take) as cursor:
         taken = cursor.rowcount
     if taken == 0:
-        execute(connection, sql.SQL("drop table backfill_noted"))
+        execute(connection, sql.SQL("drop table backfill_changes"))
         return 0
     kind = column_type(connection, job, job.key)
     which: sql.Composable = WHICH.format(key=key, equals=kind.equals, keys=KEYS)
     _resolve(connection, schema, addresses, job, resolver, run_id, which)
     shadow = table(names.shadow(job))
-    if value(connection, sql.SQL("select exists (select from backfill_noted where key is null)")):
+    if value(connection, sql.SQL("select exists (select from backfill_changes where key is null)")):
         # The original was truncated. Whatever was written afterwards has notes of its own, read or to
         # be read; those that were read already are taken again.
         execute(connection, sql.SQL("delete from {}").format(shadow))
         which = sql.SQL("true")
         blockers.clear(connection, schema, job)
-    blockers.release(connection, schema, job, sql.Identifier("backfill_noted"))
+    blockers.release(connection, schema, job, sql.Identifier("backfill_changes"))
     execute(
         connection,
         sql.SQL("delete from {} as copy where copy.{} {} {}").format(shadow, key, kind.equals, KEYS),
     )
     places = known(connection, addresses, resolver.geo.keys)
     with writes(connection, job, names.shadow(job)):
-        execute(connection, insert(schema, job, blueprint, which, places))
+        execute(connection, insert(schema, job, definition, which, places))
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
-    counts = compare.check(connection, schema, addresses, job, blueprint, resolver, which)
+    counts = compare.check(connection, schema, addresses, job, definition, resolver, which)
     expected_rows.drop_temporary(connection)
-    execute(connection, sql.SQL("drop table backfill_noted"))
+    execute(connection, sql.SQL("drop table backfill_changes"))
     if compare.faults(counts):
         raise ReplayDiffers(str(compare.faults(counts)))
     return taken
@@ -137,7 +137,7 @@ def replay(
 def _release(connection: Connection, schema: str, job: Job) -> None:
     """Nothing waits for a decision of a row that changed: what it holds now is judged anew."""
     statement = sql.SQL("""
-        delete from {quarantine} as entry using backfill_noted as noted
+        delete from {quarantine} as entry using backfill_changes as noted
          where entry.job = %s and entry.decision_id is null and entry.row_key = noted.key::text
     """)
     execute(connection, statement.format(quarantine=sql.Identifier(schema, "quarantine")), (job.identity,))

@@ -12,7 +12,7 @@ from backfill.jobs.row_needs import lacks_geo, object_of, raw_text, readable_pla
 from backfill.ledger import address_map
 from backfill.plan import Addresses, Job
 from backfill.shadow import names
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.table_definition import TableDefinition
 
 INSERT = sql.SQL("""
     insert into {shadow} ({columns}) overriding system value
@@ -48,9 +48,11 @@ def known(connection: Connection, addresses: Addresses, keys: Sequence[str]) -> 
     return Known(addresses, tuple(keys), column_type(connection, addresses, addresses.key).equals)
 
 
-def insert(schema: str, job: Job, blueprint: Blueprint, which: sql.Composable, known: Known) -> sql.Composed:
+def insert(
+    schema: str, job: Job, definition: TableDefinition, which: sql.Composable, known: Known
+) -> sql.Composed:
     """INSERT into the copy those rows of the original (``event``) that *which* names."""
-    kept = [column.name for column in blueprint.columns if not column.generated]
+    kept = [column.name for column in definition.columns if not column.generated]
     return INSERT.format(
         shadow=table(names.shadow(job)),
         columns=sql.SQL(", ").join(map(sql.Identifier, kept)),

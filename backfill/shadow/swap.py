@@ -9,38 +9,38 @@ from backfill.database.connection import execute, rows
 from backfill.database.quoting import quoted, table
 from backfill.plan import Job
 from backfill.shadow import capture, names
-from backfill.shadow.table_definition import Blueprint, ForeignKey
+from backfill.shadow.table_definition import ForeignKey, TableDefinition
 
 
-def locked(job: Job, blueprint: Blueprint) -> list[sql.Composable]:
+def locked(job: Job, definition: TableDefinition) -> list[sql.Composable]:
     """The table, and those that point at it."""
-    return [table(job), *(sql.SQL(name) for name in sorted({key.table for key in blueprint.incoming}))]
+    return [table(job), *(sql.SQL(name) for name in sorted({key.table for key in definition.incoming}))]
 
 
-def lock(connection: Connection, job: Job, blueprint: Blueprint) -> None:
+def lock(connection: Connection, job: Job, definition: TableDefinition) -> None:
     """Nobody reads or writes the table, nor the tables that point at it, until the transaction ends."""
-    for one in locked(job, blueprint):
+    for one in locked(job, definition):
         execute(connection, sql.SQL("lock table {} in access exclusive mode").format(one))
 
 
-def swap(connection: Connection, schema: str, job: Job, blueprint: Blueprint) -> None:
+def swap(connection: Connection, schema: str, job: Job, definition: TableDefinition) -> None:
     """Everything that is quick; needs ``lock`` before. Incoming foreign keys come back not valid."""
     shadow, before = names.shadow(job), names.before(job)
     capture.stop(connection, schema, job)
-    for key in blueprint.incoming:
+    for key in definition.incoming:
         _on(connection, sql.SQL(key.table), sql.SQL("drop constraint {}"), key.name)
-    for publication in blueprint.publications:
+    for publication in definition.publications:
         statement = sql.SQL("alter publication {} drop table {}")
         execute(connection, statement.format(sql.SQL(publication), table(job)))
-    _carry_identities(connection, job, blueprint)
-    for whole, name in blueprint.statistics:
+    _carry_identities(connection, job, definition)
+    for whole, name in definition.statistics:
         statement = sql.SQL("alter statistics {} rename to {}")
         execute(connection, statement.format(sql.SQL(whole), sql.Identifier(_old_statistics(name))))
-    for index in blueprint.indexes:  # the constraint that stands on an index follows its name
+    for index in definition.indexes:  # the constraint that stands on an index follows its name
         _rename(connection, "index", job.schema_, index.name, names.old_index(index.oid))
     _rename(connection, "table", job.schema_, job.table, before.table)
     _rename(connection, "table", job.schema_, shadow.table, job.table)
-    for index in blueprint.indexes:
+    for index in definition.indexes:
         _rename(connection, "index", job.schema_, names.new_index(index.oid), index.name)
         if index.comment is not None:
             statement = sql.SQL("comment on index {} is {}")
@@ -48,12 +48,12 @@ def swap(connection: Connection, schema: str, job: Job, blueprint: Blueprint) ->
                 connection,
                 statement.format(sql.Identifier(job.schema_, index.name), sql.Literal(index.comment)),
             )
-    for text in blueprint.after_swap:
+    for text in definition.after_swap:
         execute(connection, sql.SQL(text))
-    for key in blueprint.incoming:
-        definition = sql.SQL(key.definition.removesuffix(" NOT VALID") + " not valid")
+    for key in definition.incoming:
+        constraint = sql.SQL(key.definition.removesuffix(" NOT VALID") + " not valid")
         statement = sql.SQL("alter table {} add constraint {} {}")
-        execute(connection, statement.format(sql.SQL(key.table), sql.Identifier(key.name), definition))
+        execute(connection, statement.format(sql.SQL(key.table), sql.Identifier(key.name), constraint))
 
 
 def validate(connection: Connection, key: ForeignKey) -> None:
@@ -61,10 +61,10 @@ def validate(connection: Connection, key: ForeignKey) -> None:
     _on(connection, sql.SQL(key.table), sql.SQL("validate constraint {}"), key.name)
 
 
-def _carry_identities(connection: Connection, job: Job, blueprint: Blueprint) -> None:
+def _carry_identities(connection: Connection, job: Job, definition: TableDefinition) -> None:
     """The copy's identity sequences go on where the original's stand, under their names."""
     shadow = names.shadow(job)
-    for column, sequence in blueprint.identities:
+    for column, sequence in definition.identities:
         statement = sql.SQL("select pg_get_serial_sequence(%s, %s)")
         ((copied,),) = rows(connection, statement, (quoted(shadow), column))
         execute(

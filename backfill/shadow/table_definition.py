@@ -1,4 +1,4 @@
-"""Catalog: everything that hangs on a table, as the statements that will hang it on its copy.
+"""Table definition: everything that hangs on a table, as the statements that will hang it on its copy.
 
 Definitions are PostgreSQL's own words, with every name qualified: run after the swap, they mean the
 copy, because it bears the name. What is not listed here is found by its dependency and refused.
@@ -54,7 +54,7 @@ class ForeignKey:
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class TableDefinition:
     """What the copy has to have. Statements with a fixed text run after the swap."""
 
     columns: tuple[Column, ...]
@@ -76,13 +76,13 @@ class Blueprint:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(connection: Connection, job: Job) -> Blueprint:
-    """The table's blueprint as it stands."""
+def read(connection: Connection, job: Job) -> TableDefinition:
+    """The table's definition as it stands."""
     ask = _Asker(connection, job)
     ((owner, persistence),) = ask(
         "select quote_ident(pg_get_userbyid(relowner)), relpersistence from pg_class where oid = {table}"
     )
-    return Blueprint(
+    return TableDefinition(
         columns=tuple(Column(name, bool(made), tuple(s)) for name, made, s in ask(COLUMNS)),
         indexes=tuple(Index(*row) for row in ask(INDEXES)),
         outgoing=tuple(ForeignKey(*row) for row in ask(FOREIGN_KEYS + OUTGOING)),

@@ -67,7 +67,7 @@ ODD = sql.SQL("""
 """)
 CANONICAL = sql.SQL("""
     select spelling.address
-      from backfill_proof_spellings as spelling
+      from backfill_verify_spellings as spelling
       join {addresses} as known on known.{address} = spelling.address::inet
 """)
 MERGED = sql.SQL("select row_key from {quarantine} where job = %s and decision_id is not null")
@@ -133,7 +133,7 @@ class AddressGeo:
 
 
 @dataclass(frozen=True)
-class AddressProof:
+class AddressVerifier:
     """What the passes over the address table need."""
 
     schema: str
@@ -190,23 +190,23 @@ class AddressProof:
             state, canonical, _ = hash_state(host, masklen, live, self.hasher)
             yield key, state, not canonical
 
-    def _record(self, connection: Connection, judged: list[tuple[str, str, bool]]) -> None:
-        if not judged:
+    def _record(self, connection: Connection, classified: list[tuple[str, str, bool]]) -> None:
+        if not classified:
             return
         execute(
             connection,
             sql.SQL(
-                "create temporary table backfill_proof_stage (key text, hash text, odd boolean) on commit drop"
+                "create temporary table backfill_verify_stage (key text, hash text, odd boolean) on commit drop"
             ),
         )
-        copy_in(connection, sql.Identifier("backfill_proof_stage"), ["key", "hash", "odd"], judged)
+        copy_in(connection, sql.Identifier("backfill_verify_stage"), ["key", "hash", "odd"], classified)
         execute(
             connection,
             sql.SQL("""
-                delete from {odd} as odd using backfill_proof_stage as stage
+                delete from {odd} as odd using backfill_verify_stage as stage
                  where odd.verification_id = {number} and odd.address_key = stage.key;
                 insert into {odd} (verification_id, address_key, hash, odd)
-                select {number}, key, hash, odd from backfill_proof_stage where hash <> 'right' or odd
+                select {number}, key, hash, odd from backfill_verify_stage where hash <> 'right' or odd
             """).format(**self.names),
         )
 
@@ -221,9 +221,9 @@ class AddressProof:
         spelled = {key: str(canonicalise(host)) for key, host, _ in found}
         execute(
             connection,
-            sql.SQL("create temporary table backfill_proof_spellings (address text) on commit drop"),
+            sql.SQL("create temporary table backfill_verify_spellings (address text) on commit drop"),
         )
-        spellings = sql.Identifier("backfill_proof_spellings")
+        spellings = sql.Identifier("backfill_verify_spellings")
         copy_in(connection, spellings, ["address"], ([text] for text in dict.fromkeys(spelled.values())))
         carried = {text for (text,) in rows(connection, CANONICAL.format(**self.names))}
         for key, _, state in found:

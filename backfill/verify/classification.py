@@ -72,7 +72,7 @@ def spelled(raw: str | None) -> Address | Reason:
     return Reason.UNDECODABLE if raw is None else canonical(raw)
 
 
-def judge(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> list[Count]:
+def classify(suspect: Suspect, sentinel: str, resolves: Callable[[str], bool]) -> list[Count]:
     """All counts that such a row adds to. *resolves*: whether a text's address has a place."""
     text = suspect.raw
     if text is not None and text == suspect.linked:  # its own canonical form, since host() gave it

@@ -28,7 +28,7 @@ from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verifications import RangeCounts
 from backfill.plan import Addresses, Job
 from backfill.verify import reading, reasons
-from backfill.verify.classification import Suspect, canonical, judge, spelled, state
+from backfill.verify.classification import Suspect, canonical, classify, spelled, state
 from backfill.verify.places import has_place
 
 KEYS_SHOWN = 20
@@ -73,7 +73,7 @@ LINKS_ONLY = sql.SQL("""
 
 
 @dataclass(frozen=True)
-class EventProof:
+class EventVerifier:
     """What the passes over one event table need."""
 
     schema: str
@@ -122,9 +122,9 @@ class EventProof:
             "shown": sql.Literal(MAX_LENGTH + 1),
         }
 
-    def judge(self, suspect: Suspect) -> list[Count]:
+    def classify(self, suspect: Suspect) -> list[Count]:
         """All counts that such a row adds to."""
-        return judge(suspect, self.addresses.sentinel, self.resolves)
+        return classify(suspect, self.addresses.sentinel, self.resolves)
 
     def read(
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
@@ -143,7 +143,7 @@ class EventProof:
         with slot:
             found = execute(connection, reading.COUNT.format(**names))
         with found:
-            held = reading.judged(found, self.judge)
+            held = reading.classified(found, self.classify)
         since = 0
         if held.late:  # few ranges are: counted apart, not in every row
             since = value(connection, SINCE.format(**names))

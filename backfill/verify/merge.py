@@ -191,7 +191,7 @@ def _repoint(connection: Connection, schema: str, addresses: Addresses) -> None:
             connection.commit()
             with connection.begin():
                 # A guarded table lets only this through: the address stays the same.
-                execute(connection, sql.SQL("set local backfill.mending = 'on'"))
+                execute(connection, sql.SQL("set local backfill.repairing = 'on'"))
                 names = {
                     "table": table(part),
                     "link": sql.Identifier(link),

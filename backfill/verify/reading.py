@@ -54,11 +54,11 @@ WITH_HASHES = sql.SQL("""
 """)
 
 
-Judge: TypeAlias = Callable[[Suspect], list[Count]]  # all counts that such a row adds to
+Classify: TypeAlias = Callable[[Suspect], list[Count]]  # all counts that such a row adds to
 
 
 @dataclass
-class Held:
+class RangeCounts:
     """What a range held."""
 
     counts: Counter[Count] = field(default_factory=Counter)
@@ -72,10 +72,10 @@ class Held:
     others: int = 0  # other spellings than the linked address's own
     checksum: int = 0  # of their keys, links and texts
 
-    def add(self, suspect: Suspect, number: int, check: int, judge: Judge) -> None:
+    def add(self, suspect: Suspect, number: int, check: int, classify: Classify) -> None:
         """Take in a group of suspects."""
         self.raw += number
-        for count in judge(suspect):
+        for count in classify(suspect):
             self.counts[count] += number
             if count is Count.QUARANTINED and isinstance(reason := spelled(suspect.raw), Reason):
                 self.quarantined[reason.value] += number
@@ -83,12 +83,12 @@ class Held:
             self.others, self.checksum = self.others + number, self.checksum ^ check
 
 
-def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
+def classified(found: Iterable[tuple[Any, ...]], classify: Classify) -> RangeCounts:
     """What the range holds, from that statement's rows; *judge* says what a suspect is.
 
     Row by row: a list of all suspects would be walked again and again by the garbage collector.
     """
-    held = Held()
+    held = RangeCounts()
     for size, raw, linked, hashed, lacks, no_place, dangling, number, check, newest, late in found:
         held.rows += number
         if newest is not None:  # on one of the groups
@@ -101,7 +101,7 @@ def judged(found: Iterable[tuple[Any, ...]], judge: Judge) -> Held:
             held.bare += number * (size > 1)
         else:
             suspect = Suspect(raw, linked, hashed, lacks == "true", no_place == "true", dangling == "true")
-            held.add(suspect, number, check, judge)
+            held.add(suspect, number, check, classify)
     return held
 
 

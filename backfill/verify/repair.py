@@ -24,12 +24,12 @@ from backfill.ledger import decisions
 from backfill.ledger.counts import Count
 from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, Job
-from backfill.verify.addresses import ROWS, AddressProof
+from backfill.verify.addresses import ROWS, AddressVerifier
 from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
-from backfill.verify.events import EventProof
+from backfill.verify.events import EventVerifier
 
 BLOCKS = 5_000
-MEND = sql.Identifier("pg_temp", "backfill_mend")
+FIX = sql.Identifier("pg_temp", "backfill_fix")
 
 
 class Repair(StrEnum):
@@ -51,11 +51,11 @@ STATE = {
 # The right address row may not be there yet. Geo is left to the next run.
 ADD = sql.SQL("""
     insert into {addresses} ({address}, {hash})
-    select distinct mend.address::pg_catalog.inet, mend.hash from {mend} as mend
-     where mend.address is not null
+    select distinct fix.address::pg_catalog.inet, fix.hash from {fix} as fix
+     where fix.address is not null
        and not exists (select from {addresses} as known
-                        where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet
-                           or known.{hash} {hash_equals} mend.hash::{hash_type})
+                        where known.{address} OPERATOR(pg_catalog.=) fix.address::pg_catalog.inet
+                           or known.{hash} {hash_equals} fix.hash::{hash_type})
      order by 1                                           -- sorted: opposite orders deadlock
     on conflict do nothing
 """)
@@ -64,45 +64,45 @@ RELINK = sql.SQL("""
     update {table} as event
        set {link} = coalesce(
                (select known.{address_key} from {addresses} as known
-                 where known.{address} OPERATOR(pg_catalog.=) mend.address::pg_catalog.inet),
+                 where known.{address} OPERATOR(pg_catalog.=) fix.address::pg_catalog.inet),
                (select known.{address_key} from {addresses} as known
-                 where known.{hash} {hash_equals} mend.hash::{hash_type}))
-      from {mend} as mend
-     where event.{key} {equals} mend.key::{key_type}
-       and case when mend.raw is null then not {decodable}                  -- not one that changed since it was judged
-                else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) mend.raw end
+                 where known.{hash} {hash_equals} fix.hash::{hash_type}))
+      from {fix} as fix
+     where event.{key} {equals} fix.key::{key_type}
+       and case when fix.raw is null then not {decodable}                  -- not one that changed since it was judged
+                else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) fix.raw end
 """)
 
 # First away from all, since two rows may have each other's hash and the column is unique.
 CLEAR_HASH = sql.SQL("""
-    update {addresses} as known set {hash} = null from {mend} as mend
-     where known.{key} {equals} mend.key::{key_type}
-       and case when mend.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
-                else known.{hash} {hash_equals} mend.raw::{hash_type} end
+    update {addresses} as known set {hash} = null from {fix} as fix
+     where known.{key} {equals} fix.key::{key_type}
+       and case when fix.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} fix.raw::{hash_type}
+                else known.{hash} {hash_equals} fix.raw::{hash_type} end
 """)
 # Of the rows that had a wrong hash when they were locked: those that have neither the right one now, nor none because
 # another row has it.
 WRONG_ROWS = sql.SQL("""
     select known.{key}::text from {addresses} as known
-      join {mend} as mend on known.{key} {equals} mend.key::{key_type}
-     where case when mend.raw = '' then {decodable} is not true or known.{hash} {hash_equals} mend.raw::{hash_type}
-                else known.{hash} {hash_equals} mend.raw::{hash_type} end
+      join {fix} as fix on known.{key} {equals} fix.key::{key_type}
+     where case when fix.raw = '' then {decodable} is not true or known.{hash} {hash_equals} fix.raw::{hash_type}
+                else known.{hash} {hash_equals} fix.raw::{hash_type} end
        for update of known
 """)
 KEPT_HASHES = sql.SQL("""
-    select mend.key from {mend} as mend
-     where mend.key = any (%s::text[])
+    select fix.key from {fix} as fix
+     where fix.key = any (%s::text[])
        and not exists (select from {addresses} as known
-                        where known.{key} {equals} mend.key::{key_type}
-                          and (known.{hash} {hash_equals} mend.hash::{hash_type}
+                        where known.{key} {equals} fix.key::{key_type}
+                          and (known.{hash} {hash_equals} fix.hash::{hash_type}
                                or known.{hash} is null
                                   and exists (select from {addresses} as other
-                                               where other.{hash} {hash_equals} mend.hash::{hash_type})))
+                                               where other.{hash} {hash_equals} fix.hash::{hash_type})))
 """)
 SET_HASH = sql.SQL("""
-    update {addresses} as known set {hash} = mend.hash from {mend} as mend
-     where known.{key} {equals} mend.key::{key_type} and known.{hash} is null
-       and not exists (select from {addresses} as other where other.{hash} {hash_equals} mend.hash::{hash_type})
+    update {addresses} as known set {hash} = fix.hash from {fix} as fix
+     where known.{key} {equals} fix.key::{key_type} and known.{hash} is null
+       and not exists (select from {addresses} as other where other.{hash} {hash_equals} fix.hash::{hash_type})
 """)
 
 
@@ -111,14 +111,14 @@ class LinkRepair:
     """Mends the links of one event table."""
 
     engine: Engine
-    proof: EventProof
+    verifier: EventVerifier
     kind: Repair
     hasher: Callable[[str], str]
 
     @property
     def job(self) -> Job:
         """The table."""
-        return self.proof.job
+        return self.verifier.job
 
     def repair(self, count: int) -> int:
         """Mend all such rows; returns how many. Raises ``WrongCount``."""
@@ -139,7 +139,7 @@ class LinkRepair:
         with self.engine.begin() as connection:
             return [
                 (key, raw)
-                for key, raw, state in self.proof.amiss(connection, span)
+                for key, raw, state in self.verifier.amiss(connection, span)
                 if state == STATE[self.kind]
             ]
 
@@ -147,12 +147,12 @@ class LinkRepair:
         amiss = self._amiss(span)
         if not amiss:
             return 0
-        part = self.proof.addresses
+        part = self.verifier.addresses
         with self.engine.begin() as connection:
             kind = column_type(connection, self.job, self.job.key)
             hash_type = column_type(connection, part, part.hash)
             names = {
-                "mend": MEND,
+                "fix": FIX,
                 "table": table(self.job),
                 "key": sql.Identifier(self.job.key),
                 "raw": sql.Identifier(self.job.raw),
@@ -172,7 +172,7 @@ class LinkRepair:
             with writes(connection, part):
                 execute(connection, ADD.format(**names))
             # A guarded table lets only this through.
-            execute(connection, sql.SQL("set local backfill.mending = 'on'"))
+            execute(connection, sql.SQL("set local backfill.repairing = 'on'"))
             with (
                 collisions_told(self.job, self.job.link),
                 writes(connection, self.job),
@@ -182,11 +182,11 @@ class LinkRepair:
             # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
             still = {
                 (key, raw)
-                for key, raw, state in self.proof.amiss(connection, span)
+                for key, raw, state in self.verifier.amiss(connection, span)
                 if state == STATE[self.kind]
             }
             kept = [key for key, raw in amiss if (key, raw) in still]
-            require_taken(connection, self.proof.schema, self.job, self.job.link, kept, len(amiss))
+            require_taken(connection, self.verifier.schema, self.job, self.job.link, kept, len(amiss))
             if changed:
                 decision.took(connection, changed)
             return changed
@@ -203,12 +203,12 @@ class HashRepair:
     """Mends hashes in the address table."""
 
     engine: Engine
-    proof: AddressProof
+    verifier: AddressVerifier
 
     @property
     def part(self) -> Addresses:
         """The table."""
-        return self.proof.addresses
+        return self.verifier.addresses
 
     def repair(self, count: int) -> int:
         """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
@@ -235,7 +235,7 @@ class HashRepair:
             kind = column_type(connection, self.part, self.part.key)
             hash_type = column_type(connection, self.part, self.part.hash)
             names = {
-                "mend": MEND,
+                "fix": FIX,
                 "addresses": table(self.part),
                 "key": sql.Identifier(self.part.key),
                 "hash": sql.Identifier(self.part.hash),
@@ -258,18 +258,18 @@ class HashRepair:
                 with execute(connection, SET_HASH.format(**names)) as cursor:
                     changed = cursor.rowcount
             kept = [key for (key,) in rows(connection, KEPT_HASHES.format(**names), (locked,))]
-            require_taken(connection, self.proof.schema, self.part, self.part.hash, kept, len(locked))
+            require_taken(connection, self.verifier.schema, self.part, self.part.hash, kept, len(locked))
             decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
             return changed
 
     def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
         """Key, state, stored and rightful hash."""
         with self.engine.begin() as connection:
-            found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.proof.names))
+            found = rows(connection, ROWS.format(in_range=span.holds("known"), **self.verifier.names))
         for key, host, masklen, live in found:
             if host is not None:
-                state, _, address = hash_state(host, masklen, live, self.proof.hasher)
-                yield key, state, live, self.proof.hasher(address)
+                state, _, address = hash_state(host, masklen, live, self.verifier.hasher)
+                yield key, state, live, self.verifier.hasher(address)
 
 
 def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str | None]]) -> None:
@@ -277,9 +277,9 @@ def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str 
         connection,
         sql.SQL(
             "create temporary table {} (key text, raw text, address text, hash text) on commit drop"
-        ).format(MEND),
+        ).format(FIX),
     )
-    copy_in(connection, MEND, ["key", "raw", "address", "hash"], records)
+    copy_in(connection, FIX, ["key", "raw", "address", "hash"], records)
 
 
 def _require_count(name: str, kind: Repair, given: int, found: int) -> None:

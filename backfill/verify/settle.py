@@ -69,7 +69,7 @@ def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
     with engine.begin() as connection:
         if not has_column(connection, job, job.raw):
             raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-        quarantine.release_mended(connection, schema, job, column_type(connection, job, job.key))
+        quarantine.release_fixed(connection, schema, job, column_type(connection, job, job.key))
         return quarantine.entries(connection, job.identity)
 
 

@@ -37,9 +37,9 @@ from backfill.ledger.coverage_record import CoverageRecord, Method
 from backfill.ledger.verifications import Part, RangeCounts
 from backfill.plan import Job, Plan, RawColumn
 from backfill.verify import addresses, discards, sample
-from backfill.verify.addresses import AddressProof
+from backfill.verify.addresses import AddressVerifier
 from backfill.verify.confirmation import with_confirmation
-from backfill.verify.events import EventProof
+from backfill.verify.events import EventVerifier
 
 # 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
 # join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
@@ -139,9 +139,9 @@ class Verifier:
         if resumed:
             left = len(verifications.unread(connection, self._number))
             self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
-        self._address = AddressProof(self.schema, self.plan.addresses, self.hasher, self._number)
+        self._address = AddressVerifier(self.schema, self.plan.addresses, self.hasher, self._number)
         self._events = {
-            job.identity: EventProof(
+            job.identity: EventVerifier(
                 self.schema,
                 self.plan.addresses,
                 job,
@@ -241,30 +241,30 @@ class Verifier:
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
-        proof, known = self._events[part.job], True
+        verifier, known = self._events[part.job], True
         with self._session() as connection:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
             if self._raw[part.job]:
                 known = self._hashed.is_set()
                 amiss = known and self._address.hashes_amiss(connection)
-                counts = proof.read(connection, part.range, self._slots, hashes_amiss=amiss)
+                counts = verifier.read(connection, part.range, self._slots, hashes_amiss=amiss)
             else:
                 with self._slots:
-                    counts = proof.reread(connection, part.range)
+                    counts = verifier.reread(connection, part.range)
             verifications.read(connection, self._number, part, counts, hashes_known=known)
 
     def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
         held = verifications.held(connection, self._number, job.identity)
-        proof = self._events[job.identity]
+        verifier = self._events[job.identity]
         if self._raw[job.identity]:
-            record = proof.verdict(connection, held)
+            record = verifier.verdict(connection, held)
         else:
             last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
             if last is None:
                 raise SchemaUnfit(
                     problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
                 )
-            record = proof.recheck(held, last[0])
+            record = verifier.recheck(held, last[0])
         self.tell(f"{job.label}: {record.counts[Count.ROWS]:,} rows read")
         return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
 

@@ -39,7 +39,7 @@ def server() -> Iterator[EmbeddedServer]:
         yield embedded
 
 
-class Watch(threading.Thread):
+class SensorMonitor(threading.Thread):
     """Looks again and again at what any process and any session shows of itself."""
 
     def __init__(self, url: str) -> None:
@@ -62,8 +62,8 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def watched(url: str) -> Iterator[Watch]:
-    watch = Watch(url)
+def watched(url: str) -> Iterator[SensorMonitor]:
+    watch = SensorMonitor(url)
     watch.start()
     try:
         yield watch

@@ -4,25 +4,25 @@ import pickle
 
 import pytest
 
-from backfill.database.transient import Trouble
+from backfill.database.transient import TransientError
 from backfill.engine import batch_result, dask_security, worker
-from backfill.engine.run_batch import Outcome, Terms
-from backfill.engine.worker import Ticket
+from backfill.engine.run_batch import BatchResult, RetryPolicy
+from backfill.engine.worker import BatchRef
 from backfill.errors import DaskInsecure, ExecutorUnusable
-from backfill.ledger.batches import Account
+from backfill.ledger.batches import PassCounts
 from tests.operator import Operator
 
 pytest.importorskip("distributed")
-ACCOUNT = Account(rows=5, already_linked=1, written=3, quarantined=1, seconds=0.5)
+ACCOUNT = PassCounts(rows=5, already_linked=1, written=3, quarantined=1, seconds=0.5)
 OUTCOMES = [
-    Outcome(7, ACCOUNT),
-    Outcome(7, Account()),
-    Outcome(7, error="42501: permission denied"),
-    Outcome(7, halved=Trouble.LOCK_TIMEOUT),
-    Outcome(7, stopped=True),
-    Outcome(7, lost=True),
-    Outcome(7, rewritten=True),
-    Outcome(7, map_incomplete=True),
+    BatchResult(7, ACCOUNT),
+    BatchResult(7, PassCounts()),
+    BatchResult(7, error="42501: permission denied"),
+    BatchResult(7, halved=TransientError.LOCK_TIMEOUT),
+    BatchResult(7, stopped=True),
+    BatchResult(7, lost=True),
+    BatchResult(7, rewritten=True),
+    BatchResult(7, map_incomplete=True),
 ]
 
 
@@ -111,7 +111,7 @@ def test_a_worker_whose_environment_names_the_salt_does_not_work(monkeypatch, va
     monkeypatch.setenv(variable, "a salt that a worker has no use for")
     monkeypatch.setattr(worker, "_bench", None)
     answer = worker.link_from_environment(
-        Ticket(1, "public.user_events.ip_address_string", 1), "backfill", "", Terms()
+        BatchRef(1, "public.user_events.ip_address_string", 1), "backfill", "", RetryPolicy()
     )
     assert "start it without BACKFILL_IP_SALT" in answer[batch_result.REFUSED]
     assert "no use for" not in str(answer)
@@ -121,7 +121,7 @@ class Evil(dict):
     """Not plain, however it looks."""
 
 
-GOOD = batch_result.as_plain(Outcome(7, ACCOUNT))
+GOOD = batch_result.as_plain(BatchResult(7, ACCOUNT))
 ODD_ACCOUNTS = [
     {"written": -1},
     {"written": True},
@@ -142,21 +142,21 @@ ODD = [
     {},
     b"",
     Evil(GOOD),
-    Outcome(7, ACCOUNT),
+    BatchResult(7, ACCOUNT),
     GOOD | {"batch_id": 8},
     GOOD | {"batch_id": "7"},
     GOOD | {"batch_id": True},
     GOOD | {"more": 1},
     {name: value for name, value in GOOD.items() if name != "lost"},
     GOOD | {"lost": 1},
-    GOOD | {"lost": True},  # and an account
-    GOOD | {"account": None},  # nothing at all
-    GOOD | {"account": ACCOUNT},
-    GOOD | {"account": None, "error": 1},
-    GOOD | {"account": None, "error": "x" * 3_000},
-    GOOD | {"account": None, "halved": "no-such-trouble"},
-    GOOD | {"account": None, "halved": []},
-    *(GOOD | {"account": GOOD["account"] | odd} for odd in ODD_ACCOUNTS),
+    GOOD | {"lost": True},  # and an counts
+    GOOD | {"counts": None},  # nothing at all
+    GOOD | {"counts": ACCOUNT},
+    GOOD | {"counts": None, "error": 1},
+    GOOD | {"counts": None, "error": "x" * 3_000},
+    GOOD | {"counts": None, "halved": "no-such-trouble"},
+    GOOD | {"counts": None, "halved": []},
+    *(GOOD | {"counts": GOOD["counts"] | odd} for odd in ODD_ACCOUNTS),
 ]
 
 

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import make_url
 
 from backfill.database.connection import make_engine
-from backfill.database.timeouts import Limits
-from backfill.engine.run_batch import Terms, attempt
+from backfill.database.timeouts import Timeouts
+from backfill.engine.run_batch import RetryPolicy, run_batch
 from backfill.jobs import link
 from backfill.ledger import claims
 from backfill.ledger.claims import LeaseLost, Stopped
@@ -207,15 +207,17 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
         assert claims.claim(connection, number, other) is not None
     before = stage.value(f"select count(ip_address_id) from {table}")
     with pytest.raises(LeaseLost):
-        link.process(engine, "backfill", job, batch, zombie, filenode, Limits(), lambda seconds: None)
+        link.process(engine, "backfill", job, batch, zombie, filenode, Timeouts(), lambda seconds: None)
     assert stage.value(f"select count(ip_address_id) from {table}") == before
-    stage.query("update backfill.runs set held = 'a sensor'")  # holds a worker in the middle of its batch
+    stage.query(
+        "update backfill.runs set throttled = 'a sensor'"
+    )  # holds a worker in the middle of its batch
     with pytest.raises(Stopped):
-        link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
-    stage.query("update backfill.runs set held = null")
+        link.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
+    stage.query("update backfill.runs set throttled = null")
     assert stage.value(f"select count(ip_address_id) from {table}") == before
-    account = link.process(engine, "backfill", job, batch, other, filenode, Limits(), lambda seconds: None)
-    assert account.written > 0
+    counts = link.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
+    assert counts.written > 0
     engine.dispose()
 
 
@@ -244,17 +246,17 @@ def test_a_batch_whose_last_commit_was_answered_to_nobody_stays_done(stage, same
             stage.query(failing[then])
         link.process(engine, "backfill", PYPI.job(table), batch, lease, filenode)
         if then == "held":
-            stage.query("update backfill.runs set held = 'a sensor'")
+            stage.query("update backfill.runs set throttled = 'a sensor'")
         raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-    outcome = attempt(engine, number, work, Terms(), sleep=lambda seconds: None)
+    outcome = run_batch(engine, number, work, RetryPolicy(), sleep=lambda seconds: None)
     engine.dispose()
     assert outcome.stopped or outcome.error or outcome.halved
     assert len(calls) > 1
     assert stage.query("select status, passes_done = passes from backfill.batches where id = %s", number) == [
         ("succeeded", True)
     ]
-    stage.query("update backfill.runs set held = null, status = 'paused'")
+    stage.query("update backfill.runs set throttled = null, status = 'paused'")
     stage.run(*SMALL)
     same_as_undisturbed(stage)
 

@@ -12,7 +12,7 @@ from tests.databases import Databases
 from tests.faults.conftest import SMALL
 from tests.faults.stage import Stage, kill_group
 
-SHADOW = ("run", "--strategy", "shadow", "--hold-cutover", "--quiet", *SMALL)
+SHADOW = ("run", "--strategy", "shadow", "--postpone-cutover", "--quiet", *SMALL)
 COPYING = "exists (select from backfill.batches where phase = 'copy' and written > 0)"
 
 

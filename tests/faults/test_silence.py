@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.connection import copy_in, driver, execute, make_engine, value
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from tests.databases import connect, query
 from tests.faults.cluster import PORT, Cluster
 from tests.faults.conftest import SMALL
@@ -161,7 +161,7 @@ def test_a_session_that_is_stopped_at_work_is_given_up_after_its_timeout(server,
     cluster, _ = server
     engine = engine_of(cluster.url())
     connection = engine.connect()
-    Limits(statement=2.0).apply(connection)
+    Timeouts(statement=2.0).apply(connection)
     pid = driver(connection).pid
     query(cluster.url(), "select 1")
     began = time.monotonic()

@@ -38,7 +38,7 @@ def is_held_while_it_is_paused(stage: Stage, paused: Cluster, named: str) -> Non
     stage.until_linking()
     with closing(connect(paused.url())) as other, other.cursor() as cursor:
         cursor.execute("select pg_wal_replay_pause()")
-        stage.until("(select held is not null from backfill.runs)")
+        stage.until("(select throttled is not null from backfill.runs)")
         waiting = stage.status()["waiting"]
         assert waiting.startswith(named)
         assert "lags" in waiting
@@ -78,7 +78,7 @@ def test_a_paused_standby_behind_a_standby_holds_the_run(stage, primary, standby
 def test_a_standby_that_cannot_be_asked_holds_the_run(stage, standby):
     stage.settings.update(max_lag="5", standby_urls=standby.url("no_such_database"))
     command = stage.start("run", "--quiet", *SMALL)
-    stage.until("(select held like '%%cannot be asked%%' from backfill.runs)".replace("%%", "%"))
+    stage.until("(select throttled like '%%cannot be asked%%' from backfill.runs)".replace("%%", "%"))
     assert stage.value("select coalesce(sum(written), 0) from backfill.batches") == 0
     command.signal(signal.SIGTERM)
     assert command.end() == 3

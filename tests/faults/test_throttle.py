@@ -80,7 +80,7 @@ def test_active_sessions(ours, database):
 def test_the_operators_query(ours):
     assert decide([OperatorQuery("select false")], ours) is None
     breach = decide([OperatorQuery("select true")], ours)
-    assert breach == Breach("operator-query", "BACKFILL_HOLD_QUERY says to hold")
+    assert breach == Breach("operator-query", "BACKFILL_THROTTLE_QUERY says to hold")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_operators_query(ours):
 def test_an_answer_that_is_neither_true_nor_false_holds_as_well(ours, query_text, what):
     breach = decide([OperatorQuery(query_text)], ours)
     assert breach is not None
-    assert breach.reason == f"BACKFILL_HOLD_QUERY returned {what}, neither true nor false"
+    assert breach.reason == f"BACKFILL_THROTTLE_QUERY returned {what}, neither true nor false"
 
 
 def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(after_a_run, monkeypatch):
@@ -102,16 +102,16 @@ def test_a_watch_that_is_cut_off_holds_and_lets_go_when_it_can_look_again(after_
     monkeypatch.setattr(monitor, "BLIND_SECONDS", 0.2)
     stage = after_a_run
     engine = make_engine(make_url(stage.url), ledger_schema="backfill")
-    theirs = monitor.Watch(engine, "backfill", [], None)
+    theirs = monitor.SensorMonitor(engine, "backfill", [], None)
     ours, theirs._engine = (
         theirs._engine,
         make_engine(make_url(stage.url).set(database="nowhere"), ledger_schema="backfill"),
     )
     theirs._thread = threading.Thread(target=theirs._loop, args=(1,), daemon=True)
     theirs._thread.start()
-    stage.until("(select held like 'the sensors could not be asked%' from backfill.runs)")
+    stage.until("(select throttled like 'the sensors could not be asked%' from backfill.runs)")
     theirs._engine = ours
-    stage.until("(select held is null from backfill.runs)")
+    stage.until("(select throttled is null from backfill.runs)")
     theirs.stop()
     engine.dispose()
 
@@ -170,7 +170,7 @@ def test_the_settings_choose_the_sensors():
     names = [sensor.name for sensor in sensors.sensors(Settings.load())]
     assert names == ["replay-lag", "lock-waiters"]
     everything = Settings.load(
-        max_archive_backlog=1, max_wal_rate=1, max_active_sessions=1, hold_query="select true"
+        max_archive_backlog=1, max_wal_rate=1, max_active_sessions=1, throttle_query="select true"
     )
     assert [sensor.name for sensor in sensors.sensors(everything)] == [
         "replay-lag",
@@ -184,14 +184,16 @@ def test_the_settings_choose_the_sensors():
 
 def test_a_run_is_held_from_the_start_and_in_the_middle_and_goes_on(stage, same_as_undisturbed):
     stage.query("create table hold as select true as held")
-    command = stage.start("run", "--quiet", *SMALL, "--nice", "10", hold_query="select held from public.hold")
-    stage.until("(select held is not null from backfill.runs)")
+    command = stage.start(
+        "run", "--quiet", *SMALL, "--nice", "10", throttle_query="select held from public.hold"
+    )
+    stage.until("(select throttled is not null from backfill.runs)")
     assert stage.value("select coalesce(sum(rows), 0) from backfill.batches") == 0
     stage.query("update hold set held = false")
     stage.until_linking()
     stage.query("update hold set held = true")
-    stage.until("(select held is not null from backfill.runs)")
-    assert stage.status()["waiting"] == "BACKFILL_HOLD_QUERY says to hold"
+    stage.until("(select throttled is not null from backfill.runs)")
+    assert stage.status()["waiting"] == "BACKFILL_THROTTLE_QUERY says to hold"
     time.sleep(0.5)
     written = stage.value("select sum(written) from backfill.batches")
     time.sleep(1)
@@ -205,16 +207,16 @@ def test_a_hold_that_nobody_remembers_is_let_go(stage, same_as_undisturbed):
     """As it stands on a promoted standby to which the letting go never came."""
     command = stage.start("run", "--quiet", *SMALL, "--nice", "10")
     stage.until_linking()
-    stage.query("update backfill.runs set held = 'replica b lags 9 s', held_since = now()")
-    stage.until("(select held is null and held_since is null from backfill.runs)")
+    stage.query("update backfill.runs set throttled = 'replica b lags 9 s', throttled_since = now()")
+    stage.until("(select throttled is null and throttled_since is null from backfill.runs)")
     assert command.end() == 0, command.said
     same_as_undisturbed(stage)
 
 
 @pytest.mark.slow
 def test_a_held_run_stops_within_two_seconds(stage):
-    command = stage.start("run", "--quiet", *SMALL, hold_query="select true")
-    stage.until("(select held is not null from backfill.runs)")
+    command = stage.start("run", "--quiet", *SMALL, throttle_query="select true")
+    stage.until("(select throttled is not null from backfill.runs)")
     began = time.monotonic()
     command.signal(signal.SIGTERM)
     assert command.end() == 3

@@ -84,11 +84,11 @@ def test_strays_are_accepted_by_their_exact_number_alone(fresh_demo: Operator) -
     url = fresh_demo.url
     query(url, "update ip_addresses set hashed_ip_address = md5(id::text) where id in (select id from ip_addresses where hashed_ip_address is not null and masklen(ip_address) = 32 order by id limit 2)")  # fmt: skip
     said = fresh_demo.types("run", "--quiet", expect=2)
-    assert "look into the 2 others, or accept them with --accept-strays 2" in said.err
+    assert "look into the 2 others, or accept them with --accept-mismatches 2" in said.err
     for number in (1, 3):
-        fresh_demo.types("run", "--quiet", "--accept-strays", number, expect=2)
-    fresh_demo.types("run", "--quiet", "--accept-strays", 2)
-    assert query(url, "select strays from backfill.runs") == [(2,)]
+        fresh_demo.types("run", "--quiet", "--accept-mismatches", number, expect=2)
+    fresh_demo.types("run", "--quiet", "--accept-mismatches", 2)
+    assert query(url, "select mismatches from backfill.runs") == [(2,)]
     assert query(url, "select count(*) from ip_addresses where length(hashed_ip_address) = 32") == [(2,)]
 
 

@@ -72,7 +72,7 @@ def take_the_geo_away(operator: Operator, keys: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "counted", "mend"),
+    ("damage", "counted", "fix"),
     [
         (unlink, "unlinked", ["run", "--quiet"]),
         (link_elsewhere, "wrong", ["repair", "user_events", "--kind", "link", "--count", 3]),
@@ -85,7 +85,7 @@ def take_the_geo_away(operator: Operator, keys: list[str]) -> None:
     ],
 )
 def test_a_damaged_row_is_counted_keeps_the_gate_shut_and_is_mended(
-    proved_run: Operator, damage: Callable[[Operator, list[str]], None], counted: str, mend: list[Any]
+    proved_run: Operator, damage: Callable[[Operator, list[str]], None], counted: str, fix: list[Any]
 ) -> None:
     keys = some(proved_run, 3)
     before = query(proved_run.url, "select id, ip_address_id from user_events order by id")
@@ -95,12 +95,12 @@ def test_a_damaged_row_is_counted_keeps_the_gate_shut_and_is_mended(
     assert found["covered"] is False
     if counted in ("wrong", "linked_to_sentinel"):
         assert set(found["wrong_keys"]) == set(keys)
-    command = f"`backfill {' '.join(map(str, mend))}`".replace(" --quiet", "")
+    command = f"`backfill {' '.join(map(str, fix))}`".replace(" --quiet", "")
     assert any(command in reason for reason in found["reasons"]), found["reasons"]
     refusal = proved_run.is_refused("0003a_user_events")
     assert "guard user_events" in refusal
     assert command in refusal
-    proved_run.types(*mend)
+    proved_run.types(*fix)
     assert query(proved_run.url, "select id, ip_address_id from user_events order by id") == before
     assert verified(proved_run, expect=0)["counts"][counted] == 0
     proved_run.migrates("0004_user_events")

@@ -273,7 +273,9 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         proof = json.loads(plain.types("prove", "--format", "json", expect=1).out)
         assert proof["verdict"] == "unproved"
         assert proof["depth"] == "catalog"
-        assert {"WAL on this server", "planner statistics"} <= {line["name"] for line in proof["residue"]}
+        assert {"WAL on this server", "planner statistics"} <= {
+            line["name"] for line in proof["external_copies"]
+        }
         assert (
             json.loads(
                 migrated.having(ledger_owner=role).types("prove", "--depth", "pages", "--format", "json").out

@@ -59,7 +59,7 @@ def test_the_prediction_is_of_the_order_of_the_fact(
 ) -> None:
     url = databases.copy(large_demo.url)
     operator = Operator(url, environment(url, home))
-    hold = ["--hold-cutover"] if strategy == "shadow" else []
+    hold = ["--postpone-cutover"] if strategy == "shadow" else []
     operator.types("run", "--quiet", "--strategy", strategy, *hold)
     predicted, fact = forecast_of(operator)
     for what, within in (("wal", 2.5), ("growth", 2.5), ("seconds", 8)):  # others use this machine, too

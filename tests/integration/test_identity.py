@@ -183,7 +183,7 @@ def test_a_copy_is_made_for_one_job_of_a_table_at_a_time(database: str, home: Pa
     operator = several(database, home, tmp_path, *parts)
     said = operator.types("run", "--strategy", "shadow", "--quiet", expect=None)
     assert "two jobs, users.ip and users.last" in said.err
-    operator.types("run", "users.ip", "--strategy", "shadow", "--hold-cutover", "--quiet")
+    operator.types("run", "users.ip", "--strategy", "shadow", "--postpone-cutover", "--quiet")
     said = operator.types("run", "users.last", "--strategy", "shadow", "--quiet", expect=None)
     assert "a copy for public.users.ip" in said.err
     assert "copy" in operator.types("cutover", "users.last", expect=None).err

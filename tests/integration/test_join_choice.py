@@ -10,7 +10,7 @@ from backfill.database.blocks import Range
 from backfill.database.connection import driver, execute, make_engine, rows
 from backfill.database.writing import writes
 from backfill.jobs import batch_map, link
-from backfill.jobs.passes import turn
+from backfill.jobs.passes import pass_of
 from backfill.jobs.phases import sweep
 from backfill.jobs.resolve import new_texts
 from backfill.ledger import address_map
@@ -76,7 +76,7 @@ def text_of(found: list[tuple[str]]) -> str:
 
 
 def plan_of_one_pass(connection: Connection, blocks: int) -> str:
-    now = turn(Range(0, blocks), 1, 0)
+    now = pass_of(Range(0, blocks), 1, 0)
     batch_map.choose_join(connection, SCHEMA, JOB, blocks, texts_only=False)
     return explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
 
@@ -109,7 +109,7 @@ def test_a_sweep_never_hashes_the_map_and_tells_rows_that_are_done_without_it(
     connection: Connection, texts: int
 ) -> None:
     execute(connection, batch_map.PROBE)
-    now = turn(Range(0, 32_000), 1, 0)
+    now = pass_of(Range(0, 32_000), 1, 0)
     plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now, few=True))
     assert "Index Scan using address_map_pkey" in plan
     assert "Hash" not in plan
@@ -121,7 +121,7 @@ def test_both_halves_of_a_sweep_are_told_to_probe(connection: Connection, texts:
     for phase, part in ((sweep(1, "link"), "link"), (sweep(1, "resolve"), "resolve")):
         batch = Batch(1, 1, phase, JOB.name, Range(0, 8), 1, 0)
         if part == "link":
-            link.link_rows(connection, SCHEMA, JOB, batch, turn(batch.range, 1, 0))
+            link.link_rows(connection, SCHEMA, JOB, batch, pass_of(batch.range, 1, 0))
         else:
             new_texts(connection, SCHEMA, JOB, batch)
         assert rows(connection, sql.SQL("show enable_hashjoin")) == [("off",)]
@@ -143,12 +143,12 @@ def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
     connection: Connection, texts: int
 ) -> None:
     batch = Batch(1, 1, "link", JOB.name, Range(0, 2_000), 8, 0)
-    now = turn(batch.range, batch.passes, 0)
+    now = pass_of(batch.range, batch.passes, 0)
     batch_map.ensure(connection, SCHEMA, JOB, batch)
     execute(connection, batch_map.HASH)
     plan = explained(connection, link.statement(batch_map.NAME, JOB, now))
     assert "Hash Join" in plan
-    assert "Seq Scan on backfill_excerpt" in plan
+    assert "Seq Scan on backfill_batch_map" in plan
     assert "address_map" not in plan
 
 
@@ -156,7 +156,7 @@ def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: 
     first, second = (
         Batch(number, 1, "link", JOB.name, Range(0, blocks), 8, 0) for number, blocks in ((1, 20), (2, 10))
     )
-    which = sql.SQL("select 'pg_temp.backfill_excerpt'::regclass::oid")
+    which = sql.SQL("select 'pg_temp.backfill_batch_map'::regclass::oid")
     made = []
     for batch in (first, first, second):
         batch_map.ensure(connection, SCHEMA, JOB, batch)
@@ -168,9 +168,9 @@ def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: 
 
 def test_the_planner_knows_how_many_rows_a_turn_takes(connection: Connection, texts: int) -> None:
     """ "= number" on an expression would be one row in 200, whatever the number of turns."""
-    now = turn(Range(0, 2_000), 8, 0)
+    now = pass_of(Range(0, 2_000), 8, 0)
     plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
     (scan,) = [line for line in plan.splitlines() if "Tid Range Scan" in line]
     rows_expected = int(scan.split("rows=")[1].split()[0])
-    in_turn = EVENT_ROWS * 1_000 / 5_000 / 4
-    assert in_turn / 3 < rows_expected < in_turn * 3
+    in_pass = EVENT_ROWS * 1_000 / 5_000 / 4
+    assert in_pass / 3 < rows_expected < in_pass * 3

@@ -185,7 +185,7 @@ def test_repair_of_hashes_likewise(proved_run: Operator, what: str) -> None:
     keeps_addresses(
         proved_run,
         f"if old.id = '{first}' then {ADDRESS_WAYS[what]} end if; return new;",
-        "--accept-strays",
+        "--accept-mismatches",
         2,
     )
     words = ("repair", "ip_addresses", "--kind", "hash", "--count", 2)

@@ -1,4 +1,4 @@
-"""The chain of revisions: each gate refuses for its reason, names the mend, and leaves its table as it was."""
+"""The chain of revisions: each gate refuses for its reason, names the fix, and leaves its table as it was."""
 
 import subprocess
 import threading

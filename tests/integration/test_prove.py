@@ -308,12 +308,12 @@ def test_a_folder_alone_is_searched_by_its_bytes(tmp_path, fresh_demo):
 def test_the_proof_is_on_record_and_an_expiry_once_stated_is_remembered(erased):
     erased.types("erase")
     assert "NAME=DATE" in erased.types("prove", "--expires", "dumps=never", expect=None).err
-    assert "restore point" in {line["name"] for line in proof(erased)["residue"]}
+    assert "restore point" in {line["name"] for line in proof(erased)["external_copies"]}
     proof(erased, "--depth", "catalog", "--expires", "restore point=2031-01-31")
-    lines = {line["name"]: line["until"] for line in proof(erased, "--depth", "catalog")["residue"]}
+    lines = {line["name"]: line["until"] for line in proof(erased, "--depth", "catalog")["external_copies"]}
     assert lines["restore point"] == "2031-01-31"
     assert lines["dumps"].startswith("not known")
-    recorded = query(erased.url, "select verdict, depth from backfill.proofs order by id")
+    recorded = query(erased.url, "select verdict, depth from backfill.erasure_checks order by id")
     assert recorded == [("gone", "bytes"), ("gone", "catalog"), ("gone", "catalog")]
     assert "NAME=DATE" in erased.types("prove", "--expires", "soon", expect=None).err
 
@@ -322,7 +322,7 @@ def test_a_standby_that_is_none_or_does_not_answer_is_said_to_be_so(erased):
     own = erased.variables["BACKFILL_DATABASE_URL"]
     lines = proof(
         erased, "--depth", "catalog", "--standby", own, "--standby", "postgresql://nobody@127.0.0.1:1/x"
-    )["residue"]
+    )["external_copies"]
     states = [line["state"] for line in lines if line["name"].startswith("standby")]
     assert states == ["is not a standby: a server of its own, with data of its own", "could not be asked"]
 
@@ -351,7 +351,7 @@ def test_scan_erase_and_prove_send_no_address_and_no_salt_to_the_server_log(prov
 def test_a_publication_is_named_with_the_tables_whose_subscribers_have_copies(erased):
     query(erased.url, "create publication to_the_warehouse for table user_events, users")
     query(erased.url, "create publication of_no_concern for table users")
-    lines = {line["name"]: line for line in proof(erased, "--depth", "catalog")["residue"]}
+    lines = {line["name"]: line for line in proof(erased, "--depth", "catalog")["external_copies"]}
     line = lines["publication to_the_warehouse"]
     assert line["state"].startswith("publishes user_events: subscribers have columns and files of their own")
     assert line["who"] == "whoever runs the subscribers"
@@ -362,7 +362,9 @@ def test_a_publication_is_named_with_the_tables_whose_subscribers_have_copies(er
 
 
 def test_without_an_archive_no_line_speaks_of_one(erased):
-    assert "WAL archive" not in {line["name"] for line in proof(erased, "--depth", "catalog")["residue"]}
+    assert "WAL archive" not in {
+        line["name"] for line in proof(erased, "--depth", "catalog")["external_copies"]
+    }
 
 
 def test_the_table_that_a_shadow_copy_replaced_is_red_while_it_is_there(erased):
@@ -423,13 +425,15 @@ def test_an_archive_is_named_and_a_standby_asked_by_its_url_and_stated_once_it_h
         standby.copy_of(primary).start()
         operator.types("erase", "--keep-wal", expect=1)
         (archive,) = [
-            one for one in proof(operator, "--depth", "catalog")["residue"] if one["name"] == "WAL archive"
+            one
+            for one in proof(operator, "--depth", "catalog")["external_copies"]
+            if one["name"] == "WAL archive"
         ]
         assert archive["state"].startswith("archive_mode is on, ")
         assert (archive["who"], archive["until"]) == ("database administrator", "its retention has passed")
         deadline = time.monotonic() + 60
         while True:
-            lines = proof(operator, "--depth", "catalog", "--standby", standby.url("demo"))["residue"]
+            lines = proof(operator, "--depth", "catalog", "--standby", standby.url("demo"))["external_copies"]
             states = {line["name"]: line["state"] for line in lines if line["name"].startswith("standby")}
             if set(states.values()) == {"it has replayed the rewrite: same pages"}:
                 break

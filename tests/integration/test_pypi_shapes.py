@@ -31,7 +31,7 @@ def test_may_2023(fresh_demo: Operator) -> None:
     said = fresh_demo.types("calibrate", expect=None)
     assert "9" in said.out + said.err
     fresh_demo.types("run", "--quiet", expect=2)
-    fresh_demo.types("run", "--quiet", "--accept-strays", 10)
+    fresh_demo.types("run", "--quiet", "--accept-mismatches", 10)
     for place in (linked(url, empty)[1]["geoip_info"], *(p for (p,) in query(url, "select geoip_info from ip_addresses where geoip_info is not null"))):  # fmt: skip
         assert set(place) <= SIX
     fresh_demo.settles_everything()

@@ -61,16 +61,16 @@ def test_the_list_shows_keys_and_reasons_and_never_a_value(fresh_demo: Operator)
 
 def test_mended_rows_leave_at_the_next_run(fresh_demo: Operator, quarantined_rows: dict[str, str]) -> None:
     url = fresh_demo.url
-    mended, emptied, linked_live, gone, *others = quarantined_rows
-    query(url, "update user_events set ip_address_string = '8.8.8.8' where id = %s", mended)
+    fixed, emptied, linked_live, gone, *others = quarantined_rows
+    query(url, "update user_events set ip_address_string = '8.8.8.8' where id = %s", fixed)
     query(url, "update user_events set ip_address_string = null where id = %s", emptied)
     query(url, "update user_events set ip_address_id = (select id from ip_addresses limit 1) where id = %s", linked_live)  # fmt: skip
     query(url, "delete from user_events where id = %s", gone)
     fresh_demo.types("run", "user_events", "--quiet")
     waiting = fresh_demo.waiting("user_events")
-    assert not {mended, emptied, linked_live, gone} & set(waiting)
+    assert not {fixed, emptied, linked_live, gone} & set(waiting)
     assert set(others) <= set(waiting)
-    assert linked(url, mended)[0] == "8.8.8.8"
+    assert linked(url, fixed)[0] == "8.8.8.8"
 
 
 def test_a_text_that_changed_waits_under_its_new_reason(
@@ -128,13 +128,13 @@ def test_settled_as_discard_the_rows_lose_their_text_and_nothing_else(finished_r
 @pytest.mark.parametrize("fate", ["sentinel", "discard"])
 def test_settling_judges_each_text_once_more(finished_run: Operator, fate: str) -> None:
     url = finished_run.url
-    mended, *others = finished_run.waiting("user_events")
-    query(url, "update user_events set ip_address_string = '8.8.8.8' where id = %s", mended)
+    fixed, *others = finished_run.waiting("user_events")
+    query(url, "update user_events set ip_address_string = '8.8.8.8' where id = %s", fixed)
     said = finished_run.types("quarantine", "settle", "user_events", "--as", fate, "--count", len(others) + 1)
     assert f"{len(others)} rows of user_events settled as {fate}" in said.out
-    assert query(url, "select ip_address_string, ip_address_id from user_events where id = %s", mended) == [("8.8.8.8", None)]  # fmt: skip
+    assert query(url, "select ip_address_string, ip_address_id from user_events where id = %s", fixed) == [("8.8.8.8", None)]  # fmt: skip
     finished_run.types("run", "user_events", "--quiet")
-    assert linked(url, mended)[0] == "8.8.8.8"
+    assert linked(url, fixed)[0] == "8.8.8.8"
     assert finished_run.waiting("user_events") == {}
 
 

@@ -18,9 +18,9 @@ from backfill.jobs.link import TableRewritten
 from backfill.jobs.phases import LINK, sweep
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Account, Batch
+from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import LeaseLost, Stopped
-from backfill.ledger.run_state import RunStatus
+from backfill.ledger.run_state import RunState
 from backfill.plan import PYPI
 from tests.databases import query
 from tests.demo_template import TABLES, canonical_dump
@@ -66,7 +66,7 @@ def half_done_run(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Oper
     done = 0
     process = link.process
 
-    def some(*words: Any) -> Account:
+    def some(*words: Any) -> PassCounts:
         nonlocal done
         done += 1
         if done > 12:
@@ -117,7 +117,7 @@ def test_a_map_that_is_emptied_under_the_workers_is_noticed(
     done = 0
     process = link.process
 
-    def emptying(*words: Any) -> Account:
+    def emptying(*words: Any) -> PassCounts:
         nonlocal done
         done += 1
         if done == 5:
@@ -202,7 +202,7 @@ def test_a_worker_stops_between_two_passes_when_the_run_is_told_to(half_done_run
             filenode = heap_of(connection, job).filenode
             link.run_pass(connection, "backfill", job, batch, lease, filenode)
         with engine.begin() as connection:
-            runs.move(connection, 1, RunStatus.PAUSING)
+            runs.move(connection, 1, RunState.PAUSING)
         with pytest.raises(Stopped), engine.begin() as connection:
             link.run_pass(connection, "backfill", job, batch, lease, filenode)
     assert query(half_done_run.url, "select passes_done from backfill.batches where id = %s", batch.id) == [
@@ -218,8 +218,8 @@ def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> Non
         before = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
         with engine.connect() as connection:
             filenode = heap_of(connection, job).filenode
-            account, done = link.run_pass(connection, "backfill", job, batch, lease, filenode)
-            assert account.written
+            counts, done = link.run_pass(connection, "backfill", job, batch, lease, filenode)
+            assert counts.written
             assert done == 1
             connection.rollback()
         after = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
@@ -396,7 +396,7 @@ def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operato
     asked = threading.Event()
     stood: list[tuple[Any, ...]] = []
 
-    def paused(*words: Any) -> Account:
+    def paused(*words: Any) -> PassCounts:
         if not asked.is_set():
             asked.set()
             query(url, "update backfill.runs set status = 'pausing' where status = 'running'")

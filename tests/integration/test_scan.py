@@ -364,7 +364,7 @@ def test_a_sample_of_a_large_table_says_how_sure_it_is_and_comes_near_the_truth(
 def test_a_sensor_holds_it_and_it_says_why(hidden):
     query(hidden.url, "create table public.traffic (heavy boolean)")
     query(hidden.url, "insert into public.traffic values (true)")
-    held = hidden.having(hold_query="select coalesce(bool_or(heavy), false) from public.traffic")
+    held = hidden.having(throttle_query="select coalesce(bool_or(heavy), false) from public.traffic")
     with ended(held.starts("scan", "--table", "t_text")) as process:
         assert "Held:" in process.stderr.readline()
         query(hidden.url, "update public.traffic set heavy = false")

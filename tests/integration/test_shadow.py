@@ -22,12 +22,12 @@ from backfill.jobs.resolve import Resolver
 from backfill.plan import PYPI
 from backfill.shadow import compare
 from backfill.shadow.driver import ShadowDriver
-from backfill.shadow.expected_rows import Proof
+from backfill.shadow.expected_rows import ExpectedRows
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
 from tests.faults.stage import stretched
 from tests.integration.test_shadow_catalog import schema_of
-from tests.names import CHANGES, FLAWS
+from tests.names import BLOCKERS, CHANGES
 from tests.operator import Operator, ended
 
 # Without a sample: a test that waits for a statement to wait must not take the sample's for it.
@@ -108,7 +108,7 @@ def canonical_dump_of_addresses(url: str) -> str:
 
 
 def test_a_held_cutover_leaves_the_original_serving_until_it_is_asked_for(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
     query(
         fresh_demo.url, "update user_events set tag = 'late' where id = (select id from user_events limit 1)"
@@ -126,7 +126,7 @@ def test_a_lock_that_is_never_granted_leaves_the_original_serving(
     fresh_demo: Operator, in_place: list[tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock_retry, "ATTEMPTS", 2)
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     settle(fresh_demo)
     raw = query(fresh_demo.url, "select id, ip_address_string from user_events order by 1")
     with holding(fresh_demo.url, CUTOVER):
@@ -139,13 +139,13 @@ def test_a_lock_that_is_never_granted_leaves_the_original_serving(
 
 def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
     before, rows = schema_of(fresh_demo.url), query(fresh_demo.url, "select * from user_events order by id")
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     fresh_demo.types("run", "user_events", "--abandon")
     assert schema_of(fresh_demo.url) == before
     assert query(fresh_demo.url, "select * from user_events order by id") == rows
     left = query(
         fresh_demo.url,
-        "select relname from pg_class where relname ~ 'shadow|changes_|flaws_|address_map|backfill_new'"
+        "select relname from pg_class where relname ~ 'shadow|changes_|blockers_|address_map|backfill_new'"
         " and relname !~ '^shadows' and relkind <> 't' and relnamespace <> 'pg_catalog'::regnamespace",
     )
     assert left == []
@@ -154,7 +154,7 @@ def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
 
 
 def test_a_definition_that_changed_meanwhile_holds_the_cutover(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     settle(fresh_demo)
     query(fresh_demo.url, "create index added_meanwhile on user_events (tag)")
     assert "definition was changed" in fresh_demo.types("cutover", "user_events", expect=1).err
@@ -186,14 +186,14 @@ def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(
         )
 
     monkeypatch.setattr(ShadowDriver, "_require_loaded", damaged)
-    said = fresh_demo.types(*SHADOW, "--hold-cutover", expect=1)
+    said = fresh_demo.types(*SHADOW, "--postpone-cutover", expect=1)
     for fault in ("1 missing", "1 differing", "1 unlinked", "1 other words", "1 geo missing", "2 surplus"):
         assert fault in said.err
     assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
 
 
 def test_rows_that_left_the_copy_after_its_comparison_hold_the_cutover(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     settle(fresh_demo)
     query(
         fresh_demo.url,
@@ -205,10 +205,10 @@ def test_rows_that_left_the_copy_after_its_comparison_hold_the_cutover(fresh_dem
 def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_is(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     waiting = len(fresh_demo.waiting("user_events"))
     fresh_demo.types("quarantine", "settle", "user_events", "--as", "discard", "--count", waiting)
-    kinds = query(fresh_demo.url, f"select kind, count(*) from backfill.{FLAWS} group by 1 order by 1")
+    kinds = query(fresh_demo.url, f"select kind, count(*) from backfill.{BLOCKERS} group by 1 order by 1")
     assert dict(kinds).keys() == {"rejected", "wrong"}  # the live application's links to a duplicate
     # A hash that is not the address's: nobody's change of an event will tell when that is mended.
     query(
@@ -230,7 +230,7 @@ def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_
         "update ip_addresses as known set hashed_ip_address = kept.hashed_ip_address from kept where kept.id = known.id",
     )
     fresh_demo.types("cutover", "user_events")
-    assert query(fresh_demo.url, f"select to_regclass('backfill.{FLAWS}')") == [(None,)]
+    assert query(fresh_demo.url, f"select to_regclass('backfill.{BLOCKERS}')") == [(None,)]
 
 
 def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_come(
@@ -243,7 +243,7 @@ def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_com
     texts = "select count(distinct ip_address_string) from user_events where length(ip_address_string) <= 64"
     with (
         open_geo(GEO_PATH, PYPI.geo.keys) as geo,
-        Proof(engine, "backfill", Resolver(live_hash, geo)) as proof,
+        ExpectedRows(engine, "backfill", Resolver(live_hash, geo)) as proof,
     ):
         proof.read(first)
         proof.expected(PYPI.addresses, first)
@@ -272,7 +272,7 @@ def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_com
 
 
 def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     query(
         fresh_demo.url,
         "update user_events set ip_address_string = '9.9.9.9' where ip_address_id is null",
@@ -294,7 +294,7 @@ def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
 
 
 def test_a_truncated_table_is_truncated_in_the_copy(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--hold-cutover")
+    fresh_demo.types(*SHADOW, "--postpone-cutover")
     query(
         fresh_demo.url,
         """create temporary table kept as select * from user_events limit 3;
@@ -358,7 +358,7 @@ def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_be
     operator = fresh_demo.having(batch_blocks="8", workers="2")
     words: tuple[str, ...] = SHADOW
     if phase == "cut-over":
-        operator.types(*SHADOW, "--hold-cutover")
+        operator.types(*SHADOW, "--postpone-cutover")
         settle(operator)
         words = ("cutover", "user_events")
     first = {"load": LOAD, "cut-over": CUTOVER}.get(phase, INDEX)
@@ -417,7 +417,7 @@ def stopped_in(url: str, process, phase: str) -> Iterator[None]:
 HEARD_SECONDS = 2.0 + 3.0  # what is promised, and what a session that settles first may add
 TRACES = """
     select relname from pg_class
-     where relname ~ 'shadow|changes_|flaws_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
+     where relname ~ 'shadow|changes_|blockers_|address_map|backfill_new' and relname !~ '^shadows' and relkind <> 't'
        and relnamespace <> 'pg_catalog'::regnamespace
 """
 
@@ -431,7 +431,7 @@ def test_a_pause_is_heard_whatever_the_copy_is_doing_and_the_run_goes_on(
 ) -> None:
     url = fresh_demo.url
     query(url, PAUSES)
-    with ended(fresh_demo.starts(*SHADOW, "--hold-cutover")) as process:
+    with ended(fresh_demo.starts(*SHADOW, "--postpone-cutover")) as process:
         with stopped_in(url, process, phase):
             fresh_demo.types("pause")
             began = time.monotonic()
@@ -488,7 +488,7 @@ def test_a_cancel_without_a_driver_takes_the_copy_with_it(fresh_demo: Operator, 
     query(url, PAUSES)
     before = schema_of(url)
     if state == "held":
-        fresh_demo.types(*SHADOW, "--hold-cutover")
+        fresh_demo.types(*SHADOW, "--postpone-cutover")
     else:
         with ended(fresh_demo.starts(*SHADOW)) as process, stopped_in(url, process, "index"):
             kill(process)
@@ -602,7 +602,7 @@ def test_live_inserts_updates_and_deletes_are_all_in_the_copy(
     writer.start()
     try:
         operator = fresh_demo.having(batch_blocks="8", workers="2")
-        operator.types(*SHADOW, "--hold-cutover")
+        operator.types(*SHADOW, "--postpone-cutover")
         settle(operator)
         operator.types("cutover", "user_events")
         time.sleep(0.1)

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from backfill.database.blocks import Range
 from backfill.database.connection import execute, make_engine, rows
 from backfill.jobs import batch_map, link, resolve
-from backfill.jobs.passes import Turn
+from backfill.jobs.passes import Pass
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job
@@ -172,7 +172,7 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
         address_map.create(connection, "backfill", Addresses(table="ip_addresses"))
         execute(connection, sql.SQL("insert into backfill.address_map select 'text ' || n from generate_series(1, 20000) n; analyze backfill.address_map, public.logins"))  # fmt: skip
         execute(connection, batch_map.PROBE)
-        update = link.statement(address_map.name("backfill"), job, Turn(batch.range, 0, 1), few=True)
+        update = link.statement(address_map.name("backfill"), job, Pass(batch.range, 0, 1), few=True)
         for statement in (texts, update):
             shown = "\n".join(line for (line,) in rows(connection, sql.SQL("explain ") + statement))
             assert "address_map_pkey" in shown, shown

@@ -1,4 +1,4 @@
-"""``backfill verify`` finds each injected damage, counts it right, and leads to the mend."""
+"""``backfill verify`` finds each injected damage, counts it right, and leads to the fix."""
 
 import json
 from collections.abc import Callable

@@ -15,8 +15,8 @@ from backfill.hashing import Salt
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.verifications import RangeCounts
 from backfill.plan import PYPI, Scheme
-from backfill.verify.addresses import AddressProof
-from backfill.verify.events import EventProof
+from backfill.verify.addresses import AddressVerifier
+from backfill.verify.events import EventVerifier
 from backfill.verify.verifier import Verifier
 from tests.databases import query
 from tests.demo_template import GEO_PATH, SALT, TABLES
@@ -53,7 +53,7 @@ def verifier(operator: Operator, geo: GeoDatabase, said: list[str], **options: A
 
 def end_after(monkeypatch: pytest.MonkeyPatch, ranges: int) -> None:
     """The process ends in the middle of the range after so many."""
-    read, seen = EventProof.read, []
+    read, seen = EventVerifier.read, []
 
     def ending(*words: Any, **options: Any) -> RangeCounts:
         seen.append(1)
@@ -61,7 +61,7 @@ def end_after(monkeypatch: pytest.MonkeyPatch, ranges: int) -> None:
             raise KeyboardInterrupt
         return read(*words, **options)
 
-    monkeypatch.setattr(EventProof, "read", ending)
+    monkeypatch.setattr(EventVerifier, "read", ending)
 
 
 def interrupted(operator: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,15 +136,15 @@ def test_it_begins_anew_when_something_that_matters_has_changed(
 def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
     settled_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, seen = EventProof.read, []
+    read, seen = EventVerifier.read, []
 
-    def rewriting(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
+    def rewriting(self: EventVerifier, *words: Any, **options: Any) -> RangeCounts:
         if not seen:
             seen.append(1)
             query(settled_run.url, "cluster project_events using project_events_pkey")
         return read(self, *words, **options)
 
-    monkeypatch.setattr(EventProof, "read", rewriting)
+    monkeypatch.setattr(EventVerifier, "read", rewriting)
     with verifier(settled_run, geo, [], workers=1) as one, pytest.raises(TableMoved, match="project_events"):
         one.verify()
     assert query(settled_run.url, "select count(*) from backfill.coverage") == [(0,)]
@@ -153,15 +153,15 @@ def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
 def test_an_address_row_that_changes_after_it_was_read_is_judged_again(
     settled_run: Operator, geo: GeoDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, seen = EventProof.read, []
+    read, seen = EventVerifier.read, []
 
-    def spoiling(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
+    def spoiling(self: EventVerifier, *words: Any, **options: Any) -> RangeCounts:
         if not seen:
             seen.append(1)
             query(settled_run.url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('198.51.100.201', repeat('0', 64))")  # fmt: skip
         return read(self, *words, **options)
 
-    monkeypatch.setattr(EventProof, "read", spoiling)
+    monkeypatch.setattr(EventVerifier, "read", spoiling)
     with verifier(settled_run, geo, [], workers=1) as one:
         records = {record.table: record for record in one.verify()}
     assert records["ip_addresses"].counts["hash_wrong"] == 1
@@ -179,21 +179,21 @@ def test_events_that_were_read_before_a_hash_turned_out_amiss_are_read_again(
     query(
         settled_run.url, "update ip_addresses set hashed_ip_address = repeat('0', 64) where id = %s", str(key)
     )
-    read_events, read_addresses, some_read = EventProof.read, AddressProof.read, threading.Event()
+    read_events, read_addresses, some_read = EventVerifier.read, AddressVerifier.read, threading.Event()
     told: list[bool] = []
 
-    def reading_events(self: EventProof, *words: Any, **options: Any) -> RangeCounts:
+    def reading_events(self: EventVerifier, *words: Any, **options: Any) -> RangeCounts:
         told.append(options["hashes_amiss"])
         counts = read_events(self, *words, **options)
         some_read.set()
         return counts
 
-    def reading_addresses(self: AddressProof, *words: Any) -> RangeCounts:
+    def reading_addresses(self: AddressVerifier, *words: Any) -> RangeCounts:
         assert some_read.wait(60)
         return read_addresses(self, *words)
 
-    monkeypatch.setattr(EventProof, "read", reading_events)
-    monkeypatch.setattr(AddressProof, "read", reading_addresses)
+    monkeypatch.setattr(EventVerifier, "read", reading_events)
+    monkeypatch.setattr(AddressVerifier, "read", reading_addresses)
     with verifier(settled_run, geo, []) as one:
         records = {record.table: record for record in one.verify()}
     assert told[0] is False

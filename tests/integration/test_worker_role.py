@@ -11,7 +11,7 @@ from sqlalchemy import Engine, make_url
 from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
 from backfill.jobs import link
-from backfill.ledger.batches import Account
+from backfill.ledger.batches import PassCounts
 from tests.databases import query
 from tests.integration.test_link import insert, linked
 from tests.operator import Operator
@@ -27,7 +27,7 @@ def worker(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Iterator[En
     engine = make_engine(make_url(url).set(username=role), ledger_schema="backfill")
     process = link.process
 
-    def as_worker(_: Engine, *words: Any) -> Account:
+    def as_worker(_: Engine, *words: Any) -> PassCounts:
         return process(engine, *words)
 
     monkeypatch.setattr(link, "process", as_worker)

@@ -18,10 +18,20 @@ WORDS = [line.split("|")[1].strip() for line in TEXT.splitlines() if re.match(r"
 # Module, class, function, field, option, JSON key, table or column of the ledger: by exact match, whatever
 # the case and whether public. Each with the word that is used instead.
 FORBIDDEN = {
+    "blueprint": "table definition",
     "churn": "index hint",
+    "crew": "worker phases",
+    "desk": "client phases",
+    "errand": "run context",
     "excerpt": "batch map",
     "judgement": "classification",
+    "mend": "fix",
+    "mender": "recovery",
     "misfiled": "linked to the sentinel",
+    "residue": "external copy",
+    "strays": "mismatches",
+    "ticket": "batch reference",
+    "trouble": "transient error",
     "unjudged": "own link kept",
 }
 

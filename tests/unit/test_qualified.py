@@ -7,14 +7,14 @@ from psycopg2 import sql
 
 from backfill.database.blocks import Range
 from backfill.jobs import fill, kept_rows, link, resolve, row_needs
-from backfill.jobs.passes import turn
+from backfill.jobs.passes import pass_of
 from backfill.plan import PYPI
 from backfill.shadow import rows as shadow_rows
 from backfill.verify import merge, repair, settle
 
 JOB = PYPI.jobs[0]
 UPDATE = link.statement(
-    sql.Identifier("backfill", "address_map"), JOB, turn(Range(0, 100), 8, 1), ["tag"], few=True
+    sql.Identifier("backfill", "address_map"), JOB, pass_of(Range(0, 100), 8, 1), ["tag"], few=True
 )
 TEMPLATES = {
     "enter": resolve.ENTER, "fill addresses": resolve.FILL_ADDRESSES, "fill odd": fill.FILL_ODD,

@@ -122,7 +122,9 @@ def test_variables_of_others_are_their_own(
     Settings.load()
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "IP_SALT", "KEY_ID", "RESTORE_POINT", "HOLD_QUERY", "DASK"])
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL", "IP_SALT", "KEY_ID", "RESTORE_POINT", "THROTTLE_QUERY", "DASK"]
+)
 def test_bytes_that_are_no_text_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"BACKFILL_{name}", "\udcff")
     with pytest.raises(SettingInvalid, match=f"BACKFILL_{name}: its bytes are not UTF-8"):

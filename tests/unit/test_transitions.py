@@ -2,29 +2,27 @@
 
 import pytest
 
-from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunStatus
+from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunState
 
-ENDS = {RunStatus.SUCCEEDED, RunStatus.CANCELLED}
+ENDS = {RunState.SUCCEEDED, RunState.CANCELLED}
 
 
 def test_every_status_has_its_line():
-    assert set(TRANSITIONS) == set(RunStatus)
+    assert set(TRANSITIONS) == set(RunState)
 
 
 def test_ends_are_ends():
-    assert {status for status in RunStatus if status not in UNFINISHED} == ENDS
+    assert {status for status in RunState if status not in UNFINISHED} == ENDS
 
 
 @pytest.mark.parametrize("status", UNFINISHED)
 def test_whatever_is_unfinished_can_be_cancelled(status):
-    assert TRANSITIONS[status] & {RunStatus.CANCELLED, RunStatus.CANCELLING}
+    assert TRANSITIONS[status] & {RunState.CANCELLED, RunState.CANCELLING}
 
 
 def test_a_cancelled_run_is_never_taken_up_again():
-    assert RunStatus.RUNNING not in TRANSITIONS[RunStatus.CANCELLING]
+    assert RunState.RUNNING not in TRANSITIONS[RunState.CANCELLING]
 
 
 def test_only_a_running_run_succeeds():
-    assert [status for status in RunStatus if RunStatus.SUCCEEDED in TRANSITIONS[status]] == [
-        RunStatus.RUNNING
-    ]
+    assert [status for status in RunState if RunState.SUCCEEDED in TRANSITIONS[status]] == [RunState.RUNNING]

@@ -1,4 +1,4 @@
-"""Fact: what a run did cost, noted beside what was predicted when it began."""
+"""Actual: what a run did cost, noted beside what was predicted when it began."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from backfill.database.connection import value
 from backfill.database.quoting import quoted
 from backfill.database.session import LEAST_CONNECT_SECONDS, connecting_within
-from backfill.database.timeouts import Limits
+from backfill.database.timeouts import Timeouts
 from backfill.ledger import runs
 from backfill.plan import Job
 from backfill.shadow import names
@@ -83,7 +83,7 @@ class Fact:
         parts = [part for job in self._jobs for part in (job, names.shadow(job), names.before(job))]
         try:
             with connection.begin():
-                Limits(lock=PATIENCE_SECONDS).apply(connection)
+                Timeouts(lock=PATIENCE_SECONDS).apply(connection)
                 return sum(int(value(connection, WHOLE, (quoted(part),))) for part in parts)
         except (DBAPIError, psycopg2.Error):
             return None

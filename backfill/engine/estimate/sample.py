@@ -23,14 +23,14 @@ from backfill.database.columns import key_type
 from backfill.database.connection import execute, problem_of, rows, value
 from backfill.database.quoting import regclass, table
 from backfill.jobs import link, resolve
-from backfill.jobs.passes import turn
+from backfill.jobs.passes import pass_of
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Addresses, Job, Table
 from backfill.shadow import compare, expected_rows, names, table_definition
 from backfill.shadow.rows import insert, known
-from backfill.shadow.table_definition import Blueprint
+from backfill.shadow.table_definition import TableDefinition
 
 TEMPORARY = "pg_temp"
 SPOTS = 16  # a table is not the same throughout: the newest rows are linked already
@@ -123,23 +123,23 @@ class _Miniature:
         impossible = _impossible(self._connection)
         if impossible:
             raise SampleFailed(impossible)
-        limits = sql.SQL(
+        timeouts = sql.SQL(
             "set statement_timeout = {}; set lock_timeout = {}; set temp_buffers = '32MB'; set client_min_messages = error"
         )
         execute(
             self._connection,
-            limits.format(sql.Literal(int(SECONDS * 1000)), sql.Literal(int(LOCK_SECONDS * 1000))),
+            timeouts.format(sql.Literal(int(SECONDS * 1000)), sql.Literal(int(LOCK_SECONDS * 1000))),
         )
         heap = heap_of(self._connection, self._real)
         if heap.blocks == 0:
             raise SampleFailed("the table is empty")
-        blueprint = table_definition.read(self._connection, self._real)
+        definition = table_definition.read(self._connection, self._real)
         self._connection.commit()
         spots = list(_spots(heap, self._most))
         with self._timed() as read:
             for spot in spots:
                 self._run("select count(*) from {table} as event where {which}", which=spot.holds("event"))
-        self._load(blueprint, spots)
+        self._load(definition, spots)
         whole = Batch(0, 0, "link", self._job.identity, Range(0, self._blocks(self._job)), self._passes, 0)
         before = self._sizes(self._job)
         with self._timed() as resolving:
@@ -149,7 +149,7 @@ class _Miniature:
                 resolve.enter_all(self._connection, TEMPORARY, self._addresses, self._resolver, resolved)
         execute(self._connection, sql.SQL("analyze {}").format(address_map.name(TEMPORARY)))
         self._connection.commit()
-        copying, indexing, comparing = self._copy(blueprint)
+        copying, indexing, comparing = self._copy(definition)
         copied = self._sizes(names.shadow(self._job))
         written, linking = self._link(whole)
         # Again, with nothing left to do: what the statements cost by themselves, which does not grow with the table.
@@ -184,7 +184,7 @@ class _Miniature:
             took=time.monotonic() - self._began,
         )
 
-    def _load(self, blueprint: Blueprint, spots: list[Range]) -> None:
+    def _load(self, definition: TableDefinition, spots: list[Range]) -> None:
         """The miniature as it stands before a run; statistics 0, so that no value enters ``pg_statistic``."""
         self._make(self._real, self._job)
         columns = sql.SQL(", ").join(map(sql.Identifier, self._columns(self._real)))
@@ -195,7 +195,7 @@ class _Miniature:
                 columns=columns,
                 which=spot.holds("event"),
             )
-        self._index(self._job, blueprint)
+        self._index(self._job, definition)
         self._make(self._real_addresses, self._addresses, indexes=True)
         self._run(
             "insert into {mine} ({columns}) overriding system value select {columns} from {known} as known"
@@ -226,7 +226,7 @@ class _Miniature:
             map=address_map.name(TEMPORARY),
             id=sql.SQL(key_type(self._connection, self._real_addresses)),
             log=sql.Identifier(names.log_name(self._job)),
-            flaws=sql.Identifier(names.flaws_name(self._job)),
+            flaws=sql.Identifier(names.blockers_name(self._job)),
             key=sql.SQL(key_type(self._connection, self._real)),
         )
         self._without_statistics(self._job)
@@ -264,8 +264,8 @@ class _Miniature:
                 column=sql.Identifier(name),
             )
 
-    def _index(self, part: Table, blueprint: Blueprint) -> None:
-        for index in blueprint.indexes:
+    def _index(self, part: Table, definition: TableDefinition) -> None:
+        for index in definition.indexes:
             self._run(
                 "create {unique}index on {mine} {rest}",
                 unique=sql.SQL(index.unique),
@@ -273,7 +273,7 @@ class _Miniature:
                 rest=sql.SQL(index.rest),
             )
 
-    def _copy(self, blueprint: Blueprint) -> tuple[float, float, float]:
+    def _copy(self, definition: TableDefinition) -> tuple[float, float, float]:
         """Seconds of the copy, of its indexes, and of its comparison with the original."""
         shadow = names.shadow(self._job)
         self._make(self._real, shadow)
@@ -285,12 +285,18 @@ class _Miniature:
         with self._timed() as copying:
             places = known(self._connection, self._real_addresses, self._resolver.geo.keys)
             places = replace(places, addresses=self._addresses)
-            execute(self._connection, insert(TEMPORARY, self._job, blueprint, everything, places))
+            execute(self._connection, insert(TEMPORARY, self._job, definition, everything, places))
         with self._timed() as indexing:
-            self._index(shadow, blueprint)
+            self._index(shadow, definition)
         with self._timed() as comparing:
             compare.check(
-                self._connection, TEMPORARY, self._addresses, self._job, blueprint, self._resolver, everything
+                self._connection,
+                TEMPORARY,
+                self._addresses,
+                self._job,
+                definition,
+                self._resolver,
+                everything,
             )
         expected_rows.drop_temporary(self._connection)
         self._connection.commit()
@@ -301,7 +307,7 @@ class _Miniature:
         written = 0
         with self._timed() as linking:
             for number in range(self._passes):
-                now = turn(whole.range, whole.passes, number)
+                now = pass_of(whole.range, whole.passes, number)
                 written += link.link_rows(self._connection, TEMPORARY, self._job, whole, now)
                 self._connection.commit()
                 self._check()

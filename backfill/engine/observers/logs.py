@@ -34,7 +34,9 @@ class Log:
 
     def __call__(self, event: str, **fields: Any) -> None:
         """One event; ``failed`` and its like are errors."""
-        level = "error" if event in {"failed", "batch-failed"} else "warning" if event == "held" else "info"
+        level = (
+            "error" if event in {"failed", "batch-failed"} else "warning" if event == "throttled" else "info"
+        )
         with suppress(OSError):  # a full disk under a log is not the run's business
             getattr(self._logger, level)(
                 event, **{name: value for name, value in fields.items() if value != ""}

@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 from backfill import safe
 from backfill.errors import OutputUnwritable
 from backfill.files import require_writable, write_whole
-from backfill.ledger.run_state import RunStatus
-from backfill.ledger.run_status import Standing
+from backfill.ledger.run_state import RunState
+from backfill.ledger.run_status import RunStatus
 
 EVERY_SECONDS = 5.0  # how often the textfile is written
 LOOPBACK = "127.0.0.1"
@@ -28,7 +28,7 @@ METRICS = {
     "backfill_run_status": "1 for the status that the run is in, by status",
     "backfill_run_driven": "1 while a process drives the run",
     "backfill_heartbeat_age_seconds": "since the driver was last heard",
-    "backfill_held": "1 while the run waits for something",
+    "backfill_waiting": "1 while the run waits for something",
     "backfill_rows": "rows of a table in a phase, as the planner estimates them",
     "backfill_rows_done": "rows gone over in a table and phase",
     "backfill_rows_written_total": "rows written in a table and phase",
@@ -37,7 +37,7 @@ METRICS = {
     "backfill_batch_blocks": "size of the next batch",
     "backfill_transaction_longest_seconds": "longest transaction in a table and phase",
     "backfill_batches_failed": "batches given up",
-    "backfill_retries_total": "retries by kind of trouble",
+    "backfill_retries_total": "retries by kind of error",
     "backfill_quarantine_rows": "rows that wait for a decision, by table and reason",
     "backfill_workers_busy": "batches in somebody's hands",
 }
@@ -46,7 +46,7 @@ METRICS = {
 class RunCollector(Collector):
     """Asks *look* at each scrape."""
 
-    def __init__(self, look: Callable[[], Standing]) -> None:
+    def __init__(self, look: Callable[[], RunStatus]) -> None:
         self._look = look
 
     def describe(self) -> list[Metric]:
@@ -69,24 +69,22 @@ class RunCollector(Collector):
             return
         yield _gauge("backfill_up", 1)
         status = _labelled("backfill_run_status", ["status"])
-        for name in RunStatus:
+        for name in RunState:
             status.add_metric([name.value], float(now.run.status is name))
         yield status
         yield _gauge("backfill_run_driven", now.driven)
         yield _gauge("backfill_heartbeat_age_seconds", now.heartbeat_age)
-        yield _gauge("backfill_held", now.waiting is not None)
+        yield _gauge("backfill_waiting", now.waiting is not None)
         yield _gauge("backfill_rows_per_second", now.rate)
         if now.eta_seconds is not None:
             yield _gauge("backfill_eta_seconds", now.eta_seconds)
         yield _gauge("backfill_batch_blocks", now.run.batch_blocks or 0)
         yield _gauge("backfill_batches_failed", len(now.failures))
-        yield _gauge("backfill_workers_busy", len(now.holdings))
+        yield _gauge("backfill_workers_busy", len(now.claimed_batches))
         yield from _parts(now)
-        retries = CounterMetricFamily(
-            "backfill_retries", METRICS["backfill_retries_total"], labels=["trouble"]
-        )
-        for trouble, number in now.run.retries.items():
-            retries.add_metric([trouble], number)
+        retries = CounterMetricFamily("backfill_retries", METRICS["backfill_retries_total"], labels=["error"])
+        for transient_error, number in now.run.retries.items():
+            retries.add_metric([transient_error], number)
         yield retries
         waiting = _labelled("backfill_quarantine_rows", ["table", "reason"])
         for table, reasons in now.quarantine.items():
@@ -95,7 +93,7 @@ class RunCollector(Collector):
         yield waiting
 
 
-def _parts(now: Standing) -> Iterator[Metric]:
+def _parts(now: RunStatus) -> Iterator[Metric]:
     labels = ["phase", "table"]
     rows, done = _labelled("backfill_rows", labels), _labelled("backfill_rows_done", labels)
     longest = _labelled("backfill_transaction_longest_seconds", labels)
@@ -125,7 +123,7 @@ class Metrics:
 
     def __init__(
         self,
-        look: Callable[[], Standing],
+        look: Callable[[], RunStatus],
         port: int | None,
         file: Path | None,
         tell: Callable[[str], None] = lambda line: None,

@@ -1,4 +1,4 @@
-"""The watch: asks every sensor once a second and writes into the ledger what it found.
+"""Sensor monitor: asks every sensor once a second and writes into the ledger what it found.
 
 The ledger is what holds the workers: each asks it in the transaction in which it would write.
 """
@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import execute, make_engine, problem_of
-from backfill.database.transient import LOST, trouble_of
+from backfill.database.transient import LOST, transient_error_of
 from backfill.engine.throttle.old_snapshot import OldSnapshot
 from backfill.engine.throttle.sensor import Breach, Sensor
 from backfill.ledger import runs
 
 EVERY_SECONDS = 1.0
 SENSOR_SECONDS = 3  # a look that takes longer is no look
-BLIND_SECONDS = 5.0  # without a look for so long, the run is held: nobody would see what hurts
+BLIND_SECONDS = 5.0  # without a look for so long, the run is throttled: nobody would see what hurts
 
 
 def decide(sensors: Sequence[Sensor], connection: Connection) -> Breach | None:
@@ -30,7 +30,7 @@ def decide(sensors: Sequence[Sensor], connection: Connection) -> Breach | None:
         try:
             breach = sensor.check(connection)
         except (DBAPIError, psycopg2.Error) as error:
-            if trouble_of(error) in LOST:
+            if transient_error_of(error) in LOST:
                 raise
             breach = Breach(sensor.name, f"sensor {sensor.name} cannot look: {problem_of(error)}")
         except Exception as error:
@@ -41,7 +41,7 @@ def decide(sensors: Sequence[Sensor], connection: Connection) -> Breach | None:
     return None
 
 
-class Watch:
+class SensorMonitor:
     """Holds and lets go; tells *observe* when that changes."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Watch:
         self._sensors, self._snapshot, self._observe = sensors, snapshot, observe
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
-        self.held: str | None = None
+        self.throttled: str | None = None
         self.pinned: str | None = None
 
     def start(self, run_id: int) -> None:
@@ -97,10 +97,10 @@ class Watch:
         )
         reason = f"the sensors could not be asked for {BLIND_SECONDS:g} s: {problem}"
         with contextlib.suppress(DBAPIError, psycopg2.Error), self._driver.begin() as connection:
-            runs.hold(connection, run_id, reason)
-            known, self.held = self.held, reason  # the next look that succeeds lets go
+            runs.throttle(connection, run_id, reason)
+            known, self.throttled = self.throttled, reason  # the next look that succeeds lets go
             if known is None:
-                self._observe("held", reason)
+                self._observe("throttled", reason)
 
     def look(self, run_id: int) -> None:
         """Ask all, and note what has changed."""
@@ -118,13 +118,13 @@ class Watch:
                 connection.rollback()
             if self._done.is_set():
                 return  # the run has ended meanwhile: nothing holds it
-            held = breach.reason if breach else None
+            throttled = breach.reason if breach else None
             # Also where we remember nothing: after a fail-over the ledger may know of a hold that is over.
-            runs.hold(connection, run_id, held)
+            runs.throttle(connection, run_id, throttled)
             if pinned != self.pinned:
                 runs.note(connection, run_id, pinned=pinned)
             connection.commit()
         self._looked = time.monotonic()
-        if (held is None) != (self.held is None):
-            self._observe("held" if held else "released", held or "")
-        self.held, self.pinned = held, pinned
+        if (throttled is None) != (self.throttled is None):
+            self._observe("throttled" if throttled else "released", throttled or "")
+        self.throttled, self.pinned = throttled, pinned

@@ -8,7 +8,7 @@ from backfill.engine.throttle.sensor import Breach
 
 
 class OperatorQuery:
-    """BACKFILL_HOLD_QUERY: a query that says true to hold, false to go on; any other answer holds as well."""
+    """BACKFILL_THROTTLE_QUERY: a query that says true to hold, false to go on; any other answer holds as well."""
 
     name = "operator-query"
 
@@ -22,8 +22,8 @@ class OperatorQuery:
         if answer is False:
             return None
         if answer is True:
-            return Breach(self.name, "BACKFILL_HOLD_QUERY says to hold")
+            return Breach(self.name, "BACKFILL_THROTTLE_QUERY says to hold")
         what = (
             ("NULL" if first else "no row") if answer is None else f"a value of type {type(answer).__name__}"
         )
-        return Breach(self.name, f"BACKFILL_HOLD_QUERY returned {what}, neither true nor false")
+        return Breach(self.name, f"BACKFILL_THROTTLE_QUERY returned {what}, neither true nor false")

@@ -32,8 +32,8 @@ def sensors(settings: Settings) -> list[Sensor]:
         chosen.append(WalRate(settings.max_wal_rate))
     if settings.max_active_sessions is not None:
         chosen.append(ActiveSessions(settings.max_active_sessions))
-    if settings.hold_query:
-        chosen.append(OperatorQuery(settings.hold_query))
+    if settings.throttle_query:
+        chosen.append(OperatorQuery(settings.throttle_query))
     return chosen
 
 

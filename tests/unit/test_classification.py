@@ -14,8 +14,8 @@ from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures
 from backfill.report.facts import Geography, Place, RunStory
-from backfill.verify.classification import Suspect, hash_state, judge, plain_states, state
-from backfill.verify.reading import judged
+from backfill.verify.classification import Suspect, classify, hash_state, plain_states, state
+from backfill.verify.reading import classified
 from backfill.verify.sample import CHUNK_BLOCKS, chunks, upper_bound
 
 SENTINEL = "192.0.2.69"
@@ -46,18 +46,18 @@ def test_what_text_and_link_make_of_a_row(raw: str, linked: str | None, expected
 
 @given(st.text(max_size=70), st.sampled_from([None, SENTINEL, "198.51.100.7", "2001:db8::1"]))
 def test_every_row_is_in_exactly_one_state(raw: str, linked: str | None) -> None:
-    found = judge(Suspect(raw, linked, "right", False, False), SENTINEL, lambda _: True)
+    found = classify(Suspect(raw, linked, "right", False, False), SENTINEL, lambda _: True)
     assert sum(name in CLASSES for name in found) == 1
 
 
 def test_geo_is_missing_only_where_the_address_resolves_and_there_is_a_place() -> None:
     lacking = Suspect("198.51.100.7", "198.51.100.7", "right", True, False)
     listed = Suspect("198.51.100.7", "198.51.100.7", "right", False, True)
-    assert judge(lacking, SENTINEL, lambda _: True) == ["right", "geo_missing"]
-    assert judge(lacking, SENTINEL, lambda _: False) == ["right"]
-    assert judge(listed, SENTINEL, lambda _: True) == ["right", "geo_has_no_place"]
+    assert classify(lacking, SENTINEL, lambda _: True) == ["right", "geo_missing"]
+    assert classify(lacking, SENTINEL, lambda _: False) == ["right"]
+    assert classify(listed, SENTINEL, lambda _: True) == ["right", "geo_has_no_place"]
     hopeless = Suspect("unknown", SENTINEL, "right", True, False)
-    assert judge(hopeless, SENTINEL, lambda _: True) == ["settled"]
+    assert classify(hopeless, SENTINEL, lambda _: True) == ["settled"]
 
 
 def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
@@ -70,7 +70,7 @@ def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
         (0, None, None, None, None, None, None, 6, 0b001, None, None),
         (2, "linked", "bare", None, None, None, None, 4, 0b001, None, None),
     ]
-    held = judged(rows, lambda suspect: judge(suspect, SENTINEL, lambda _: True))
+    held = classified(rows, lambda suspect: classify(suspect, SENTINEL, lambda _: True))
     assert held.counts == {
         "right": 95,
         "wrong": 3,

@@ -11,7 +11,7 @@ from backfill.database.blocks import Range, heap_of
 from backfill.database.connection import execute, make_engine, value
 from backfill.database.writing import writes
 from backfill.jobs import index_hint, link
-from backfill.jobs.passes import turn
+from backfill.jobs.passes import pass_of
 from backfill.ledger import address_map
 from backfill.plan import Addresses, Job
 
@@ -85,7 +85,7 @@ def connection(databases) -> Iterator[Connection]:
 
 def updates(connection: Connection, part: Range, unchanged: list[str]) -> int:
     """Link that part as a run does; returns the pages that the statement asked for."""
-    statement = link.statement(address_map.name(SCHEMA), JOB, turn(part, 1, 0), unchanged)
+    statement = link.statement(address_map.name(SCHEMA), JOB, pass_of(part, 1, 0), unchanged)
     with writes(connection, JOB):
         plan = value(connection, sql.SQL("explain (analyze, buffers, format json) ") + statement)
     connection.commit()
