@@ -2,17 +2,19 @@
 
 A waiting ACCESS EXCLUSIVE lock queues every reader and writer behind it. So: wait at most
 ``BACKFILL_LOCK_TIMEOUT_MS``, give way, try again a jittered moment later. A savepoint gives back
-what was waited for, whatever chain we are in; ``env.py`` begins the revision again after that.
+what was waited for, whatever chain we are in.
 """
 
 import random
 import time
 
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from alembic import op
 from backfill.database.connection import sqlstate_of
 from backfill.database.lock_retry import keep_vacuum_away
+from backfill.errors import BackfillError
 from backfill.gates.gate import Gate
 from backfill.gates.offline_script import ask, emit, offline, regclass, table, tell
 from backfill.plan import Table
@@ -30,13 +32,20 @@ IN_THE_WAY = """
 """
 
 
+class TableStaysBusy(BackfillError, CommandError):
+    """{table} could not be locked in {attempts} tries. In the way: {holders}. Nothing of this revision was done; those
+    before it stay. End that session or wait for it, then run the same command again; it goes on from there."""
+
+    exit_code = 1
+
+
 def timeout(gate: Gate) -> None:
     """Wait no longer than this for locks, in this revision. A plain SET would leak into the next."""
     emit(f"set local lock_timeout = '{gate.lock_timeout_ms}ms'")
 
 
 def lock(gate: Gate, part: Table) -> None:
-    """Take ACCESS EXCLUSIVE on that table, patiently. Raises what the driver raises for 55P03."""
+    """Take ACCESS EXCLUSIVE on that table, patiently. Raises ``TableStaysBusy``."""
     timeout(gate)
     statement = f"lock table {table(part)} in access exclusive mode"
     if offline():
@@ -52,12 +61,13 @@ def lock(gate: Gate, part: Table) -> None:
             savepoint.rollback()
             if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
                 raise
+            holders = in_the_way(part)
+            if attempt == ATTEMPTS:
+                raise TableStaysBusy(table=part.name, attempts=ATTEMPTS, holders=holders) from error
             tell(
-                f"{part.name} is busy; trying again ({attempt} of {ATTEMPTS}). In the way: {in_the_way(part)}."
+                f"{part.name} is busy; trying again ({attempt} of {ATTEMPTS}). In the way: {holders}."
                 " Nothing is held meanwhile."
             )
-            if attempt == ATTEMPTS:
-                raise
             time.sleep(random.uniform(0.1, min(LONGEST_PAUSE, 0.2 * 1.4**attempt)))  # noqa: S311 (no secret)
         else:
             savepoint.commit()

@@ -144,6 +144,23 @@ def test_a_table_that_stays_busy(named: Operator, monkeypatch: pytest.MonkeyPatc
     assert version(named.url) == "0003a_team_events"
 
 
+@pytest.mark.parametrize("held", ["access share", "row exclusive"])
+def test_a_table_that_stays_busy_under_a_drop_is_given_up_after_20_tries_and_the_session_is_named(
+    proved_run: Operator, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    named = proved_run.having(restore_point="nightly", lock_timeout_ms="5")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    with closing(connect(named.url, autocommit=False)) as other, other.cursor() as cursor:
+        cursor.execute(f"set application_name = 'a slow report'; lock table journals in {held} mode")
+        said = named.types("migrate", expect=1)
+    assert said.out.count("journals is busy; trying again") == 19
+    assert "backfill: journals could not be locked in 20 tries. In the way: session" in said.err
+    assert "(a slow report," in said.err
+    assert said.err.count("\n") == 1
+    assert "submitted_from" in columns(named.url, "journals")
+    assert "to 0002_journals." in named.types("migrate", "+1").out
+
+
 def test_a_server_that_is_not_there(fresh_demo: Operator) -> None:
     away = fresh_demo.having(database_url="postgresql://me:hush@127.0.0.1:1/db")
     said = away.really_types("migrate")
