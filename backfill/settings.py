@@ -8,7 +8,7 @@ import os
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -183,6 +183,14 @@ def variables() -> list[str]:
         str(field.validation_alias or f"{PREFIX}{name.upper()}")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """The environment for a program that is not ours: without salt and URLs, in whatever case their names are written,
+    as settings are read so too."""
+    fields = zip(variables(), Settings.model_fields.values(), strict=True)
+    secret = {name for name, field in fields if SecretStr in get_args(field.annotation)}
+    return {name: value for name, value in os.environ.items() if name.upper() not in secret}
 
 
 def _require_known() -> None:

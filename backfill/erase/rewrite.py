@@ -24,6 +24,7 @@ from backfill.engine import signals
 from backfill.erase import pins
 from backfill.erase.targets import Target
 from backfill.errors import NotRewritten, TableBusy
+from backfill.settings import environment_without_secrets
 
 LOCK_NOT_AVAILABLE = "55P03"
 ATTEMPTS = 10  # of a fraction of a second each: others queue behind us while we wait for the lock
@@ -115,7 +116,7 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
             "--table",
             quoted_name(target.schema, target.table),
         ],
-        env=os.environ | {name: text for name, text in settings.items() if text},
+        env=environment_without_secrets() | {name: text for name, text in settings.items() if text},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,12 +1,14 @@
 """The environment becomes settings; what is wrong is named, what is secret is not shown."""
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from backfill.engine.observers.hooks import Hook
 from backfill.errors import SettingInvalid
-from backfill.settings import BATCH_BLOCKS, Settings
+from backfill.settings import BATCH_BLOCKS, Settings, environment_without_secrets
 
 SECRET = "correct horse battery staple"
 
@@ -134,3 +136,20 @@ def test_bytes_that_are_no_text_are_refused_by_name(monkeypatch: pytest.MonkeyPa
 def test_a_file_may_be_called_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKFILL_HOME", "/var/\udcff")
     assert Settings.load().home == Path("/var/\udcff")
+
+
+@pytest.mark.parametrize("spelled", [str.upper, str.lower, str.title])
+def test_no_program_that_is_not_ours_gets_a_secret_in_whatever_case_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spelled: Callable[[str], str]
+) -> None:
+    for name in ("BACKFILL_IP_SALT", "BACKFILL_DATABASE_URL", "BACKFILL_STANDBY_URLS"):
+        monkeypatch.setenv(spelled(name), SECRET)
+    monkeypatch.setenv("BACKFILL_WORKERS", "3")
+    assert Settings.load().ip_salt is not None
+    script, seen = tmp_path / "hook", tmp_path / "seen"
+    script.write_text(f"#!/bin/sh\nenv > {seen}\n")
+    script.chmod(0o755)
+    Hook(script, dict, print)("started")
+    assert SECRET not in seen.read_text()
+    assert "BACKFILL_WORKERS=3" in seen.read_text()
+    assert SECRET not in environment_without_secrets().values()

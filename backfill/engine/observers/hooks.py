@@ -13,10 +13,10 @@ from typing import Any
 
 from backfill.errors import SettingInvalid
 from backfill.safe import command
+from backfill.settings import environment_without_secrets
 
 EVENTS = frozenset({"started", "paused", "failed", "finished", "cancelled"})
 HOOK_SECONDS = 30.0
-SECRETS = ("BACKFILL_IP_SALT", "BACKFILL_DATABASE_URL", "BACKFILL_STANDBY_URLS")
 
 
 def require_executable(path: Path) -> None:
@@ -51,7 +51,7 @@ class Hook:
                 [os.fspath(self._executable.absolute()), event],
                 input=json.dumps(document, default=str),
                 text=True,
-                env={name: value for name, value in os.environ.items() if name not in SECRETS},
+                env=environment_without_secrets(),
                 timeout=HOOK_SECONDS,
                 check=False,
             )

@@ -25,21 +25,21 @@ FILE = "BACKFILL_METRICS_FILE"
 # name → (help, kind); docs/operations.md has the same table, and a test compares.
 METRICS = {
     "backfill_up": "1 while the ledger could be read",
-    "backfill_run_status": "1 for the status that the run is in, by status",
+    "backfill_run_status": "1 for the current status of the run, by status",
     "backfill_run_driven": "1 while a process drives the run",
-    "backfill_heartbeat_age_seconds": "since the driver was last heard",
-    "backfill_waiting": "1 while the run waits for something",
+    "backfill_heartbeat_age_seconds": "seconds since the last heartbeat of the driver",
+    "backfill_held": "1 while the run waits for something",
     "backfill_rows": "rows of a table in a phase, as the planner estimates them",
-    "backfill_rows_done": "rows gone over in a table and phase",
+    "backfill_rows_done": "rows processed in a table and phase",
     "backfill_rows_written_total": "rows written in a table and phase",
     "backfill_rows_per_second": "rate of the last minute",
-    "backfill_eta_seconds": "until the phase ends, at that rate",
+    "backfill_eta_seconds": "seconds until the phase ends, at that rate",
     "backfill_batch_blocks": "size of the next batch",
     "backfill_transaction_longest_seconds": "longest transaction in a table and phase",
     "backfill_batches_failed": "batches given up",
     "backfill_retries_total": "retries by kind of error",
     "backfill_quarantine_rows": "rows that wait for a decision, by table and reason",
-    "backfill_workers_busy": "batches in somebody's hands",
+    "backfill_workers_busy": "batches that a worker holds",
 }
 
 
