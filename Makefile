@@ -10,51 +10,51 @@ SEED ?= 1
 .PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-wheel lint requirements audit bench bench-full clean
 
 ##@ See it work
-demo: $(VENV)/.demo ## The whole way on a database made for it: create, backfill, verify, migrate, erase, prove
+demo: $(VENV)/.demo ## Every step on a demo database: create, backfill, verify, migrate, erase, prove
 	@$(BIN)/backfill demo --tour --events $(EVENTS) --seed $(SEED)
 
 ##@ Before the window
-scan: $(VENV)/.demo ## Every place of the database where an address hides, known to a plan or not
+scan: $(VENV)/.demo ## Find every place that holds an address, in the plan or not
 	@$(BIN)/backfill scan
-plan: $(VENV)/.demo ## What a run would do and cost here, and what is missing; changes nothing
+plan: $(VENV)/.demo ## Show what a run would do and cost here, and what is in the way; changes nothing
 	@$(BIN)/backfill plan
-calibrate: $(VENV)/.demo ## Prove that our salt and formula are the live application's
+calibrate: $(VENV)/.demo ## Check salt and hash scheme against hashes that the live application stored
 	@$(BIN)/backfill calibrate
 
 ##@ During the window
-backfill: $(VENV)/.demo ## Hash, locate and link; stop and repeat at will, it resumes
+backfill: $(VENV)/.demo ## Hash, locate and link; can be stopped at any time, and resumes when repeated
 	@$(BIN)/backfill run
-status: $(VENV)/.demo ## Where the run stands
+status: $(VENV)/.demo ## Show the progress of the run
 	@$(BIN)/backfill status
-watch: $(VENV)/.demo ## The same, again and again until the run is over
+watch: $(VENV)/.demo ## Show the progress of the run, repeatedly until it ends
 	@$(BIN)/backfill status --watch
-pause: $(VENV)/.demo ## Let the run wait at its next checkpoint
+pause: $(VENV)/.demo ## Pause the run at its next checkpoint
 	@$(BIN)/backfill pause
-resume: $(VENV)/.demo ## Let a paused run go on
+resume: $(VENV)/.demo ## Continue a paused run
 	@$(BIN)/backfill resume
-cancel: $(VENV)/.demo ## End the run for good; its address map and shadow copies go
+cancel: $(VENV)/.demo ## End the run for good; drop its address map and shadow copies
 	@$(BIN)/backfill cancel
-quarantine: $(VENV)/.demo ## Rows whose text is no address, and why
+quarantine: $(VENV)/.demo ## List rows whose text is no address, with reasons
 	@$(BIN)/backfill quarantine list
 
 ##@ After the run
 verify: $(VENV)/.demo ## Recompute coverage from the data; exit 0 only when everything is covered
 	@$(BIN)/backfill verify
-report: $(VENV)/.demo ## The last proof, as a document for the privacy officer
+report: $(VENV)/.demo ## Write the last verification as a document for the privacy officer
 	@$(BIN)/backfill report
-gates: $(VENV)/.demo ## What to type next, and every revision's conditions with their evidence; changes nothing
+gates: $(VENV)/.demo ## Show the next command, and every revision's conditions with their evidence; changes nothing
 	@$(BIN)/backfill gates
 migrate: $(VENV)/.demo ## Drop the raw columns, one gated Alembic revision after the other
 	@$(BIN)/backfill migrate
-erase: $(VENV)/.demo ## Rewrite away what the drops left on disk, table by table
+erase: $(VENV)/.demo ## Remove what the drops left on disk, table by table
 	@$(BIN)/backfill erase
-prove: $(VENV)/.demo ## Show that the bytes are gone, and what is left outside our reach
+prove: $(VENV)/.demo ## Search for what was erased, and list the copies that are out of reach
 	@$(BIN)/backfill prove
 server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 	@$(BIN)/backfill server stop
 
 ##@ Development
-test: $(VENV)/.dev ## Every test that takes seconds, on a real PostgreSQL
+test: $(VENV)/.dev ## Run every test that takes seconds, on a real PostgreSQL
 	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
@@ -72,9 +72,9 @@ test-wheel: $(VENV)/.dev ## The wheel: what is in it, and the whole way where it
 	@$(BIN)/pytest -m "slow or not slow" tests/acceptance/test_wheel.py
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
-requirements: $(VENV)/.dev ## Write the hashes of every pinned version and the table of licences anew
+requirements: $(VENV)/.dev ## Write the hashes of every pinned version and the table of licences again
 	@VENV=$(VENV) .ci/requirements
-audit: ## Ask whether a vulnerability is known of anything that is installed; fails where nobody can be asked
+audit: ## Report known vulnerabilities of what is installed; fails if no service answers
 	@$(PYTHON) .ci/audit.py
 bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one database; about ten minutes
 	@$(BIN)/python -m benchmarks
@@ -82,9 +82,9 @@ bench: $(VENV)/.dev ## Measure every way to do the work, in one run on one datab
 	@$(BIN)/python -m benchmarks --bare --repeat 5 --only "one UPDATE" --only "in place, 2" --only "a query a row"
 bench-full: $(VENV)/.dev ## The same at 2 million events, growth to 10 million, 1 thousand to 1 million addresses; hours
 	@$(BIN)/python -m benchmarks --full
-clean: ## Stop the embedded server; remove what make made: .venv, .backfill, caches
+clean: ## Stop the embedded server; remove what make created: .venv, .backfill, caches
 	@VENV=$(VENV) .ci/clean
-help: ## This list
+help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One virtual environment, two depths. constraints.txt pins every version, build tools included; requirements/ has
