@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     max_active_sessions: int | None = Field(
         None, ge=0, description="hold while more sessions of others are active"
     )
-    throttle_query: str | None = Field(None, description="a query that returns true to hold")
+    throttle_query: str | None = Field(None, description="a query that returns true to pause the run")
     snapshot_seconds: float = Field(
         60.0, ge=0, description="a snapshot this old makes passes useless: one a batch; 0 never looks"
     )

@@ -28,7 +28,7 @@ METRICS = {
     "backfill_run_status": "1 for the current status of the run, by status",
     "backfill_run_driven": "1 while a process drives the run",
     "backfill_heartbeat_age_seconds": "seconds since the last heartbeat of the driver",
-    "backfill_held": "1 while the run waits for something",
+    "backfill_waiting": "1 while the run waits for something",
     "backfill_rows": "rows of a table in a phase, as the planner estimates them",
     "backfill_rows_done": "rows processed in a table and phase",
     "backfill_rows_written_total": "rows written in a table and phase",
