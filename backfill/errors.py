@@ -22,7 +22,7 @@ class _Formatter(string.Formatter):
 
 
 class BackfillError(Exception):
-    """Backfill could not go on."""
+    """Backfill cannot continue."""
 
     exit_code = 2  # 2: the operator has to change something; 1: the answer is "no"
 
@@ -92,16 +92,16 @@ class DatabaseUnreachable(BackfillError):
 
 
 class DatabaseFailed(BackfillError):
-    """The database answered with an error: {problem} ({sqlstate}). What was committed stays; run the same
-    command again when the cause is mended."""
+    """The database answered with an error: {problem} ({sqlstate}). What was committed stays. Fix the cause, then run
+    the same command again."""
 
     exit_code = 1
 
 
 class TextUndecodable(BackfillError):
-    """The server could not send a text: its bytes mean nothing in the encoding of the database, and it is no raw address,
-    which would have been put into the quarantine. What was committed stays. `backfill plan` names tables with such names or
-    keys; otherwise ask the table in question with a client whose encoding is the database's (PGCLIENTENCODING)."""
+    """The server could not send a text whose bytes are undefined in the encoding of the database. It is no raw address, since
+    those are quarantined. What was committed stays. `backfill plan` names tables with such names or keys; otherwise query the
+    table with a client that uses the encoding of the database (PGCLIENTENCODING)."""
 
     exit_code = 1
 
@@ -116,13 +116,13 @@ class PoolerInTheWay(BackfillError):
 
 
 class EncodingUnfit(BackfillError):
-    """The database's encoding is SQL_ASCII: it holds bytes, of which nobody has said what text they are. Nothing was
-    looked at. Dump it, and restore it into a database with the encoding of the application's texts (UTF8, in most)."""
+    """The database's encoding is SQL_ASCII, so the meaning of its bytes is not known. Nothing was read. Dump the database,
+    and restore it into one with the encoding of the application's texts (usually UTF8)."""
 
 
 class SessionUnfit(BackfillError):
-    """The role or the database sets {setting} = {found}, with which rows or triggers are passed over unseen,
-    and this role may not set it to {wanted}. Remove the setting (alter role … reset {setting}; or
+    """The role or the database sets {setting} = {found}, which hides rows or skips triggers, and this
+    role may not set it to {wanted}. Remove the setting (alter role … reset {setting}; or
     alter database … reset {setting}), or connect as another role."""
 
 
@@ -137,8 +137,8 @@ class LedgerTableTaken(BackfillError):
 
 
 class ChainBusy(BackfillError):
-    """Another session is changing the schema, or holds the lock for it: {holder}. Wait for it, then repeat; a session
-    that does neither can be ended with select pg_terminate_backend(…)."""
+    """Another session is changing the schema, or holds the lock for it: {holder}. Wait for it, then repeat. If that
+    session is stuck, end it with select pg_terminate_backend(…)."""
 
 
 class SchemaUnfit(BackfillError):
@@ -148,14 +148,14 @@ class SchemaUnfit(BackfillError):
 class ChangeNotTaken(BackfillError):
     """{table}: {kept} of {asked} rows did not keep what was written to {column} (the first by key: {keys}), so these
     {asked} were rolled back and nothing was decided about them. Triggers that fire there: {triggers}. Disable the one
-    that does it (alter table … disable trigger …), and type the command again with the count that is left."""
+    that changes the rows back (alter table … disable trigger …), and repeat the command with the remaining count."""
 
 
 class RowsCollide(BackfillError):
     """{table}: {constraint} does not let two rows stand beside each other that would have the same {column}, so these were
-    rolled back, and nothing was decided about them; what was decided before stays. Settle them as discard, where the raw column
-    may be NULL; or delete or change the rows that are not needed; or drop {constraint}, type the command again, and make it
-    anew when the rows are right."""
+    rolled back, and nothing was decided about them; what was decided before stays. Settle them as discard, if the raw column may be
+    NULL; or delete or change the rows that are not needed; or drop {constraint}, repeat the command, and create it again
+    afterwards."""
 
 
 class EmbeddedServerFailed(BackfillError):
@@ -192,7 +192,7 @@ class RunInProgress(BackfillError):
 
 
 class RunFailed(BackfillError):
-    """Run {run} failed: {problem}. `backfill status` says where it stands; `backfill run` resumes it."""
+    """Run {run} failed: {problem}. `backfill status` shows its progress; `backfill run` resumes it."""
 
     exit_code = 1
 
@@ -252,14 +252,14 @@ class RevisionUnreachable(BackfillError):
 class LockNotObtained(BackfillError):
     """A revision did not get its lock: other sessions kept the table busy, and each request gives way after
     BACKFILL_LOCK_TIMEOUT_MS. Nothing of that revision was done; those before it stay. End those sessions or wait for
-    them, then run `backfill migrate` again; it goes on from there."""
+    them, then run `backfill migrate` again; it continues from there."""
 
     exit_code = 1
 
 
 class ChainUnfit(BackfillError):
-    """The ledger's revision (in {where}) is not one that this version of Backfill can go on from: {problem} Use
-    the version that made the ledger, or a newer one. Nothing was changed."""
+    """The ledger's revision (in {where}) is not one that this version of Backfill can continue from: {problem} Use
+    the version that created the ledger, or a newer one. Nothing was changed."""
 
 
 class RunPaused(BackfillError):
@@ -274,7 +274,7 @@ class NotErasable(BackfillError):
 
 class DiskTooSmall(BackfillError):
     """Rewriting {table} needs about {needed} MiB beside the old copy, and {free} MiB are free. Nothing
-    was begun. Make room, or name smaller tables first."""
+    was begun. Free disk space, or name smaller tables first."""
 
 
 class TableBusy(BackfillError):
@@ -285,8 +285,8 @@ class TableBusy(BackfillError):
 
 
 class NotRewritten(BackfillError):
-    """{table} was not rewritten by {method}, although it was told to: that takes its owner, or a superuser.
-    What was rewritten before stays; `backfill erase` as such a role goes on from there."""
+    """{table} was not rewritten by {method}, although it was asked to: this needs the table's owner or a superuser.
+    What was rewritten before stays; `backfill erase` as such a role continues from there."""
 
 
 class FolderUnfit(BackfillError):
@@ -303,14 +303,14 @@ class AllowListInvalid(BackfillError):
 
 
 class RunCancelled(BackfillError):
-    """Run {run} was cancelled, and its address map dropped. What it linked stays; `backfill run` begins anew."""
+    """Run {run} was cancelled, and its address map dropped. What it linked stays; `backfill run` begins a new run."""
 
     exit_code = 3
 
 
 class RunTakenOver(BackfillError):
-    """Run {run} is driven by another process now ({holder}), since our session was lost. Nothing of ours
-    was written after that; `backfill status` says how it goes."""
+    """Run {run} is driven by another process now ({holder}), since our session was lost. We wrote nothing after
+    that; `backfill status` shows its progress."""
 
     exit_code = 1
 
@@ -339,8 +339,8 @@ class DaskInsecure(ExecutorUnusable):
 
 
 class CannotBeCopied(BackfillError):
-    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table!q}`), or take
-    that away first. Nothing was changed."""
+    """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table!q}`), or remove
+    that first. Nothing was changed."""
 
 
 class ShadowExists(BackfillError):
@@ -352,18 +352,18 @@ class NoShadow(BackfillError):
 
 
 class ShadowDiffers(BackfillError):
-    """The copy of {table} is not what its rows call for ({faults}). It was not swapped in, and the original
-    serves as before. `backfill run --abandon {table!q}` removes the copy; please report this."""
+    """The copy of {table} does not match its rows ({faults}). It was not swapped in, and the original stays in
+    use. `backfill run --abandon {table!q}` removes the copy; please report this."""
 
     exit_code = 1
 
 
 class CutoverPostponed(BackfillError):
-    """{table} was not cut over: {reason}. The copy is kept and kept up to date. {fix}"""
+    """{table} was not cut over: {reason}. The copy stays in sync. {fix}"""
 
     exit_code = 1
 
 
 class DiskTooFull(BackfillError):
-    """A shadow copy of {table} takes about {needed} MB (table, indexes, WAL), and {free} MB are free. Make room,
-    or link it in place."""
+    """A shadow copy of {table} takes about {needed} MB (table, indexes, WAL), and {free} MB are free. Free disk
+    space, or link it in place."""

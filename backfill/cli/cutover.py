@@ -82,7 +82,7 @@ def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[Job], *
     if hold:
         for job in jobs:
             click.echo(
-                f"The copy of {job.label} is ready and kept up to date. Next: `backfill cutover {safe.word(job.label)}`."
+                f"The copy of {job.label} is ready and stays in sync. Next: `backfill cutover {safe.word(job.label)}`."
             )
         return
     held: list[CutoverPostponed] = []

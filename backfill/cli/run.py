@@ -385,7 +385,7 @@ def run(
         )
         counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts, session.plan.label))
-    click.echo(f"Run {driver.run.id} stopped because it is done.")
+    click.echo(f"Run {driver.run.id} finished.")
     if isinstance(driver, ShadowDriver):
         cutover.cut_over_or_postpone(
             session, driver.cutover(session.fingerprint), chosen, hold=postpone_cutover

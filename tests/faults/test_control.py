@@ -184,7 +184,7 @@ def test_it_stops_by_itself_when_its_time_is_over_and_says_so(stage, same_as_und
     assert "the 0:00:02 of --max-runtime are over" in said
     assert stage.status()["reason"] == "the 0:00:02 of --max-runtime are over"
     said = stage.run(*SMALL)
-    assert "stopped because it is done" in said
+    assert " finished." in said
     same_as_undisturbed(stage)
 
 

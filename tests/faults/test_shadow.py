@@ -93,7 +93,7 @@ def test_the_same_command_after_its_end_says_what_is_left_to_do(stage, settled):
     stage.types(*SHADOW)
     again = stage.types(*SHADOW)
     assert (
-        "The copy of user_events is ready and kept up to date. Next: `backfill cutover user_events`." in again
+        "The copy of user_events is ready and stays in sync. Next: `backfill cutover user_events`." in again
     )
     assert stage.query("select status from backfill.runs") == [("succeeded",)]
     ends_like(stage, settled)
