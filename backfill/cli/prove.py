@@ -15,7 +15,8 @@ from backfill.errors import SaltMissing
 from backfill.ledger import erasure_checks, keys
 from backfill.prove.finding import Depth, Evidence, State
 from backfill.prove.prove import Hasher, prove, prove_folder
-from backfill.report import external_copies as section
+from backfill.report import external_copies
+from backfill.report import text as terminal
 
 SCHEMA_VERSION = 1  # of the JSON
 
@@ -148,4 +149,4 @@ def _show(proof: Evidence, form: str) -> None:
         for finding in proof.findings
     ]
     click.echo(safe.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
-    click.echo("\n" + section.as_text(_plain(proof)))
+    click.echo("\n" + terminal.section(external_copies.section(_plain(proof))))

@@ -1,13 +1,9 @@
-"""The section "What is left, and who must act": the newest proof of erasure, as the ledger has it."""
+"""The section "What is left, and who must act" of a check of erasure: what is not gone, and copies out of reach."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row
-
-from backfill import safe
-
-TITLE = "What is left, and who must act"
+from backfill.report.document import Block, Cell, Column, Note, Section, Table
 
 VERDICTS = {
     "gone": "Gone: no look at this depth found a raw address.",
@@ -16,37 +12,22 @@ VERDICTS = {
 }
 
 
-def of(row: Row[Any] | None) -> Mapping[str, Any] | None:
-    """A row of the ledger's erasure checks as plain data."""
-    names = ("verdict", "depth", "findings", "external_copies", "finished")
-    return None if row is None else {name: row._mapping[name] for name in names}
-
-
-def as_json(proof: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The section for machines."""
-    return None if proof is None else {**proof, "finished": proof["finished"].isoformat()}
-
-
-def as_text(proof: Mapping[str, Any] | None, *, markdown: bool = False) -> str:
-    """The section; *proof* has verdict, depth, findings, external copies and finished, as in the ledger."""
-    head = f"## {TITLE}\n\n" if markdown else f"{TITLE}\n"
-    if proof is None:
-        return head + "Nobody has looked yet: `backfill erase`, then `backfill prove`."
-    style = "github" if markdown else "simple"
-    moment = f" ({proof['finished']:%Y-%m-%d %H:%M})" if proof.get("finished") else ""
-    parts = [f"{head}{VERDICTS[proof['verdict']]} Depth reached: {proof['depth']}{moment}."]
-    open_ = [
-        [finding["where"], finding["state"], finding["what"], finding["act"]]
-        for finding in proof["findings"]
-        if finding["state"] != "gone"
-    ]
+def section(check: Mapping[str, Any]) -> Section:
+    """The section; *check* has verdict, depth, findings and external copies, as in the ledger."""
+    open_ = [finding for finding in check["findings"] if finding["state"] != "gone"]
+    blocks: list[Block] = [Note(f"{VERDICTS[check['verdict']]} Depth reached: {check['depth']}.")]
     if open_:
-        parts.append(safe.table(open_, ["place", "", "what", "what to do"], tablefmt=style))
-    parts.append("Outside the reach of any command here:")
-    parts.append(_lines(proof["external_copies"], style))
-    return "\n\n".join(parts)
+        titles = {"where": "place", "state": "state", "what": "what", "act": "what to do"}
+        blocks.append(_table("Not gone", titles, open_))
+    if check["external_copies"]:
+        titles = {"name": "copy", "state": "state", "who": "who must act", "until": "until"}
+        blocks.append(_table("Outside the reach of any command here", titles, check["external_copies"]))
+    return Section("left", "What is left, and who must act", tuple(blocks))
 
 
-def _lines(external_copies: Sequence[Mapping[str, str]], style: str) -> str:
-    body = [[line["name"], line["state"], line["who"], line["until"]] for line in external_copies]
-    return safe.table(body, ["copy", "state", "who must act", "until"], tablefmt=style, disable_numparse=True)
+def _table(caption: str, titles: Mapping[str, str], lines: Sequence[Mapping[str, str]]) -> Table:
+    return Table(
+        caption,
+        tuple(Column(title) for title in titles.values()),
+        tuple(tuple(Cell(line[name]) for name in titles) for line in lines),
+    )

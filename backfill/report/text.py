@@ -11,12 +11,13 @@ NOTHING = "–"  # where a value does not apply
 def render(document: Document) -> str:
     """The whole document."""
     parts = [safe.name(document.title), safe.name(document.verdict)]
-    return "\n\n".join([*parts, *map(_section, document.sections)])
+    return "\n\n".join([*parts, *map(section, document.sections)])
 
 
-def _section(section: Section) -> str:
-    title = safe.name(section.title)
-    return f"{title}\n{'-' * len(title)}\n{blocks(section.blocks)}"
+def section(shown: Section) -> str:
+    """One section."""
+    title = safe.name(shown.title)
+    return f"{title}\n{'-' * len(title)}\n{blocks(shown.blocks)}"
 
 
 def blocks(shown: Sequence[Block]) -> str:

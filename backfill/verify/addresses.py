@@ -5,7 +5,7 @@ right, and no address: the event tables are checked against the address table it
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,12 @@ from backfill.database.connection import copy_in, execute, rows, value
 from backfill.database.decodable import decodable, if_decodable
 from backfill.database.quoting import table
 from backfill.ledger.counts import Count
-from backfill.ledger.coverage_record import CoverageRecord, Evidence, GeoBuild, Kind
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verifications import RangeCounts
 from backfill.plan import Addresses
 from backfill.verify import reasons
 from backfill.verify.classification import HASH_COUNTS, HASH_MISSING, HASH_RIGHT, hash_state, plain_states
+from backfill.verify.lookups import AddressLookups
 from backfill.verify.places import has_place
 
 BLOCKS = 2_000  # 16 MB: about 50,000 addresses, a tenth of a second of the client's time
@@ -97,20 +98,6 @@ HASHES_AMISS = sql.SQL("""
     select exists (select from {odd} as odd where odd.verification_id = {number} and odd.hash <> 'right')
 """)
 
-GEO = sql.SQL("""
-    select count(*) filter (where not seen.found), count(*) filter (where seen.found is null),
-           count(*) filter (where seen.found)
-      from (select bool_or(lookup.found) as found
-              from {addresses} as known left join {lookups} as lookup on lookup.address_key = known.{key}::text
-             where not {has_place}
-             group by known.{key}) as seen
-""")
-BUILDS = sql.SQL("""
-    select to_char(build at time zone 'UTC', 'YYYY-MM-DD'),
-           count(*) filter (where found), count(*) filter (where not found)
-      from {lookups} group by build order by build
-""")
-
 # Once the address is gone, the form of the hash is all that is left to check.
 HASHES_ONLY = sql.SQL("""
     select count(*),
@@ -120,16 +107,6 @@ HASHES_ONLY = sql.SQL("""
            count(*) filter (where {has_place})
       from {addresses} as known
 """)
-
-
-@dataclass(frozen=True)
-class AddressGeo:
-    """Address rows without a place, by why, and lookups by build of the geo database."""
-
-    absent: int  # looked up
-    never: int  # looked up
-    lost: int  # a live request that the edge did not see set it to NULL
-    builds: Mapping[str, GeoBuild]
 
 
 @dataclass(frozen=True)
@@ -156,7 +133,6 @@ class AddressVerifier:
             "has_place": has_place(sql.Identifier("known", part.geo)),
             "addresses": table(part),
             "odd": sql.Identifier(self.schema, "verification_addresses"),
-            "lookups": sql.Identifier(self.schema, "geo_lookups"),
             "quarantine": sql.Identifier(self.schema, "quarantine"),
             "number": sql.Literal(self.number),
         }
@@ -236,17 +212,7 @@ class AddressVerifier:
             counts[HASH_COUNTS[state]] += 1
         return counts
 
-    def geo(self, connection: Connection) -> AddressGeo:
-        """What is known of places; gates nothing, and need not be of one moment with the rest."""
-        if not has_column(connection, self.addresses, self.addresses.address):
-            return AddressGeo(0, 0, 0, {})
-        ((absent, never, lost),) = rows(connection, GEO.format(**self.names))
-        found = rows(connection, BUILDS.format(**self.names))
-        return AddressGeo(
-            absent, never, lost, {build: GeoBuild(found=yes, absent=no) for build, yes, no in found}
-        )
-
-    def verdict(self, connection: Connection, transaction: str, geo: AddressGeo) -> CoverageRecord:
+    def verdict(self, connection: Connection, transaction: str, geo: AddressLookups) -> CoverageRecord:
         """The table's record. In one snapshot, so that no row is counted that was not judged."""
         part = self.addresses
         if not has_column(connection, part, part.address):

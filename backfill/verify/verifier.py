@@ -36,7 +36,7 @@ from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
 from backfill.ledger.verifications import Part, RangeCounts
 from backfill.plan import Job, Plan, RawColumn
-from backfill.verify import addresses, discards, sample
+from backfill.verify import addresses, discards, lookups, sample
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.confirmation import with_confirmation
 from backfill.verify.events import EventVerifier
@@ -99,7 +99,8 @@ class Verifier:
                 self._plan(connection, job, size, whole=False)
             connection.commit()
             looks = [partial(discards.observe, discard=discard) for discard in self.plan.discard]
-            geo, *observed = self._read_all(connection, self._address.geo, *looks)
+            known = partial(lookups.observe, schema=self.schema, addresses=self.plan.addresses)
+            geo, *observed = self._read_all(connection, known, *looks)
             self.tell(f"{self.plan.addresses.label}: hashes recomputed")
             if self._address.hashes_amiss(connection):
                 verifications.read_again(connection, self._number)
