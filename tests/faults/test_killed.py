@@ -221,7 +221,9 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
     engine.dispose()
 
 
-@pytest.mark.parametrize("then", ["held", "an error", "a timeout"])
+@pytest.mark.parametrize(
+    "then", ["held", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("an error", "a timeout"))]
+)
 def test_a_batch_whose_last_commit_was_answered_to_nobody_stays_done(stage, same_as_undisturbed, then):
     """Handed back or given up, it had no pass left to do: nobody could end it, and the run waited for ever."""
     command = stage.start("run", "--quiet", *SMALL, "--nice", "30")

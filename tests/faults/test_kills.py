@@ -111,7 +111,7 @@ def test_a_killed_worker_is_replaced(large_demo: Operator, expected: dict[str, A
     assert same(canonical_dump(large_demo.url), expected)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_a_signal_ends_a_run_at_a_checkpoint(
     large_demo: Operator, expected: dict[str, Any], number: signal.Signals
 ) -> None:

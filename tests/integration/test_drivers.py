@@ -143,7 +143,7 @@ def only(chain: Path) -> None:
         (chain / "versions" / f"{name}.py").unlink()
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+@pytest.mark.parametrize("driver", ["psycopg2", pytest.param("psycopg", marks=pytest.mark.slow), "asyncpg"])
 def test_the_applications_settings_are_back_after_each_gate_and_after_a_refusal(
     proved_run: Operator, chain: Path, driver: str
 ) -> None:

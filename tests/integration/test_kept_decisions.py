@@ -19,7 +19,7 @@ PUTS_BACK = (
           where id = new.id; end if; return null;""",
 )
 DELETES = ("after", "delete from public.user_events where id = new.id; return null;")
-WAYS = [SKIPS, UNDOES, PUTS_BACK]
+WAYS = [SKIPS, pytest.param(*UNDOES, marks=pytest.mark.slow), PUTS_BACK]
 
 
 def keeps(operator: Operator, when: str, body: str, key: str) -> None:
@@ -39,7 +39,7 @@ def decided(url: str) -> list[tuple]:
 
 
 @pytest.mark.parametrize("fate", ["sentinel", "discard"])
-@pytest.mark.parametrize(("when", "body"), [*WAYS, DELETES])
+@pytest.mark.parametrize(("when", "body"), [*WAYS, pytest.param(*DELETES, marks=pytest.mark.slow)])
 def test_settle_changes_and_decides_all_or_nothing(
     finished_run: Operator, fate: str, when: str, body: str
 ) -> None:

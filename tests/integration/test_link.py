@@ -58,44 +58,44 @@ def linked(url: str, key: str) -> tuple[str | None, Any, bool]:
     )[0]
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
+# One run has all cases of a test: each is a row of its own.
+
+
+def test_an_event_without_geo_gets_it_beside_what_it_had(fresh_demo: Operator, place: Any) -> None:
+    cases = [
         *(UNSET, None, {}, {"a": 1}, {"geoip_info": None}, {"a": None, "geoip_info": None}),
         *({"geoip_info": {}}, {"a": 1, "geoip_info": {"city": "?", "region": "", "country_code": None}}),
-    ],
-)
-def test_an_event_without_geo_gets_it_beside_what_it_had(
-    fresh_demo: Operator, place: Any, before: Any
-) -> None:
-    key = insert(fresh_demo.url, LOCATED, before)
+    ]
+    keys = [insert(fresh_demo.url, LOCATED, before) for before in cases]
     fresh_demo.types("run", "user_events", "--quiet")
-    had = {} if before is UNSET or before is None else before
-    assert linked(fresh_demo.url, key) == (LOCATED, {**had, "geoip_info": place}, False)
+    for key, before in zip(keys, cases, strict=True):
+        had = {} if before is UNSET or before is None else before
+        assert linked(fresh_demo.url, key) == (LOCATED, {**had, "geoip_info": place}, False), before
 
 
-@pytest.mark.parametrize("before", [["a", 1], [], "text", 7, True, False, 0.5])
-def test_anything_else_is_no_place_for_geo_and_is_left_alone(fresh_demo: Operator, before: Any) -> None:
-    key = insert(fresh_demo.url, LOCATED, before)
+def test_anything_else_is_no_place_for_geo_and_is_left_alone(fresh_demo: Operator) -> None:
+    cases: list[Any] = [["a", 1], [], "text", 7, True, False, 0.5]
+    keys = [insert(fresh_demo.url, LOCATED, before) for before in cases]
     fresh_demo.types("run", "user_events", "--quiet")
-    assert linked(fresh_demo.url, key) == (LOCATED, before, False)
+    for key, before in zip(keys, cases, strict=True):
+        assert linked(fresh_demo.url, key) == (LOCATED, before, False), before
 
 
-@pytest.mark.parametrize(
-    "geo", [{"city": "Of the time"}, {"other": 0}, {"city": "?", "region": "be"}, "text", [1], ""]
-)
-def test_a_geo_that_is_there_wins(fresh_demo: Operator, geo: Any) -> None:
-    key = insert(fresh_demo.url, LOCATED, {"geoip_info": geo, "b": 2})
+def test_a_geo_that_is_there_wins(fresh_demo: Operator) -> None:
+    cases: list[Any] = [{"city": "Of the time"}, {"other": 0}, {"city": "?", "region": "be"}, "text", [1], ""]
+    keys = [insert(fresh_demo.url, LOCATED, {"geoip_info": geo, "b": 2}) for geo in cases]
     fresh_demo.types("run", "user_events", "--quiet")
-    assert linked(fresh_demo.url, key) == (LOCATED, {"geoip_info": geo, "b": 2}, False)
+    for key, geo in zip(keys, cases, strict=True):
+        assert linked(fresh_demo.url, key) == (LOCATED, {"geoip_info": geo, "b": 2}, False), geo
 
 
-@pytest.mark.parametrize("before", [UNSET, None, {"a": 1}, [1]])
-def test_an_address_without_a_place_changes_nothing_but_the_link(fresh_demo: Operator, before: Any) -> None:
-    key = insert(fresh_demo.url, NOWHERE, before)
+def test_an_address_without_a_place_changes_nothing_but_the_link(fresh_demo: Operator) -> None:
+    cases = [UNSET, None, {"a": 1}, [1]]
+    keys = [insert(fresh_demo.url, NOWHERE, before) for before in cases]
     fresh_demo.types("run", "user_events", "--quiet")
-    was = None if before is UNSET else before
-    assert linked(fresh_demo.url, key) == (NOWHERE, was, before is UNSET)
+    for key, before in zip(keys, cases, strict=True):
+        was = None if before is UNSET else before
+        assert linked(fresh_demo.url, key) == (NOWHERE, was, before is UNSET), before
 
 
 def test_the_live_applications_link_wins_and_its_row_still_gets_geo(fresh_demo: Operator, place: Any) -> None:
@@ -106,25 +106,27 @@ def test_the_live_applications_link_wins_and_its_row_still_gets_geo(fresh_demo: 
     assert linked(url, key) == ("203.0.113.99", {"a": 1, "geoip_info": place}, False)
 
 
-@pytest.mark.parametrize(
-    "before", [UNSET, None, {"a": 1}, {"geoip_info": {}}, [1], {"geoip_info": {"city": "x"}}]
-)
 def test_a_row_without_a_text_gets_the_place_of_the_address_that_it_is_linked_to(
-    settled_run: Operator, place: Any, before: Any
+    settled_run: Operator, place: Any
 ) -> None:
     url = settled_run.url
-    known = add_address(url, LOCATED, live_hash(LOCATED)) if not query(url, "select from ip_addresses where ip_address = %s", LOCATED) else query(url, "select id::text from ip_addresses where ip_address = %s", LOCATED)[0][0]  # fmt: skip
+    cases = [UNSET, None, {"a": 1}, {"geoip_info": {}}, [1], {"geoip_info": {"city": "x"}}]
+    there = query(url, "select id::text from ip_addresses where ip_address = %s", LOCATED)
+    known = there[0][0] if there else add_address(url, LOCATED, live_hash(LOCATED))
     bare = insert(url, None, {"a": 1})
-    key = insert(url, None, before, link=known)
+    keys = [insert(url, None, before, link=known) for before in cases]
     settled_run.types("run", "--quiet")
     assert linked(url, bare) == (None, {"a": 1}, False)
-    had = {} if before is UNSET or before is None else before
-    lacks = isinstance(had, dict) and not had.get("geoip_info")
-    assert linked(url, key) == (LOCATED, {**had, "geoip_info": place} if lacks else before, False)
+    lacked = []
+    for key, before in zip(keys, cases, strict=True):
+        had = {} if before is UNSET or before is None else before
+        lacks = isinstance(had, dict) and not had.get("geoip_info")
+        assert linked(url, key) == (LOCATED, {**had, "geoip_info": place} if lacks else before, False), before
+        lacked += [key] * lacks
     assert "lack the geo" not in settled_run.types("verify").out
-    if lacks:
-        query(url, "update user_events set additional = null where id = %s", key)
-        assert "1 rows that are linked and hold no text lack the geo" in settled_run.types("verify").out
+    assert len(lacked) == 4
+    query(url, "update user_events set additional = null where id = %s", lacked[-1])
+    assert "1 rows that are linked and hold no text lack the geo" in settled_run.types("verify").out
 
 
 def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Operator) -> None:
@@ -162,22 +164,35 @@ def test_what_the_edge_knows_goes_into_the_event_where_our_database_knows_nothin
     assert linked(fresh_demo.url, key)[1] == {"a": 1, "geoip_info": {"city": "Of the edge"}}
 
 
-@pytest.mark.parametrize("geo", [{"city": "X", "postal": "1"}, {}, [], "text"])
-def test_what_readers_would_choke_on_is_not_copied_from_the_edge(fresh_demo: Operator, geo: Any) -> None:
-    add_address(fresh_demo.url, NOWHERE, live_hash(NOWHERE), geo)
-    key = insert(fresh_demo.url, NOWHERE, {"a": 1})
+def test_what_readers_would_choke_on_is_not_copied_from_the_edge(fresh_demo: Operator) -> None:
+    cases: dict[str, Any] = {
+        "198.51.100.7": {"city": "X", "postal": "1"},
+        "198.51.100.8": {},
+        "198.51.100.9": [],
+        "198.51.100.10": "text",
+    }
+    for address, geo in cases.items():
+        add_address(fresh_demo.url, address, live_hash(address), geo)
+    keys = {address: insert(fresh_demo.url, address, {"a": 1}) for address in cases}
     fresh_demo.types("run", "user_events", "--quiet")
-    assert linked(fresh_demo.url, key)[1] == {"a": 1}
+    for address, key in keys.items():
+        assert linked(fresh_demo.url, key)[:2] == (address, {"a": 1})
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [("::FFFF:8.8.8.8", LOCATED), ("8.8.8.8:53", LOCATED), ("2001:0DB8:0::0001%eth0", "2001:db8::1"), ("8.8.8.8/32", LOCATED)],
-)  # fmt: skip
-def test_every_spelling_leads_to_the_one_row(fresh_demo: Operator, text: str, address: str) -> None:
-    keys = [insert(fresh_demo.url, spelling) for spelling in (text, address)]
+def test_every_spelling_leads_to_the_one_row(fresh_demo: Operator) -> None:
+    cases = {
+        "::FFFF:8.8.8.8": LOCATED,
+        LOCATED: LOCATED,
+        "8.8.8.8:53": LOCATED,
+        "8.8.8.8/32": LOCATED,
+        "2001:0DB8:0::0001%eth0": "2001:db8::1",
+        "2001:db8::1": "2001:db8::1",
+    }
+    keys = {text: insert(fresh_demo.url, text) for text in cases}
     fresh_demo.types("run", "user_events", "--quiet")
-    assert [linked(fresh_demo.url, key)[0] for key in keys] == [address, address]
-    assert query(
-        fresh_demo.url, "select hashed_ip_address from ip_addresses where host(ip_address) = %s", address
-    ) == [(live_hash(address),)]
+    for text, address in cases.items():
+        assert linked(fresh_demo.url, keys[text])[0] == address, text
+    for address in set(cases.values()):
+        assert query(
+            fresh_demo.url, "select hashed_ip_address from ip_addresses where host(ip_address) = %s", address
+        ) == [(live_hash(address),)]

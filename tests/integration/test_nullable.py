@@ -38,7 +38,19 @@ def operator(database: str, home: Path, tmp_path: Path) -> Operator:
     return operator
 
 
-@pytest.mark.parametrize("what", OBSTACLES)
+# One of the column, the domain, a constraint, a key and an index; the others are spelled otherwise.
+QUICK = {
+    "NOT NULL",
+    "a domain over such a domain",
+    "constraint not_empty",
+    "the primary key",
+    "allows one NULL",
+}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in OBSTACLES]
+)
 def test_what_needs_a_null_is_neither_offered_nor_done(operator: Operator, what: str) -> None:
     url = operator.url
     for statement in OBSTACLES[what].split(";"):

@@ -100,7 +100,11 @@ def test_status_says_where_a_half_done_run_stands(half_done_run: Operator) -> No
 
 
 @pytest.mark.parametrize(
-    "emptied", ["backfill.address_map, backfill.address_map_complete", "backfill.address_map"]
+    "emptied",
+    [
+        "backfill.address_map",
+        pytest.param("backfill.address_map, backfill.address_map_complete", marks=pytest.mark.slow),
+    ],
 )
 def test_a_map_that_was_emptied_is_resolved_again(
     half_done_run: Operator, expected: dict[str, Any], emptied: str
@@ -266,7 +270,7 @@ def test_a_batch_of_a_table_with_another_file_is_not_touched(half_done_run: Oper
             link.process(engine, "backfill", job, batch, lease, filenode)
 
 
-@pytest.mark.parametrize("rewritten", [("user_events",), TABLES])
+@pytest.mark.parametrize("rewritten", [TABLES, pytest.param(("user_events",), marks=pytest.mark.slow)])
 def test_tables_rewritten_between_two_batches_are_planned_again(
     half_done_run: Operator, expected: dict[str, Any], rewritten: tuple[str, ...]
 ) -> None:
@@ -449,7 +453,7 @@ def test_a_batch_that_fails_for_good_fails_the_run_and_the_next_attempt_mends_it
     assert canonical_dump(url) == expected
 
 
-@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("workers", ["3", pytest.param("1", marks=pytest.mark.slow)])
 def test_any_number_of_workers_comes_to_the_same(
     fresh_demo: Operator, expected: dict[str, Any], workers: str
 ) -> None:

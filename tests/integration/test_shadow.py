@@ -23,7 +23,7 @@ from backfill.plan import PYPI
 from backfill.shadow import compare
 from backfill.shadow.driver import ShadowDriver
 from backfill.shadow.expected_rows import ExpectedRows
-from tests.databases import connect, query
+from tests.databases import Databases, connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
 from tests.faults.stage import stretched
 from tests.integration.test_shadow_catalog import schema_of
@@ -64,6 +64,19 @@ def in_place(databases, home) -> list[tuple]:
     found = events(url)
     databases.drop(url)
     return found
+
+
+@pytest.fixture
+def held_copy(databases: Databases, clone: Callable[[str], str], home: Path) -> Operator:
+    """The copy of ``user_events`` is whole, and kept up to date; the original serves."""
+    databases.template("small demo", fill_demo)
+    databases.template(
+        "held copy",
+        lambda url: Operator(url, environment(url, home)).types(*SHADOW, "--postpone-cutover") and None,
+        "small demo",
+    )
+    url = clone("held copy")
+    return Operator(url, environment(url, home))
 
 
 def finish(operator: Operator) -> None:
@@ -107,34 +120,32 @@ def canonical_dump_of_addresses(url: str) -> str:
     )
 
 
-def test_a_held_cutover_leaves_the_original_serving_until_it_is_asked_for(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
-    assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
+def test_a_held_cutover_leaves_the_original_serving_until_it_is_asked_for(held_copy: Operator) -> None:
+    assert query(held_copy.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
     query(
-        fresh_demo.url, "update user_events set tag = 'late' where id = (select id from user_events limit 1)"
+        held_copy.url, "update user_events set tag = 'late' where id = (select id from user_events limit 1)"
     )
-    settle(fresh_demo)
-    fresh_demo.types("cutover", "user_events")
-    assert query(fresh_demo.url, "select count(*) from user_events where tag = 'late'") == [(1,)]
-    assert "is the copy already" in fresh_demo.types("cutover", "user_events").out
-    fresh_demo.types("cutover", "--finish", "user_events")
-    assert "no old user_events left" in fresh_demo.types("cutover", "--finish", "user_events").out
-    assert "no shadow copy" in fresh_demo.types("cutover", "--finish", "team_events", expect=2).err
+    settle(held_copy)
+    held_copy.types("cutover", "user_events")
+    assert query(held_copy.url, "select count(*) from user_events where tag = 'late'") == [(1,)]
+    assert "is the copy already" in held_copy.types("cutover", "user_events").out
+    held_copy.types("cutover", "--finish", "user_events")
+    assert "no old user_events left" in held_copy.types("cutover", "--finish", "user_events").out
+    assert "no shadow copy" in held_copy.types("cutover", "--finish", "team_events", expect=2).err
 
 
 def test_a_lock_that_is_never_granted_leaves_the_original_serving(
-    fresh_demo: Operator, in_place: list[tuple], monkeypatch: pytest.MonkeyPatch
+    held_copy: Operator, in_place: list[tuple], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock_retry, "ATTEMPTS", 2)
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
-    settle(fresh_demo)
-    raw = query(fresh_demo.url, "select id, ip_address_string from user_events order by 1")
-    with holding(fresh_demo.url, CUTOVER):
-        said = fresh_demo.types("cutover", "user_events", expect=1)
+    settle(held_copy)
+    raw = query(held_copy.url, "select id, ip_address_string from user_events order by 1")
+    with holding(held_copy.url, CUTOVER):
+        said = held_copy.types("cutover", "user_events", expect=1)
     assert "was not granted" in said.err
-    assert query(fresh_demo.url, "select id, ip_address_string from user_events order by 1") == raw
-    fresh_demo.types("cutover", "user_events")
-    assert digest(events(fresh_demo.url)) == digest(in_place)
+    assert query(held_copy.url, "select id, ip_address_string from user_events order by 1") == raw
+    held_copy.types("cutover", "user_events")
+    assert digest(events(held_copy.url)) == digest(in_place)
 
 
 def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
@@ -153,12 +164,11 @@ def test_abandoning_removes_every_trace(fresh_demo: Operator) -> None:
     finish(fresh_demo)  # and one can begin again
 
 
-def test_a_definition_that_changed_meanwhile_holds_the_cutover(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
-    settle(fresh_demo)
-    query(fresh_demo.url, "create index added_meanwhile on user_events (tag)")
-    assert "definition was changed" in fresh_demo.types("cutover", "user_events", expect=1).err
-    assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
+def test_a_definition_that_changed_meanwhile_holds_the_cutover(held_copy: Operator) -> None:
+    settle(held_copy)
+    query(held_copy.url, "create index added_meanwhile on user_events (tag)")
+    assert "definition was changed" in held_copy.types("cutover", "user_events", expect=1).err
+    assert query(held_copy.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
 
 
 def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(
@@ -192,14 +202,13 @@ def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(
     assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]
 
 
-def test_rows_that_left_the_copy_after_its_comparison_hold_the_cutover(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
-    settle(fresh_demo)
+def test_rows_that_left_the_copy_after_its_comparison_hold_the_cutover(held_copy: Operator) -> None:
+    settle(held_copy)
     query(
-        fresh_demo.url,
+        held_copy.url,
         "delete from user_events_shadow where id = (select max(id::text)::uuid from user_events_shadow)",
     )
-    assert "1 missing" in fresh_demo.types("cutover", "user_events", expect=1).err
+    assert "1 missing" in held_copy.types("cutover", "user_events", expect=1).err
 
 
 def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_is(
@@ -271,37 +280,35 @@ def test_a_comparison_keeps_what_it_looks_into_while_texts_of_the_next_table_com
     engine.dispose()
 
 
-def test_the_notes_hold_keys_and_nothing_else(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
+def test_the_notes_hold_keys_and_nothing_else(held_copy: Operator) -> None:
     query(
-        fresh_demo.url,
+        held_copy.url,
         "update user_events set ip_address_string = '9.9.9.9' where ip_address_id is null",
     )
     columns = query(
-        fresh_demo.url,
+        held_copy.url,
         "select attname, atttypid::regtype::text from pg_attribute"
         f" where attrelid = 'backfill.{CHANGES}'::regclass and attnum > 0",
     )
     assert columns == [("id", "bigint"), ("key", "uuid")]
-    fresh_demo.types("addresses", "merge", "--count", 1)
-    fresh_demo.types("cutover", "user_events")
+    held_copy.types("addresses", "merge", "--count", 1)
+    held_copy.types("cutover", "user_events")
     linked = query(
-        fresh_demo.url,
+        held_copy.url,
         "select count(*) from user_events join ip_addresses as known on known.id = ip_address_id"
         " where host(ip_address) = '9.9.9.9'",
     )
     assert linked[0][0] > 1_000
 
 
-def test_a_truncated_table_is_truncated_in_the_copy(fresh_demo: Operator) -> None:
-    fresh_demo.types(*SHADOW, "--postpone-cutover")
+def test_a_truncated_table_is_truncated_in_the_copy(held_copy: Operator) -> None:
     query(
-        fresh_demo.url,
+        held_copy.url,
         """create temporary table kept as select * from user_events limit 3;
            truncate user_events; insert into user_events select * from kept""",
     )
-    fresh_demo.types("cutover", "user_events")
-    assert query(fresh_demo.url, "select count(*) from user_events") == [(3,)]
+    held_copy.types("cutover", "user_events")
+    assert query(held_copy.url, "select count(*) from user_events") == [(3,)]
 
 
 def test_a_disk_without_room_for_the_copy_is_told_before_anything_is_made(fresh_demo: Operator) -> None:
@@ -349,7 +356,15 @@ VERIFICATION = "lock table ip_addresses in access exclusive mode"
 CUTOVER = "lock table user_events in access share mode"
 
 
-@pytest.mark.parametrize("phase", ["load", "index", "replay", "verification", "cut-over"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "load",
+        "replay",
+        "cut-over",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("index", "verification")),
+    ],
+)
 def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_been(
     fresh_demo: Operator, in_place: list[tuple], phase: str
 ) -> None:
@@ -482,7 +497,16 @@ def test_ctrl_c_is_heard_while_indexes_are_built(fresh_demo: Operator) -> None:
     finish(fresh_demo)
 
 
-@pytest.mark.parametrize("state", ["killed", "held", "cancelled by a driver that was killed"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "killed",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("held", "cancelled by a driver that was killed")
+        ),
+    ],
+)
 def test_a_cancel_without_a_driver_takes_the_copy_with_it(fresh_demo: Operator, state: str) -> None:
     url = fresh_demo.url
     query(url, PAUSES)

@@ -25,7 +25,13 @@ def no_foreign_key(fresh_demo: Operator) -> Operator:
     return fresh_demo
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(one, marks=() if one in ("203.0.113.9/24", "2001:db8::/32") else pytest.mark.slow)
+        for one in NETWORKS
+    ],
+)
 def test_a_network_is_neither_hashed_as_its_first_host_nor_linked_to(
     fresh_demo: Operator, network: str
 ) -> None:

@@ -130,7 +130,12 @@ def goes_the_whole_way(operator: Operator, key: str) -> None:
     operator.types("verify")
 
 
-@pytest.mark.parametrize("raw", RAWS)
+QUICK = {"char(45)", "ip_text", "ext.citext", "text collate caseless"}
+
+
+@pytest.mark.parametrize(
+    "raw", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in RAWS]
+)
 def test_a_raw_text_of_any_type_and_collation(database: str, home: Path, tmp_path: Path, raw: str) -> None:
     goes_the_whole_way(prepared(database, home, tmp_path, raw=raw), "bigint")
 

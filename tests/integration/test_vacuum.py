@@ -73,7 +73,7 @@ def all_linked(operator: Operator) -> bool:
     return query(operator.url, left) == [(0,)]
 
 
-@pytest.mark.parametrize("when", ["on", "auto"])
+@pytest.mark.parametrize("when", ["on", pytest.param("auto", marks=pytest.mark.slow)])
 def test_dead_rows_do_not_pile_up_where_autovacuum_is_off(
     neglected: Callable[..., Operator], when: str
 ) -> None:
