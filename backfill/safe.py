@@ -31,6 +31,11 @@ def name(shown: object) -> str:
     return _IN_NAME.sub(_escape, str(shown))
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """*number* with the words that go with it: "1 row waits", "2 rows wait"."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def markdown(shown: object) -> str:
     """A value in a table's cell, a list or a sentence of Markdown."""
     return _MARKDOWN.sub(r"\\\1", name(shown))

@@ -141,7 +141,9 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
         recovery = LinkRepair(session.engine, proof, Repair(kind), hasher)
     with run_lock(session.engine, schema):
         fixed = recovery.repair(count)
-    click.echo(f"{fixed:,} rows of {part.label} repaired ({kind}). Next: `backfill verify`.")
+    click.echo(
+        f"{safe.counted(fixed, 'row', 'rows')} of {part.label} repaired ({kind}). Next: `backfill verify`."
+    )
 
 
 @click.command("seal")

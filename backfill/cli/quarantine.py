@@ -113,7 +113,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
             hasher,
         )
     click.echo(
-        f"{settled:,} {'row' if settled == 1 else 'rows'} of {job.label} settled as {fate}. Next: `backfill verify`."
+        f"{safe.counted(settled, 'row', 'rows')} of {job.label} settled as {fate}. Next: `backfill verify`."
     )
 
 
@@ -140,7 +140,7 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
-    click.echo(f"{merged:,} {'duplicate' if merged == 1 else 'duplicates'} merged. Next: `backfill verify`.")
+    click.echo(f"{safe.counted(merged, 'duplicate', 'duplicates')} merged. Next: `backfill verify`.")
 
 
 @addresses.command("keep")
@@ -164,7 +164,7 @@ def keep_networks_command(context: click.Context, count: int, allow_weak_salt: b
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)
-    click.echo(f"{kept:,} {'network' if kept == 1 else 'networks'} kept. Next: `backfill verify`.")
+    click.echo(f"{safe.counted(kept, 'network', 'networks')} kept. Next: `backfill verify`.")
 
 
 def _recorded_salt(session: Session) -> Salt:

@@ -396,13 +396,14 @@ def run(
     with session.engine.begin() as connection:
         for field, number, first in lost_fields.summary(connection):
             click.echo(
-                f"{number:,} places of {session.plan.addresses.name} lack their {field}: this database's encoding cannot "
+                f"{safe.counted(number, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
                 f"hold it. Row keys: {', '.join(first)}{', …' if number > len(first) else ''}."
             )
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:
         click.echo(
-            f"{waiting:,} rows wait in the quarantine. Next: `backfill quarantine list`, then `backfill verify`."
+            f"{safe.counted(waiting, 'row waits', 'rows wait')} in the quarantine. Next: `backfill quarantine list`, "
+            "then `backfill verify`."
         )
     else:
         click.echo("Next: `backfill verify`.")

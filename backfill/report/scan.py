@@ -23,7 +23,7 @@ def verdict(found: Sequence[Found]) -> str:
 
 
 def _counted(number: int) -> str:
-    return "1 place" if number == 1 else f"{number:,} places"
+    return safe.counted(number, "place", "places")
 
 
 def as_text(found: Sequence[Found], allowed: AllowList) -> str:

@@ -170,7 +170,7 @@ class Cutover:
         if waiting:
             raise CutoverPostponed(
                 table=job.label,
-                reason=f"{waiting} rows hold a text that is no address, and the copy would lose it",
+                reason=f"{safe.counted(waiting, 'row holds', 'rows hold')} a text that is no address, and the copy would lose it",
                 fix=f"`backfill quarantine settle {safe.word(job.label)} --as {ways} --count {waiting}`, {again}",
             )
         if compare.faults(now):

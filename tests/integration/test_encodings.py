@@ -57,11 +57,11 @@ def encoded(databases: Databases, home: Path, tmp_path: Path) -> Iterator[Any]:
 def test_what_the_encoding_lacks_costs_its_field(encoded: Any, encoding: str, lost: int) -> None:
     operator = encoded(encoding)
     said = operator.types("run", "--quiet").out
+    places = "1 place" if lost == 1 else f"{lost} places"
     assert (
-        f"{lost} places of ip_addresses lack their city: this database's encoding cannot hold it. Row keys: "
-        in said
+        f"{places} of ip_addresses without city: this database's encoding cannot hold it. Row keys: " in said
     )
-    assert "1 places of ip_addresses lack their latitude" in said
+    assert "1 place of ip_addresses without latitude" in said
     places = dict(
         query(operator.url, "select ip_address, additional -> 'geoip_info' from logins order by id")
     )

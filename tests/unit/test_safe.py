@@ -43,3 +43,10 @@ def test_a_string_of_toml_reads_back_as_it_was(text: str) -> None:
     assert tomllib.loads(written) == {"a": text}
     assert not [mark for mark in NEVER if mark in written]
     assert "\n" not in written
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 rows wait"), (1, "1 row waits"), (1000, "1,000 rows wait")]
+)
+def test_words_follow_their_number(number: int, said: str) -> None:
+    assert safe.counted(number, "row waits", "rows wait") == said
