@@ -144,7 +144,7 @@ from backfill.cli import control
 def broken(*_words, **_named):
     secret = "203.0.113.77"
     raise ValueError(f"row 203.0.113.77 is odd")
-control.standing = broken
+control.run_status = broken
 sys.argv[1:] = {words}
 from backfill.cli.main import main
 main()
