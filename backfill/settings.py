@@ -64,14 +64,16 @@ class Settings(BaseSettings):
     )
     salt_exact: bool = Field(
         False,
-        description="take the salt as it is, surrounding spaces, quotes and control characters included",
+        description="use the salt exactly as it is written, with surrounding spaces, quotes and control characters",
     )
     key_id: str = Field(
-        "default", pattern=r"^[\w.-]{1,64}$", description="your name for this salt, kept on record"
+        "default", pattern=r"^[\w.-]{1,64}$", description="your name for this salt, recorded in the ledger"
     )
     geoip_db: Path | None = Field(None, description="GeoLite2-City or GeoIP2-City database file")
     plan: Path | None = Field(None, description="TOML plan file; unset: the built-in plan for PyPI's schema")
-    home: Path = Field(Path(".backfill"), description="folder of the embedded server and the demo's salt")
+    home: Path = Field(
+        Path(".backfill"), description="directory of the embedded server and of the demo's salt"
+    )
     ledger_schema: str = Field(
         "backfill",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
@@ -83,55 +85,63 @@ class Settings(BaseSettings):
         description="role that prepared the ledger, where that is neither this role nor one it is a member of",
     )
     restore_point: str | None = Field(
-        None, description="name of the backup you could go back to; gates ask for it"
+        None, description="name of the backup that you could go back to; gates require it"
     )
     observe: float | None = Field(
         None,
         ge=0,
         description=f"seconds a raw column must stay unwritten before its drop; default {OBSERVE_SECONDS:.0f}, 0 on a demo database",
     )
-    batch_blocks: int = Field(BATCH_BLOCKS, ge=1, le=1_000_000, description="heap blocks (8 kB) a batch")
+    batch_blocks: int = Field(
+        BATCH_BLOCKS, ge=1, le=1_000_000, description="largest batch in heap blocks (8 kB)"
+    )
     passes: int = Field(PASSES, ge=1, le=64, description="passes over each batch; a power of two")
     workers: int = Field(2, ge=1, le=64, description="worker processes for the link phase")
     target_seconds: float = Field(
-        1.0, gt=0, le=30, description="how long a transaction of ours may last; the batch size follows"
+        1.0, gt=0, le=30, description="longest transaction, in seconds; the batch size is adapted to it"
     )
     timeout_seconds: float = Field(
         30.0,
         gt=0,
         le=55,
-        description="when a statement is given up; a batch that meets it three times is halved",
+        description="statement timeout in seconds; a batch that reaches it three times is halved",
     )
     patience: float = Field(
         600.0, ge=0, description="seconds to wait for a lost server, a fail-over, or a locked table"
     )
     silence: float = Field(
-        60.0, gt=0, description="seconds without any answer, to a new connection as well, that are too many"
+        60.0, gt=0, description="close our sessions when the server has not answered for this many seconds"
     )
-    nice: float = Field(0.0, ge=0, le=100, description="rest after each transaction, in times its duration")
-    max_lag: float = Field(10.0, ge=0, description="hold while a standby lags more seconds; 0 looks away")
+    nice: float = Field(
+        0.0, ge=0, le=100, description="pause after each transaction, as a multiple of its duration"
+    )
+    max_lag: float = Field(
+        10.0, ge=0, description="pause while a standby lags by more than this many seconds; 0 disables"
+    )
     standby_urls: SecretStr | None = Field(
-        None, description="standbys to ask themselves, URLs with spaces between"
+        None, description="URLs of standbys that are asked directly, separated by spaces"
     )
     max_lock_waiters: int | None = Field(
-        5, ge=0, description="hold while more sessions wait for locks of ours"
+        5, ge=0, description="pause while more than this many sessions wait for our locks"
     )
     max_archive_backlog: int | None = Field(
-        None, ge=0, description="hold while more WAL files wait for the archiver"
+        None, ge=0, description="pause while more than this many WAL files wait for the archiver"
     )
     max_wal_rate: float | None = Field(
-        None, gt=0, description="hold while the server writes more MB of WAL a second"
+        None, gt=0, description="pause while the server writes more than this many MB of WAL per second"
     )
     max_active_sessions: int | None = Field(
-        None, ge=0, description="hold while more sessions of others are active"
+        None, ge=0, description="pause while more than this many other sessions are active"
     )
     throttle_query: str | None = Field(None, description="a query that returns true to pause the run")
     snapshot_seconds: float = Field(
-        60.0, ge=0, description="a snapshot this old makes passes useless: one a batch; 0 never looks"
+        60.0,
+        ge=0,
+        description="make one pass per batch while a snapshot is older than this many seconds; 0 disables",
     )
     vacuum: Vacuum = Field(
         Vacuum.AUTO,
-        description="vacuum tables while linking: on, off, or auto, where autovacuum is off or behind",
+        description="vacuum tables while linking: on, off, or auto (only where autovacuum is off or late)",
     )
     hook: Path | None = Field(
         None,
