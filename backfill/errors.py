@@ -146,8 +146,8 @@ class SchemaUnfit(BackfillError):
 
 
 class ChangeNotTaken(BackfillError):
-    """{table}: {kept} of {asked} rows did not keep what was written to {column} (the first by key: {keys}), so these
-    {asked} were rolled back and nothing was decided about them. Triggers that fire there: {triggers}. Disable the one
+    """{table}: {kept} of {asked} did not keep what was written to {column} (the first by key: {keys}), so {these}
+    rolled back and nothing was decided. Triggers that fire there: {triggers}. Disable the one
     that changes the rows back (alter table … disable trigger …), and repeat the command with the remaining count."""
 
 
@@ -341,6 +341,12 @@ class DaskInsecure(ExecutorUnusable):
 class CannotBeCopied(BackfillError):
     """A shadow copy of {table} could not carry {what}. Link it in place (`backfill run {table!q}`), or remove
     that first. Nothing was changed."""
+
+
+class OneCopyATable(BackfillError):
+    """{first} and {second} are columns of one table, which has one copy at a time, for one of them. Nothing was changed. Begin
+    with `backfill run --strategy shadow {first!q}`; once its copy is finished (`backfill cutover --finish {first!q}`), type
+    `backfill run --strategy shadow {second!q}`."""
 
 
 class ShadowExists(BackfillError):

@@ -9,7 +9,7 @@ from backfill.addresses import Reason
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
-from backfill.database.nullable import fates
+from backfill.database.nullable import discardable, to_settle
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
 from backfill.hashing import Salt
@@ -41,7 +41,9 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     with session.engine.begin() as connection:
         found = entries.entries(connection, part.identity if part else None)
         waiting = {entry.job for entry in found}
-        ways = {job.identity: fates(connection, job) for job in plan.jobs if job.identity in waiting}
+        discards = {
+            job.identity: discardable(connection, job) for job in plan.jobs if job.identity in waiting
+        }
     if form == "json":
         click.echo(
             json.dumps(
@@ -72,9 +74,7 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
             if number > networks:
                 click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
-            click.echo(
-                f"To settle: `backfill quarantine settle {safe.word(name)} --as {ways.get(job, Fate.SENTINEL)} --count {number}`"
-            )
+            click.echo(f"To settle: {to_settle(name, number, discard=discards.get(job, False))}")
 
 
 @quarantine.command("settle")
@@ -161,6 +161,7 @@ def keep_networks_command(context: click.Context, count: int, allow_weak_salt: b
     session = sessions.of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
+    preflight.require(session, preflight.parts_of(session, ()), Purpose.REMEDY)
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)

@@ -29,7 +29,7 @@ from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
 from backfill.ledger.run_state import UNFINISHED
-from backfill.plan import Job
+from backfill.plan import Discard, Job
 from backfill.report import closing
 from backfill.report import forecast as forecasts
 from backfill.settings import Settings
@@ -64,7 +64,7 @@ def plan(
         return  # done
     parts = preflight.parts_of(session, chosen)
     report = preflight.inspect(
-        session, parts if jobs else (*parts, *session.plan.discard), Purpose.PLAN, accept
+        session, parts if jobs else (*parts, *_discards(session)), Purpose.PLAN, accept
     )
     problems = []
     with session.engine.connect() as connection:
@@ -111,6 +111,12 @@ def _predicted(
     if begun:
         return None
     return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
+
+
+def _discards(session: Session) -> list[Discard]:
+    """Columns that are to be discarded, and were not dropped by a revision."""
+    done = gone(session, session.plan.discard)
+    return [discard for discard in session.plan.discard if discard not in done]
 
 
 def _has_raw(connection: Connection, job: Job) -> bool:

@@ -23,7 +23,10 @@ COLUMNS = text("""
     select encode(decode(replace(a.attname::text, chr(92), repeat(chr(92), 2)), 'escape'), 'hex'), format_type(a.atttypid, null), a.attnotnull,
            exists (select from pg_index as i
                     where i.indrelid = a.attrelid and i.indisunique and i.indpred is null
-                      and i.indnkeyatts = 1 and i.indkey[0] = a.attnum)
+                      and i.indnkeyatts = 1 and i.indkey[0] = a.attnum),
+           not exists (select from pg_constraint as con  -- PostgreSQL 18 has such a NOT NULL
+                        where con.conrelid = a.attrelid and con.contype = 'n' and con.conkey[1] = a.attnum
+                          and not con.convalidated)
       from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace
      where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped
 """)
@@ -57,6 +60,7 @@ class Column:
     type: str
     not_null: bool
     unique: bool
+    validated: bool = True  # not_null: of rows that were there before, too
 
 
 def columns(connection: Connection, part: Table) -> dict[str, Column] | str:

@@ -49,7 +49,8 @@ def require_taken(
         table=part.name,
         column=column,
         kept=f"{len(kept):,}",
-        asked=f"{asked:,}",
+        asked=f"{asked:,} {'row' if asked == 1 else 'rows'}",
+        these="this row was" if asked == 1 else f"these {asked:,} were",
         keys=", ".join(safe.name(key) for key in sorted(kept)[:SHOWN]),
         triggers=", ".join(safe.name(name) for name in triggers) or "none that was found",
     )

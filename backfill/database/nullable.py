@@ -99,9 +99,15 @@ def obstacle(connection: Connection, part: RawColumn, *, new_rows: bool = True) 
     return None
 
 
-def fates(connection: Connection, job: Job) -> str:
-    """What waiting rows can be settled as, as the option takes it."""
-    return "sentinel" if obstacle(connection, job, new_rows=False) else "sentinel|discard"
+def discardable(connection: Connection, job: Job) -> bool:
+    """Whether waiting rows can be settled as discard."""
+    return obstacle(connection, job, new_rows=False) is None
+
+
+def to_settle(name: str, count: int, *, discard: bool) -> str:
+    """What settles the waiting rows of the job *name*: one command to paste, and the other way where there is one."""
+    command = f"`backfill quarantine settle {safe.word(name)} --as sentinel --count {count}`"
+    return command + (" (or `--as discard`)" if discard else "")
 
 
 def or_seal(connection: Connection, part: RawColumn) -> str:

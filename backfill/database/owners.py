@@ -60,9 +60,14 @@ UNTRUSTED = """
 """
 
 
+SHOWN = 6  # of what is not trusted: a line, whoever prepared a whole schema
+
+
 def require_trusted_ledger(connection: Connection, schema: str, owner: str | None) -> None:
     """Raises ``LedgerUntrusted`` with everything that is not ours, before anything of it is read or run."""
     statement = text("select " + UNTRUSTED.format(schema=":schema", owner="cast(:owner as name)"))
     found = connection.execute(statement, {"schema": schema, "owner": owner}).scalar()
     if found is not None:
-        raise LedgerUntrusted(schema=schema, found=found)
+        each = found.split("; ")  # a name that holds it is cut: the count is of what is shown so
+        more = f"; and {len(each) - SHOWN:,} more" if len(each) > SHOWN else ""
+        raise LedgerUntrusted(schema=schema, found="; ".join(each[:SHOWN]) + more)

@@ -87,10 +87,14 @@ def links(gate: Gate, job: Job) -> Condition:
 
 
 def hashes(gate: Gate) -> Condition:
-    """Every row that still has its address carries the hash that was verified: after the drop nothing can tell."""
+    """Every row that still has its address has the hash that was verified with it: after the drop nothing can tell.
+
+    Of the address the checksum has eight bits of a hash, as in ``links``: they tell that it was changed, all but once in
+    256 times a row, and cannot tell it.
+    """
     part = gate.plan.addresses
     now = (
-        f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}), 0))"
+        f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}, hashinet({ident(part.address)}) & 255), 0))"
         f" filter (where {ident(part.address)} is not null), 0)::text from {table(part)}"
     )
     verified = gate.latest(part.identity, HASH_CHECKSUM)
@@ -98,7 +102,7 @@ def hashes(gate: Gate) -> Condition:
         f"hashes of {part.label}",
         f"coalesce(({now}) = {verified}, false)",
         f"case when {verified} is null then {NOT_VERIFIED} else"
-        " 'a hash was changed, or a row with an address came or went, after the last verification' end",
+        " 'a hash or an address was changed, or a row with an address came or went, after the last verification' end",
         "`backfill run`, then `backfill verify`",
         held="those that were verified",
     )
@@ -110,11 +114,8 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
         f"(select count(*) from {gate.ledger('quarantine')} as entry"
         f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
     )
-    if part == gate.plan.addresses:
-        fix = "`backfill addresses merge --count N`"
-    else:
-        fates = "sentinel" if part.identity in gate.never_null else "sentinel|discard"
-        fix = f"`backfill quarantine settle {safe.word(part.label)} --as {fates} --count N`"
+    # The number is in the evidence, which a script works out when it runs.
+    fix = f"`backfill quarantine list {safe.word(part.label)}`, which says what settles them"
     return Condition(
         f"quarantine of {part.label}",
         f"{waiting} = 0",

@@ -175,7 +175,7 @@ def _address_steps(connection: Connection, gate: Gate) -> Iterator[Step]:
         f"require {part.name}.{part.hash}",
         "propose_hash_required(), then make_hash_required()",
         ("0005b_propose_hash_required", "0005c_hash_required"),
-        hashed is not None and hashed.not_null,
+        hashed is not None and hashed.not_null and hashed.validated,
         partial(requirements.hash_required, gate),
     )
     yield Step(

@@ -13,7 +13,7 @@ from backfill import safe
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import execute, value
 from backfill.database.lock_retry import lock_was_refused, patiently, with_referenced
-from backfill.database.nullable import fates
+from backfill.database.nullable import discardable, to_settle
 from backfill.database.quoting import quoted, table
 from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
@@ -165,13 +165,13 @@ class Cutover:
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = blockers.counts(connection, self.schema, job)
-            ways = fates(connection, job) if waiting else ""
+            discard = bool(waiting) and discardable(connection, job)
         again = f"then `backfill cutover {safe.word(job.label)}`."
         if waiting:
             raise CutoverPostponed(
                 table=job.label,
                 reason=f"{safe.counted(waiting, 'row holds', 'rows hold')} a text that is no address, and the copy would lose it",
-                fix=f"`backfill quarantine settle {safe.word(job.label)} --as {ways} --count {waiting}`, {again}",
+                fix=f"{to_settle(job.label, waiting, discard=discard)}, {again}",
             )
         if compare.faults(now):
             raise ShadowDiffers(table=job.label, faults=_words(compare.faults(now)))

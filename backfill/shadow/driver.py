@@ -25,7 +25,7 @@ from backfill.engine.interrupts import Sleep, obedient
 from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
 from backfill.engine.run_context import Failed, MapEmptied
-from backfill.errors import CannotBeCopied, RunTakenOver, ShadowDiffers, ShadowExists
+from backfill.errors import CannotBeCopied, OneCopyATable, RunTakenOver, ShadowDiffers, ShadowExists
 from backfill.jobs.phases import CLOSE, RESOLVE
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.batches import Batch, PassCounts
@@ -58,16 +58,12 @@ def require_copyable(connection: Connection, job: Job) -> None:
 
 
 def require_one_a_table(jobs: Sequence[Job]) -> None:
-    """Raises ``CannotBeCopied`` where two jobs share a table: a copy is made for one of them."""
+    """Raises ``OneCopyATable`` where two jobs share a table: a copy is made for one of them."""
     first: dict[str, Job] = {}
     for job in jobs:
         other = first.setdefault(job.table_identity, job)
         if other is not job:
-            raise CannotBeCopied(
-                table=job.name,
-                what=f"two jobs, {other.label} and {job.label}: a copy is made for one at a time. Run one of them "
-                "without --strategy shadow",
-            )
+            raise OneCopyATable(first=other.label, second=job.label)
 
 
 def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:

@@ -73,10 +73,10 @@ CANONICAL = sql.SQL("""
 """)
 MERGED = sql.SQL("select row_key from {quarantine} where job = %s and decision_id is not null")
 
-# With a checksum of all keys and hashes, as conditions.hashes() makes it: the last drop asks whether it is still that.
+# With a checksum of all keys, hashes and eight bits of each address, as conditions.hashes() makes it: the last drop asks whether it is still that.
 TOTALS = sql.SQL("""
     select count(*), count({address}),
-           coalesce(bit_xor(hash_record_extended(row({key}, {hash}), 0)) filter (where {address} is not null), 0)
+           coalesce(bit_xor(hash_record_extended(row({key}, {hash}, hashinet({address}) & 255), 0)) filter (where {address} is not null), 0)
       from {addresses}
 """)
 NETWORKS = sql.SQL("""
@@ -262,8 +262,10 @@ class AddressVerifier:
         found = rows(connection, HASHES_ONLY.format(**self.names))
         ((total, right, wrong, missing, geo),) = found
         look = "look at the application's writes"
-        amiss = reasons.shortfall(wrong, "hashes are not 64 lower-case hex digits", look)
-        amiss += reasons.shortfall(missing, "rows have no hash", look)
+        amiss = reasons.shortfall(
+            wrong, "hash is not 64 lower-case hex digits", "hashes are not 64 lower-case hex digits", look
+        )
+        amiss += reasons.shortfall(missing, "row has no hash", "rows have no hash", look)
         return CoverageRecord(
             job=self.addresses.identity,
             table=self.addresses.label,

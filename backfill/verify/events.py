@@ -20,7 +20,7 @@ from backfill.database.blocks import Range
 from backfill.database.columns import column_type, columns
 from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import decodable
-from backfill.database.nullable import fates, or_seal
+from backfill.database.nullable import discardable, or_seal
 from backfill.database.quoting import table
 from backfill.geo import GeoDatabase
 from backfill.ledger.counts import CLASSES, Count, in_order
@@ -187,21 +187,22 @@ class EventVerifier:
         notes = []
         if since_run:
             notes.append(
-                f"{since_run:,} raw values were written after the last run ended, the newest at {newest}: "
+                f"{since_run:,} raw {'value was' if since_run == 1 else 'values were'} written after the last run ended, the newest at {newest}: "
                 f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
             )
-        if counts[Count.GEO_MISSING_WITHOUT_TEXT]:
-            notes.append(
-                f"{counts[Count.GEO_MISSING_WITHOUT_TEXT]:,} rows that are linked and hold no text lack the geo that "
-                "their address has: `backfill run`"
-            )
+        notes += reasons.shortfall(
+            counts[Count.GEO_MISSING_WITHOUT_TEXT],
+            "row that is linked and holds no text lacks the geo that its address has",
+            "rows that are linked and hold no text lack the geo that their address has",
+            "`backfill run`",
+        )
         listed, undecided = (
             int(value(connection, WAITING.format(**self.names), (part.identity,)))
             for part in (self.job, self.addresses)
         )
-        ways = fates(connection, self.job) if counts[Count.QUARANTINED] else ""
+        discard = bool(counts[Count.QUARANTINED]) and discardable(connection, self.job)
         amiss = reasons.of_events(
-            self.job, self.addresses, counts, ways=ways, listed=listed, undecided=undecided
+            self.job, self.addresses, counts, discard=discard, listed=listed, undecided=undecided
         )
         checksum = 0
         for one in held:
@@ -247,6 +248,7 @@ class EventVerifier:
         sums = _sum(held)
         amiss = reasons.shortfall(
             sums[Count.HASH_WRONG],
+            "row is linked to an address without a proper hash",
             "rows are linked to an address without a proper hash",
             "look at the application",
         )

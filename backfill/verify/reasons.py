@@ -3,25 +3,26 @@
 from collections.abc import Mapping
 
 from backfill import safe
+from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
 from backfill.plan import Addresses, Job
 
 
-def shortfall(number: int, what: str, fix: str) -> list[str]:
-    """A reason, or none for zero rows."""
-    return [f"{number:,} {what}: {fix}"] if number else []
+def shortfall(number: int, one: str, many: str, fix: str) -> list[str]:
+    """A reason, or none for zero rows. *one*, *many*: what there is one or several of."""
+    return [f"{number:,} {one if number == 1 else many}: {fix}"] if number else []
 
 
 def of_events(
-    job: Job, addresses: Addresses, counts: Mapping[Count, int], *, ways: str, listed: int, undecided: int
+    job: Job, addresses: Addresses, counts: Mapping[Count, int], *, discard: bool, listed: int, undecided: int
 ) -> list[str]:
     """Why an event table is not covered.
 
-    *ways*: what its quarantine can be settled as. *listed*: rows of it that a run has put into the quarantine;
+    *discard*: its quarantine can be settled as that. *listed*: rows of it that a run has put into the quarantine;
     *undecided*: the same of the address table.
     """
     name = safe.word(job.label)
-    settle = f"`backfill quarantine settle {name} --as {ways} --count {counts[Count.QUARANTINED]}`"
+    settle = to_settle(job.label, counts[Count.QUARANTINED], discard=discard)
     if listed != counts[Count.QUARANTINED]:  # the list is a run's: what came since is not on it
         settle = "`backfill run`, which lists them, then `backfill quarantine list`"
     hashes = f"`backfill calibrate`; if the salt is right, `backfill repair {addresses.label} --kind hash`"
@@ -30,31 +31,55 @@ def of_events(
         return f"`backfill repair {name} --kind {kind} --count {counts[count]}`"
 
     return (
-        shortfall(counts[Count.UNLINKED], "rows have an address and no link", "`backfill run`")
+        shortfall(
+            counts[Count.UNLINKED],
+            "row has an address and no link",
+            "rows have an address and no link",
+            "`backfill run`",
+        )
         + shortfall(
             counts[Count.WRONG],
+            "row is linked to another address",
             "rows are linked to another address",
             f"{repair('link', Count.WRONG)} (their keys are in the JSON)",
         )
         + shortfall(
             counts[Count.LINKED_TO_SENTINEL],
+            "row with an address is linked to the sentinel",
             "rows with an address are linked to the sentinel",
             repair("sentinel", Count.LINKED_TO_SENTINEL),
         )
         + shortfall(
             counts[Count.DANGLING],
+            "row is linked to a row of the address table that is gone, or has no address",
             "rows are linked to a row of the address table that is gone, or has no address",
             repair("dangling", Count.DANGLING),
         )
-        + shortfall(counts[Count.QUARANTINED], "rows hold a text that is no address", settle)
+        + shortfall(
+            counts[Count.QUARANTINED],
+            "row holds a text that is no address",
+            "rows hold a text that is no address",
+            settle,
+        )
         + shortfall(
             counts[Count.HASH_MISSING],
+            "row is linked to an address without a hash",
             "rows are linked to an address without a hash",
             # The canonical row waits for the hash of its duplicate; a run cannot give it.
             f"what {addresses.name} says: merge, then `backfill run`" if undecided else "`backfill run`",
         )
-        + shortfall(counts[Count.HASH_WRONG], "rows are linked to an address with a wrong hash", hashes)
-        + shortfall(counts[Count.GEO_MISSING], "rows lack the geo that their address has", "`backfill run`")
+        + shortfall(
+            counts[Count.HASH_WRONG],
+            "row is linked to an address with a wrong hash",
+            "rows are linked to an address with a wrong hash",
+            hashes,
+        )
+        + shortfall(
+            counts[Count.GEO_MISSING],
+            "row lacks the geo that its address has",
+            "rows lack the geo that their address has",
+            "`backfill run`",
+        )
     )
 
 
@@ -64,24 +89,28 @@ def of_addresses(part: Addresses, counts: Mapping[Count, int], listed: Mapping[s
     return (
         shortfall(
             duplicates,
+            "row is the same address as another row",
             "rows are the same address as another row",
             _listed_first(listed.get("duplicate-address"), duplicates, "backfill addresses merge"),
         )
         + shortfall(
             counts[Count.NETWORKS],
+            "row is a network, not an address",
             "rows are networks, not addresses",
             _listed_first(listed.get("network"), counts[Count.NETWORKS], "backfill addresses keep"),
         )
         + shortfall(
             counts[Count.HASH_MISSING],
+            "row has no hash",
             "rows have no hash",
             # That of the canonical row may be the duplicate's until they are merged.
-            f"first merge the {duplicates:,} duplicates, then `backfill run`"
+            f"first merge the {duplicates:,} {'duplicate' if duplicates == 1 else 'duplicates'}, then `backfill run`"
             if duplicates
             else "`backfill run`",
         )
         + shortfall(
             wrong,
+            "hash is not what salt and scheme make of the address",
             "hashes are not what salt and scheme make of the address",
             "`backfill calibrate` tells whether the salt is right; if it is, "
             f"`backfill repair {safe.word(part.label)} --kind hash --count {wrong}`",

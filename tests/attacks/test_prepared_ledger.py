@@ -149,3 +149,13 @@ def test_somebody_elses_address_map_is_left_alone(fresh_demo: Operator) -> None:
     said = fresh_demo.types("run", "--quiet", expect=2)
     assert "Table backfill.address_map is not ours: its columns are street, house." in said.err
     assert query(fresh_demo.url, "select * from backfill.address_map") == [("Main St", 1)]
+
+
+def test_a_whole_schema_of_them_is_a_line_all_the_same(fresh_demo: Operator) -> None:
+    with stranger(fresh_demo.url) as role:
+        tables = " ".join(f"create table backfill.t{number:02} (id int);" for number in range(40))
+        query(as_role(fresh_demo, role), f"create schema backfill; {tables}")
+        said = fresh_demo.types("status", expect=2).err
+        assert "schema backfill, owned by" in said
+        assert "; and 35 more. Nothing in it was read." in said
+        assert len(said) < 1_000

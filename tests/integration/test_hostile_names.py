@@ -73,8 +73,8 @@ def test_the_whole_way_is_gone_under_such_names(hostile_operator):
     entries = json.loads(operator.types("quarantine", "list", "--format", "json").out)
     assert len(entries) == 2
     shown = operator.types("quarantine", "list").out
-    (command,) = re.findall(r"To settle: `(.*)`", shown)
-    words = shell_words(command.replace("sentinel|discard", "discard"))
+    (command,) = re.findall(r"To settle: `(.*)` \(or `--as discard`\)", shown)
+    words = shell_words(command)
     assert words[:4] == ["backfill", "quarantine", "settle", JOB]
     operator.types("quarantine", "settle", words[3], "--as", "discard", "--count", 2)
     operator.types("verify")

@@ -182,7 +182,8 @@ def test_a_copy_is_made_for_one_job_of_a_table_at_a_time(database: str, home: Pa
     parts = job("users"), job("users", "last", "last_id"), Discard(table="users", column="old")
     operator = several(database, home, tmp_path, *parts)
     said = operator.types("run", "--strategy", "shadow", "--quiet", expect=None)
-    assert "two jobs, users.ip and users.last" in said.err
+    assert "users.ip and users.last are columns of one table" in said.err
+    assert "Begin with `backfill run --strategy shadow users.ip`" in said.err
     operator.types("run", "users.ip", "--strategy", "shadow", "--postpone-cutover", "--quiet")
     said = operator.types("run", "users.last", "--strategy", "shadow", "--quiet", expect=None)
     assert "a copy for public.users.ip" in said.err

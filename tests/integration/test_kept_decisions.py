@@ -134,7 +134,7 @@ def test_merge_names_a_trigger_of_a_table_that_no_plan_names(finished_run: Opera
                   create trigger stays before update on public.logins for each row execute function public.keeps()""")  # fmt: skip
     said = merges(finished_run, expect=2)
     assert (
-        "logins: 1 of 1 rows did not keep what was written to address (the first by key: ctid (0,1))" in said
+        "logins: 1 of 1 row did not keep what was written to address (the first by key: ctid (0,1))" in said
     )
     assert "Triggers that fire there: stays. " in said
     query(url, "alter table public.logins disable trigger stays")

@@ -126,7 +126,7 @@ def test_a_row_without_a_text_gets_the_place_of_the_address_that_it_is_linked_to
     assert "lack the geo" not in settled_run.types("verify").out
     assert len(lacked) == 4
     query(url, "update user_events set additional = null where id = %s", lacked[-1])
-    assert "1 rows that are linked and hold no text lack the geo" in settled_run.types("verify").out
+    assert "1 row that is linked and holds no text lacks the geo" in settled_run.types("verify").out
 
 
 def test_what_the_live_application_stored_about_an_address_stays(fresh_demo: Operator) -> None:

@@ -1,7 +1,10 @@
 """The chain of revisions: each gate refuses for its reason, names the fix, and leaves its table as it was."""
 
+import json
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -144,9 +147,9 @@ def test_an_unsettled_quarantine_keeps_the_gate_shut(finished_run: Operator) -> 
     before = schema_of(finished_run.url, "user_events")
     refusal = finished_run.is_refused()
     assert f"quarantine of user_events: {number} rows wait for a decision" in refusal
-    assert "`backfill quarantine settle user_events --as sentinel|discard --count N`" in refusal
+    assert "`backfill quarantine list user_events`, which says what settles them" in refusal
     assert "quarantine of ip_addresses: 1 row waits for a decision" in refusal
-    assert "`backfill addresses merge --count N`" in refusal
+    assert "`backfill quarantine list ip_addresses`" in refusal
     assert "hold a text that is no address" in refusal
     assert schema_of(finished_run.url, "user_events") == before
 
@@ -311,8 +314,10 @@ def test_a_new_address_between_verify_and_its_drop_keeps_the_last_gate_shut(prov
         "update ip_addresses as one set hashed_ip_address = reverse(hashed_ip_address)",
         "delete from ip_addresses where host(ip_address) = '203.0.113.200';"
         " insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.201', 'x')",
+        "update ip_addresses set ip_address = '203.0.113.203' where host(ip_address) = '203.0.113.200'",
+        "update ip_addresses set ip_address = ip_address + 1000 where host(ip_address) = '203.0.113.200'",
     ],
-    ids=["one hash", "every hash", "one row for another"],
+    ids=["one hash", "every hash", "one row for another", "one address", "one address far away"],
 )
 def test_a_hash_that_changed_between_verify_and_the_last_drop_keeps_it_shut(
     settled_run: Operator, change: str
@@ -324,7 +329,10 @@ def test_a_hash_that_changed_between_verify_and_the_last_drop_keeps_it_shut(
     before = query(url, "select id, ip_address, hashed_ip_address from ip_addresses order by id")
     query(url, change)
     refusal = settled_run.is_refused()
-    assert "hashes of ip_addresses: a hash was changed, or a row with an address came or went" in refusal
+    assert (
+        "hashes of ip_addresses: a hash or an address was changed, or a row with an address came or went"
+        in refusal
+    )
     assert "`backfill verify`" in refusal
     assert "ip_address" in columns(url, "ip_addresses")
     query(url, "delete from ip_addresses where host(ip_address) = '203.0.113.201'")
@@ -333,10 +341,45 @@ def test_a_hash_that_changed_between_verify_and_the_last_drop_keeps_it_shut(
         query(
             url,
             "insert into ip_addresses (id, ip_address, hashed_ip_address) values (%s, %s, %s)"
-            " on conflict (id) do update set hashed_ip_address = excluded.hashed_ip_address",
+            " on conflict (id) do update set hashed_ip_address = excluded.hashed_ip_address, ip_address = excluded.ip_address",
             *row,
         )
     settled_run.migrates()
+
+
+def test_an_address_that_changes_while_the_last_drop_waits_for_its_lock_keeps_it_shut(
+    settled_run: Operator,
+) -> None:
+    url = settled_run.url
+    query(url, "insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.200', %s)", live_hash("203.0.113.200"))  # fmt: skip
+    settled_run.types("verify")
+    settled_run.migrates("0005c_hash_required")
+    with closing(connect(url, autocommit=False)) as reader, ThreadPoolExecutor(1) as pool:
+        reader.cursor().execute("select count(*) from ip_addresses")  # in the way of the drop alone
+        refusal = pool.submit(settled_run.is_refused)
+        waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ~ 'access exclusive'"
+        while query(url, waits) == [(0,)]:
+            assert not refusal.done()
+            time.sleep(0.01)
+        # A writer queues behind the drop for a fraction of a second, and comes in when that gives way.
+        query(url, "update ip_addresses set ip_address = '203.0.113.203' where host(ip_address) = '203.0.113.200'")  # fmt: skip
+        reader.rollback()
+        assert "hashes of ip_addresses: a hash or an address was changed" in refusal.result()
+    assert "ip_address" in columns(url, "ip_addresses")
+
+
+def test_a_not_null_that_is_not_validated_is_not_yet_one(proved_run: Operator) -> None:
+    """PostgreSQL 18 calls the column NOT NULL all the same."""
+    url = proved_run.url
+    if query(url, "select current_setting('server_version_num')::int >= 180000") == [(False,)]:
+        pytest.skip("this server has no such constraint")
+    proved_run.migrates("0005a_ip_address_optional")
+    query(url, "alter table ip_addresses add constraint needed not null hashed_ip_address not valid")
+    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)}  # fmt: skip
+    assert stages["require ip_addresses.hashed_ip_address"] != "done"
+    proved_run.migrates("0005c_hash_required")
+    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)}  # fmt: skip
+    assert stages["require ip_addresses.hashed_ip_address"] == "done"
 
 
 def test_a_row_without_a_hash_is_refused_once_hashes_are_required(proved_run: Operator) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +12,8 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from alembic import command
-from tests.databases import query
+from backfill.gates import lock
+from tests.databases import connect, query
 from tests.integration.test_damage import link_elsewhere, some
 from tests.names import guard
 from tests.operator import ROOT, Operator
@@ -107,6 +109,23 @@ def test_it_refuses_as_ours_does_and_leaves_everything_as_it_was(proved_run: Ope
     named.types("verify")
     with pytest.raises(CommandError, match="guard of user_events"):
         upgrade(named, chain, "head")
+
+
+def test_a_lock_that_is_not_had_is_a_refusal_and_names_who_holds_it(
+    proved_run: Operator, chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "ATTEMPTS", 2)
+    named = proved_run.having(restore_point="nightly")
+    with closing(connect(named.url, autocommit=False)) as reader:
+        reader.cursor().execute("select count(*) from user_events")
+        pid = reader.info.backend_pid
+        with pytest.raises(CommandError) as refusal:
+            upgrade(named, chain, "f00000000001")
+    said = str(refusal.value)
+    assert "user_events could not be locked in 2 tries. In the way: session " + str(pid) in said
+    assert "Nothing of this revision was done" in said
+    assert "\n" not in said
+    upgrade(named, chain, "f00000000001")
 
 
 def test_its_script_carries_gates_and_predecessor(proved_run: Operator, chain: Path) -> None:

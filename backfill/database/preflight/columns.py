@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from backfill.database.preflight.finding import Finding, blocks, changes
-from backfill.database.preflight.target import Purpose, Target
+from backfill.database.preflight.finding import Finding, blocks, changes, note
+from backfill.database.preflight.target import Column, Purpose, Target
 from backfill.plan import Addresses, Discard, Job
 
 NO_COLUMN = blocks("no-column")
@@ -15,6 +15,7 @@ GENERATED = blocks("generated-column")
 REQUIRED = blocks("required-column")
 KEY_DEFAULT = blocks("key-without-default")
 DOMAIN = changes("domain-check")
+DEFAULT = note("default-of-raw")
 
 TEXTUAL = {"text": "text", "varchar": "character varying", "bpchar": "character", "citext": "citext"}
 MOMENTS = {
@@ -48,9 +49,12 @@ def check(target: Target) -> Iterator[Finding]:
         yield from _link_type(target, part)
     elif isinstance(part, Discard):
         yield from _expect(target, part.time, MOMENTS, "time")
+        yield from _expect(target, part.column, {}, "to be discarded")
     if target.writes:
         yield from _written(target)
     raw = target.columns.get(target.raw)
+    if raw and raw.has_default and not raw.generated and target.purpose is Purpose.PLAN:
+        yield from _default(target, raw)
     if raw and raw.generated and not isinstance(part, Addresses) and target.purpose is not Purpose.READ:
         yield GENERATED(
             target.column(raw.name),
@@ -60,13 +64,33 @@ def check(target: Target) -> Iterator[Finding]:
         )
 
 
+# That of the column, or of its domain. "DEFAULT NULL" is none. Not shown: it may hold an address.
+DEFAULT_OF = """
+    select exists (select from pg_attrdef where adrelid = %(table)s and adnum = %(raw)s
+                      and pg_get_expr(adbin, adrelid) !~* '^null(::|$)')
+        or exists (select from pg_attribute as a join pg_type as t on t.oid = a.atttypid
+                    where a.attrelid = %(table)s and a.attnum = %(raw)s and t.typdefault is not null)
+"""
+
+
+def _default(target: Target, raw: Column) -> Iterator[Finding]:
+    if target.ask(DEFAULT_OF)[0][0]:
+        name = f"{target.part.name}.{raw.name}"
+        yield DEFAULT(
+            target.column(raw.name),
+            f"Column {name} (raw address) has a default: an application that no longer names the column still fills it.",
+            f"With the change that stops writing it: alter table {target.part.name} alter column {raw.name} drop default;",
+        )
+
+
 def _expect(target: Target, name: str | None, types: dict[str, str], role: str) -> Iterator[Finding]:
     if name is None:
         return
     known = target.columns.get(name)
     if known is None:
-        if target.purpose in (Purpose.READ, Purpose.REMEDY) and name == target.raw:
-            return  # dropped by a migration: the rest of the table is there to be read
+        dropped = target.purpose in (Purpose.READ, Purpose.REMEDY) and name == target.raw
+        if dropped and not (isinstance(target.part, Addresses) and _texts_left(target)):
+            return  # by a migration: the rest of the table is there to be read
         yield NO_COLUMN(
             target.column(name), f"Table {target.part.name} has no column {name} ({role}).", "Check the plan."
         )
@@ -76,6 +100,19 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
         if role == "time":
             fix += ' Name another column in the plan, or none (time = "").'
         yield kind(target.column(name), f"Column {target.part.name}.{name} ({role}) is {known.type}.", fix)
+
+
+def _texts_left(target: Target) -> bool:
+    """Whether a raw text is still there, which was to be compared with its address: that goes last."""
+    statement = """
+        select exists (select from pg_attribute as a join pg_class as c on c.oid = a.attrelid
+                         join pg_namespace as n on n.oid = c.relnamespace
+                        where n.nspname = %(schema)s and c.relname = %(name)s and a.attname = %(raw)s and not a.attisdropped)
+    """
+    return any(
+        target.ask(statement, schema=job.schema_, name=job.table, raw=job.raw)[0][0]
+        for job in target.plan.jobs
+    )
 
 
 def _hash_length(target: Target, part: Addresses) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from backfill.database.connection import rows, value
 from backfill.database.decodable import decodable, escaped
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
-from backfill.database.quoting import quoted, table
+from backfill.database.quoting import table
 from backfill.plan import Addresses, Job, Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")
@@ -58,6 +58,12 @@ NAMES = sql.SQL("""
      order by 1, 2
 """)
 
+# Not by to_regclass, which asks for USAGE on the schema: that is told by a finding of its own.
+OID = sql.SQL("""(
+    select c.oid from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+     where n.nspname = {schema} and c.relname = {table}
+)""")
+
 KEYS = sql.SQL("""
     select count(*) over (), {shown} from {table} as event where not {decodable} limit {named}
 """)
@@ -69,7 +75,10 @@ WITH = (
 
 def names(connection: Connection, part: Table) -> Iterator[Finding]:
     """Before anything else of the catalog is read."""
-    name, place = sql.SQL("named.name"), sql.SQL("to_regclass({})").format(sql.Literal(quoted(part)))
+    name, place = (
+        sql.SQL("named.name"),
+        OID.format(schema=sql.Literal(part.schema_), table=sql.Literal(part.table)),
+    )
     statement = NAMES.format(table=place, shown=escaped(name), decodable=decodable(name))
     for what, shown in rows(connection, statement):
         yield UNDECODABLE_NAME(
