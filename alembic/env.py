@@ -2,17 +2,17 @@
 
 import time
 
-import psycopg2
 from alembic.util import CommandError
 from psycopg2 import errorcodes
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from alembic import context
 from backfill.database import chain
 from backfill.database.connection import problem_of, sqlstate_of
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.lock_retry import lock_attempts, say_busy
 from backfill.database.owners import require_trusted_ledger
+from backfill.database.quoting import quoted
 from backfill.engine import signals
 from backfill.engine.target import open_engine
 from backfill.errors import BackfillError, ChainBusy
@@ -20,9 +20,7 @@ from backfill.ledger import locks
 from backfill.ledger.tables import metadata
 from backfill.settings import Settings
 
-LOCK_NOT_AVAILABLE = "55P03"
 DRIVEN = "settings"  # given by a command of ours, which tells errors itself
-ATTEMPTS = 20  # of a schema change that waits for its lock: a minute or two of jittered tries
 TURN_SECONDS = 10.0
 MADE_MEANWHILE = {errorcodes.UNIQUE_VIOLATION, errorcodes.DUPLICATE_SCHEMA, errorcodes.DUPLICATE_TABLE}
 
@@ -42,7 +40,7 @@ def ensure_schema(connection, schema, owner):
     """Alembic fails when the schema of its version table is missing; one that somebody else prepared is refused."""
     known = connection.execute(text("select to_regnamespace(:name) is not null"), {"name": schema}).scalar()
     if not known:
-        connection.execute(text(f'create schema if not exists "{schema}"'))
+        connection.execute(text(f"create schema if not exists {quoted(schema)}"))
     require_trusted_ledger(connection, schema, owner)
     locks.ensure(connection, schema)
     connection.commit()
@@ -61,17 +59,12 @@ def online(settings):
     """Run what is asked for; a change that does not get its lock in time is tried again."""
     engine = context.config.attributes.get("engine") or open_engine(settings)
 
-    def waiting(state: RetryCallState) -> None:
-        context.config.print_stdout(
-            f"The table is busy; trying again ({state.attempt_number} of {ATTEMPTS}). Nothing is held meanwhile."
-        )
-
     try:
         with engine.connect() as connection:
             for left in (True, False):
                 try:
                     ensure_schema(connection, settings.ledger_schema, settings.ledger_owner)
-                except (DBAPIError, psycopg2.Error) as error:
+                except DRIVER_ERRORS as error:
                     if sqlstate_of(error) not in MADE_MEANWHILE or not left:
                         raise
                     connection.rollback()  # another first command was faster by a moment
@@ -80,19 +73,7 @@ def online(settings):
             # Session-level, and committed at once: a transaction-level lock would be gone after the
             # first revision, and an open transaction would make autocommit blocks raise.
             take_lock(connection, settings.ledger_schema)
-            for attempt in Retrying(
-                retry=retry_if_exception(
-                    lambda error: (
-                        isinstance(error, (DBAPIError, psycopg2.Error))
-                        and sqlstate_of(error) == LOCK_NOT_AVAILABLE
-                    )
-                ),
-                stop=stop_after_attempt(ATTEMPTS),
-                wait=wait_random_exponential(multiplier=0.2, max=10),
-                before_sleep=waiting,
-                reraise=True,
-                sleep=time.sleep,
-            ):
+            for attempt in lock_attempts(say_busy("The table", context.config.print_stdout)):
                 with attempt:
                     connection.rollback()
                     configure(settings, connection=connection)
@@ -111,7 +92,7 @@ def predecessor_first(migrations, schema):
         def run(**words):
             for before in step.from_revisions_no_deps:
                 context.get_context().impl.static_output(
-                    f"do $at$ begin if not exists (select from \"{schema}\".alembic_version where version_num = '{before}')"
+                    f"do $at$ begin if not exists (select from {quoted(schema)}.alembic_version where version_num = '{before}')"
                     f" then raise exception using message = 'backfill refuses: the database is not at {before}',"
                     f" hint = 'select version_num from {schema}.alembic_version says where it is: write the script from there'; end if; end $at$;\n"
                 )
@@ -134,8 +115,8 @@ def offline(settings):
     script._migrations_fn = predecessor_first(script._migrations_fn, settings.ledger_schema)
     script.output_buffer.write("\\set ON_ERROR_STOP on\n\n")
     if context.get_starting_revision_argument() is None:
-        script.output_buffer.write(f'create schema if not exists "{settings.ledger_schema}";\n\n')
-        script.output_buffer.write(f"{locks.CREATE.format(schema=settings.ledger_schema)};\n\n")
+        script.output_buffer.write(f"create schema if not exists {quoted(settings.ledger_schema)};\n\n")
+        script.output_buffer.write(f"{locks.CREATE.format(schema=quoted(settings.ledger_schema))};\n\n")
     with context.begin_transaction():
         context.run_migrations()
 
@@ -153,7 +134,7 @@ except BackfillError as error:
     if isinstance(error, CommandError) or DRIVEN in context.config.attributes:  # a command of ours tells it
         raise
     raise CommandError(str(error)) from error
-except (DBAPIError, psycopg2.Error) as error:
+except DRIVER_ERRORS as error:
     if DRIVEN in context.config.attributes:
         raise
     raise CommandError(

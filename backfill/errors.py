@@ -201,11 +201,16 @@ class VerifyInProgress(BackfillError):
     """Another command is verifying this database ({session}). Wait for it, then repeat."""
 
 
-class TableMoved(BackfillError):
-    """{table} was rewritten (VACUUM FULL, CLUSTER) while it was being verified, and rows may have been missed.
-    Run `backfill verify` again."""
+class TableRewritten(BackfillError):
+    """{table} was rewritten (VACUUM FULL, CLUSTER) while it was being read, and rows may have been missed: positions
+    of blocks mean nothing now. Run the same command again."""
 
     exit_code = 1
+
+
+class TableChanged(TableRewritten):
+    """{table} was changed after preflight saw it: triggers, constraints, keys, row security or columns. Run the same
+    command again."""
 
 
 class UnknownUser(BackfillError):

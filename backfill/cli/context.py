@@ -112,7 +112,7 @@ class Session:
             self.engine.dispose()
 
 
-def of(context: click.Context) -> Session:
+def session_of(context: click.Context) -> Session:
     """The session of this invocation, made when first asked for and closed at its end."""
     session = context.find_object(Session)
     if session is None:

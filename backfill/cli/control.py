@@ -53,7 +53,7 @@ def status(context: click.Context, watch: bool, every: float, form: str) -> None
 
     With --watch and --format json, each update is one line of JSON.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.require_ledger()
     try:
         _show_again_and_again(session, every if watch else None, form)
@@ -80,7 +80,7 @@ def _show_again_and_again(session: Session, every: float | None, form: str) -> N
 @click.pass_context
 def pause(context: click.Context) -> None:
     """Pause the run after its current transactions. Its process stays; `backfill resume` continues it."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     run, driven = _newest(session)
     if driven:
         _move(session, run, RunState.PAUSING, reason="paused from another shell")
@@ -96,7 +96,7 @@ def pause(context: click.Context) -> None:
 @click.pass_context
 def resume(context: click.Context) -> None:
     """Continue a paused run. If its process is gone, the command says so: type `backfill run`."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     run, driven = _newest(session)
     if run.status is RunState.RUNNING and driven:
         click.echo(f"Run {run.id} is running.")
@@ -113,7 +113,7 @@ def resume(context: click.Context) -> None:
 @click.pass_context
 def cancel(context: click.Context) -> None:
     """End the run for good and drop its address map and shadow copies. Rows that it linked stay linked."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     run, driven = _newest(session)
     copies = ", removes its copies" if run.identity.strategy == "shadow" else ""
     if driven:

@@ -31,7 +31,7 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
     Until then you can go back by renaming both tables, which loses what was written since.
     Exit 1 when a swap was not possible: the original stays in use, and the copy stays in sync.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger("backfill run --strategy shadow")
     chosen = session.plan.choose(tables)
@@ -121,7 +121,7 @@ def _say_swapped(job: Job) -> None:
 def _cutover(session: Session) -> Cutover:
     salt = session.salt
     with session.engine.begin() as connection:
-        keys.check(connection, session.settings.key_id, salt)
+        keys.check_key(connection, session.settings.key_id, salt)
     return Cutover(
         session.engine,
         session.settings.ledger_schema,

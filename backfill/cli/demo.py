@@ -55,7 +55,7 @@ RESTORE_POINT = "demo: none was made, the data is made up"
 @click.pass_context
 def demo(context: click.Context, events: int, seed: int, addresses: int | None, tour: bool) -> None:
     """Create a demo database in PyPI's schema with difficult data. The embedded one is recreated; yours must be empty."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     if session.plan != PYPI:
         raise SettingInvalid(
             setting="BACKFILL_PLAN", problem="the demo is made for the built-in plan; unset it"

@@ -67,7 +67,7 @@ def disclose_command(
         require_writable(output)
     if show_data is not None:
         require_writable(show_data, new=True, what="--show-data")
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     with session.engine.connect() as connection:
         answers = disclose(
             connection,

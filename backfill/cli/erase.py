@@ -43,7 +43,7 @@ def erase_command(
     of the plan that are not rewritten yet; after an interruption the same command continues with the next table.
     With TABLE, these tables, whatever the record says. Exit 1 when something could not be rewritten.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.require_ledger()
     preflight.require(session, (), Purpose.READ)
     schema = session.settings.ledger_schema

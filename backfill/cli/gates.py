@@ -37,7 +37,7 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
 
     Exit 0 when the next revision can run or all are done, 1 when it is blocked.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     settings = session.settings
     if restore_point:
         settings = settings.model_copy(update={"restore_point": restore_point})
@@ -119,7 +119,7 @@ def _show_checklist(gate: Gate, form: str) -> None:
 @click.pass_context
 def repair_command(context: click.Context, table: str, kind: str, count: int, allow_weak_salt: bool) -> None:
     """Repair what verify found wrong. The exact count confirms; the repair is recorded."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
     addresses = session.plan.addresses
@@ -130,7 +130,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
         )
     preflight.require(session, tuple(dict.fromkeys((addresses, part))), Purpose.REMEDY)
     with session.engine.begin() as connection:
-        keys.check(connection, session.settings.key_id, session.salt)
+        keys.check_key(connection, session.settings.key_id, session.salt)
     hasher = session.salt.hasher(session.plan.hash.scheme)
     schema = session.settings.ledger_schema
     recovery: HashRepair | LinkRepair
@@ -173,7 +173,7 @@ def unseal_command(context: click.Context, table: str) -> None:
 
 
 def _with_part(context: click.Context, name: str) -> tuple[Session, Job | Discard]:
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     part = seals.sealable(session.plan, name)
     session.expand()
     with session.engine.connect() as connection:

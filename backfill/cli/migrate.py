@@ -39,7 +39,7 @@ def migrate_command(
     """
     if down and revision is None:
         raise click.UsageError("--down needs the REVISION to go back to; `backfill gates` shows their names.")
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     settings, goal = session.settings, revision or "head"
     if as_script:
         output.exactly(chain.script(settings, goal, down=down, restore_point=restore_point))

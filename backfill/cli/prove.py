@@ -64,7 +64,7 @@ def prove_command(
     Searches as deep as the privileges allow, says how deep that was, and records it. Exit 0 when
     nothing was found and everything was searched, 1 otherwise.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
 
     def tell(line: str) -> None:
@@ -101,7 +101,7 @@ def _hasher(session: Session) -> Hasher | None:
     except SaltMissing:
         return None
     with session.engine.begin() as connection:
-        keys.check(connection, session.settings.key_id, salt)
+        keys.check_key(connection, session.settings.key_id, salt)
     return salt.hasher(session.plan.hash.scheme)
 
 

@@ -34,7 +34,7 @@ def quarantine() -> None:
 @click.pass_context
 def list_(context: click.Context, table: str | None, form: str) -> None:
     """List the rows that wait for a decision, by row key and reason, never by value."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.require_ledger()
     plan = session.plan
     part = None if table is None else find(table, (*plan.jobs, plan.addresses))
@@ -96,7 +96,7 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
 @click.pass_context
 def settle_command(context: click.Context, table: str, fate: str, count: int, allow_weak_salt: bool) -> None:
     """Decide about all waiting rows of a table. The decision is recorded."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     job = session.plan.job(table)
     session.require_ledger()
@@ -133,7 +133,7 @@ def addresses() -> None:
 @click.pass_context
 def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
     """Move events and the stricter ban of duplicate address rows to the canonical row. The decision is recorded."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
     preflight.require(session, preflight.parts_of(session, session.plan.jobs), Purpose.REMEDY)
@@ -158,7 +158,7 @@ def keep_networks_command(context: click.Context, count: int, allow_weak_salt: b
     Each gets the hash of its own spelling, which is the hash of no address: a ban of a network cannot be
     expressed by hashes, and ends when the address column is dropped.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
     preflight.require(session, preflight.parts_of(session, ()), Purpose.REMEDY)
@@ -171,5 +171,5 @@ def keep_networks_command(context: click.Context, count: int, allow_weak_salt: b
 def _recorded_salt(session: Session) -> Salt:
     """The salt, proved to be the one of the runs before. Raises ``SaltMismatch``."""
     with session.engine.begin() as connection:
-        keys.check(connection, session.settings.key_id, session.salt)
+        keys.check_key(connection, session.settings.key_id, session.salt)
     return session.salt

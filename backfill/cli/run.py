@@ -57,7 +57,7 @@ def plan(
 
     For the costs, some blocks of each table are copied into temporary tables and linked there.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     chosen = still_there(session, session.plan.choose(jobs))
     if chosen is None:
@@ -146,7 +146,7 @@ def _planned(connection: Connection, session: Session, job: Job) -> list[object]
 @click.pass_context
 def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
     """Check salt and hash scheme against hashes that the live application stored. Changes nothing."""
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
     if gone(session, (session.plan.addresses,)):
@@ -318,7 +318,7 @@ def run(
     shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked is
     linked, 1 when the run failed, 2 when it could not begin, 3 when it was stopped.
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.settings = Settings.load(
         workers=workers,

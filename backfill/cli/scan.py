@@ -76,7 +76,7 @@ def scan_command(
             require_suffix(output, list(SUFFIXES))
         require_writable(output)
     form = form or SUFFIXES.get(output.suffix if output else "", "text")
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     allowed = AllowList.load(allow)
     found = list(
         scan(

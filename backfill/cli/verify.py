@@ -45,13 +45,13 @@ def verify_command(
     After an interruption the same command continues where it stopped, unless something that it depends
     on has changed (docs/verify.md).
     """
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     geo, salt = session.geo, session.salt
     session.expand()
     with session.engine.begin() as connection:
-        keys.check(connection, session.settings.key_id, salt)
+        keys.check_key(connection, session.settings.key_id, salt)
     verifier = Verifier(
         engine=session.engine,
         schema=session.settings.ledger_schema,
@@ -66,7 +66,7 @@ def verify_command(
     )
     with verify_lock(session.engine, session.settings.ledger_schema):
         records = verifier.verify()
-    canaries.take(session.engine, session.plan, session.settings.key_id, salt)
+    canaries.take_canaries(session.engine, session.plan, session.settings.key_id, salt)
     _show(records, form)
     if not all(record.covered for record in records):
         context.exit(1)
@@ -99,7 +99,7 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
         if form is None:
             require_suffix(output, list(BY_SUFFIX))
         require_writable(output)
-    session = sessions.of(context)
+    session = sessions.session_of(context)
     session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:

@@ -6,12 +6,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-import psycopg2
-from psycopg2 import errorcodes, sql
+from psycopg2 import sql
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
-from backfill.database.connection import driver, sqlstate_of, value
+from backfill.database.connection import driver, value
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.lock_retry import lock_was_refused
 from backfill.errors import BackfillError, ChainUnfit, LockNotObtained, MigrationsMissing, RevisionUnreachable
 from backfill.settings import Settings
 
@@ -79,8 +79,8 @@ def migrate(
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
         raise _as_ours(error, settings, engine, revision) from error
-    except (DBAPIError, psycopg2.Error) as error:
-        if sqlstate_of(error) != errorcodes.LOCK_NOT_AVAILABLE:
+    except DRIVER_ERRORS as error:
+        if not lock_was_refused(error):
             raise
         raise LockNotObtained from error
     return current_revision(settings, engine)

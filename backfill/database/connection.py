@@ -12,10 +12,10 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2 import errorcodes, sql
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import Pool
 
 from backfill.database import binary_copy, session
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.error_text import problem_of as problem_of
 from backfill.database.error_text import sqlstate_of as sqlstate_of
 from backfill.database.search_path import ORIGIN
@@ -137,7 +137,7 @@ def translated() -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:  # files are read where their errors are told; this is the driver's
         raise TextUndecodable from error
-    except (DBAPIError, psycopg2.Error) as error:
+    except DRIVER_ERRORS as error:
         if sqlstate_of(error) in UNDECODABLE:
             raise TextUndecodable from error
         raise DatabaseFailed(

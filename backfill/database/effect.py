@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from backfill import safe
 from backfill.database.connection import rows
-from backfill.database.quoting import quoted, regclass
+from backfill.database.quoting import quoted_table, regclass
 from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
 from backfill.plan import Table
 
@@ -62,7 +62,7 @@ def require_no_rule(connection: Connection, part: Table) -> None:
     if rules:
         raise SchemaUnfit(
             problem=f"Rule {safe.name(rules[0])} of {part.name} rewrites what is written to it, so that counts mean nothing. "
-            f"Nothing was changed. Disable it meanwhile (alter table {quoted(part)} disable rule …), and type the command again."
+            f"Nothing was changed. Disable it meanwhile (alter table {quoted_table(part)} disable rule …), and type the command again."
         )
 
 

@@ -7,6 +7,11 @@ import psycopg2
 from psycopg2 import errorcodes
 from sqlalchemy.exc import DBAPIError
 
+DRIVER_ERRORS = (
+    DBAPIError,
+    psycopg2.Error,
+)  # what a statement may raise: through SQLAlchemy, or past it (COPY)
+
 # The server's own words are shown for these: they name objects, locks and limits, never a value. A function
 # or trigger may raise them as well, in words of its own; its errors come with a context.
 OWN_WORDS = frozenset(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-import psycopg2
 from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -18,10 +17,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from backfill.database import verbatim
 from backfill.database.connection import driver, execute, rows, sqlstate_of
-from backfill.database.quoting import quoted, table
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.quoting import quoted_table, table
 from backfill.plan import Table
 
-ATTEMPTS = 20  # a minute or two of jittered tries
+ATTEMPTS = 20  # about a minute of jittered tries
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds, upper bounds of a random pause
 AGAIN = {errorcodes.LOCK_NOT_AVAILABLE, errorcodes.DEADLOCK_DETECTED, errorcodes.SERIALIZATION_FAILURE}
 
 LONGER_MS = 500  # than deadlock_timeout: for the autovacuum to hear of it, and to end
@@ -37,18 +38,73 @@ WAITS = """
     select current_setting('lock_timeout'), setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
 """
 
+IN_THE_WAY = """
+    select distinct activity.pid, coalesce(activity.application_name, ''), coalesce(activity.usename, ''),
+           coalesce(activity.state, ''), extract(epoch from clock_timestamp() - activity.xact_start)::bigint
+      from pg_catalog.pg_locks as held join pg_catalog.pg_stat_activity as activity using (pid)
+     where held.relation = {table} and held.granted and held.pid <> pg_backend_pid()
+       and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
+     order by 5 desc nulls last limit 3
+"""
+
 Result = TypeVar("Result")
 
 
 def lock_was_refused(error: BaseException) -> bool:
     """Whether the same transaction may get its lock a moment later."""
-    return isinstance(error, (DBAPIError, psycopg2.Error)) and sqlstate_of(error) in AGAIN
+    return isinstance(error, DRIVER_ERRORS) and sqlstate_of(error) in AGAIN
+
+
+def lock_attempts(
+    busy: Callable[[RetryCallState], None] | None = None,
+    *,
+    attempts: int | None = None,
+    sleep: Callable[[float], None] | None = None,
+) -> Retrying:
+    """The one loop: ``for attempt in lock_attempts(…): with attempt: …``.
+
+    *busy* is called before every further try, and *sleep* waits for it. Raises the driver's error after the last.
+    """
+    return Retrying(
+        retry=retry_if_exception(lock_was_refused),
+        stop=stop_after_attempt(attempts or ATTEMPTS),
+        wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        before_sleep=busy,
+        sleep=sleep or time.sleep,
+        reraise=True,
+    )
+
+
+def say_busy(
+    name: str, tell: Callable[[str], object], in_the_way: Callable[[], str] | None = None
+) -> Callable[[RetryCallState], None]:
+    """What the loop says between two tries: that *name* is busy, and who is in the way, where that can be asked."""
+
+    def say(state: RetryCallState) -> None:
+        who = f" In the way: {in_the_way()}." if in_the_way else ""
+        tell(
+            f"{name} is busy; trying again ({state.attempt_number} of {ATTEMPTS}).{who} Nothing is held meanwhile."
+        )
+
+    return say
+
+
+def lock_holders(connection: Connection, relation: str) -> str:
+    """The sessions with a lock on a table, oldest transaction first; never what they run.
+
+    *relation* is an SQL expression, an oid or a regclass; asked through any driver.
+    """
+    return "; ".join(
+        f"session {pid} ({name or 'unnamed'}, {user}, {state or 'state hidden'}"
+        + (f", in its transaction for {seconds} s)" if seconds is not None else ")")
+        for pid, name, user, state, seconds in verbatim.fetch(connection, IN_THE_WAY.format(table=relation))
+    )
 
 
 def with_referenced(engine: Engine, part: Table) -> list[sql.Composable]:
     """The table and those that its foreign keys point at: to add or drop one locks both."""
     with engine.begin() as connection:
-        others = rows(connection, REFERENCED.format(sql.Literal(quoted(part))))
+        others = rows(connection, REFERENCED.format(sql.Literal(quoted_table(part))))
     return [table(part), *(sql.SQL(name) for (name,) in others)]
 
 
@@ -84,22 +140,15 @@ def patiently(
     change: Callable[[Connection], Result],
     tables: Sequence[sql.Composable] = (),
     *,
-    between: Callable[[RetryCallState], None] | None = None,
+    busy: Callable[[RetryCallState], None] | None = None,
     attempts: int | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> Result:
     """Run *change*, which needs strong locks of *tables*, in a transaction of its own, as often as it takes.
 
-    *between* is called before every further try, and *sleep* waits for it. Raises the driver's error after the last.
+    Raises the driver's error after the last try.
     """
-    for attempt in Retrying(
-        retry=retry_if_exception(lock_was_refused),
-        stop=stop_after_attempt(attempts or ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.1, max=5),
-        before_sleep=between,
-        sleep=sleep,
-        reraise=True,
-    ):
+    for attempt in lock_attempts(busy, attempts=attempts, sleep=sleep):
         with attempt, engine.begin() as connection:
             if tables:  # else *change* is the first to ask anything, and may choose its isolation
                 send_vacuum_away(connection, tables)

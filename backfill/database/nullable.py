@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from backfill import safe
+from backfill.database.quoting import quoted
 from backfill.database.verbatim import fetch
 from backfill.errors import CannotBeNull
 from backfill.plan import Job, RawColumn
@@ -87,7 +88,7 @@ def obstacle(connection: Connection, part: RawColumn, *, new_rows: bool = True) 
 
     *new_rows*: in rows that nobody has seen yet as well, where a CHECK may depend on other columns.
     """
-    names = {"table": _quoted(part.schema_, part.table), "column": part.raw_column}
+    names = {"table": quoted(part.schema_, part.table), "column": part.raw_column}
     for kind, why, statement, expression in connection.execute(text(OBSTACLES), names):
         if kind < EXPRESSION:
             return Obstacle(why, statement)
@@ -124,19 +125,15 @@ def require_nullable(connection: Connection, part: RawColumn, instead: str, *, n
 
 
 def _rejects(connection: Connection, part: RawColumn, expression: str, *, new_rows: bool) -> bool:
-    names = {"table": _quoted(part.schema_, part.table), "column": part.raw_column}
+    names = {"table": quoted(part.schema_, part.table), "column": part.raw_column}
     others = connection.execute(text(OTHERS), names).scalar()
     statement = REJECTS.format(
         table=names["table"],
-        alias=_quoted(part.table),
-        column=_quoted(part.raw_column),
+        alias=quoted(part.table),
+        column=quoted(part.raw_column),
         others=f"{others}," if others else "",
         expression=expression,
         new="true" if new_rows else "false",
         rows=LOOKED_AT,
     )
     return bool(fetch(connection, statement)[0][0])
-
-
-def _quoted(*names: str) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)

@@ -11,19 +11,24 @@ from psycopg2 import sql
 from backfill.plan import Table
 
 
+def quoted(*names: str) -> str:
+    """``"schema"."table"`` as text, whatever the names hold: for functions that take a name, and for offline scripts."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
 def table(part: Table) -> sql.Identifier:
     """``"schema"."table"``."""
     return sql.Identifier(part.schema_, part.table)
 
 
-def quoted(part: Table) -> str:
-    """``"schema"."table"`` as text, for functions that take a name."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))
+def quoted_table(part: Table) -> str:
+    """``"schema"."table"`` as text."""
+    return quoted(part.schema_, part.table)
 
 
 def regclass(part: Table) -> sql.Composed:
     """``'"schema"."table"'::regclass``, for the catalog's functions."""
-    return sql.SQL("{}::regclass").format(sql.Literal(quoted(part)))
+    return sql.SQL("{}::regclass").format(sql.Literal(quoted_table(part)))
 
 
 def column(alias: str, name: str) -> sql.Identifier:

@@ -1,12 +1,8 @@
 """Seal trigger: the names and the SQL of a trigger that discards raw values in new rows."""
 
-from sqlalchemy.dialects.postgresql.base import PGDialect
-
+from backfill.database.quoting import quoted
 from backfill.identity import helper_name
 from backfill.plan import RawColumn
-
-# Another style of parameters would double each % of a name.
-_DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def seal_name(part: RawColumn) -> str:
@@ -17,11 +13,6 @@ def seal_name(part: RawColumn) -> str:
 def seal_trigger(part: RawColumn) -> str:
     """Its trigger; triggers fire in the order of their names: before our guard."""
     return helper_name("zy_backfill_seal", part.raw_column, part.identity)
-
-
-def quoted(*names: str) -> str:
-    """``"schema"."name"``."""
-    return ".".join(_DIALECT.identifier_preparer.quote_identifier(name) for name in names)
 
 
 def seal_removal(schema: str, part: RawColumn) -> list[str]:

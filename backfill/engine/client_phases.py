@@ -7,13 +7,12 @@ other then, in the order of the addresses.
 """
 
 import uuid
-from collections.abc import Iterable, Set
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-import psycopg2
-from sqlalchemy.exc import DBAPIError
-
-from backfill.engine.control import Stop
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.engine import in_flight
 from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
 from backfill.engine.run_context import RunContext
@@ -22,6 +21,7 @@ from backfill.jobs import fill, resolve
 from backfill.jobs.phases import FILL, RESOLVE
 from backfill.jobs.resolve import Ready, Resolver
 from backfill.ledger.batches import Batch, PassCounts
+from backfill.ledger.claims import Stopped
 
 SESSIONS = 2  # that enter what was resolved; more of them would wait for the interpreter
 HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
@@ -39,21 +39,24 @@ class ClientPhases:
         for job in context.jobs:
             scheduler.plan(phase, job)
         sessions = min(context.settings.workers, SESSIONS)
-        in_hand: dict[Future[BatchResult], Ready] = {}
+
+        def idle() -> None:
+            scheduler.take_back()
+            context.control.sleep(HELD_SECONDS)
+
         with (
             Progress(phase, scheduler.rows_left(phase), quiet=context.quiet) as progress,
             ThreadPoolExecutor(sessions, "resolve") as pool,
         ):
-            while scheduler.is_open(phase):
-                ready = self._next(phase, in_hand.values()) if len(in_hand) <= sessions else None
-                if ready is not None:
-                    in_hand[pool.submit(self._try, ready.batch, self._entering(ready))] = ready
-                elif not in_hand:
-                    scheduler.take_back()
-                    context.control.sleep(HELD_SECONDS)
-                done, _ = wait(in_hand, timeout=None if ready is None else 0, return_when=FIRST_COMPLETED)
-                for future in done:
-                    progress.advance(self._scheduler.take_in(future.result(), in_hand.pop(future).batch))
+            for ready, future in in_flight.completed(
+                lambda ready: pool.submit(self._try, ready.batch, self._entering(ready)),
+                partial(self._next, phase),
+                goes_on=lambda _: scheduler.is_open(phase),
+                slots=lambda: sessions + 1,  # one is ready when a session is
+                idle=idle,
+                poll_seconds=None,
+            ):
+                progress.advance(scheduler.take_in(future.result(), ready.batch))
         return scheduler.written(phase)
 
     def fill(self) -> None:
@@ -84,14 +87,14 @@ class ClientPhases:
         def stoppable(batch: Batch, lease: uuid.UUID) -> PassCounts:
             try:
                 return work(batch, lease)
-            except (DBAPIError, psycopg2.Error):
+            except DRIVER_ERRORS:
                 if self._context.control.stopping:
-                    raise Stop(self._context.control.reason) from None
+                    raise Stopped(self._context.control.reason) from None
                 raise
 
         return stoppable
 
-    def _next(self, phase: str, in_hand: Iterable[Ready]) -> Ready | None:
+    def _next(self, phase: str, in_hand: Sequence[Ready]) -> Ready | None:
         """The next batch, read and computed; None where nobody needs one now. Its siblings are *in_hand*."""
         self._context.control.checkpoint(self._context.run)
         batch = self._scheduler.pick(phase, frozenset(ready.batch.id for ready in in_hand))
@@ -110,8 +113,8 @@ class ClientPhases:
         result = run_batch(
             context.engine, batch.id, self.stoppable(work), retry_policy, sleep=context.control.sleep
         )
-        if result.error is not None and context.control.stopping:
-            raise Stop(context.control.reason)
+        if (result.stopped or result.error is not None) and context.control.stopping:
+            raise Stopped(context.control.reason)
         if result.counts is not None:
             context.control.sleep(nice * result.counts.seconds)
         return result

@@ -15,15 +15,12 @@ from sqlalchemy import Engine
 
 from backfill.errors import RunTakenOver
 from backfill.ledger import runs
+from backfill.ledger.claims import Stopped
 from backfill.ledger.run_lock import RunLock
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Run
 
 POLL_SECONDS = 0.2
-
-
-class Stop(Exception):
-    """The run is to end here, at its checkpoint; its text says why."""
 
 
 class Cancel(Exception):
@@ -79,17 +76,17 @@ class Control:
             self._told.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless told to stop meanwhile: raises ``Stop`` then."""
+        """Wait, unless told to stop meanwhile: raises ``Stopped`` then."""
         if self._told.wait(seconds):
-            raise Stop(self.reason)
+            raise Stopped(self.reason)
 
     def look(self, run: Run) -> Run:
-        """How the run stands now. Raises ``Stop``, ``Cancel``, ``LockLost``, ``RunTakenOver``."""
+        """How the run stands now. Raises ``Stopped``, ``Cancel``, ``LockLost``, ``RunTakenOver``."""
         passed = self._deadline.passed()
         if passed:
             self.stop(passed)
         if self.stopping:
-            raise Stop(self.reason)
+            raise Stopped(self.reason)
         if self._lock.lost.is_set():
             raise LockLost
         with self._engine.begin() as connection:
@@ -109,7 +106,7 @@ class Control:
         """Whether workers are to leave: told to stop by anybody; raises nothing."""
         try:
             return self.look(run).status is not RunState.RUNNING
-        except (Stop, Cancel, LockLost, RunTakenOver):
+        except (Stopped, Cancel, LockLost, RunTakenOver):
             return True
 
     def checkpoint(self, run: Run) -> None:

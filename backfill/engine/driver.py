@@ -16,22 +16,21 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.columns import column_type
 from backfill.database.connection import execute, problem_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.session import CONNECT_SECONDS, LEAST_CONNECT_SECONDS, connecting_within
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked, TransientError, transient_error_of
 from backfill.engine.client_phases import ClientPhases
-from backfill.engine.control import Cancel, Control, Deadline, LockLost, Stop
+from backfill.engine.control import Cancel, Control, Deadline, LockLost
 from backfill.engine.interrupts import interruptible
 from backfill.engine.pool import local, warm_up
 from backfill.engine.recovery import RESTARTS, Recovery
-from backfill.engine.run_context import Failed, MapEmptied, NoServer, RunContext
+from backfill.engine.run_context import Failed, NoServer, RunContext
 from backfill.engine.scheduler import BatchScheduler
 from backfill.engine.throttle import sensors
 from backfill.engine.throttle.monitor import SensorMonitor
@@ -44,6 +43,8 @@ from backfill.jobs.closing_count import Counted
 from backfill.jobs.phases import CLOSE, FILL, LINK, RESOLVE
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, claims, quarantine, runs
+from backfill.ledger.address_map import MapIncomplete
+from backfill.ledger.claims import Stopped
 from backfill.ledger.run_lock import RunLock, run_lock
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Identity, Run, TableCount
@@ -121,7 +122,7 @@ class Driver:
             warm_up(self.settings.workers)
         try:
             return self._until_done()
-        except Stop as stop:
+        except Stopped as stop:
             self._end(RunState.PAUSED, reason=str(stop))
             raise RunPaused(run=self.run.id, reason=str(stop)) from None
         except Cancel:
@@ -217,7 +218,7 @@ class Driver:
                 break
             except TransitionRefused:
                 return  # somebody cancelled meanwhile: the next command clears up
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 if (
                     transient_error_of(error) is not TransientError.STATEMENT_TIMEOUT
                 ):  # our own cancel, a moment late
@@ -233,7 +234,7 @@ class Driver:
 
         Where a server process of theirs is still at work, the next attempt does it.
         """
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self.engine.begin() as connection:
+        with contextlib.suppress(*DRIVER_ERRORS), self.engine.begin() as connection:
             execute(connection, sql.SQL("set local lock_timeout = {}").format(sql.Literal(LET_GO_MS)))
             claims.reclaim(connection, self.run.id, failed=False)
 
@@ -253,7 +254,7 @@ class Driver:
                 self.control.checkpoint(self.run)
                 self._phases()
                 return self._close()
-            except (DBAPIError, psycopg2.Error, TableLocked) as error:
+            except (*DRIVER_ERRORS, TableLocked) as error:
                 setback = transient_error_of(error), error
             except LockLost:
                 setback = TransientError.CONNECTION_LOST, None
@@ -273,7 +274,7 @@ class Driver:
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
                 self._work()
-            except MapEmptied:
+            except MapIncomplete:
                 self.recovery.restarted(
                     "the server keeps losing the address map, or somebody keeps deleting rows of the address table"
                 )

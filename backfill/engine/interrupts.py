@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-import psycopg2
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.cancellation import Statements
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.transient import TransientError, transient_error_of
 from backfill.engine import signals
 from backfill.engine.control import Control
@@ -108,7 +107,7 @@ def obedient(engine: Engine, control: Control, run: Run, work: Callable[[Sleep],
         with _listening(engine, control, run, told), contextlib.suppress(_Told):
             try:
                 return work(sleep)
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 if not told.is_set() or transient_error_of(error) is not TransientError.STATEMENT_TIMEOUT:
                     raise
 
@@ -121,7 +120,7 @@ def _listening(engine: Engine, control: Control, run: Run, told: threading.Event
     def listen() -> None:
         while not over.wait(LISTEN_SECONDS):
             # A look that fails is the driver's to mend: its own statements meet the same trouble.
-            with contextlib.suppress(DBAPIError, psycopg2.Error):
+            with contextlib.suppress(*DRIVER_ERRORS):
                 if told.is_set() or control.paused(run):
                     told.set()
                     statements.cancel()

@@ -2,14 +2,14 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from typing import Protocol
 
-from backfill.engine import worker
+from backfill.engine import in_flight, worker
 from backfill.engine.run_batch import BatchResult
 from backfill.engine.worker import BatchRef, WorkerConfig
 
@@ -108,27 +108,28 @@ def outcomes(
     *following* is told which batches are in flight, and returns None when there is nothing for now;
     it ends the loop by being *stopping*, or by raising. Raises ``PoolBroken`` when a worker died.
     """
-    running: dict[Future[BatchResult], int] = {}
-    while True:
-        while not stopping() and len(running) < pool.slots():
-            batch_ref = following(frozenset(running.values()))
-            if batch_ref is None:
-                break
-            running[pool.submit(batch_ref)] = batch_ref.batch_id
-        if not running:
-            if stopping():
-                return
-            time.sleep(POLL_SECONDS)
-            continue
+
+    def next_ticket(running: Sequence[BatchRef]) -> BatchRef | None:
+        return None if stopping() else following(frozenset(batch_ref.batch_id for batch_ref in running))
+
+    def goes_on(running: dict[Future[BatchResult], BatchRef]) -> bool:
         if stopping():
             _drain(pool, running)
-        done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            batch_id = running.pop(future)
-            yield _outcome(future, batch_id)
+            return bool(running)
+        return True
+
+    for batch_ref, future in in_flight.completed(
+        pool.submit,
+        next_ticket,
+        goes_on=goes_on,
+        slots=pool.slots,
+        idle=lambda: time.sleep(POLL_SECONDS),
+        poll_seconds=POLL_SECONDS,
+    ):
+        yield _outcome(future, batch_ref.batch_id)
 
 
-def _drain(pool: Pool, running: dict[Future[BatchResult], int]) -> None:
+def _drain(pool: Pool, running: dict[Future[BatchResult], BatchRef]) -> None:
     """Let workers come to their checkpoints; kill those that take longer than we may."""
     for future in list(running):
         if future.cancel():

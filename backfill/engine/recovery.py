@@ -6,16 +6,14 @@ any number of them.
 
 import random
 
-import psycopg2
-from sqlalchemy.exc import DBAPIError
-
 from backfill.database.connection import problem_of, sqlstate_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.transient import LIMITS, LOST, TransientError
-from backfill.engine.control import Stop
 from backfill.engine.run_context import Failed, NoServer, RunContext
 from backfill.engine.scheduler import BatchScheduler
 from backfill.errors import RunTakenOver
 from backfill.ledger import claims, runs
+from backfill.ledger.claims import Stopped
 from backfill.ledger.run_lock import RunLock, in_progress, wait_for
 
 RESTARTS = 10  # in a row, without a batch done between: then something is wrong that does not pass
@@ -33,10 +31,10 @@ class Recovery:
         self._met: dict[TransientError, int] = {}
 
     def fix(self, transient_error: TransientError | None, error: Exception | None) -> None:
-        """Get over *error*; raises ``Failed`` when it is none that passes, and ``Stop``, ``RunTakenOver``."""
+        """Get over *error*; raises ``Failed`` when it is none that passes, and ``Stopped``, ``RunTakenOver``."""
         context = self._context
         if context.control.stopping:
-            raise Stop(context.control.reason)
+            raise Stopped(context.control.reason)
         problem = problem_of(error) if error else "the session of the run's lock was lost"
         if transient_error is None:
             raise Failed(f"{sqlstate_of(error) if error else ''}: {problem}")
@@ -83,7 +81,7 @@ class Recovery:
         try:
             if not wait_for(self._lock, context.control.sleep, patience, context.tell):
                 raise in_progress(context.engine, context.schema)
-        except (DBAPIError, psycopg2.Error) as error:
+        except DRIVER_ERRORS as error:
             raise NoServer(f"no server within {patience:g} s: {problem_of(error)}") from error
         with context.engine.begin() as connection:
             now = runs.get(connection, context.run.id)

@@ -10,12 +10,11 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg2
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 
 from backfill.database.connection import problem_of, sqlstate_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import (
     LIMITS,
@@ -25,7 +24,7 @@ from backfill.database.transient import (
     TransientError,
     transient_error_of,
 )
-from backfill.jobs.link import TableRewritten
+from backfill.errors import TableRewritten
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -136,7 +135,7 @@ def run_batch(
             rewritten=isinstance(reason, TableRewritten),
             map_incomplete=isinstance(reason, MapIncomplete),
         )
-    except (DBAPIError, psycopg2.Error, TableLocked) as error:
+    except (*DRIVER_ERRORS, TableLocked) as error:
         return _give_up(engine, batch_id, held[0] if held else None, lease, error, retry_policy)
     return BatchResult(batch_id, lost=True) if counts is None else BatchResult(batch_id, counts)
 
@@ -156,7 +155,7 @@ def _give_up(
     state = transient_error or sqlstate_of(error) or "error"
     text = f"{state}: {problem_of(error)}"
     # With the server gone the lease runs out by itself.
-    with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
+    with contextlib.suppress(*DRIVER_ERRORS), engine.begin() as connection:
         if batch is not None and transient_error in TIMEOUTS and claims.halve(connection, batch, lease):
             return BatchResult(batch_id, halved=transient_error)
         claims.fail(connection, batch_id, lease, text)
@@ -167,7 +166,7 @@ def _beat(
     engine: Engine, batch: Batch, lease: uuid.UUID, transient_error: TransientError | None = None
 ) -> None:
     """Renew the lease, where the server can be reached; raises ``LeaseLost``."""
-    with contextlib.suppress(DBAPIError, psycopg2.Error), engine.begin() as connection:
+    with contextlib.suppress(*DRIVER_ERRORS), engine.begin() as connection:
         claims.renew(connection, batch, lease, transient_error)
 
 

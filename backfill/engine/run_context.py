@@ -21,10 +21,6 @@ class NoServer(Failed):
     """The server was lost and did not come back in time."""
 
 
-class MapEmptied(Exception):
-    """The server crashed, and the unlogged address map with it: resolve begins again."""
-
-
 @dataclass(frozen=True)
 class RunContext:
     """One attempt at one run; *run* is what it was when the attempt began."""

@@ -3,14 +3,12 @@
 The embedded server is started when no database is named.
 """
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import URL, Engine, make_url
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.connection import driver, make_engine, value
-from backfill.database.error_text import problem_of
+from backfill.database.error_text import DRIVER_ERRORS, problem_of
 from backfill.database.owners import require_trusted_ledger
 from backfill.database.urls import parse, shown
 from backfill.embedded import EmbeddedServer
@@ -45,7 +43,7 @@ def open_engine(settings: Settings) -> Engine:
         _check_server(engine)
         with engine.connect() as connection:
             require_trusted_ledger(connection, settings.ledger_schema, settings.ledger_owner)
-    except (DBAPIError, psycopg2.Error) as error:
+    except DRIVER_ERRORS as error:
         engine.dispose()
         raise DatabaseUnreachable(url=shown(url), problem=problem_of(error)) from error
     except BackfillError:

@@ -8,12 +8,11 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import driver, make_engine, problem_of, value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import regclass, table
 from backfill.plan import Table
 from backfill.settings import Vacuum
@@ -57,7 +56,7 @@ class Vacuumer:
         """Cancel what is under way; nothing is lost by that."""
         self._stopped, connection = True, self._connection
         if self._thread is not None and self._thread.is_alive() and connection is not None:
-            with contextlib.suppress(psycopg2.Error, DBAPIError):
+            with contextlib.suppress(*DRIVER_ERRORS):
                 driver(connection).cancel()
             self._thread.join(1.0)
 
@@ -69,10 +68,10 @@ class Vacuumer:
                 self._connection = connection
                 try:
                     self._vacuum_if_wanted(connection, part)
-                except (DBAPIError, psycopg2.Error) as error:
+                except DRIVER_ERRORS as error:
                     connection.invalidate()  # it may be broken, and the pool would say so at length
                     self._say(part, problem_of(error))
-        except (DBAPIError, psycopg2.Error) as error:
+        except DRIVER_ERRORS as error:
             self._say(part, problem_of(error))
         self._connection = None
         engine.dispose()

@@ -14,13 +14,12 @@ from multiprocessing import connection as pipes
 from multiprocessing import parent_process
 from typing import Any
 
-import psycopg2
 from sqlalchemy import Engine, make_url
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.cancellation import Statements
 from backfill.database.connection import make_engine
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import batch_result
 from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
 from backfill.engine.target import target_url
@@ -174,7 +173,7 @@ def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> Batc
                 rest,
                 config.plan,
             )
-        except (DBAPIError, psycopg2.Error):
+        except DRIVER_ERRORS:
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again
                 raise Stopped from None
             raise

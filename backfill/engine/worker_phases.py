@@ -5,19 +5,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import psycopg2
-from sqlalchemy.exc import DBAPIError
-
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine.pool import Pool, PoolBroken, outcomes
 from backfill.engine.progress import Progress
 from backfill.engine.recovery import Recovery
 from backfill.engine.run_batch import RetryPolicy
-from backfill.engine.run_context import Failed, MapEmptied, RunContext
+from backfill.engine.run_context import Failed, RunContext
 from backfill.engine.scheduler import BatchScheduler
 from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker import BatchRef, WorkerConfig
-from backfill.errors import SchemaUnfit, TransitionRefused
+from backfill.errors import SchemaUnfit, TableRewritten, TransitionRefused
 from backfill.ledger import runs
+from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
 from backfill.ledger.run_state import RunState
@@ -49,7 +48,7 @@ class WorkerPhases:
             self._pool.kill()
 
     def link(self, phase: str, passes: int) -> int:
-        """Do all of *phase*; returns the rows written. Raises what ``Control.look`` raises, and ``MapEmptied``."""
+        """Do all of *phase*; returns the rows written. Raises what ``Control.look`` raises, and ``MapIncomplete``."""
         context, scheduler = self._context, self._scheduler
         while True:
             for job in context.jobs:
@@ -63,9 +62,10 @@ class WorkerPhases:
                 context.tell(f"A worker was lost ({broken}); its batch goes back to its checkpoint.")
                 self._recovery.restarted("workers keep dying")
                 self._recovery.back_to_checkpoints("worker-lost")
-            except _Rewritten as moved:
-                self._recovery.restarted(f"{moved} keeps being rewritten or changed")
-                self._see_again(f"{moved}")
+            except TableRewritten as moved:
+                table = moved.detail["table"]
+                self._recovery.restarted(f"{table} keeps being rewritten or changed")
+                self._see_again(table)
                 scheduler.forget_rewritten(phase)
 
     def _see_again(self, table: str) -> None:
@@ -116,9 +116,9 @@ class WorkerPhases:
             for result in outcomes(pool, following, stopping):
                 batch = taken.pop(result.batch_id)
                 if result.rewritten:
-                    raise _Rewritten(context.plan.label(batch.job))
+                    raise TableRewritten(table=context.plan.label(batch.job))
                 if result.map_incomplete:
-                    raise MapEmptied
+                    raise MapIncomplete
                 progress.advance(scheduler.take_in(result, batch))
                 if result.counts is not None:
                     self._vacuumer.written(context.plan.job(batch.job), result.counts.written)
@@ -142,12 +142,8 @@ class WorkerPhases:
     def _tell_workers_to_stop(self) -> None:
         """Through the ledger: each asks it between two transactions."""
         with (
-            contextlib.suppress(DBAPIError, psycopg2.Error, TransitionRefused),
+            contextlib.suppress(*DRIVER_ERRORS, TransitionRefused),
             self._context.engine.begin() as connection,
         ):
             if runs.get(connection, self._context.run.id).status is RunState.RUNNING:
                 runs.move(connection, self._context.run.id, RunState.PAUSING)
-
-
-class _Rewritten(Exception):
-    """That table's blocks lie elsewhere now."""

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import problem_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import signals
 from backfill.erase import disk, leftovers, pins, rewrite, statistics, targets, wal
 from backfill.erase.rewrite import Method
@@ -59,7 +58,7 @@ def intend(
     connection: Connection, schema: str, plan: Plan, names: Sequence[str], method: Method | None
 ) -> Intent:
     """Look, and change nothing. Raises ``NotErasable``, ``DiskTooSmall``."""
-    found, skipped = targets.find(connection, plan, names)
+    found, skipped = targets.find_targets(connection, plan, names)
     todo, done, adopted = [], [], []
     for target in found:
         row = erasures.latest(connection, TABLE, target.name)
@@ -76,8 +75,8 @@ def intend(
         skipped=tuple(skipped),
         repack=None if method is Method.VACUUM else rewrite.repack_client(connection),
         room_known=disk.require_room(connection, todo),
-        pins=pins.look(connection),
-        leftovers=tuple(leftovers.found(connection, schema)),
+        pins=pins.find_pins(connection),
+        leftovers=tuple(leftovers.count_leftovers(connection, schema)),
     )
 
 
@@ -129,7 +128,7 @@ def _on_record(engine: Engine, kind: str, target: str, method: str, **values: ob
         number = erasures.begin(connection, kind, target, method, **values)
     try:
         yield number
-    except (BackfillError, DBAPIError, psycopg2.Error) as error:
+    except (BackfillError, *DRIVER_ERRORS) as error:
         problem = str(error) if isinstance(error, BackfillError) else problem_of(error)
         with engine.begin() as connection:
             erasures.end(connection, number, erasures.FAILED, detail={"problem": problem})

@@ -16,14 +16,14 @@ FOUND = sql.SQL("""
 """)
 
 
-def found(connection: Connection, schema: str) -> dict[str, int]:
+def count_leftovers(connection: Connection, schema: str) -> dict[str, int]:
     """Our scratch tables that are there, with their bytes."""
     return dict(rows(connection, FOUND, (schema, list(OURS))))
 
 
 def drop(connection: Connection, schema: str) -> list[str]:
     """Drop them; returns their names."""
-    names = list(found(connection, schema))
+    names = list(count_leftovers(connection, schema))
     for name in names:
         execute(connection, sql.SQL("drop table {}").format(sql.Identifier(schema, name)))
     return names

@@ -31,13 +31,6 @@ SLOTS_OF_WAL = sql.SQL("""
                   pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)))
       from pg_replication_slots where restart_lsn is not null order by slot_name
 """)
-HOLDERS = sql.SQL("""
-    select distinct format('session %%s of %%s%%s, %%s', lock.pid, coalesce(usename, 'somebody'),
-                           coalesce(' (' || nullif(application_name, '') || ')', ''),
-                           coalesce(state, 'state hidden'))
-      from pg_locks as lock left join pg_stat_activity as session using (pid)
-     where lock.relation = %s and lock.granted and lock.pid <> pg_backend_pid()
-""")
 
 
 @dataclass(frozen=True)
@@ -48,16 +41,11 @@ class Pins:
     wal: tuple[str, ...]
 
 
-def look(connection: Connection) -> Pins:
+def find_pins(connection: Connection) -> Pins:
     """Who pins anything now."""
     of_rows = [line for query in (SESSIONS, PREPARED, SLOTS_OF_ROWS) for line in _lines(connection, query)]
     return Pins(tuple(of_rows), tuple(_lines(connection, SLOTS_OF_WAL)))
 
 
-def holders(connection: Connection, oid: int) -> list[str]:
-    """Sessions with a lock on that table."""
-    return _lines(connection, HOLDERS, (oid,))
-
-
-def _lines(connection: Connection, query: sql.SQL, values: tuple[int, ...] = ()) -> list[str]:
-    return [line for (line,) in rows(connection, query, values)]
+def _lines(connection: Connection, query: sql.SQL) -> list[str]:
+    return [line for (line,) in rows(connection, query, ())]

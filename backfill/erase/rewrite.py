@@ -15,19 +15,21 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backfill.database.connection import driver, execute, sqlstate_of, value
-from backfill.database.lock_retry import send_vacuum_away
+from backfill.database.connection import driver, execute, value
+from backfill.database.lock_retry import (
+    lock_attempts,
+    lock_holders,
+    lock_was_refused,
+    say_busy,
+    send_vacuum_away,
+)
+from backfill.database.quoting import quoted
 from backfill.engine import signals
-from backfill.erase import pins
 from backfill.erase.targets import Target
 from backfill.errors import NotRewritten, TableBusy
 from backfill.settings import environment_without_secrets
 
-LOCK_NOT_AVAILABLE = "55P03"
-ATTEMPTS = 10  # of a fraction of a second each: others queue behind us while we wait for the lock
 BYTES_A_SECOND = 60_000_000  # measured 70-80 MB/s for VACUUM FULL with two indexes, on two cores
 REPACK_FOLDERS = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
 
@@ -59,29 +61,21 @@ def vacuum_full(
 ) -> None:
     """Rewrite in place; *connection* is in autocommit. Raises ``TableBusy``, ``NotRewritten``."""
 
-    def busy(state: RetryCallState) -> None:
-        held = ", ".join(pins.holders(connection, target.oid)) or "somebody who has left meanwhile"
-        tell(f"{target.name} is held by {held}; trying again ({state.attempt_number} of {ATTEMPTS})")
+    def holders() -> str:
+        return lock_holders(connection, str(target.oid)) or "sessions that come and go"
 
     execute(connection, sql.SQL("set lock_timeout = {}").format(sql.Literal(f"{lock_timeout_ms}ms")))
     # Cancelled half-way, a rewrite begins anew: an operator's default is for the live site's queries.
     execute(connection, sql.SQL("set statement_timeout = 0"))
     try:
-        for attempt in Retrying(
-            retry=retry_if_exception(_is_locked),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=3),
-            before_sleep=busy,
-            reraise=True,
-        ):
+        for attempt in lock_attempts(say_busy(target.name, tell, holders)):
             with attempt:
                 _send_vacuum_away(connection, target)
                 execute(connection, sql.SQL("vacuum (full) {}").format(target.identifier))
     except psycopg2.Error as error:
-        if not _is_locked(error):
+        if not lock_was_refused(error):
             raise
-        holders = ", ".join(pins.holders(connection, target.oid)) or "sessions that come and go"
-        raise TableBusy(table=target.name, holders=holders) from error
+        raise TableBusy(table=target.name, holders=holders()) from error
     # Without the right to do it, VACUUM warns and goes on; only the file tells.
     if filenode(connection, target.oid) == target.filenode:
         raise NotRewritten(table=target.name, method=Method.VACUUM)
@@ -114,7 +108,7 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
             "--no-order",
             *([] if _superuser(connection) else ["--no-superuser-check"]),
             "--table",
-            quoted_name(target.schema, target.table),
+            quoted(target.schema, target.table),
         ],
         env=environment_without_secrets() | {name: text for name, text in settings.items() if text},
         stdout=subprocess.DEVNULL,
@@ -124,11 +118,6 @@ def repack(connection: Connection, target: Target, client: Path) -> None:
         raise NotRewritten(table=target.name, method=Method.REPACK)
 
 
-def quoted_name(*names: str) -> str:
-    """As SQL reads it, whatever the names hold: pg_repack casts its argument to regclass."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
-
-
 def filenode(connection: Connection, oid: int) -> int:
     """The number of the table's file now."""
     return int(value(connection, sql.SQL("select pg_relation_filenode(%s::oid)::bigint"), (oid,)) or 0)
@@ -136,7 +125,3 @@ def filenode(connection: Connection, oid: int) -> int:
 
 def _superuser(connection: Connection) -> bool:
     return bool(value(connection, sql.SQL("select current_setting('is_superuser') = 'on'")))
-
-
-def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, (DBAPIError, psycopg2.Error)) and sqlstate_of(error) == LOCK_NOT_AVAILABLE

@@ -79,7 +79,9 @@ def raw_columns(plan: Plan) -> Iterator[tuple[RawColumn, str]]:
         yield part, part.raw_column
 
 
-def find(connection: Connection, plan: Plan, names: Sequence[str]) -> tuple[list[Target], list[Skipped]]:
+def find_targets(
+    connection: Connection, plan: Plan, names: Sequence[str]
+) -> tuple[list[Target], list[Skipped]]:
     """The relations to rewrite: those *names* say, or every table of the plan that lost its raw column.
 
     Raises ``NotErasable`` for a name that cannot be rewritten.

@@ -100,7 +100,7 @@ def _segments(connection: Connection) -> list[str]:
 
 def _keepers(connection: Connection) -> list[str]:
     ((archive, kept),) = rows(connection, KEEPERS)
-    return [*pins.look(connection).wal, *filter(None, (archive, kept))]
+    return [*pins.find_pins(connection).wal, *filter(None, (archive, kept))]
 
 
 def _set(connection: Connection, setting: str | None) -> None:

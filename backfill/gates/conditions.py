@@ -1,10 +1,11 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
 from backfill import safe
+from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
-from backfill.gates.offline_script import ident, literal, regclass, table
+from backfill.gates.offline_script import literal, regclass
 from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
 from backfill.plan import Discard, Job, RawColumn, Table
@@ -67,13 +68,13 @@ def links(gate: Gate, job: Job) -> Condition:
     part = gate.plan.addresses
     others = (
         "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f"row(event.{ident(job.key)}, event.{ident(job.link)},"
-        f' hashtext(event.{ident(job.raw)}::text collate "C") & 255), 0)), 0)'
-        f" from {table(job)} as event left join {table(part)} as known"
-        f" on known.{ident(part.key)} = event.{ident(job.link)}"
-        f" where event.{ident(job.raw)} is not null"
+        f"row(event.{quoted(job.key)}, event.{quoted(job.link)},"
+        f' hashtext(event.{quoted(job.raw)}::text collate "C") & 255), 0)), 0)'
+        f" from {quoted_table(job)} as event left join {quoted_table(part)} as known"
+        f" on known.{quoted(part.key)} = event.{quoted(job.link)}"
+        f" where event.{quoted(job.raw)} is not null"
         # Letter for letter, as verify compares, whatever the column's type and collation call equal.
-        f' and event.{ident(job.raw)}::text collate "C" is distinct from abbrev(known.{ident(part.address)})'
+        f' and event.{quoted(job.raw)}::text collate "C" is distinct from abbrev(known.{quoted(part.address)})'
     )
     verified = gate.latest(job.identity, OTHER_SPELLINGS)
     return Condition(
@@ -94,8 +95,8 @@ def hashes(gate: Gate) -> Condition:
     """
     part = gate.plan.addresses
     now = (
-        f"select coalesce(bit_xor(hash_record_extended(row({ident(part.key)}, {ident(part.hash)}, hashinet({ident(part.address)}) & 255), 0))"
-        f" filter (where {ident(part.address)} is not null), 0)::text from {table(part)}"
+        f"select coalesce(bit_xor(hash_record_extended(row({quoted(part.key)}, {quoted(part.hash)}, hashinet({quoted(part.address)}) & 255), 0))"
+        f" filter (where {quoted(part.address)} is not null), 0)::text from {quoted_table(part)}"
     )
     verified = gate.latest(part.identity, HASH_CHECKSUM)
     return Condition(
@@ -126,12 +127,12 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
 
 def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
     """Nothing fills the column any more: a NULL newest row proves nothing where those are normal."""
-    name, raw = table(part), ident(part.raw_column)
+    name, raw = quoted_table(part), quoted(part.raw_column)
     ways = [is_sealed(part)]
     unasked = gate.observe == 0 and isinstance(part, Discard)
     if unasked:
         ways.append("true")
-    newest = f"max({ident(time)}) filter (where {raw} is not null)" if time else "null"
+    newest = f"max({quoted(time)}) filter (where {raw} is not null)" if time else "null"
     ways.append(
         "coalesce("
         + gate.latest(
@@ -146,7 +147,7 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
     if time:
         ways.append(
             f"(select count(*) = {NEWER_ROWS} and count(newest.{raw}) = 0"
-            f" from (select {raw} from {name} order by {ident(time)} desc limit {NEWER_ROWS}) as newest)"
+            f" from (select {raw} from {name} order by {quoted(time)} desc limit {NEWER_ROWS}) as newest)"
         )
     return Condition(
         f"writes to {part.name}.{part.raw_column}",
@@ -179,7 +180,7 @@ def _has_trigger(part: Table, name: str) -> str:
 
 def covered(job: Job) -> Condition:
     """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
-    uncovered = f"(select count(*) from {table(job)} where {ident(job.raw)} is not null and {ident(job.link)} is null)"
+    uncovered = f"(select count(*) from {quoted_table(job)} where {quoted(job.raw)} is not null and {quoted(job.link)} is null)"
     return Condition(
         f"rows of {job.label}",
         f"{uncovered} = 0",

@@ -21,10 +21,11 @@ from backfill.database.connection import problem_of, sqlstate_of
 from backfill.database.demo_mark import is_demo
 from backfill.database.nullable import obstacle
 from backfill.database.owners import UNTRUSTED
+from backfill.database.quoting import quoted
 from backfill.database.server_identity import IDENTITY, identity_expression
 from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates import ledger_shape
-from backfill.gates.offline_script import dollars, emit, ident, literal, offline
+from backfill.gates.offline_script import dollars, emit, literal, offline
 from backfill.gates.transaction import PATH, temporarily
 from backfill.identity import JobId
 from backfill.ledger.coverage import digest
@@ -122,7 +123,7 @@ class Gate:
 
     def ledger(self, name: str) -> str:
         """A table of the ledger."""
-        return ident(self.schema, name)
+        return quoted(self.schema, name)
 
     def latest(self, job: JobId, columns: str) -> str:
         """A sub-select of *columns* from the newest full record of that job under this plan."""
@@ -145,7 +146,7 @@ class Gate:
         return f"({of_proof(coverage.c.database)} is distinct from {self.identity})"
 
 
-def ask(connection: Connection, condition: Condition) -> tuple[bool, str]:
+def ask_condition(connection: Connection, condition: Condition) -> tuple[bool, str]:
     """Whether it holds, and its evidence."""
     ((holds, evidence),) = verbatim.fetch(connection, f"select {condition.holds}, {condition.evidence}")
     return bool(holds), condition.held if holds and condition.held else str(evidence)
@@ -163,7 +164,7 @@ def _require(change: str, condition: Condition) -> str | None:
     """What does not hold, in words."""
     if not offline():
         try:
-            holds, evidence = ask(op.get_bind(), condition)
+            holds, evidence = ask_condition(op.get_bind(), condition)
         except DBAPIError as error:
             if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
                 raise
@@ -222,7 +223,7 @@ def _require_predecessor() -> None:
     where = op.get_context()
     names = [name for name in (where.version_table_schema, where.version_table) if name]
     emit(
-        f"do $gate$ begin if not exists (select from {ident(*names)} where version_num = {literal(begins_at)}) then"
+        f"do $gate$ begin if not exists (select from {quoted(*names)} where version_num = {literal(begins_at)}) then"
         f" raise exception using message = {literal(f'backfill refuses: revision {ours} begins at {begins_at}, and the database stands elsewhere')},"
         f" hint = 'Run the script once, in its order, on the database that it was written for.'; end if; end $gate$"
     )

@@ -3,9 +3,10 @@
 A name proves nothing: what is looked at is the definition, and the text of the function.
 """
 
+from backfill.database.quoting import quoted, quoted_table
 from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
-from backfill.gates.offline_script import dollars, ident, literal, regclass, table
+from backfill.gates.offline_script import dollars, literal, regclass
 from backfill.identity import helper_name
 from backfill.plan import Job, Table
 
@@ -31,20 +32,20 @@ def creation(gate: Gate, job: Job) -> list[str]:
         # As its owner: the application has no rights in our schema, and must not need any.
         f"create or replace function {_function(gate, job)}() returns trigger language plpgsql"
         f" security definer set search_path = {SAFE_PATH} as {dollars(_body(gate, job), 'guard')}",
-        f"create or replace trigger {ident(guard(job))} before insert or update on {table(job)}"
-        f" for each row when (new.{ident(job.raw)} is not null) execute function {_function(gate, job)}()",
+        f"create or replace trigger {quoted(guard(job))} before insert or update on {quoted_table(job)}"
+        f" for each row when (new.{quoted(job.raw)} is not null) execute function {_function(gate, job)}()",
         # Replication and session_replication_role = replica write rows as well.
-        f"alter table {table(job)} enable always trigger {ident(guard(job))}",
-        f"alter table {table(job)} drop constraint if exists {ident(constraint(job))}",
-        f"alter table {table(job)} add constraint {ident(constraint(job))}"
-        f" check ({ident(job.raw)} is null or {ident(job.link)} is not null) not valid",
+        f"alter table {quoted_table(job)} enable always trigger {quoted(guard(job))}",
+        f"alter table {quoted_table(job)} drop constraint if exists {quoted(constraint(job))}",
+        f"alter table {quoted_table(job)} add constraint {quoted(constraint(job))}"
+        f" check ({quoted(job.raw)} is null or {quoted(job.link)} is not null) not valid",
     ]
 
 
 def removal(gate: Gate, job: Job) -> list[str]:
     """What removes the trigger; left behind, it would name a column that is gone and fail every INSERT."""
     return [
-        f"drop trigger if exists {ident(guard(job))} on {table(job)}",
+        f"drop trigger if exists {quoted(guard(job))} on {quoted_table(job)}",
         f"drop function if exists {_function(gate, job)}()",
         f"delete from {gate.ledger('let_in')} where job = {literal(job.identity)}",
     ]
@@ -88,7 +89,7 @@ def constraint_flaw(job: Job, *, validated: bool) -> str:
 
 
 def _function(gate: Gate, job: Job) -> str:
-    return ident(gate.schema, helper_name("guard", job.table, job.identity))
+    return quoted(gate.schema, helper_name("guard", job.table, job.identity))
 
 
 def _body(gate: Gate, job: Job) -> str:
@@ -97,8 +98,8 @@ def _body(gate: Gate, job: Job) -> str:
     In a row of its own, since a counter would make writers wait for each other. As text, so that no operator
     of the application's path decides what is the same.
     """
-    raw, link = (f"new.{ident(name)}" for name in (job.raw, job.link))
-    raw_before, link_before = (f"old.{ident(name)}" for name in (job.raw, job.link))
+    raw, link = (f"new.{quoted(name)}" for name in (job.raw, job.link))
+    raw_before, link_before = (f"old.{quoted(name)}" for name in (job.raw, job.link))
     return f"""
         begin
             if {link} is null then

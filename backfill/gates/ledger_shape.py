@@ -1,6 +1,7 @@
 """Ledger shape: the ledger's tables as a gate reads and writes them; in another chain nobody has looked before it."""
 
-from backfill.gates.offline_script import ident, literal
+from backfill.database.quoting import quoted
+from backfill.gates.offline_script import literal
 from backfill.ledger.tables import coverage, decisions, let_in, quarantine, runs, seals, shadows
 
 TABLES = (coverage, runs, quarantine, decisions, seals, shadows, let_in)
@@ -8,13 +9,13 @@ TABLES = (coverage, runs, quarantine, decisions, seals, shadows, let_in)
 
 def exists(schema: str) -> str:
     """Whether there is a ledger, as an SQL expression."""
-    return f"to_regclass({literal(ident(schema, coverage.name))}) is not null"
+    return f"to_regclass({literal(quoted(schema, coverage.name))}) is not null"
 
 
 def odd_table(schema: str) -> str:
     """The first table whose columns are not those that this version knows, as an SQL expression; null: none."""
     expected = ", ".join(
-        f"({literal(table.name)}, {literal(ident(schema, table.name))},"
+        f"({literal(table.name)}, {literal(quoted(schema, table.name))},"
         f" {literal(' '.join(sorted(column.name for column in table.columns)))})"
         for table in TABLES
     )

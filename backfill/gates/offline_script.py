@@ -1,6 +1,6 @@
 """Offline script: one statement, run now or written into an offline script; quoting for both.
 
-Offline there is no connection, so identifiers and literals are quoted by SQLAlchemy's dialect. Online there
+Offline there is no connection, so literals are quoted by SQLAlchemy's dialect. Online there
 is only the connection of the chain that we are in, with the driver that its application chose.
 """
 
@@ -12,16 +12,12 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from alembic import op
 from backfill.database import verbatim
+from backfill.database.quoting import quoted_table
 from backfill.plan import Table
 
-# Another style of parameters would double each % of a name.
+# Another style of parameters would double each % of a text.
 _DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 _TEXT = Text().literal_processor(_DIALECT)  # type: ignore[no-untyped-call]
-
-
-def ident(*names: str) -> str:
-    """``"schema"."table"``."""
-    return ".".join(_DIALECT.identifier_preparer.quote_identifier(name) for name in names)
 
 
 def literal(text: str) -> str:
@@ -31,14 +27,9 @@ def literal(text: str) -> str:
     return str(_TEXT(text))
 
 
-def table(part: Table) -> str:
-    """``"schema"."table"``."""
-    return ident(part.schema_, part.table)
-
-
 def regclass(part: Table) -> str:
     """``'"schema"."table"'::regclass``."""
-    return f"{literal(table(part))}::pg_catalog.regclass"
+    return f"{literal(quoted_table(part))}::pg_catalog.regclass"
 
 
 def dollars(body: str, tag: str) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from alembic import op
 from backfill.database.columns import columns, has_column
+from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_removal, seal_trigger
 from backfill.errors import AmbiguousJob, ColumnMoved, UnknownJob
-from backfill.gates import conditions, guard, requirements
+from backfill.gates import conditions, guard, requirements, steps
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
-from backfill.gates.offline_script import ask, dollars, emit, ident, literal, offline, table, tell
+from backfill.gates.offline_script import ask, dollars, emit, literal, offline, tell
+from backfill.gates.steps import Step
 from backfill.gates.transaction import Needs, gated
 from backfill.ledger import raw_columns
 from backfill.plan import Discard, Job, RawColumn, Some, Table, find
@@ -27,13 +29,12 @@ def drop_discarded_column(name: str) -> None:
     """
     gate = Gate.open()
     discard = _discard(gate, name)
-    change = f"drop {discard.name}.{discard.column}"
     _require_dropped(gate, discard)
     if not offline() and not has_column(op.get_bind(), discard, discard.column):
         tell(f"{discard.name}.{discard.column} is gone already: nothing is left to drop")
         return
     _require_columns(gate, discard)
-    require(gate, change, requirements.discard(gate, discard))
+    _require_needs(gate, steps.discard(gate, discard))
     lock(gate, discard)
     _drop(gate, discard)
 
@@ -43,10 +44,11 @@ def guard_links(name: str) -> None:
     """Let the database refuse what would uncover a row of that table: a trigger, and a CHECK not yet valid."""
     gate = Gate.open()
     job = _job(gate, name)
-    if _is_gone(gate, job, f"guard {job.label}"):
+    step = steps.guard(gate, job)
+    if _is_gone(gate, job, step.change):
         return
     _require_columns(gate, job)
-    require(gate, f"guard {job.label}", requirements.guard(gate, job))
+    _require_needs(gate, step)
     lock(gate, job)
     for statement in guard.creation(gate, job):
         emit(statement)
@@ -77,7 +79,7 @@ def unguard_links(name: str) -> None:
     gate = Gate.open()
     job = _job(gate, name)
     lock(gate, job)
-    emit(f"alter table {table(job)} drop constraint if exists {ident(guard.constraint(job))}")
+    emit(f"alter table {quoted_table(job)} drop constraint if exists {quoted(guard.constraint(job))}")
     _drop_guard(gate, job)
 
 
@@ -86,12 +88,13 @@ def validate_links(name: str) -> None:
     """Let PostgreSQL check every row; in a revision of its own, so that readers and writers go on."""
     gate = Gate.open()
     job = _job(gate, name)
-    if _is_gone(gate, job, f"validate {job.label}"):
+    step = steps.validation(gate, job)
+    if _is_gone(gate, job, step.change):
         return
     _require_columns(gate, job)
-    require(gate, f"validate {job.label}", requirements.validation(gate, job))
+    _require_needs(gate, step)
     timeout(gate)
-    emit(f"alter table {table(job)} validate constraint {ident(guard.constraint(job))}")
+    emit(f"alter table {quoted_table(job)} validate constraint {quoted(guard.constraint(job))}")
 
 
 def unvalidate_links(name: str) -> None:
@@ -104,17 +107,13 @@ def drop_raw_column(name: str) -> None:
     """Drop the raw column of an event table: coverage, writes, guard, constraint, restore point."""
     gate = Gate.open()
     job = _job(gate, name)
-    change = f"drop {job.name}.{job.raw}"
-    if _is_gone(gate, job, change):
+    step = steps.drop(gate, job)
+    if _is_gone(gate, job, step.change):
         return
     _require_columns(gate, job)
-    require(gate, change, requirements.drop(gate, job))
+    _require_needs(gate, step)
     lock(gate, job)
-    require(
-        gate,
-        change,
-        requirements.under_lock(gate, job),
-    )
+    require(gate, step.change, requirements.under_lock(gate, job))
     _drop_guard(gate, job)  # left behind, it would name a column that is gone and fail every INSERT
     _drop(gate, job)
 
@@ -176,11 +175,10 @@ def make_address_optional() -> None:
     """Let the application write addresses by their hash alone."""
     gate = Gate.open()
     part = gate.plan.addresses
-    change = f"make {part.name}.{part.address} optional"
     _require_columns(gate, part)
-    require(gate, change, requirements.address_optional(gate))
+    _require_needs(gate, steps.address_optional(gate))
     lock(gate, part)
-    emit(f"alter table {table(part)} alter column {ident(part.address)} drop not null")
+    emit(f"alter table {quoted_table(part)} alter column {quoted(part.address)} drop not null")
 
 
 @gated(Needs.ANY)
@@ -189,10 +187,10 @@ def restore_address_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     lock(gate, part)
-    without = f"exists (select from {table(part)} where {ident(part.address)} is null)"
+    without = f"exists (select from {quoted_table(part)} where {quoted(part.address)} is null)"
     emit(
         f"do $restore$ begin if not {without} then"
-        f" alter table {table(part)} alter column {ident(part.address)} set not null; end if; end $restore$"
+        f" alter table {quoted_table(part)} alter column {quoted(part.address)} set not null; end if; end $restore$"
     )
     tell(f"{part.name}.{part.address} is required again, unless there are rows without one")
 
@@ -203,12 +201,12 @@ def propose_hash_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     _require_columns(gate, part)
-    require(gate, f"require {part.name}.{part.hash}", requirements.hash_required(gate))
+    _require_needs(gate, steps.hash_required(gate))
     lock(gate, part)
-    emit(f"alter table {table(part)} drop constraint if exists {ident(conditions.HASH_CHECK)}")
+    emit(f"alter table {quoted_table(part)} drop constraint if exists {quoted(conditions.HASH_CHECK)}")
     emit(
-        f"alter table {table(part)} add constraint {ident(conditions.HASH_CHECK)}"
-        f" check ({ident(part.hash)} is not null) not valid"
+        f"alter table {quoted_table(part)} add constraint {quoted(conditions.HASH_CHECK)}"
+        f" check ({quoted(part.hash)} is not null) not valid"
     )
 
 
@@ -218,7 +216,7 @@ def unpropose_hash_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     lock(gate, part)
-    emit(f"alter table {table(part)} drop constraint if exists {ident(conditions.HASH_CHECK)}")
+    emit(f"alter table {quoted_table(part)} drop constraint if exists {quoted(conditions.HASH_CHECK)}")
 
 
 @gated(Needs.OWN)
@@ -227,11 +225,11 @@ def make_hash_required() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     # With another definition NOT NULL would read every row itself, under its strong lock.
-    require(gate, f"require {part.name}.{part.hash}", [conditions.hash_checked(gate)])
+    require(gate, steps.hash_required(gate).change, [conditions.hash_checked(gate)])
     timeout(gate)
-    emit(f"alter table {table(part)} validate constraint {ident(conditions.HASH_CHECK)}")
-    emit(f"alter table {table(part)} alter column {ident(part.hash)} set not null")
-    emit(f"alter table {table(part)} drop constraint {ident(conditions.HASH_CHECK)}")
+    emit(f"alter table {quoted_table(part)} validate constraint {quoted(conditions.HASH_CHECK)}")
+    emit(f"alter table {quoted_table(part)} alter column {quoted(part.hash)} set not null")
+    emit(f"alter table {quoted_table(part)} drop constraint {quoted(conditions.HASH_CHECK)}")
 
 
 @gated(Needs.ANY)
@@ -240,10 +238,10 @@ def restore_hash_optional() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     lock(gate, part)
-    emit(f"alter table {table(part)} alter column {ident(part.hash)} drop not null")
+    emit(f"alter table {quoted_table(part)} alter column {quoted(part.hash)} drop not null")
     emit(
-        f"alter table {table(part)} add constraint {ident(conditions.HASH_CHECK)}"
-        f" check ({ident(part.hash)} is not null) not valid"
+        f"alter table {quoted_table(part)} add constraint {quoted(conditions.HASH_CHECK)}"
+        f" check ({quoted(part.hash)} is not null) not valid"
     )
 
 
@@ -252,14 +250,16 @@ def drop_address_column() -> None:
     """Drop the address itself, after an observation period without a new raw value."""
     gate = Gate.open()
     part = gate.plan.addresses
-    change = f"drop {part.name}.{part.address}"
+    step = steps.address_drop(gate)
     _require_columns(gate, part)
-    require(gate, change, requirements.address_drop(gate))
+    _require_needs(gate, step)
     lock(gate, part)
     # The table of addresses has no guard that counts what is changed. So this one scan is under the lock: a third of a
     # second a million rows.
     require(
-        gate, change, [conditions.proved(gate, part), conditions.settled(gate, part), conditions.hashes(gate)]
+        gate,
+        step.change,
+        [conditions.proved(gate, part), conditions.settled(gate, part), conditions.hashes(gate)],
     )
     _drop(gate, part)
 
@@ -270,7 +270,11 @@ def restore_address_column(sql_type: str) -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     _restore(gate, part, sql_type)
-    emit(f"alter table {table(part)} add unique ({ident(part.address)})")
+    emit(f"alter table {quoted_table(part)} add unique ({quoted(part.address)})")
+
+
+def _require_needs(gate: Gate, step: Step) -> None:
+    require(gate, step.change, step.needs())
 
 
 def _is_gone(gate: Gate, job: Job, change: str) -> bool:
@@ -363,7 +367,7 @@ def _drop_guard(gate: Gate, job: Job) -> None:
 def _drop(gate: Gate, part: RawColumn) -> None:
     column = part.raw_column
     _drop_seal(gate, part)
-    emit(f"alter table {table(part)} drop column {ident(column)}")
+    emit(f"alter table {quoted_table(part)} drop column {quoted(column)}")
     emit(
         f"insert into {gate.ledger('decisions')} (kind, job, count, detail, decided_by)"
         f" values ('drop', {literal(part.identity)}, 0, jsonb_build_object('column', {literal(column)}::text,"
@@ -375,7 +379,7 @@ def _drop(gate: Gate, part: RawColumn) -> None:
 def _drop_seal(gate: Gate, part: RawColumn) -> None:
     # Whether there is one or not: a script cannot look.
     emit(f"delete from {gate.ledger('seals')} where job = {literal(part.identity)}")
-    emit(f"drop trigger if exists {ident(seal_trigger(part))} on {table(part)}")
+    emit(f"drop trigger if exists {quoted(seal_trigger(part))} on {quoted_table(part)}")
     for statement in seal_removal(gate.schema, part):
         emit(statement)
 
@@ -383,5 +387,5 @@ def _drop_seal(gate: Gate, part: RawColumn) -> None:
 def _restore(gate: Gate, part: RawColumn, sql_type: str) -> None:
     column = part.raw_column
     lock(gate, part)
-    emit(f"alter table {table(part)} add column {ident(column)} {sql_type}")
+    emit(f"alter table {quoted_table(part)} add column {quoted(column)} {sql_type}")
     tell(f"{part.name}.{column} is back, and empty: its data is gone. Only the restore point still has it")

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic import op
 from backfill.database.connection import sqlstate_of
+from backfill.database.quoting import quoted
 from backfill.errors import BackfillError
-from backfill.gates.offline_script import ask, emit, ident, literal, offline, tell
+from backfill.gates.offline_script import ask, emit, literal, offline, tell
 
 NO_TRANSACTION = "25P01"
 
@@ -164,4 +165,4 @@ def _shared() -> str | None:
 
 def _version_table() -> str:
     where = op.get_context()
-    return ident(*(name for name in (where.version_table_schema, where.version_table) if name))
+    return quoted(*(name for name in (where.version_table_schema, where.version_table) if name))

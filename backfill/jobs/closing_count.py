@@ -6,10 +6,9 @@ The same look tells whether anything is left that a sweep could do, so that a ta
 wrote meanwhile is read once more and not three times.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg2 import sql
 from sqlalchemy import Engine
@@ -18,6 +17,7 @@ from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
+from backfill.engine.in_flight import in_threads
 from backfill.identity import JobId
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text, readable_place, short, unlinked
 from backfill.ledger import address_map
@@ -124,20 +124,15 @@ def count_rows(
             blocks = heap_of(connection, job).blocks
         parts += [(job, span) for span in ranges(blocks, COUNT_BLOCKS)]
     found = {job.identity: Counted() for job in jobs}
-    under_way: deque[tuple[JobId, Future[Counted]]] = deque()
-    with ThreadPoolExecutor(workers, "count") as pool:
-        while parts or under_way:
-            if parts and len(under_way) < workers:
-                checkpoint()
-                job, span = parts.pop(0)
-                under_way.append((job.identity, pool.submit(_count, engine, schema, plan, job, span)))
-                continue
-            name, counted = under_way.popleft()
-            found[name] += counted.result()
+    for (job, _), counted in in_threads(
+        workers, partial(_count, engine, schema, plan), parts, name="count", checkpoint=checkpoint
+    ):
+        found[job.identity] += counted
     return found
 
 
-def _count(engine: Engine, schema: str, plan: Plan, job: Job, span: Range) -> Counted:
+def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range]) -> Counted:
+    job, span = part
     known = plan.addresses
     with engine.begin() as connection:
         key = column_type(connection, known, known.key)

@@ -70,7 +70,7 @@ def _odd_rows(connection: Connection, addresses: Addresses) -> list[OddRow]:
     return found
 
 
-def find(connection: Connection, addresses: Addresses) -> tuple[list[Twins], list[OddRow]]:
+def find_duplicates(connection: Connection, addresses: Addresses) -> tuple[list[Twins], list[OddRow]]:
     """The addresses that several rows share, and odd rows that stand alone (each carries its hash itself)."""
     odd = defaultdict(list)
     for row in _odd_rows(connection, addresses):

@@ -97,7 +97,7 @@ def settle_odd_rows(
     connection: Connection, schema: str, addresses: Addresses, resolver: Resolver, run_id: int
 ) -> int:
     """Fill odd rows that stand alone, quarantine duplicates and networks; returns the number of duplicates."""
-    twins, alone = duplicates.find(connection, addresses)
+    twins, alone = duplicates.find_duplicates(connection, addresses)
     key = column_type(connection, addresses, addresses.key)
     hashed = column_type(connection, addresses, addresses.hash)
     resolved = {one.raw: one for one in resolver.resolve({str(row.address) for row in alone})}
@@ -134,7 +134,9 @@ def settle_odd_rows(
     # Of one that was kept, nothing waits any more: it has the hash of its own spelling.
     waiting = [(row.key, DUPLICATE) for pair in twins for row in pair.others]
     waiting += [
-        (one.key, Reason.NETWORK.value) for one in networks.find(connection, addresses) if one.lacks_hash
+        (one.key, Reason.NETWORK.value)
+        for one in networks.find_networks(connection, addresses)
+        if one.lacks_hash
     ]
     copy_in(connection, into, ["key", "reason"], waiting)
     execute(connection, RELEASE.format(**names))

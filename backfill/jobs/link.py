@@ -20,6 +20,7 @@ from backfill.database.quoting import regclass, table
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked
 from backfill.database.writing import writes
+from backfill.errors import TableChanged, TableRewritten
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.passes import Pass, pass_of
 from backfill.jobs.phases import is_sweep
@@ -29,14 +30,6 @@ from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Job, Plan
 
 LIMITS = Timeouts()
-
-
-class TableRewritten(Exception):
-    """The table got a new file (VACUUM FULL, CLUSTER): block positions of the plan mean nothing now."""
-
-
-class TableChanged(TableRewritten):
-    """Somebody changed the table since preflight saw it: triggers, constraints, keys, row security, columns."""
 
 
 LINK = sql.SQL("""
@@ -108,7 +101,7 @@ def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
         raise TableLocked(f"{job.name} is locked as a whole") from None
     now = value(connection, sql.SQL("select pg_relation_filenode({})").format(regclass(job)))
     if now != filenode:
-        raise TableRewritten
+        raise TableRewritten(table=job.name)
 
 
 AS_SEEN = sql.SQL("""
@@ -126,7 +119,7 @@ def check_definition(connection: Connection, schema: str, job: Job, run_id: int)
         run=sql.Literal(run_id),
     )
     if value(connection, query) is False:
-        raise TableChanged
+        raise TableChanged(table=job.name)
 
 
 def statement(

@@ -44,7 +44,7 @@ class Network:
     lacks_hash: bool
 
 
-def find(connection: Connection, addresses: Addresses) -> list[Network]:
+def find_networks(connection: Connection, addresses: Addresses) -> list[Network]:
     """All of them."""
     statement = FIND.format(
         key=sql.Identifier(addresses.key),
@@ -67,7 +67,7 @@ def keep(engine: Engine, addresses: Addresses, hasher: Callable[[str], str], cou
             for entry in quarantine.entries(connection, addresses.identity)
             if entry.reason == Reason.NETWORK
         }
-        found = [one for one in find(connection, addresses) if one.key in waiting]
+        found = [one for one in find_networks(connection, addresses) if one.key in waiting]
         if len(found) != count:
             raise WrongCount(
                 subject=f"Networks in {addresses.name}",

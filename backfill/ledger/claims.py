@@ -25,7 +25,7 @@ class LeaseLost(Exception):
 
 
 class Stopped(Exception):
-    """The run is to pause or to end; the batch stays at its checkpoint."""
+    """The run is to pause or to end here, and its batches stay at their checkpoints; the text says why, where known."""
 
 
 def reclaim(connection: Connection, run_id: int, *, failed: bool = True) -> None:

@@ -10,7 +10,7 @@ from backfill.hashing import Salt
 from backfill.ledger.tables import keys
 
 
-def check(connection: Connection, key_id: str, salt: Salt) -> bool:
+def check_key(connection: Connection, key_id: str, salt: Salt) -> bool:
     """Whether *key_id* is on record. Raises ``SaltMismatch`` when it stands for another salt."""
     row = connection.execute(select(keys).where(keys.c.key_id == key_id)).one_or_none()
     if row is None:
@@ -22,6 +22,6 @@ def check(connection: Connection, key_id: str, salt: Salt) -> bool:
 
 def record(connection: Connection, key_id: str, salt: Salt) -> None:
     """Put *key_id* on record for this salt, where it is not yet. Raises ``SaltMismatch``."""
-    if not check(connection, key_id, salt):
+    if not check_key(connection, key_id, salt):
         nonce = secrets.token_bytes(16)
         connection.execute(keys.insert().values(key_id=key_id, nonce=nonce, verifier=salt.verifier(nonce)))

@@ -21,7 +21,7 @@ RUN, VERIFY, CHAIN = "run", "verify", "chain"
 
 EXISTS = sql.SQL("select to_regclass(format('%%I.locks', %s::text)) is not null")
 # Also for scripts, which psql runs. Before the first revision: what brings the ledger takes turns as well.
-CREATE = 'create table if not exists "{schema}".locks (name text primary key, key bigint not null)'
+CREATE = "create table if not exists {schema}.locks (name text primary key, key bigint not null)"
 
 KNOW = sql.SQL("insert into {} (name, key) values (%s, 0) on conflict do nothing")
 MINE = sql.SQL("select key from {} where name = %s for update")
@@ -66,10 +66,7 @@ class Holder:
 def ensure(connection: Connection, schema: str) -> None:
     """Make the table where it is not yet; the schema is there, and its owner trusted."""
     if not value(connection, EXISTS, (schema,)):
-        execute(
-            connection,
-            sql.SQL(CREATE.replace('"{schema}"', "{schema}")).format(schema=sql.Identifier(schema)),
-        )
+        execute(connection, sql.SQL(CREATE).format(schema=sql.Identifier(schema)))
 
 
 def holder(connection: Connection, schema: str, name: str) -> Holder | None:

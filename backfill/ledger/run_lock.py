@@ -14,9 +14,10 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from backfill.database.connection import value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.session import connecting_within
 from backfill.database.transient import LOST, transient_error_of
 from backfill.errors import NoRun, RunInProgress
@@ -100,11 +101,11 @@ class RunLock:
             try:
                 runs.beat(connection, run_id)
                 connection.commit()
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 if transient_error_of(error) in LOST or connection.invalidated:
                     self.lost.set()
                     return
-                with contextlib.suppress(DBAPIError, psycopg2.Error):
+                with contextlib.suppress(*DRIVER_ERRORS):
                     connection.rollback()  # the row was locked for long: the next beat will do
 
 
@@ -151,7 +152,7 @@ def wait_for(
                     return True
                 lock.drop()
                 problem = psycopg2.errors.ReadOnlySqlTransaction("it is read-only")
-        except (DBAPIError, psycopg2.Error) as error:
+        except DRIVER_ERRORS as error:
             if transient_error_of(error) not in LOST:
                 raise
             problem = error

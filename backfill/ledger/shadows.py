@@ -24,7 +24,7 @@ def of_table(connection: Connection, table: Table) -> Row[Any] | None:
     return connection.execute(statement).one_or_none()
 
 
-def of(connection: Connection, job: Job) -> Row[Any] | None:
+def shadow_of(connection: Connection, job: Job) -> Row[Any] | None:
     """The copy of its table that was made for that job."""
     entry = of_table(connection, job)
     return entry if entry is not None and entry.job == job.identity else None

@@ -116,7 +116,7 @@ def unread(connection: Connection, number: int) -> list[Part]:
     return [Part(name, Range(first, last)) for name, first, last in connection.execute(statement)]
 
 
-def read(
+def record_range(
     connection: Connection, number: int, part: Part, counts: RangeCounts, *, hashes_known: bool = True
 ) -> None:
     """Record what a range held. *hashes_known*: whether all hashes had been judged when it was read."""

@@ -32,7 +32,7 @@ class Tally:
     unread: list[str] = field(default_factory=list)  # unlogged places whose pages in memory could not be read
 
 
-def look(
+def search_bytes(
     files: Files,
     places: Iterator[Place],
     recogniser: Recogniser,

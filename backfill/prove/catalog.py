@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 from backfill import safe
 from backfill.database.columns import has_column
 from backfill.database.connection import rows
-from backfill.database.quoting import regclass
+from backfill.database.quoting import quoted_table, regclass
 from backfill.erase import leftovers
 from backfill.erase.targets import raw_columns
-from backfill.plan import Plan, RawColumn, Table
+from backfill.plan import Plan, RawColumn
 from backfill.prove.finding import Depth, Finding, State
 from backfill.shadow import names
 
@@ -57,18 +57,18 @@ STALE = sql.SQL("""
 DROP = "`backfill gates`"  # says how to drop a column that is still there
 
 
-def look(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
+def search_catalog(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
     """A finding for each table of the plan, and what else is named."""
     for part, column in raw_columns(plan):
         yield from _table(connection, part, column)
-    for name in leftovers.found(connection, schema):
+    for name in leftovers.count_leftovers(connection, schema):
         what = "our scratch table is still there, with raw addresses in it"
         yield Finding(Depth.CATALOG, f"{schema}.{name}", State.FOUND, what, "`backfill erase`")
 
 
 def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Finding]:
     where = f"{part.name}.{column}"
-    if not rows(connection, sql.SQL("select 1 where to_regclass(%s) is not null"), (_quoted(part),)):
+    if not rows(connection, sql.SQL("select 1 where to_regclass(%s) is not null"), (quoted_table(part),)):
         yield Finding(Depth.CATALOG, where, State.NOTE, "there is no such table here")
         return
     old = names.before(part)
@@ -98,7 +98,3 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
     if others:
         what = f"named beside the table by {', '.join(others)}"
         yield Finding(Depth.CATALOG, where, State.NOTE, what, "see whether it still means this column")
-
-
-def _quoted(part: Table) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in (part.schema_, part.table))

@@ -6,13 +6,12 @@ silence would read as "there is none".
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from backfill.database.connection import make_engine, rows, value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.urls import parse, place
 from backfill.erase import pins
 from backfill.erase.erase import STATISTICS, WAL
@@ -41,7 +40,7 @@ PUBLISHED = sql.SQL("""
 """)
 
 
-def look(
+def search_external_copies(
     connection: Connection, plan: Plan, standbys: Sequence[str], expires: Mapping[str, str]
 ) -> tuple[ExternalCopy, ...]:
     """Every line; *expires* has the operator's word on until when a named one lasts."""
@@ -49,7 +48,7 @@ def look(
     lines = [
         *_left_by_erase(connection),
         *_archive(connection),
-        *(ExternalCopy(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.look(connection).wal),
+        *(ExternalCopy(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.find_pins(connection).wal),
         *_standbys(connection, since),
         *(_asked(url, since) for url in standbys),
         *_subscribers(connection, plan),
@@ -135,7 +134,7 @@ def _asked(url: str, since: str) -> ExternalCopy:
                 ),
                 (since,),
             )
-    except (BackfillError, DBAPIError, psycopg2.Error):
+    except (BackfillError, *DRIVER_ERRORS):
         return ExternalCopy("standby by URL", "could not be asked", ADMIN, "it has replayed (unproved)")
     name = f"standby {place(address)}"
     if not standby:

@@ -73,7 +73,7 @@ class Count:
     unlogged: int = 0
 
 
-def look(
+def search_pages(
     connection: Connection, plan: Plan, files: Files | None, *, from_files: bool = False
 ) -> Iterator[Finding]:
     """A finding for every table of the plan that has a dropped attribute. *connection* is in a transaction,

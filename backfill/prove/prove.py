@@ -37,11 +37,11 @@ def prove(
     """Look at everything; writes nothing. *pgdata*: read files there instead of the server's."""
     deep = list(Depth).index(depth)
     with engine.connect() as connection, connection.begin() as transaction:
-        findings = list(catalog.look(connection, schema, plan))
+        findings = list(catalog.search_catalog(connection, schema, plan))
         flushed = checkpoint(connection) if deep else True
         files = _files(connection, pgdata) if deep else None
         if deep >= 1:
-            findings += pages.look(connection, plan, files, from_files=pgdata is not None)
+            findings += pages.search_pages(connection, plan, files, from_files=pgdata is not None)
         if deep >= 2:
             recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
             places = whereabouts_of(connection, files, elsewhere=pgdata is not None)
@@ -52,7 +52,7 @@ def prove(
             findings.append(
                 Finding(Depth.CATALOG, "other databases", State.NOTE, what, "prove each by its own URL")
             )
-        left = external_copies.look(connection, plan, standbys, expires or {})
+        left = external_copies.search_external_copies(connection, plan, standbys, expires or {})
         transaction.rollback()  # pageinspect goes with it, if it was made for us
     if any(one.act == catalog.DROP for one in findings):
         return _before_the_drop(findings, left)
@@ -76,7 +76,7 @@ def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Evidence:
     files = LocalFiles(_checked(pgdata))
     recogniser = Recogniser(None, plan.addresses, key_id, None)
     places = [*relation_files.everything(files), *relation_files.elsewhere(files)]
-    return Evidence(tuple(byte_search.look(files, iter(places), recogniser, tell)), ())
+    return Evidence(tuple(byte_search.search_bytes(files, iter(places), recogniser, tell)), ())
 
 
 def whereabouts_of(
@@ -115,7 +115,7 @@ def _bytes(
     if not recogniser.able:
         what = "no salt: addresses of this database cannot be told from others, so every public one counts"
         yield Finding(Depth.BYTES, "recognition", State.NOTE, what, "set BACKFILL_IP_SALT")
-    yield from byte_search.look(files, places, recogniser, tell, memory)
+    yield from byte_search.search_bytes(files, places, recogniser, tell, memory)
 
 
 def _memory(connection: Connection) -> byte_search.Memory | None:

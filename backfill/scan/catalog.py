@@ -55,7 +55,7 @@ TEXTS = sql.SQL("""
 """)
 
 
-def look(connection: Connection, schema: str | None, table: str | None) -> Iterator[Found]:
+def search_catalog(connection: Connection, schema: str | None, table: str | None) -> Iterator[Found]:
     """A place for each object whose text holds something."""
     found: dict[tuple[str, str], Found] = {}
     statement = TEXTS.format(pattern=sql.Literal(PREFILTER))

@@ -78,7 +78,7 @@ class Read:
     aside: int = 0  # values that are empty or stand for none
 
 
-def read(connection: Connection, column: Column, span: Range, budget: int) -> Read:
+def read_column(connection: Connection, column: Column, span: Range, budget: int) -> Read:
     """Read *column* in *span*; at most *budget* matching values come back."""
     name = sql.Identifier(column.name)
     names = {

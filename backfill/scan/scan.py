@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.blocks import Range, ranges
 from backfill.database.connection import execute, problem_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.erase.targets import raw_columns
 from backfill.plan import Plan
 from backfill.scan import catalog, paths
@@ -19,7 +18,7 @@ from backfill.scan.allowlist import AllowList
 from backfill.scan.columns import Column, Reading, columns
 from backfill.scan.found import Found
 from backfill.scan.patterns import Hit, Looks, Sureness, hits
-from backfill.scan.reading import read
+from backfill.scan.reading import read_column
 
 BLOCKS = 2_000  # a range of a full pass: 16 MB, some tenths of a second
 SAMPLE_BLOCKS = 32  # a range of a sample: many small places tell more than few large ones
@@ -57,7 +56,7 @@ def scan(
         if column.blocks > SMALL_BLOCKS:
             tell(f"{column.where}: read")
     with _read_only(engine) as connection:
-        for found in catalog.look(connection, schema, table):
+        for found in catalog.search_catalog(connection, schema, table):
             allowed.apply(found)
             yield found
 
@@ -86,7 +85,7 @@ def _column(
             started = time.monotonic()
             budget = min(A_RANGE if len(chosen) > 1 else JUDGED, JUDGED - whole.judged)
             with _read_only(engine) as connection:
-                part = read(connection, column, span, max(budget, 0))
+                part = read_column(connection, column, span, max(budget, 0))
             whole.seen += part.seen
             whole.matching += part.matching
             whole.aside += part.aside
@@ -94,7 +93,7 @@ def _column(
                 whole.judged += 1
                 _judge(places, column, text)
             time.sleep(rest * (time.monotonic() - started))
-    except (DBAPIError, psycopg2.Error) as error:
+    except DRIVER_ERRORS as error:
         whole.unread = problem_of(error)
     if percent >= 100 or column.blocks <= SMALL_BLOCKS:
         whole.rows = whole.seen

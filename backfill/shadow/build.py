@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from psycopg2 import sql
@@ -15,6 +14,7 @@ from backfill.database.lock_retry import patiently, with_referenced
 from backfill.database.quoting import regclass, table
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
+from backfill.engine.in_flight import in_threads
 from backfill.jobs import batch_map, link
 from backfill.ledger import address_map, claims, shadows
 from backfill.ledger.batches import Batch, PassCounts
@@ -34,7 +34,7 @@ CREATE = sql.SQL("""
 
 def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDefinition:
     """Make the empty copy, start the capture, and enter it in the ledger: one transaction."""
-    definition = table_definition.read(connection, job)
+    definition = table_definition.read_definition(connection, job)
     shadow = table(names.shadow(job))
     create = CREATE.format(
         unlogged=sql.SQL("unlogged" if definition.unlogged else ""), shadow=shadow, table=table(job)
@@ -50,7 +50,7 @@ def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDe
     _revoke_defaults(connection, job)
     execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(definition.owner)))
     capture.start(connection, schema, job, key_type(connection, job))
-    shadows.begin(connection, job, run_id, table_definition.read(connection, job).fingerprint)
+    shadows.begin(connection, job, run_id, table_definition.read_definition(connection, job).fingerprint)
     return definition
 
 
@@ -119,10 +119,9 @@ def drop_noted(connection: Connection, schema: str, job: Job) -> int:
 
 def build_indexes(engine: Engine, job: Job, definition: TableDefinition, workers: int) -> None:
     """All indexes that are not there yet, *workers* at a time, then the constraints that stand on them."""
-    waiting = [index for index in definition.indexes if index.constraint_type != "x"]
-    with ThreadPoolExecutor(workers, "index") as pool:
-        for done in [pool.submit(_build, engine, job, index) for index in waiting]:
-            done.result()
+    plain = [index for index in definition.indexes if index.constraint_type != "x"]
+    for _ in in_threads(workers, partial(_build, engine, job), plain, name="index"):
+        pass
     for index in definition.indexes:
         if index.constraint is not None:
             with engine.begin() as connection:
@@ -177,7 +176,7 @@ def add_foreign_keys(
     job: Job,
     definition: TableDefinition,
     lock_timeout_ms: int,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> None:
     """Each foreign key NOT VALID, which asks the other table for a moment's lock; then validated."""
     tables = with_referenced(engine, job)

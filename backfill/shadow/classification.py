@@ -92,7 +92,7 @@ BLOCKED = sql.SQL("""
 UNNOTED = sql.SQL("not exists (select from {log} as note where note.key = {alias}.{key})")
 
 
-def look(
+def classified_rows(
     schema: str, job: Job, definition: TableDefinition, expected: sql.Identifier, which: sql.Composable
 ) -> sql.Composed:
     """Rows, texts, links before and links now; and the keys of those rows that are not plainly fine."""

@@ -5,9 +5,7 @@ a snapshot shows without a note has to be equal. One look tells the rows that ar
 others are is told by name (``judgement``), from their texts computed once more.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
@@ -16,6 +14,7 @@ from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import key_type
 from backfill.database.connection import execute, rows
 from backfill.database.quoting import table
+from backfill.engine.in_flight import in_threads
 from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
 from backfill.shadow import blockers, classification, expected_rows, names
@@ -73,14 +72,14 @@ def compare(
         blockers.clear(connection, schema, job)
         blocks = heap_of(connection, job).blocks
     rounds = min(-(-blocks // (BLOCKS * workers)), MOST_ROUNDS) or 1
-    waiting = list(ranges(blocks, -(-blocks // (rounds * workers)) or 1))
+    spans = ranges(blocks, -(-blocks // (rounds * workers)) or 1)
 
     def classify(span: Range) -> Counts:
         which = span.holds("event")
         with engine.begin() as connection:
             execute(connection, REPEATABLE)
             execute(connection, HASHED)
-            look = classification.look(schema, job, definition, expected, which)
+            look = classification.classified_rows(schema, job, definition, expected, which)
             ((number, raw, before, linked, others),) = rows(connection, look)
             found = dict.fromkeys((*FAULTS, *BLOCKERS), 0)
             if others:
@@ -91,26 +90,20 @@ def compare(
                         keys=sql.Literal(others),
                         type=sql.SQL(key_type(connection, job)),
                     )
-                found |= check(connection, schema, addresses, job, definition, against.resolver, which)
+                found |= compare_rows(connection, schema, addresses, job, definition, against.resolver, which)
                 expected_rows.drop_temporary(connection)
         return found | {"rows": number, "raw": raw, "linked before": before, "linked": linked}
 
     total: Counts = {}
-    under_way: deque[Future[Counts]] = deque()
-    with ThreadPoolExecutor(workers, "compare") as pool:
-        while waiting or under_way:
-            if waiting and len(under_way) < workers:
-                under_way.append(pool.submit(classify, waiting.pop(0)))
-                continue
-            found = under_way.popleft().result()
-            total = {name: total.get(name, 0) + number for name, number in found.items()}
-            advance(found["rows"])
+    for _, found in in_threads(workers, classify, spans, name="compare"):
+        total = {name: total.get(name, 0) + number for name, number in found.items()}
+        advance(found["rows"])
     with engine.begin() as connection:
         total["surplus"] = _surplus(connection, schema, job)
     return total
 
 
-def check(
+def compare_rows(
     connection: Connection,
     schema: str,
     addresses: Addresses,
@@ -124,7 +117,7 @@ def check(
     By a proof of its own. The keys of those with flaws are put on record.
     """
     expected_rows.create_temporary(connection)
-    expected_rows.read(connection, expected_rows.TEMPORARY, job, resolver, which)
+    expected_rows.enter_expected(connection, expected_rows.TEMPORARY, job, resolver, which)
     about = (schema, addresses, job, definition, expected_rows.TEMPORARY, which)
     (found,) = rows(connection, classification.counts(*about))
     counted = dict(zip(("rows", *FAULTS, *BLOCKERS), found, strict=True))

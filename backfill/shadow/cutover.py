@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill import safe
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import execute, value
-from backfill.database.lock_retry import lock_was_refused, patiently, with_referenced
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.lock_retry import lock_was_refused, patiently, say_busy, with_referenced
 from backfill.database.nullable import discardable, to_settle
-from backfill.database.quoting import quoted, table
+from backfill.database.quoting import quoted_table, table
 from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
@@ -47,7 +46,7 @@ class Cutover:
     def serves(self, job: Job) -> bool:
         """Whether the copy has taken the original's place. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job)
+            entry = shadows.shadow_of(connection, job)
         if entry is None:
             raise NoShadow(table=job.label, state="")
         return bool(entry.stage == Stage.SWAPPED)
@@ -58,7 +57,7 @@ class Cutover:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            definition = table_definition.read(connection, job)
+            definition = table_definition.read_definition(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         self._catch_up(job, definition, run_id)
         counts = compare.compare(
@@ -81,9 +80,9 @@ class Cutover:
         """Swap *job*'s table. Raises ``CutoverPostponed`` when something has to be settled, or the lock is not to be had."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job)
+            entry = shadows.shadow_of(connection, job)
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
-            definition = table_definition.read(connection, job)
+            definition = table_definition.read_definition(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
         if counts is None:
             with ExpectedRows(self.engine, self.schema, self.resolver) as expected:
@@ -102,15 +101,13 @@ class Cutover:
                     self.lock_timeout_ms,
                     lambda connection: self._swap(connection, job, definition, run_id, dict(counts)),
                     swap.locked(job, definition),
-                    between=lambda state: self.tell(
-                        f"{job.label} is busy; trying again. Nothing is held meanwhile."
-                    ),
+                    busy=say_busy(job.label, self.tell),
                 )
                 break
             except _Behind:
                 again.append(job.label)
                 self._catch_up(job, definition, run_id)
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 if lock_was_refused(error):
                     raise CutoverPostponed(
                         table=job.label,
@@ -129,7 +126,7 @@ class Cutover:
     def finish(self, job: Job) -> bool:
         """Drop the old table; False where that was done before. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job)
+            entry = shadows.shadow_of(connection, job)
             gone = not has_column(connection, job, job.raw)
         if entry is None and gone:
             return False
@@ -145,7 +142,7 @@ class Cutover:
 
     def _run(self, job: Job) -> int:
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job)
+            entry = shadows.shadow_of(connection, job)
         if entry is None or entry.stage == Stage.SWAPPED:
             raise NoShadow(table=job.label, state=" that waits")
         return int(entry.run_id)
@@ -193,10 +190,10 @@ class Cutover:
     ) -> None:
         """The transaction. Whatever it raises leaves the original serving."""
         swap.lock(connection, job, definition)
-        entry = shadows.of(connection, job)
+        entry = shadows.shadow_of(connection, job)
         if entry is None or entry.stage != Stage.COMPARED:
             raise NoShadow(table=job.label, state=" that is ready")
-        if table_definition.read(connection, job).fingerprint != entry.fingerprint:
+        if table_definition.read_definition(connection, job).fingerprint != entry.fingerprint:
             raise CutoverPostponed(
                 table=job.label,
                 reason="the table's definition was changed after the copy was begun",
@@ -261,14 +258,14 @@ LAST_TRIES = 5
 def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
     """Remove every trace of a copy that does not serve yet. Raises ``NoShadow``, ``ShadowExists``."""
     with engine.begin() as connection:
-        entry = shadows.of(connection, job)
+        entry = shadows.shadow_of(connection, job)
     if entry is None:
         raise NoShadow(table=job.label, state=" to abandon")
     if entry.stage == Stage.SWAPPED:
         raise ShadowExists(
             table=job.label,
             state="the copy serves already",
-            fix=f"The old table is {quoted(names.before(job))}; going back to it, by renaming both by hand, loses "
+            fix=f"The old table is {quoted_table(names.before(job))}; going back to it, by renaming both by hand, loses "
             "what was written since the cut-over.",
         )
 
@@ -291,7 +288,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
 def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:
     """``abandon`` the copy of that run; False where it has none that waits."""
     with engine.begin() as connection:
-        entry = shadows.of(connection, job)
+        entry = shadows.shadow_of(connection, job)
     if entry is None or entry.run_id != run_id or entry.stage == Stage.SWAPPED:
         return False
     abandon(engine, schema, job, lock_timeout_ms)
@@ -300,7 +297,7 @@ def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms:
 
 def is_ready(connection: Connection, job: Job) -> bool:
     """Whether a run that has ended left a compared copy of this table behind."""
-    entry = shadows.of(connection, job)
+    entry = shadows.shadow_of(connection, job)
     if entry is None or entry.stage != Stage.COMPARED:
         return False
     return runs.get(connection, entry.run_id).status is RunState.SUCCEEDED
@@ -308,7 +305,7 @@ def is_ready(connection: Connection, job: Job) -> bool:
 
 def leftovers(connection: Connection, job: Job) -> str | None:
     """The name of an old table that was not dropped yet."""
-    before = quoted(names.before(job))
+    before = quoted_table(names.before(job))
     return before if value(connection, sql.SQL("select to_regclass(%s) is not null"), (before,)) else None
 
 

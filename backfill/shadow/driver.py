@@ -3,32 +3,33 @@
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
-from tenacity import RetryCallState
 
 from backfill import safe
 from backfill.database.blocks import Range, heap_of
 from backfill.database.columns import column_type
 from backfill.database.connection import execute, problem_of
-from backfill.database.lock_retry import patiently
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.lock_retry import patiently, say_busy
 from backfill.database.quoting import table
-from backfill.engine.control import Cancel, LockLost, Stop
+from backfill.engine import in_flight
+from backfill.engine.control import Cancel, LockLost
 from backfill.engine.driver import Driver
 from backfill.engine.interrupts import Sleep, obedient
 from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
-from backfill.engine.run_context import Failed, MapEmptied
+from backfill.engine.run_context import Failed
 from backfill.errors import CannotBeCopied, OneCopyATable, RunTakenOver, ShadowDiffers, ShadowExists
 from backfill.jobs.phases import CLOSE, RESOLVE
 from backfill.ledger import batches, quarantine, runs, shadows
+from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
+from backfill.ledger.claims import Stopped
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
@@ -127,7 +128,7 @@ class ShadowDriver(Driver):
                 self.control.sleep(self.settings.nice * (time.monotonic() - last))
                 last = time.monotonic()
                 return not self.control.waits(self.run)
-            except (Stop, Cancel, LockLost, RunTakenOver, DBAPIError, psycopg2.Error):
+            except (Stopped, Cancel, LockLost, RunTakenOver, *DRIVER_ERRORS):
                 return False
 
         return reads_on
@@ -152,16 +153,16 @@ class ShadowDriver(Driver):
     def _begun(self, job: Job) -> TableDefinition:
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
-            entry = shadows.of(connection, job)
-            definition = table_definition.read(connection, job)
+            entry = shadows.shadow_of(connection, job)
+            definition = table_definition.read_definition(connection, job)
         if entry is None:
 
             def begin(connection: Connection) -> TableDefinition:
                 return build.begin(connection, self.schema, job, self.run.id)
 
             def try_to(sleep: Sleep) -> TableDefinition:
-                timeout, busy = self.settings.lock_timeout_ms, self._say_busy(job)
-                return patiently(self.engine, timeout, begin, [table(job)], between=busy, sleep=sleep)
+                timeout, busy = self.settings.lock_timeout_ms, say_busy(job.label, self.tell)
+                return patiently(self.engine, timeout, begin, [table(job)], busy=busy, sleep=sleep)
 
             return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:
@@ -176,9 +177,6 @@ class ShadowDriver(Driver):
                 f"`backfill run --abandon {safe.word(job.label)}`, and begin again"
             )
         return definition
-
-    def _say_busy(self, job: Job) -> "_Say":
-        return _Say(self, job)
 
     def _load(self, job: Job, definition: TableDefinition) -> None:
         self._enter(COPY)
@@ -211,7 +209,6 @@ class ShadowDriver(Driver):
         Threads: the server does the work, and a thread that waits for it holds nobody up.
         """
         retry_policy = RetryPolicy(self.timeouts, patience=0, nice=self.settings.nice)
-        running: dict[Future[BatchResult], Batch] = {}
 
         def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
             return build.load(
@@ -230,30 +227,34 @@ class ShadowDriver(Driver):
                 self.control.sleep(self.settings.nice * done.counts.seconds)
             return done
 
+        def following(running: Sequence[Batch]) -> Batch | None:
+            self.control.checkpoint(self.run)
+            return self.scheduler.pick(COPY, frozenset(batch.id for batch in running), job)
+
+        def idle() -> None:
+            self.scheduler.take_back()
+            self.control.sleep(POLL_SECONDS)
+
         with (
             Progress(
                 f"{COPY} {job.label}", self.scheduler.rows_left(COPY, job), quiet=self.quiet
             ) as progress,
             ThreadPoolExecutor(self.settings.workers, COPY) as pool,
         ):
-            while self.scheduler.is_open(COPY, job):
-                if len(running) < self.settings.workers:
-                    self.control.checkpoint(self.run)
-                    batch = self.scheduler.pick(COPY, frozenset(one.id for one in running.values()), job)
-                    if batch is not None:
-                        running[pool.submit(try_one, batch)] = batch
-                        continue
-                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    batch, result = running.pop(future), future.result()
-                    if result.rewritten:
-                        return True
-                    if result.map_incomplete:
-                        raise MapEmptied
-                    progress.advance(self.scheduler.take_in(result, batch))
-                if not running:
-                    self.scheduler.take_back()
-                    self.control.sleep(POLL_SECONDS)
+            for batch, future in in_flight.completed(
+                lambda batch: pool.submit(try_one, batch),
+                following,
+                goes_on=lambda _: self.scheduler.is_open(COPY, job),
+                slots=lambda: self.settings.workers,
+                idle=idle,
+                poll_seconds=POLL_SECONDS,
+            ):
+                result = future.result()
+                if result.rewritten:
+                    return True
+                if result.map_incomplete:
+                    raise MapIncomplete
+                progress.advance(self.scheduler.take_in(result, batch))
         return False
 
     def _end(self, status: RunState, **values: str) -> None:
@@ -265,7 +266,7 @@ class ShadowDriver(Driver):
             try:
                 if discard(self.engine, self.schema, job, self.run.id, self.settings.lock_timeout_ms):
                     self.tell(f"The copy of {job.label} is removed, with everything that belonged to it.")
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 self.tell(
                     f"The copy of {job.label} could not be removed ({problem_of(error)}): "
                     f"`backfill run --abandon {safe.word(job.label)}`."
@@ -288,7 +289,7 @@ class ShadowDriver(Driver):
             with self.engine.begin() as connection:
                 quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
-                entry = shadows.of(connection, job)
+                entry = shadows.shadow_of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)
@@ -297,17 +298,6 @@ class ShadowDriver(Driver):
         self.control.ending = True
         self.observe("finished", run=self.run.id)
         return counts
-
-
-@dataclass(frozen=True)
-class _Say:
-    """Tells that a table is busy, between two tries."""
-
-    driver: ShadowDriver
-    job: Job
-
-    def __call__(self, state: RetryCallState) -> None:
-        self.driver.tell(f"{self.job.label} is busy; trying again. Nothing is held meanwhile.")
 
 
 def _counted(job: Job, counts: dict[str, int], already: int) -> TableCount:

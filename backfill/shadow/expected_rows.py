@@ -16,14 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Self
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import key_type
 from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
 from backfill.jobs.resolve import Resolved, Resolver
@@ -98,7 +97,7 @@ class ExpectedRows:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         # Whoever ends the run with an error has more to mend than this; what is left is dropped with the copy.
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.begin() as connection:
+        with contextlib.suppress(*DRIVER_ERRORS), self._engine.begin() as connection:
             drop(connection, self._schema)
 
     def read(
@@ -151,7 +150,7 @@ class ExpectedRows:
             return not over.is_set() and may_go_on()
 
         def read() -> None:
-            with contextlib.suppress(DBAPIError, psycopg2.Error):
+            with contextlib.suppress(*DRIVER_ERRORS):
                 for job in jobs:
                     self.read(job, go_on, Timeouts())
                 if go_on() and jobs:
@@ -221,7 +220,7 @@ def drop_temporary(connection: Connection) -> None:
     execute(connection, sql.SQL("drop table if exists {}").format(TEMPORARY))
 
 
-def read(
+def enter_expected(
     connection: Connection, texts: sql.Identifier, job: Job, resolver: Resolver, which: sql.Composable
 ) -> None:
     """Enter what *which* rows of the original (``event``) call for, as far as it is not there."""

@@ -126,7 +126,7 @@ def replay(
         execute(connection, insert(schema, job, definition, which, places))
     _release(connection, schema, job)
     link.quarantine_rows(connection, schema, job, run_id, which)
-    counts = compare.check(connection, schema, addresses, job, definition, resolver, which)
+    counts = compare.compare_rows(connection, schema, addresses, job, definition, resolver, which)
     expected_rows.drop_temporary(connection)
     execute(connection, sql.SQL("drop table backfill_changes"))
     if compare.faults(counts):

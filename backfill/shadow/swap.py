@@ -6,7 +6,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import execute, rows
-from backfill.database.quoting import quoted, table
+from backfill.database.quoting import quoted_table, table
 from backfill.plan import Job
 from backfill.shadow import capture, names
 from backfill.shadow.table_definition import ForeignKey, TableDefinition
@@ -66,7 +66,7 @@ def _carry_identities(connection: Connection, job: Job, definition: TableDefinit
     shadow = names.shadow(job)
     for column, sequence in definition.identities:
         statement = sql.SQL("select pg_get_serial_sequence(%s, %s)")
-        ((copied,),) = rows(connection, statement, (quoted(shadow), column))
+        ((copied,),) = rows(connection, statement, (quoted_table(shadow), column))
         execute(
             connection,
             sql.SQL("select setval({}, last_value, is_called) from {}").format(

@@ -76,7 +76,7 @@ class TableDefinition:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read(connection: Connection, job: Job) -> TableDefinition:
+def read_definition(connection: Connection, job: Job) -> TableDefinition:
     """The table's definition as it stands."""
     ask = _Asker(connection, job)
     ((owner, persistence),) = ask(

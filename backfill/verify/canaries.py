@@ -26,7 +26,7 @@ VALUES = sql.SQL("""
 """)
 
 
-def take(engine: Engine, plan: Plan, key_id: str, salt: Salt) -> int:
+def take_canaries(engine: Engine, plan: Plan, key_id: str, salt: Salt) -> int:
     """Take a sample of every column to be discarded; returns the hashes kept."""
     hasher, kept = salt.hasher(plan.hash.scheme), 0
     for discard in plan.discard:

@@ -113,7 +113,7 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
                 problem=f"{addresses.name}.{addresses.address} is gone: duplicates cannot be told."
             )
         waiting = {entry.key for entry in quarantine.entries(connection, addresses.identity)}
-        twins, _ = duplicates.find(connection, addresses)
+        twins, _ = duplicates.find_duplicates(connection, addresses)
         connection.commit()
     found = [(pair, row) for pair in twins for row in pair.others if row.key in waiting]
     if len(found) != count:

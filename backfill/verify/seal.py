@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, func, select
-from tenacity import RetryCallState
 
 from backfill.database.columns import has_column
 from backfill.database.connection import execute, value
-from backfill.database.lock_retry import ATTEMPTS, patiently
+from backfill.database.lock_retry import patiently, say_busy
 from backfill.database.nullable import require_nullable
-from backfill.database.quoting import regclass, table
-from backfill.database.seal_trigger import quoted, seal_name, seal_removal, seal_trigger
+from backfill.database.quoting import quoted, regclass, table
+from backfill.database.seal_trigger import seal_name, seal_removal, seal_trigger
 from backfill.errors import NotSealed
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
@@ -135,9 +134,4 @@ def counts(connection: Connection, schema: str, plan: Plan) -> dict[str, int]:
 def _patiently(
     engine: Engine, part: Table, change: Callable[[Connection], int], tell: Callable[[str], None]
 ) -> int:
-    def busy(state: RetryCallState) -> None:
-        tell(
-            f"{part.name} is busy; trying again ({state.attempt_number} of {ATTEMPTS}). Nothing is held meanwhile."
-        )
-
-    return patiently(engine, LOCK_TIMEOUT_MS, change, [table(part)], between=busy)
+    return patiently(engine, LOCK_TIMEOUT_MS, change, [table(part)], busy=say_busy(part.name, tell))

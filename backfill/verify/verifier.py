@@ -14,7 +14,6 @@ database, place of the tables on disk, tool, and nothing that Backfill itself di
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,8 @@ from backfill import __version__
 from backfill.database.blocks import Range, even_ranges, heap_of, ranges
 from backfill.database.columns import has_column
 from backfill.database.connection import execute
-from backfill.errors import SchemaUnfit, TableMoved, VerifyInProgress
+from backfill.engine.in_flight import in_threads
+from backfill.errors import SchemaUnfit, TableRewritten, VerifyInProgress
 from backfill.geo import GeoDatabase
 from backfill.ledger import coverage, locks, raw_columns, runs, verifications
 from backfill.ledger.counts import UNCOVERING, Count
@@ -157,7 +157,7 @@ class Verifier:
     def _check_files(self, connection: Connection) -> None:
         for part in self._tables:
             if heap_of(connection, part).filenode != self._files[part.identity]:
-                raise TableMoved(table=part.name)
+                raise TableRewritten(table=part.name)
 
     @property
     def _tables(self) -> tuple[RawColumn, ...]:
@@ -199,19 +199,12 @@ class Verifier:
         self._hashed.clear() if hashes else self._hashed.set()
         if not waiting and not looks:
             return []
-        with ThreadPoolExecutor(self.workers + 1) as executor:
-            tasks = [executor.submit(self._read_addresses, hashes)] if hashes else []
-            beside = [executor.submit(self._look, look) for look in looks]
-            tasks += [executor.submit(self._read_events, part) for part in events]
-            try:
-                done, _ = wait([*tasks, *beside], return_when=FIRST_EXCEPTION)
-                for task in done:
-                    task.result()
-            except BaseException:  # Ctrl-C too: what is being read is finished and recorded, no more
-                self._stopping.set()
-                executor.shutdown(cancel_futures=True)
-                raise
-            return [task.result() for task in beside]
+        beside = [partial(self._look, look) for look in looks]
+        tasks: list[Callable[[], Any]] = [partial(self._read_addresses, hashes)] if hashes else []
+        tasks += [*beside, *(partial(self._read_events, part) for part in events)]
+        # Stopped, what is being read is finished and recorded, no more.
+        results = dict(in_threads(self.workers + 1, _call, tasks, name="verify", failed=self._stopping.set))
+        return [results[task] for task in beside]
 
     @contextmanager
     def _session(self) -> Iterator[Connection]:
@@ -238,7 +231,7 @@ class Verifier:
                 counts = RangeCounts(counts={Count.ROWS: 0})
                 if has_column(connection, self.plan.addresses, self.plan.addresses.address):
                     counts = self._address.read(connection, part.range, self._slots)
-                verifications.read(connection, self._number, part, counts)
+                verifications.record_range(connection, self._number, part, counts)
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
@@ -252,7 +245,7 @@ class Verifier:
             else:
                 with self._slots:
                     counts = verifier.reread(connection, part.range)
-            verifications.read(connection, self._number, part, counts, hashes_known=known)
+            verifications.record_range(connection, self._number, part, counts, hashes_known=known)
 
     def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
         held = verifications.held(connection, self._number, job.identity)
@@ -300,3 +293,7 @@ class Verifier:
             connection, self._number, sum(record.counts.get(Count.ROWS, 0) for record in records)
         )
         return entered
+
+
+def _call(task: Callable[[], Any]) -> Any:
+    return task()

@@ -9,10 +9,10 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database import watchdog
 from backfill.database.connection import copy_in, driver, execute, make_engine, value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.timeouts import Timeouts
 from tests.databases import connect, query
 from tests.faults.cluster import PORT, Cluster
@@ -98,7 +98,7 @@ def test_a_server_that_is_stopped_is_given_up(server, silence, way, work):
 
     connection = engine.connect()
     try:
-        with pytest.raises((DBAPIError, psycopg2.Error), match="has not answered") as raised:
+        with pytest.raises(DRIVER_ERRORS, match="has not answered") as raised:
             work(connection, go)
         took = time.monotonic() - halts[1]
     finally:

@@ -5,11 +5,13 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 from textwrap import indent
+from types import SimpleNamespace
 
 import pytest
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from backfill.database import lock_retry
 from backfill.gates import GateClosed
 from tests.databases import connect, query
 from tests.integration.test_gates import psql
@@ -116,6 +118,22 @@ def test_the_example_goes_its_whole_way_through_the_applications_driver_and_sett
     )
     upgrade(named, chain, "f00000000002", down=True)
     assert version(named) == "f00000000002"
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+def test_a_busy_table_is_waited_for_through_the_applications_driver_and_who_is_in_the_way_is_named(
+    proved_run: Operator, chain: Path, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env(chain, driver)
+    with closing(connect(proved_run.url, autocommit=False)) as other, other.cursor() as cursor:
+        cursor.execute("set application_name = 'a report'; lock table user_events in access share mode")
+        monkeypatch.setattr(lock_retry, "time", SimpleNamespace(sleep=lambda _seconds: other.rollback()))
+        said = upgrade(proved_run.having(lock_timeout_ms="50"), chain, "f00000000001", aloud=True)
+        holder = other.info.backend_pid
+    busy = [line for line in said.splitlines() if "is busy" in line]
+    assert len(busy) == 1
+    assert f"user_events is busy; trying again (1 of 20). In the way: session {holder} (a report, " in busy[0]
+    assert version(proved_run) == "f00000000001"
 
 
 def revision(chain: Path, number: int, body: str, *, after: str = "d0a1b2c3e4f5") -> str:

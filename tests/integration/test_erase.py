@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backfill.erase import disk, rewrite
+from backfill.database import lock_retry
+from backfill.erase import disk
 from tests.databases import connect, query
 from tests.operator import ended
 
@@ -67,7 +68,7 @@ def test_a_table_whose_raw_column_is_still_there_is_left_alone(proved_run):
 
 
 def test_a_busy_table_ends_it_with_the_name_of_the_session_and_the_next_one_goes_on(migrated, monkeypatch):
-    monkeypatch.setattr(rewrite, "ATTEMPTS", 2)
+    monkeypatch.setattr(lock_retry, "ATTEMPTS", 2)
     before = files(migrated)
     with closing(connect(migrated.url, autocommit=False)) as other, other.cursor() as cursor:
         cursor.execute("set application_name = 'a report'")
@@ -145,7 +146,7 @@ def test_a_slot_that_pins_wal_is_named_and_the_wal_is_left(migrated):
 
 
 def test_too_small_a_disk_is_refused_before_anything_is_begun(migrated, monkeypatch):
-    monkeypatch.setattr(disk, "free", lambda connection, tablespace: 1_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda connection, tablespace: 1_000)
     before = files(migrated)
     said = migrated.types("erase", expect=2)
     assert "needs about" in said.err
@@ -206,7 +207,7 @@ def test_a_table_on_a_disk_without_room_for_it_once_more_is_refused_and_named(er
 
 
 def test_a_disk_that_cannot_be_seen_is_said_to_be_so(migrated, monkeypatch):
-    monkeypatch.setattr(disk, "free", lambda connection, tablespace: None)
+    monkeypatch.setattr(disk, "free_bytes", lambda connection, tablespace: None)
     assert "cannot be seen from here" in migrated.types("erase", "--dry-run").out
 
 

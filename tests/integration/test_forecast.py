@@ -98,7 +98,9 @@ def take(operator: Operator, user: str | None = None) -> sample.Sample:
     engine = make_engine(url.set(username=user) if user else url, ledger_schema="backfill")
     try:
         with open_geo(GEO_PATH, PYPI.geo.keys) as geo:
-            return sample.take(engine, PYPI.addresses, PYPI.jobs[0], Resolver(live_hash, geo), passes=8)
+            return sample.take_sample(
+                engine, PYPI.addresses, PYPI.jobs[0], Resolver(live_hash, geo), passes=8
+            )
     finally:
         engine.dispose()
 

@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 from backfill.database.blocks import heap_of
 from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
+from backfill.errors import TableRewritten
 from backfill.jobs import closing_count, link, resolve
-from backfill.jobs.link import TableRewritten
 from backfill.jobs.phases import LINK, sweep
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import make_url
 
 from backfill.database.connection import make_engine
-from backfill.errors import TableMoved
+from backfill.errors import TableRewritten
 from backfill.geo import GeoDatabase, open_geo
 from backfill.hashing import Salt
 from backfill.ledger.coverage_record import CoverageRecord
@@ -145,7 +145,10 @@ def test_a_table_that_is_rewritten_meanwhile_is_not_called_covered(
         return read(self, *words, **options)
 
     monkeypatch.setattr(EventVerifier, "read", rewriting)
-    with verifier(settled_run, geo, [], workers=1) as one, pytest.raises(TableMoved, match="project_events"):
+    with (
+        verifier(settled_run, geo, [], workers=1) as one,
+        pytest.raises(TableRewritten, match="project_events"),
+    ):
         one.verify()
     assert query(settled_run.url, "select count(*) from backfill.coverage") == [(0,)]
 

@@ -9,7 +9,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import rows
-from backfill.database.quoting import quoted
+from backfill.database.quoting import quoted_table
 from backfill.plan import Addresses, Discard, Job, Plan, Table
 
 
@@ -170,4 +170,4 @@ def open_target(
 
 def relation_name(part: Table) -> str:
     """``"schema"."table"``, for statements that a message proposes."""
-    return quoted(part)
+    return quoted_table(part)

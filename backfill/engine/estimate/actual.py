@@ -5,13 +5,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import value
-from backfill.database.quoting import quoted
+from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.quoting import quoted_table
 from backfill.database.session import LEAST_CONNECT_SECONDS, connecting_within
 from backfill.database.timeouts import Timeouts
 from backfill.ledger import runs
@@ -46,7 +45,7 @@ class Fact:
         if event != "started":
             return
         self._began = time.monotonic()
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self._engine.connect() as connection:
+        with contextlib.suppress(*DRIVER_ERRORS), self._engine.connect() as connection:
             before = self._bytes(connection)
             with connection.begin():
                 run = runs.get(connection, fields["run"])
@@ -61,7 +60,7 @@ class Fact:
         if self._run is None:
             return
         with (
-            contextlib.suppress(DBAPIError, psycopg2.Error),
+            contextlib.suppress(*DRIVER_ERRORS),
             connecting_within(LEAST_CONNECT_SECONDS),  # the server may be why it ended
             self._engine.connect() as connection,
         ):
@@ -84,6 +83,6 @@ class Fact:
         try:
             with connection.begin():
                 Timeouts(lock=PATIENCE_SECONDS).apply(connection)
-                return sum(int(value(connection, WHOLE, (quoted(part),))) for part in parts)
-        except (DBAPIError, psycopg2.Error):
+                return sum(int(value(connection, WHOLE, (quoted_table(part),))) for part in parts)
+        except DRIVER_ERRORS:
             return None

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import heap_of
 from backfill.database.connection import rows, value
+from backfill.database.disk import free_bytes
 from backfill.database.quoting import regclass
 from backfill.engine.estimate import prediction, sample
 from backfill.engine.estimate.prediction import IN_PLACE, SHADOW, Advice, Cost, Size, Terms
@@ -16,7 +17,7 @@ from backfill.engine.estimate.sample import Sample, SampleFailed
 from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
 from backfill.settings import Settings
-from backfill.shadow import disk, table_definition
+from backfill.shadow import table_definition
 
 RUN_SHARE, RUN_BLOCKS = (
     200,
@@ -64,7 +65,7 @@ def of_tables(
 ) -> list[Forecast]:
     """A sample of each table, both strategies, and which to take."""
     with engine.connect() as connection:
-        free = disk.free(connection)
+        free = free_bytes(connection)
     found = []
     for job in jobs:
         try:
@@ -97,7 +98,9 @@ def of_run(
     most = blocks[largest.identity]
     try:
         number = min(sample.MOST_BLOCKS, max(RUN_BLOCKS, most // RUN_SHARE))
-        taken = sample.take(engine, addresses, largest, resolver, passes=settings.passes, most_blocks=number)
+        taken = sample.take_sample(
+            engine, addresses, largest, resolver, passes=settings.passes, most_blocks=number
+        )
     except SampleFailed as failed:
         return {"problem": str(failed)}
     costs = []

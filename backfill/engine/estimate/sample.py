@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.blocks import Heap, Range, heap_of
 from backfill.database.columns import key_type
 from backfill.database.connection import execute, problem_of, rows, value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import regclass, table
 from backfill.jobs import link, resolve
 from backfill.jobs.passes import pass_of
@@ -69,7 +68,7 @@ class Sample:
     took: float = 0.0
 
 
-def take(
+def take_sample(
     engine: Engine,
     addresses: Addresses,
     job: Job,
@@ -82,7 +81,7 @@ def take(
     with engine.connect() as connection:
         try:
             return _Miniature(connection, addresses, job, resolver, passes, most_blocks).measure()
-        except (DBAPIError, psycopg2.Error) as error:
+        except DRIVER_ERRORS as error:
             raise SampleFailed(problem_of(error)) from None
         finally:
             connection.invalidate()  # the temporary tables hold addresses: they go with their session, now
@@ -90,11 +89,11 @@ def take(
 
 def take_best(engine: Engine, addresses: Addresses, job: Job, resolver: Resolver, *, passes: int) -> Sample:
     """A small sample, and where that is quick a larger one: on a busy server small figures are better than none."""
-    first = take(engine, addresses, job, resolver, passes=passes, most_blocks=FIRST_BLOCKS)
+    first = take_sample(engine, addresses, job, resolver, passes=passes, most_blocks=FIRST_BLOCKS)
     if first.share >= 1 or first.took > QUICK_SECONDS:
         return first
     try:
-        return take(engine, addresses, job, resolver, passes=passes)
+        return take_sample(engine, addresses, job, resolver, passes=passes)
     except SampleFailed:
         return first
 
@@ -133,7 +132,7 @@ class _Miniature:
         heap = heap_of(self._connection, self._real)
         if heap.blocks == 0:
             raise SampleFailed("the table is empty")
-        definition = table_definition.read(self._connection, self._real)
+        definition = table_definition.read_definition(self._connection, self._real)
         self._connection.commit()
         spots = list(_spots(heap, self._most))
         with self._timed() as read:
@@ -289,7 +288,7 @@ class _Miniature:
         with self._timed() as indexing:
             self._index(shadow, definition)
         with self._timed() as comparing:
-            compare.check(
+            compare.compare_rows(
                 self._connection,
                 TEMPORARY,
                 self._addresses,

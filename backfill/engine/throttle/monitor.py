@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import psycopg2
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import execute, make_engine, problem_of
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.transient import LOST, transient_error_of
 from backfill.engine.throttle.old_snapshot import OldSnapshot
 from backfill.engine.throttle.sensor import Breach, Sensor
@@ -29,7 +29,7 @@ def decide(sensors: Sequence[Sensor], connection: Connection) -> Breach | None:
     for sensor in sensors:
         try:
             breach = sensor.check(connection)
-        except (DBAPIError, psycopg2.Error) as error:
+        except DRIVER_ERRORS as error:
             if transient_error_of(error) in LOST:
                 raise
             breach = Breach(sensor.name, f"sensor {sensor.name} cannot look: {problem_of(error)}")
@@ -92,11 +92,9 @@ class SensorMonitor:
         """
         if time.monotonic() - self._looked < BLIND_SECONDS:
             return
-        problem = (
-            problem_of(error) if isinstance(error, (DBAPIError, psycopg2.Error)) else type(error).__name__
-        )
+        problem = problem_of(error) if isinstance(error, DRIVER_ERRORS) else type(error).__name__
         reason = f"the sensors could not be asked for {BLIND_SECONDS:g} s: {problem}"
-        with contextlib.suppress(DBAPIError, psycopg2.Error), self._driver.begin() as connection:
+        with contextlib.suppress(*DRIVER_ERRORS), self._driver.begin() as connection:
             runs.throttle(connection, run_id, reason)
             known, self.throttled = self.throttled, reason  # the next look that succeeds lets go
             if known is None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import psycopg2
 from psycopg2 import sql
 from sqlalchemy import URL, Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from backfill.database.connection import make_engine, problem_of, value
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.urls import place
 from backfill.engine.throttle.sensor import Breach
 
@@ -36,7 +35,7 @@ class StandbyHeartbeat:
             try:
                 with engine.begin() as standby:
                     there = value(standby, self._statement)
-            except (DBAPIError, psycopg2.Error) as error:
+            except DRIVER_ERRORS as error:
                 return Breach(self.name, f"standby {name} cannot be asked: {problem_of(error)}")
             if here is None:
                 continue
