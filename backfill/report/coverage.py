@@ -75,7 +75,7 @@ def state(record: CoverageRecord) -> Cell:
     if not record.covered:
         return Cell("NOT COVERED", Tone.ALARM)
     if record.kind is Kind.DISCARD:
-        return Cell("to be dropped" if Count.RAW in record.counts else "dropped")
+        return Cell("not kept" if Count.RAW in record.counts else "dropped")
     said = f"proved on {record.proved:%Y-%m-%d}" if record.proved else "covered"
     return Cell(f"{said} (sample only)" if record.method is Method.SAMPLE else said)
 

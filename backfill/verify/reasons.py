@@ -25,7 +25,7 @@ def of_events(
     settle = to_settle(job.label, counts[Count.QUARANTINED], discard=discard)
     if listed != counts[Count.QUARANTINED]:  # the list is a run's: what came since is not on it
         settle = "`backfill run`, which lists them, then `backfill quarantine list`"
-    hashes = f"`backfill calibrate`; if the salt is right, `backfill repair {addresses.label} --kind hash`"
+    hashes = f"`backfill calibrate`; if the salt is right, `backfill repair {safe.word(addresses.label)} --kind hash`, with the count that it has"
 
     def repair(kind: str, count: Count) -> str:
         return f"`backfill repair {name} --kind {kind} --count {counts[count]}`"

@@ -150,11 +150,11 @@ def test_what_a_run_can_mend_is_mended_by_a_run(proved_run: Operator, damage: st
 @pytest.mark.parametrize(
     ("digest", "count", "reason"),
     [
-        ("null", "hash_missing", "rows have no hash: `backfill run`"),
-        ("repeat('a', 64)", "hash_wrong", "hashes are not what salt and scheme make of the address"),
-        ("upper(hashed_ip_address)", "hash_wrong", "hashes are not what salt"),
-        ("hashed_ip_address || ' '", "hash_wrong", "hashes are not what salt"),
-        ("encode(sha256(host(ip_address)::bytea), 'hex')", "hash_wrong", "hashes are not what salt"),
+        ("null", "hash_missing", "row has no hash: `backfill run`"),
+        ("repeat('a', 64)", "hash_wrong", "hash is not what salt and scheme make of the address"),
+        ("upper(hashed_ip_address)", "hash_wrong", "hash is not what salt"),
+        ("hashed_ip_address || ' '", "hash_wrong", "hash is not what salt"),
+        ("encode(sha256(host(ip_address)::bytea), 'hex')", "hash_wrong", "hash is not what salt"),
     ],
 )
 def test_damage_to_hashes_is_found_and_counted(
@@ -217,7 +217,7 @@ def test_after_the_drops_the_last_proof_is_reported_and_links_are_checked_again(
     assert all(found[name]["proved"] for name in TABLES)
     said = proved_run.types("verify").out
     assert "proved on" in said
-    assert not [claim for claim in ("to be dropped", "hash right", "every hash is right") if claim in said]
+    assert not [claim for claim in ("not kept", "hash right", "every hash is right") if claim in said]
     assert "as proved before the raw column went" in said
     assert "no address is left to recompute it from" in said
     assert found["ip_addresses"]["counts"]["hash_of_right_form"] == found["ip_addresses"]["counts"]["rows"]
