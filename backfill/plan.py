@@ -24,9 +24,12 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from backfill.errors import AmbiguousJob, InputUnreadable, PlanInvalid, UnknownJob
 from backfill.files import read_toml
+from backfill.hashing.schemes import scheme_names
+from backfill.hashing.sha256 import SHA256_SUFFIX
 from backfill.identity import LONGEST, JobId, identity
 
 
@@ -42,13 +45,19 @@ NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value 
 AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 
 
-class Scheme(StrEnum):
-    """How text and salt become a hash; names are stored in plans and in the ledger."""
+def _known_scheme(name: str) -> str:
+    known = scheme_names()
+    if name not in known:
+        *others, last = (f"'{each}'" for each in known)
+        raise PydanticCustomError(
+            "scheme",
+            "Input should be {names}",
+            {"names": f"{', '.join(others)} or {last}" if others else last},
+        )
+    return name
 
-    SHA256_SUFFIX = "sha256-suffix"  # sha256(address + salt), the live application's formula
-    SHA256_PREFIX = "sha256-prefix"  # sha256(salt + address)
-    SHA256_UNSALTED = "sha256-unsalted"  # sha256(address): an edge that forgot the salt
-    HMAC_SHA256 = "hmac-sha256"  # hmac(key=salt, message=address)
+
+SchemeName = Annotated[str, AfterValidator(_known_scheme)]  # a name of ``backfill.hashing.schemes``
 
 
 class GeoKey(StrEnum):
@@ -174,7 +183,7 @@ class Discard(RawColumn):
 class Hash(Part):
     """How addresses are hashed."""
 
-    scheme: Scheme = Scheme.SHA256_SUFFIX
+    scheme: SchemeName = SHA256_SUFFIX.name
 
 
 class Geo(Part):

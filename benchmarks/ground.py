@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backfill.embedded import EmbeddedServer
-from backfill.geo import bundled_geo_path
-from backfill.hashing import Salt, make_salt_file
-from backfill.plan import EVENT_TABLES, Scheme
+from backfill.geo.city import bundled_geo_path
+from backfill.hashing.salt import Salt, make_salt_file
+from backfill.hashing.sha256 import SHA256_SUFFIX
+from backfill.plan import EVENT_TABLES
 from backfill.pypi.demo import DemoSummary, create_demo
 from tests.conftest import temporary_home
 from tests.databases import Databases, query
@@ -105,7 +106,7 @@ def ground(events: int, addresses: int | None = None) -> Iterator[Ground]:
         for statement in SEASON:
             query(databases.server_url, statement)
         salt_file = home.parent / "salt"
-        hasher = make_salt_file(salt_file).hasher(Scheme.SHA256_SUFFIX)
+        hasher = make_salt_file(salt_file).hasher(SHA256_SUFFIX.name)
         made: list[DemoSummary] = []
         waiting: list[int] = []
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from tabulate import tabulate
 
 from backfill.database.connection import copy_in, execute, rows
-from backfill.geo import open_geo
+from backfill.geo.sources import open_geo
 from backfill.jobs.resolve import Resolved, Resolver
 from backfill.ledger import address_map
 from backfill.plan import PYPI

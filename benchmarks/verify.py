@@ -20,8 +20,9 @@ from tabulate import tabulate
 
 from backfill.database.blocks import even_ranges
 from backfill.database.connection import make_engine
-from backfill.geo import open_geo
-from backfill.plan import PYPI, Scheme
+from backfill.geo.sources import open_geo
+from backfill.hashing.sha256 import SHA256_SUFFIX
+from backfill.plan import PYPI
 from backfill.verify.classification import canonical
 from backfill.verify.verifier import WORK_MEM, Verifier
 from benchmarks.ground import Ground, Site
@@ -90,7 +91,7 @@ def _verify(site: Site) -> None:
                 schema="backfill",
                 plan=PYPI,
                 fingerprint=PYPI.fingerprint("default"),
-                hasher=site.salt.hasher(Scheme.SHA256_SUFFIX),
+                hasher=site.salt.hasher(SHA256_SUFFIX.name),
                 geo=geo,
                 tell=lambda line: None,
                 workers=WORKERS,

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event, make_url
 from backfill.addresses import MAX_LENGTH
 from backfill.database import chain
 from backfill.database.connection import execute, make_engine, rows
-from backfill.geo import open_geo
+from backfill.geo.sources import open_geo
 from backfill.jobs.resolve import Resolver, enter_all
 from backfill.ledger import address_map
 from backfill.plan import EVENT_TABLES, PYPI

@@ -11,7 +11,7 @@ import geoip2.errors
 import iso3166
 from sqlalchemy import make_url
 
-from backfill.geo import bundled_geo_path
+from backfill.geo.city import bundled_geo_path
 from backfill.pypi.demo import create_demo
 from tests.databases import query
 

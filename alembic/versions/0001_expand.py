@@ -67,9 +67,10 @@ def upgrade() -> None:
     op.create_table(
         "geo_lookups",
         sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("build", sa.DateTime(timezone=True), nullable=False),
         sa.Column("found", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("address_key", "build"),
+        sa.PrimaryKeyConstraint("address_key", "source", "build"),
         schema=schema,
     )
     op.create_table(

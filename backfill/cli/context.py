@@ -14,8 +14,10 @@ from backfill.database.connection import server_codec, value
 from backfill.database.demo_mark import is_demo
 from backfill.engine.target import open_engine
 from backfill.errors import GeoFileMissing, NoRun, SaltMissing, SettingInvalid
-from backfill.geo import GeoDatabase, bundled_geo_path, open_geo
-from backfill.hashing import Salt, make_salt_file, read_salt_file
+from backfill.geo.city import bundled_geo_path
+from backfill.geo.geo_database import GeoDatabase
+from backfill.geo.sources import open_geo
+from backfill.hashing.salt import Salt, make_salt_file, read_salt_file
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 

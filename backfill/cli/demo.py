@@ -18,9 +18,9 @@ from backfill.database.quoting import table
 from backfill.embedded import EmbeddedServer
 from backfill.engine import signals
 from backfill.errors import GeoFileMissing, SettingInvalid
-from backfill.geo import bundled_geo_path
-from backfill.hashing import make_salt_file
-from backfill.plan import PYPI, Scheme
+from backfill.geo.city import bundled_geo_path
+from backfill.hashing.salt import make_salt_file
+from backfill.plan import PYPI
 from backfill.pypi.demo import create_demo
 from backfill.settings import Settings
 
@@ -89,7 +89,7 @@ def _create(session: Session, events: int, seed: int, addresses: int | None) -> 
             url,
             events=events,
             seed=seed,
-            hash_address=salt.hasher(Scheme.SHA256_SUFFIX),
+            hash_address=salt.hasher(PYPI.hash.scheme),
             geo_path=geo_path,
             report=lambda line: click.echo(f"  {line}", err=True),
             addresses=addresses,

@@ -12,7 +12,7 @@ from backfill.cli.context import Session, weak_salt_option
 from backfill.database.nullable import discardable, to_settle
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
-from backfill.hashing import Salt
+from backfill.hashing.salt import Salt
 from backfill.jobs import networks as network_rows
 from backfill.ledger import keys
 from backfill.ledger import quarantine as entries

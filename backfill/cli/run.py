@@ -168,7 +168,7 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
         )
         return
     body = [
-        [scheme.value, number, found.pairs, "configured" if scheme is session.plan.hash.scheme else ""]
+        [scheme, number, found.pairs, "configured" if scheme == session.plan.hash.scheme else ""]
         for scheme, number in found.explained.items()
     ]
     click.echo(safe.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))

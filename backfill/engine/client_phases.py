@@ -18,10 +18,10 @@ from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
 from backfill.engine.run_context import RunContext
 from backfill.engine.scheduler import BatchScheduler
 from backfill.jobs import fill, resolve
-from backfill.jobs.phases import FILL, RESOLVE
 from backfill.jobs.resolve import Ready, Resolver
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
+from backfill.ledger.phases import FILL, RESOLVE, Phase
 
 SESSIONS = 2  # that enter what was resolved; more of them would wait for the interpreter
 HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
@@ -33,7 +33,7 @@ class ClientPhases:
     def __init__(self, context: RunContext, scheduler: BatchScheduler, resolver: Resolver) -> None:
         self._context, self._scheduler, self._resolver = context, scheduler, resolver
 
-    def resolve(self, phase: str) -> int:
+    def resolve(self, phase: Phase) -> int:
         """Resolve what the map lacks; returns the texts entered."""
         context, scheduler = self._context, self._scheduler
         for job in context.jobs:
@@ -45,7 +45,7 @@ class ClientPhases:
             context.control.sleep(HELD_SECONDS)
 
         with (
-            Progress(phase, scheduler.rows_left(phase), quiet=context.quiet) as progress,
+            Progress(phase.name, scheduler.rows_left(phase), quiet=context.quiet) as progress,
             ThreadPoolExecutor(sessions, "resolve") as pool,
         ):
             for ready, future in in_flight.completed(
@@ -94,7 +94,7 @@ class ClientPhases:
 
         return stoppable
 
-    def _next(self, phase: str, in_hand: Sequence[Ready]) -> Ready | None:
+    def _next(self, phase: Phase, in_hand: Sequence[Ready]) -> Ready | None:
         """The next batch, read and computed; None where nobody needs one now. Its siblings are *in_hand*."""
         self._context.control.checkpoint(self._context.run)
         batch = self._scheduler.pick(phase, frozenset(ready.batch.id for ready in in_hand))

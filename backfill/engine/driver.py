@@ -38,13 +38,13 @@ from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker_phases import MakePool, WorkerPhases
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.identity import JobId
-from backfill.jobs import closing_count, kept_rows, phases
+from backfill.jobs import closing_count, kept_rows
 from backfill.jobs.closing_count import Counted
-from backfill.jobs.phases import CLOSE, FILL, LINK, RESOLVE
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, claims, quarantine, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.claims import Stopped
+from backfill.ledger.phases import CLOSE, FILL, LINK, RESOLVE, Phase, Work
 from backfill.ledger.run_lock import RunLock, run_lock
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Identity, Run, TableCount
@@ -304,17 +304,17 @@ class Driver:
                     self.tell("The address map was emptied by a crash of the server: resolving again.")
                 self._new_map(connection)
 
-    def _enter(self, phase: str) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.control.checkpoint(self.run)
         with self.engine.begin() as connection:
             runs.enter(connection, self.run.id, phase)
-        self.observe("phase", run=self.run.id, phase=phase)
+        self.observe("phase", run=self.run.id, phase=phase.name)
 
-    def _resolve(self, phase: str) -> int:
+    def _resolve(self, phase: Phase) -> int:
         self._enter(phase)
         return self.client_phases.resolve(phase)
 
-    def _link(self, phase: str, passes: int) -> int:
+    def _link(self, phase: Phase, passes: int) -> int:
         self._enter(phase)
         return self._worker_phases.link(phase, passes)
 
@@ -324,8 +324,8 @@ class Driver:
 
     def _sweep(self, number: int) -> int:
         """Rows that moved or came while we were at work, where the count has seen them; returns what it did."""
-        entered = self._resolve(phases.sweep(number, RESOLVE))
-        return entered + self._link(phases.sweep(number, LINK), 1)
+        entered = self._resolve(Phase(Work.RESOLVE, number))
+        return entered + self._link(Phase(Work.LINK, number), 1)
 
     def _counted(self) -> dict[JobId, Counted]:
         """The rows of all tables as they are, once nothing is left that a sweep could do."""
@@ -343,7 +343,7 @@ class Driver:
                 break
             self.scheduler.left = {name: counted.where_left() for name, counted in found.items()}
             # One that a driver before us has begun went where that one had found something.
-            begun = self.scheduler.is_planned(phases.sweep(number, RESOLVE))
+            begun = self.scheduler.is_planned(Phase(Work.RESOLVE, number))
             if self._sweep(number) == 0 and not begun:
                 break
         return found

@@ -12,11 +12,10 @@ from backfill.engine.run_batch import BatchResult
 from backfill.engine.run_context import Failed, RunContext
 from backfill.engine.sizing import FIRST_BLOCKS, Sizer
 from backfill.identity import JobId
-from backfill.jobs import phases
-from backfill.jobs.phases import LINK
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
+from backfill.ledger.phases import LINK, Phase, Work
 from backfill.plan import RawColumn
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
@@ -30,7 +29,7 @@ class BatchScheduler:
 
     def __init__(self, context: RunContext, pinned: Callable[[], bool]) -> None:
         self._context, self._pinned = context, pinned
-        self._sizers: dict[str, Sizer] = {}
+        self._sizers: dict[tuple[Work, bool], Sizer] = {}
         self.tables: dict[JobId, Row[Any]] = {}  # the run's tables as noted, by job
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
         # By job: where a sweep has something to do. A table that is not in it is swept as a whole.
@@ -43,7 +42,7 @@ class BatchScheduler:
         with self._context.engine.begin() as connection:
             self.tables = runs.planned(connection, self._context.run.id)
 
-    def plan(self, phase: str, part: RawColumn, passes: int = 1) -> None:
+    def plan(self, phase: Phase, part: RawColumn, passes: int = 1) -> None:
         """Enter the phase's one range for that table, unless it is there; it is split as it is worked on."""
         run_id = self._context.run.id
         with self._context.engine.begin() as connection:
@@ -56,15 +55,15 @@ class BatchScheduler:
                 self.tables = runs.planned(connection, run_id)
             # An empty table has one empty batch, so that it counts as planned.
             whole = [Range(0, heap.blocks)]
-            parts = self.left.get(part.identity, whole) if phases.is_sweep(phase) else whole
+            parts = self.left.get(part.identity, whole) if phase.is_sweep else whole
             batches.plan(connection, run_id, phase, part.identity, parts or [Range(0, 0)], passes)
 
-    def is_planned(self, phase: str) -> bool:
+    def is_planned(self, phase: Phase) -> bool:
         """Whether the phase was begun, by us or by a driver before us."""
         with self._context.engine.begin() as connection:
             return bool(batches.phase(connection, self._context.run.id, phase))
 
-    def forget_rewritten(self, phase: str) -> None:
+    def forget_rewritten(self, phase: Phase) -> None:
         """Drop the ranges of every table that has another file: a VACUUM FULL rarely comes alone."""
         run_id = self._context.run.id
         for job in self._context.jobs:
@@ -81,7 +80,7 @@ class BatchScheduler:
             )
 
     def pick(
-        self, phase: str, besides: frozenset[int] = frozenset(), only: RawColumn | None = None
+        self, phase: Phase, besides: frozenset[int] = frozenset(), only: RawColumn | None = None
     ) -> Batch | None:
         """The next batch, of any table or *only* that one, as large as its phase allows now.
 
@@ -89,7 +88,7 @@ class BatchScheduler:
         """
         context, size = self._context, self._sizer(phase).blocks
         with context.engine.begin() as connection:
-            if not phases.in_client(phase):
+            if phase.by_workers:
                 # Workers are to end together: an even share of what is left, once that is less.
                 left = batches.blocks_left(connection, context.run.id, phase)
                 least = TAIL_BLOCKS // (context.settings.passes if phase == LINK else 1)
@@ -152,33 +151,33 @@ class BatchScheduler:
         for sizer in self._sizers.values():
             sizer.timed_out(sizer.blocks)
 
-    def is_open(self, phase: str, only: RawColumn | None = None) -> bool:
+    def is_open(self, phase: Phase, only: RawColumn | None = None) -> bool:
         """Whether any of the phase is left to do, for any table or *only* that one."""
         jobs = [only.identity] if only else None
         with self._context.engine.begin() as connection:
             return batches.open_batches(connection, self._context.run.id, phase, jobs=jobs) > 0
 
-    def written(self, phase: str) -> int:
+    def written(self, phase: Phase) -> int:
         """Rows that the phase has written so far."""
         with self._context.engine.begin() as connection:
             return batches.written(connection, self._context.run.id, phase)
 
-    def rows_left(self, phase: str, only: RawColumn | None = None) -> int:
+    def rows_left(self, phase: Phase, only: RawColumn | None = None) -> int:
         """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
         with self._context.engine.begin() as connection:
             found = batches.phase(connection, self._context.run.id, phase)
         left = [row for row in found if row.finished is None and (only is None or row.job == only.identity)]
         return sum(self._rows(Batch.of(row)) for row in left)
 
-    def _sizer(self, phase: str) -> Sizer:
+    def _sizer(self, phase: Phase) -> Sizer:
         """How large the phase's batches are; sweeps of a kind share one."""
-        kind, settings = phases.kind(phase), self._context.settings
-        if kind not in self._sizers:
-            ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.startswith(phases.SWEEP) else 1)
+        settings = self._context.settings
+        if phase.cost not in self._sizers:
+            ceiling = settings.batch_blocks * (SWEEP_FACTOR if phase.is_sweep else 1)
             # A pass of eight writes an eighth of the rows: what is right for one pass is small for it.
-            first = FIRST_BLOCKS * (settings.passes if kind == LINK else 1)
-            self._sizers[kind] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
-        return self._sizers[kind]
+            first = FIRST_BLOCKS * (settings.passes if phase == LINK else 1)
+            self._sizers[phase.cost] = Sizer(settings.target_seconds, min(ceiling, 2**31), first)
+        return self._sizers[phase.cost]
 
     def _rows(self, batch: Batch) -> int:
         """The rows of a batch as the planner estimates them, for the bar; blocks added since hold moved rows."""

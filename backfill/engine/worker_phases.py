@@ -19,6 +19,7 @@ from backfill.ledger import runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
+from backfill.ledger.phases import Phase
 from backfill.ledger.run_state import RunState
 
 # By then whatever a dead worker held has been taken back; or something is amiss, and all of it is.
@@ -47,7 +48,7 @@ class WorkerPhases:
         if self._pool is not None:
             self._pool.kill()
 
-    def link(self, phase: str, passes: int) -> int:
+    def link(self, phase: Phase, passes: int) -> int:
         """Do all of *phase*; returns the rows written. Raises what ``Control.look`` raises, and ``MapIncomplete``."""
         context, scheduler = self._context, self._scheduler
         while True:
@@ -80,7 +81,7 @@ class WorkerPhases:
         if changed:
             context.tell(f"{table} was changed meanwhile; preflight found nothing in the way: going on.")
 
-    def _work(self, phase: str) -> None:
+    def _work(self, phase: Phase) -> None:
         """Until the phase is done, or somebody stops it; the caller asks which."""
         context, scheduler = self._context, self._scheduler
         taken: dict[int, Batch] = {}
@@ -110,7 +111,7 @@ class WorkerPhases:
             return paused or not scheduler.is_open(phase)
 
         with (
-            Progress(phase, scheduler.rows_left(phase), quiet=context.quiet) as progress,
+            Progress(phase.name, scheduler.rows_left(phase), quiet=context.quiet) as progress,
             self._pooled() as pool,
         ):
             for result in outcomes(pool, following, stopping):

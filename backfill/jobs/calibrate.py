@@ -5,7 +5,7 @@ so a run refuses to start until the configured scheme explains all of them, or t
 accepted the exact number of mismatches.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -18,8 +18,9 @@ from backfill.database.connection import rows
 from backfill.database.decodable import if_decodable
 from backfill.database.quoting import table
 from backfill.errors import CalibrationFailed, SchemaUnfit
-from backfill.hashing import Salt
-from backfill.plan import Addresses, Scheme
+from backfill.hashing.salt import Salt
+from backfill.hashing.schemes import scheme_names
+from backfill.plan import Addresses
 
 BLOCKS = 5_000  # addresses are read 40 MB at a time
 
@@ -37,9 +38,9 @@ class Calibration:
     """How many of the stored pairs each scheme explains."""
 
     pairs: int
-    explained: Mapping[Scheme, int]
+    explained: Mapping[str, int]  # by the scheme's name
 
-    def best(self) -> Scheme:
+    def best(self) -> str:
         """The scheme that explains most; the configured order decides a tie."""
         return max(self.explained, key=lambda scheme: self.explained[scheme])
 
@@ -59,10 +60,10 @@ def spellings(host: str, masklen: int) -> set[str]:
 
 
 def calibrate(
-    engine: Engine, addresses: Addresses, salt: Salt, schemes: Iterable[Scheme] = Scheme
+    engine: Engine, addresses: Addresses, salt: Salt, schemes: Iterable[str] | None = None
 ) -> Calibration:
-    """Try *schemes* on every stored (address, hash) pair."""
-    hashers: dict[Scheme, Callable[[str], str]] = {scheme: salt.hasher(scheme) for scheme in schemes}
+    """Try *schemes*, or all that there are, on every stored (address, hash) pair."""
+    hashers = {scheme: salt.hasher(scheme) for scheme in schemes or scheme_names()}
     pairs, explained = 0, dict.fromkeys(hashers, 0)
     with engine.begin() as connection:
         if not has_column(connection, addresses, addresses.address):
@@ -88,19 +89,19 @@ def calibrate(
     return Calibration(pairs, explained)
 
 
-def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: Scheme) -> Calibration:
+def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: str) -> Calibration:
     """*scheme* alone where it explains every pair, which is what a run hopes for; else all of them."""
     alone = calibrate(engine, addresses, salt, (scheme,))
     return alone if alone.explained[scheme] == alone.pairs else calibrate(engine, addresses, salt)
 
 
-def require(calibration: Calibration, scheme: Scheme, accepted_mismatches: int) -> int:
+def require(calibration: Calibration, scheme: str, accepted_mismatches: int) -> int:
     """The number of mismatches. Raises ``CalibrationFailed`` unless it is the accepted one."""
     mismatches = calibration.pairs - calibration.explained[scheme]
     if mismatches == accepted_mismatches:
         return mismatches
     best = calibration.best()
-    if best is not scheme and calibration.explained[best] > calibration.explained[scheme]:
+    if best != scheme and calibration.explained[best] > calibration.explained[scheme]:
         advice = (
             f"{best} explains {calibration.explained[best]:,}: name it in the plan (scheme under [hash]), "
             "if that is what the live application does"

@@ -23,7 +23,6 @@ from backfill.database.writing import writes
 from backfill.errors import TableChanged, TableRewritten
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.passes import Pass, pass_of
-from backfill.jobs.phases import is_sweep
 from backfill.jobs.row_needs import lacks_geo, may_be_address, object_of, raw_text, readable_place, unlinked
 from backfill.ledger import address_map, claims
 from backfill.ledger.batches import Batch, PassCounts
@@ -158,7 +157,7 @@ def statement(
 
 def link_rows(connection: Connection, schema: str, job: Job, batch: Batch, now: Pass) -> int:
     """One turn; returns the rows written. A single one needs no excerpt."""
-    few = is_sweep(batch.phase)
+    few = batch.phase.is_sweep
     if few:
         execute(connection, batch_map.PROBE)
         texts = address_map.name(schema)
@@ -248,7 +247,7 @@ def run_pass(
     check_definition(connection, schema, job, batch.run_id)
     now = pass_of(batch.range, batch.passes, number)
     written = link_rows(connection, schema, job, batch, now)
-    if plan is not None and is_sweep(batch.phase):  # where the count has seen some
+    if plan is not None and batch.phase.is_sweep:  # where the count has seen some
         written += place_linked_rows(connection, job, plan, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0

@@ -25,9 +25,9 @@ from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows, v
 from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
-from backfill.geo import KEYS, GeoDatabase
+from backfill.geo.geo_database import GeoDatabase
+from backfill.geo.source import KEYS
 from backfill.jobs import batch_map
-from backfill.jobs.phases import is_sweep
 from backfill.jobs.row_needs import lacks_geo, lacks_place, may_be_address, raw_text, readable_place, short
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Batch, PassCounts
@@ -135,8 +135,8 @@ ENTER = sql.SQL("""
         select matched.raw, coalesce(matched.key, added.key) as key, matched.geo, matched.event_geo, matched.reason
           from matched left join added on added.address OPERATOR(pg_catalog.=) matched.address
     ), looked as (
-        insert into {lookups} (address_key, build, found)
-        select distinct on (1) key::pg_catalog.text, {build}::pg_catalog.timestamptz, geo is not null from placed
+        insert into {lookups} (address_key, source, build, found)
+        select distinct on (1) key::pg_catalog.text, {source}, {build}::pg_catalog.timestamptz, geo is not null from placed
          where key is not null
          order by 1
         on conflict do nothing
@@ -189,8 +189,8 @@ FILL_ADDRESSES = sql.SQL("""
 
 # Rows that were there before keep for the fill phase what they lack: it reads the whole table anyway.
 ADD_LOOKUPS = sql.SQL("""
-    insert into {lookups} (address_key, build, found)
-    select distinct on (1) known.{key}::text, {build}::pg_catalog.timestamptz, incoming.geo is not null
+    insert into {lookups} (address_key, source, build, found)
+    select distinct on (1) known.{key}::text, {source}, {build}::pg_catalog.timestamptz, incoming.geo is not null
       from backfill_incoming as incoming
       join {addresses} as known on known.{address} = incoming.address::inet
      where incoming.reason is null
@@ -213,7 +213,7 @@ ADD_LOST = sql.SQL("""
 
 def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> list[str]:
     """Distinct texts of the range that need resolving and that the map lacks; at most 64 characters each."""
-    if is_sweep(batch.phase):  # the hash of a map of a million texts costs most of a second, a batch
+    if batch.phase.is_sweep:  # the hash of a map of a million texts costs most of a second, a batch
         execute(connection, batch_map.PROBE)
     statement = TEXTS.format(
         raw=sql.Identifier(job.raw),
@@ -290,6 +290,7 @@ def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, s
         "readable": readable_place(sql.SQL("known.geo"), resolver.geo.keys),
         "lacks_place": lacks_place(sql.SQL("known.geo")),
         "known_lacks_place": lacks_place(sql.Identifier("known", addresses.geo)),
+        "source": sql.Literal(resolver.geo.provenance.database_type),
         # As text: the driver writes a time with "::timestamptz", which goes by the path.
         "build": sql.Literal(resolver.geo.provenance.build.isoformat()),
     }

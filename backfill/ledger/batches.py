@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from backfill.database.blocks import Range
 from backfill.identity import JobId
+from backfill.ledger.phases import Phase
 from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches
 
@@ -33,7 +34,7 @@ class Batch:
 
     id: int
     run_id: int
-    phase: str
+    phase: Phase
     job: JobId
     range: Range
     passes: int
@@ -68,14 +69,14 @@ class PassCounts:
 class Failure:
     """A batch given up, for good in this attempt of the run."""
 
-    phase: str
+    phase: Phase
     job: JobId
     range: Range
     error: str
 
 
 def plan(
-    connection: Connection, run_id: int, phase: str, job: JobId, ranges: Iterable[Range], passes: int
+    connection: Connection, run_id: int, phase: Phase, job: JobId, ranges: Iterable[Range], passes: int
 ) -> None:
     """Enter the batches of a phase."""
     rows = [
@@ -93,7 +94,7 @@ def plan(
         connection.execute(batches.insert(), rows)
 
 
-def forget(connection: Connection, run_id: int, *, phase: str, job: JobId | None = None) -> None:
+def forget(connection: Connection, run_id: int, *, phase: Phase, job: JobId | None = None) -> None:
     """Drop a phase's batches, so that it is planned again."""
     where = [batches.c.run_id == run_id, batches.c.phase == phase]
     if job is not None:
@@ -101,7 +102,7 @@ def forget(connection: Connection, run_id: int, *, phase: str, job: JobId | None
     connection.execute(batches.delete().where(*where))
 
 
-def restart(connection: Connection, run_id: int, *, phase: str) -> None:
+def restart(connection: Connection, run_id: int, *, phase: Phase) -> None:
     """Begin a phase's batches anew; what was counted before the run changed anything stays."""
     connection.execute(
         update(batches)
@@ -110,7 +111,7 @@ def restart(connection: Connection, run_id: int, *, phase: str) -> None:
     )
 
 
-def already_linked(connection: Connection, run_id: int, phase: str, job: JobId) -> int:
+def already_linked(connection: Connection, run_id: int, phase: Phase, job: JobId) -> int:
     """Rows that had a link before the run came to them."""
     counted = connection.execute(
         select(func.coalesce(func.sum(batches.c.already_linked), 0)).where(
@@ -120,7 +121,7 @@ def already_linked(connection: Connection, run_id: int, phase: str, job: JobId) 
     return int(counted)
 
 
-def phase(connection: Connection, run_id: int, phase: str) -> list[Row[Any]]:
+def phase(connection: Connection, run_id: int, phase: Phase) -> list[Row[Any]]:
     """All batches of a phase, in the order in which they lie on disk."""
     statement = (
         select(batches).where(batches.c.run_id == run_id, batches.c.phase == phase).order_by(batches.c.id)
@@ -131,7 +132,7 @@ def phase(connection: Connection, run_id: int, phase: str) -> list[Row[Any]]:
 def pick(
     connection: Connection,
     run_id: int,
-    phase: str,
+    phase: Phase,
     *,
     jobs: Sequence[JobId],
     blocks: int,
@@ -194,7 +195,7 @@ def split(connection: Connection, batch: Batch, at: int) -> None:
 
 
 def open_batches(
-    connection: Connection, run_id: int, phase: str, *, jobs: Collection[JobId] | None = None
+    connection: Connection, run_id: int, phase: Phase, *, jobs: Collection[JobId] | None = None
 ) -> int:
     """Batches of the phase, of all jobs or of *jobs*, that are neither done nor given up."""
     statement = select(func.count()).where(
@@ -207,7 +208,7 @@ def open_batches(
     return int(connection.execute(statement).scalar_one())
 
 
-def blocks_left(connection: Connection, run_id: int, phase: str) -> int:
+def blocks_left(connection: Connection, run_id: int, phase: Phase) -> int:
     """Blocks of the phase that nobody has taken yet."""
     statement = select(func.coalesce(func.sum(batches.c.last_block - batches.c.first_block), 0)).where(
         batches.c.run_id == run_id, batches.c.phase == phase, _pending()
@@ -215,7 +216,7 @@ def blocks_left(connection: Connection, run_id: int, phase: str) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
-def written(connection: Connection, run_id: int, phase: str) -> int:
+def written(connection: Connection, run_id: int, phase: Phase) -> int:
     """Rows or texts that the phase has written, earlier attempts included."""
     statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
         batches.c.run_id == run_id, batches.c.phase == phase

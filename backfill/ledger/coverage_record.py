@@ -33,7 +33,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeoBuild:
-    """Addresses looked up in one build of the geo database."""
+    """Addresses looked up in one build of one geo database."""
 
     found: int
     absent: int
@@ -75,7 +75,7 @@ class CoverageRecord:
     notes: tuple[str, ...] = ()  # what does not uncover the table, and its owner should know
     since_run: int | None = None  # raw values written since the last run of this table ended
     confirmed_by: int | None = None  # live hashes that confirmed salt and scheme; none: not about hashes
-    geo_builds: Mapping[str, GeoBuild] = field(default_factory=dict)
+    geo_builds: Mapping[str, GeoBuild] = field(default_factory=dict)  # by "GeoLite2-City 2026-01-02"
     evidence: Evidence = field(default_factory=Evidence)
     finished: datetime | None = None  # when it was entered
 

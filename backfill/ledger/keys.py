@@ -6,7 +6,7 @@ import secrets
 from sqlalchemy import Connection, select
 
 from backfill.errors import SaltMismatch
-from backfill.hashing import Salt
+from backfill.hashing.salt import Salt
 from backfill.ledger.tables import keys
 
 

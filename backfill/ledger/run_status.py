@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import rows, value
 from backfill.ledger import batches, claims, quarantine, runs
+from backfill.ledger.phases import Work
 from backfill.ledger.run_lock import is_driven
 from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import Run
@@ -91,7 +92,7 @@ class RunStatus:
     @property
     def current(self) -> list[Part]:
         """The parts of the phase that the run is in."""
-        return [part for part in self.parts if part.phase == self.run.phase]
+        return [part for part in self.parts if part.phase == self.run.phase.name]
 
     @property
     def rows_done(self) -> int:
@@ -114,6 +115,7 @@ class RunStatus:
         del fields["identity"]
         return {
             **fields,
+            "phase": self.run.phase.name,
             "jobs": list(self.jobs),
             "driven": self.driven,
             "heartbeat_age": round(self.heartbeat_age, 1),
@@ -171,7 +173,7 @@ def _parts(
         last = min(row.last_block, table.blocks) if table else row.last_block
         estimate = max(0, last - min(row.first_block, last)) * each
         share = row.passes_done / row.passes
-        sums = parts.setdefault((row.phase, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
+        sums = parts.setdefault((row.phase.name, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
         sums[0] += row.status == BatchState.SUCCEEDED
         sums[1] += 1
         sums[2] += row.written
@@ -205,7 +207,7 @@ def _parts(
 def _claimed(row: Any, label: Callable[[str], str]) -> ClaimedBatch:
     return ClaimedBatch(
         worker=row.worker or "nobody",
-        phase=row.phase,
+        phase=row.phase.name,
         table=label(row.job),
         first_block=row.first_block,
         last_block=row.last_block,
@@ -262,7 +264,7 @@ def _idle(
     connection: Connection, run: Run, now: datetime, claimed_batches: Sequence[ClaimedBatch]
 ) -> str | None:
     """That no worker takes anything, though something is left for them."""
-    if run.status is not RunState.RUNNING or not run.phase.endswith("link") or claimed_batches:
+    if run.status is not RunState.RUNNING or run.phase.work is not Work.LINK or claimed_batches:
         return None
     moments = [row.finished or row.claimed for row in batches.all_of(connection, run.id)]
     last = max((moment for moment in moments if moment is not None), default=run.created)

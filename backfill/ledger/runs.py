@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, lite
 from backfill.database.blocks import Heap
 from backfill.errors import NoRun, TransitionRefused
 from backfill.identity import JobId
+from backfill.ledger.phases import Phase
 from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunState
 from backfill.ledger.tables import run_tables, runs
 
@@ -37,7 +38,7 @@ class Run:
     id: int
     identity: Identity
     status: RunState
-    phase: str
+    phase: Phase
     map_rows: int
     attempts: int
     holder: str | None
@@ -133,7 +134,7 @@ def confirmed(connection: Connection, key_id: str, scheme: str, explained: int) 
 
 
 def create(
-    connection: Connection, identity: Identity, *, mismatches: int, phase: str, explained: int = 0
+    connection: Connection, identity: Identity, *, mismatches: int, phase: Phase, explained: int = 0
 ) -> Run:
     """A new run of ours, running; *explained* of the stored hashes agree with its salt and scheme."""
     values: Mapping[str, Any] = vars(identity) | {"jobs": list(identity.jobs)}
@@ -225,7 +226,7 @@ def count_retry(connection: Connection, run_id: int, kind: str) -> None:
     )
 
 
-def enter(connection: Connection, run_id: int, phase: str) -> None:
+def enter(connection: Connection, run_id: int, phase: Phase) -> None:
     """Note that the run has come to *phase*."""
     connection.execute(
         update(runs).where(runs.c.id == run_id).values(phase=phase, heartbeat=func.clock_timestamp())

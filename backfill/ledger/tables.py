@@ -27,6 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
+from backfill.ledger.phases import PhaseName
+
 metadata = MetaData()
 
 
@@ -49,7 +51,7 @@ runs = Table(
     Column("geo_type", Text, nullable=False),
     Column("geo_build", DateTime(timezone=True), nullable=False),
     Column("status", Text, nullable=False),
-    Column("phase", Text, nullable=False),
+    Column("phase", PhaseName, nullable=False),
     Column(
         "mismatches", BigInteger, nullable=False, server_default=text("0")
     ),  # live hashes accepted unexplained
@@ -100,7 +102,7 @@ batches = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
-    Column("phase", Text, nullable=False),
+    Column("phase", PhaseName, nullable=False),
     Column("job", Text, nullable=False),
     Column("first_block", BigInteger, nullable=False),
     Column("last_block", BigInteger, nullable=False),
@@ -154,9 +156,10 @@ geo_lookups = Table(
     "geo_lookups",
     metadata,
     Column("address_key", Text, nullable=False),
+    Column("source", Text, nullable=False),  # "GeoLite2-City": two sources may be built at one moment
     Column("build", DateTime(timezone=True), nullable=False),
     Column("found", Boolean, nullable=False),
-    PrimaryKeyConstraint("address_key", "build"),
+    PrimaryKeyConstraint("address_key", "source", "build"),
 )
 
 # Fields of places that the database's encoding cannot hold: left out, and nothing but them.

@@ -20,6 +20,7 @@ from backfill.gates.survey import survey
 from backfill.ledger import coverage, erasure_checks, runs
 from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
+from backfill.ledger.phases import Work
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, RawColumn
 from backfill.report.coverage import newest, verdict, verified
@@ -112,7 +113,7 @@ def _story(connection: Connection, plan: Plan) -> RunStory | None:
     spans = [(row, row.finished.timestamp() - row.seconds, row.finished.timestamp()) for row in found]
     begin = min((start for _, start, _ in spans), default=run.created.timestamp())
     end = max((stop for _, _, stop in spans), default=begin)
-    names = dict.fromkeys(_group(row) for row in found)
+    names = dict.fromkeys(row.phase.group for row in found)
     return RunStory(
         number=run.id,
         status=run.status.value,
@@ -122,21 +123,16 @@ def _story(connection: Connection, plan: Plan) -> RunStory | None:
         phases=tuple(
             Phase(
                 name,
-                min(start for row, start, _ in spans if _group(row) == name) - begin,
-                max(stop for row, _, stop in spans if _group(row) == name) - begin,
-                sum(row.written for row in found if _group(row) == name),
+                min(start for row, start, _ in spans if row.phase.group == name) - begin,
+                max(stop for row, _, stop in spans if row.phase.group == name) - begin,
+                sum(row.written for row in found if row.phase.group == name),
             )
             for name in names
         ),
         pace=_pace(spans, begin, end),
         seconds=end - begin,
-        written=sum(row.written for row in found if "link" in row.phase),
+        written=sum(row.written for row in found if row.phase.work is Work.LINK),
     )
-
-
-def _group(row: Row[tuple[object, ...]]) -> str:
-    phase = str(row.phase)
-    return "sweep" if phase.startswith("sweep") else phase
 
 
 def _pace(
@@ -152,7 +148,7 @@ def _pace(
         rows_here = sum(
             row.written * max(0.0, min(high, stop) - max(low, start)) / max(stop - start, 1e-6)
             for row, start, stop in spans
-            if "link" in row.phase
+            if row.phase.work is Work.LINK
         )
         pace.append((low - begin, round(rows_here)))
     return tuple(pace)
@@ -235,7 +231,7 @@ def _provenance(connection: Connection, gate: Gate, records: list[CoverageRecord
     restore = gate.restore_point or _restore_point(connection)
     return {
         "plan": f"{gate.plan.name}, fingerprint {gate.fingerprint}",
-        "hash scheme": gate.plan.hash.scheme.value,
+        "hash scheme": gate.plan.hash.scheme,
         "key id": key_id,
         "geo database": f"{evidence.geo_type}, built {evidence.geo_build:%Y-%m-%d}"
         " (events of all years get the geography of this build)"

@@ -81,7 +81,7 @@ def state(record: CoverageRecord) -> Cell:
 
 
 def blocks(records: Sequence[CoverageRecord]) -> list[Block]:
-    """The counts, lookups by build of the geo database, and the quarantine by reason."""
+    """The counts, lookups by geo database and its build, and the quarantine by reason."""
     events = [record for record in records if record.kind is Kind.EVENTS]
     others = [record for record in records if record.kind is not Kind.EVENTS]
     tables = [_events(events), _others(others), _builds(others), _quarantined(records)]
@@ -131,8 +131,8 @@ def _others(records: Sequence[CoverageRecord]) -> Table:
 
 def _builds(records: Sequence[CoverageRecord]) -> Table:
     return Table(
-        "Addresses that were looked up, by build of the geo database",
-        (Column("build"), Column("found", number=True), Column("absent", number=True)),
+        "Addresses that were looked up, by geo database and its build",
+        (Column("geo database"), Column("found", number=True), Column("absent", number=True)),
         tuple(
             (Cell(build), Cell(number.found), Cell(number.absent))
             for record in records

@@ -19,6 +19,7 @@ from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
+from backfill.ledger.phases import COPY
 from backfill.ledger.run_state import UNFINISHED, RunState
 from backfill.ledger.shadows import Stage
 from backfill.plan import Job, Plan
@@ -273,7 +274,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         capture.stop(connection, schema, job)
         expected_rows.drop(connection, schema)
         execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
-        batches.forget(connection, entry.run_id, phase="copy", job=job.identity)
+        batches.forget(connection, entry.run_id, phase=COPY, job=job.identity)
         shadows.forget(connection, job)
         run = runs.get(connection, entry.run_id)
         if run.status in UNFINISHED:

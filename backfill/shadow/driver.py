@@ -25,11 +25,11 @@ from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
 from backfill.engine.run_context import Failed
 from backfill.errors import CannotBeCopied, OneCopyATable, RunTakenOver, ShadowDiffers, ShadowExists
-from backfill.jobs.phases import CLOSE, RESOLVE
 from backfill.ledger import batches, quarantine, runs, shadows
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
+from backfill.ledger.phases import CLOSE, COMPARE, COPY, INDEX, RESOLVE
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadows import Stage
@@ -39,7 +39,6 @@ from backfill.shadow.cutover import Cutover, discard, leftovers
 from backfill.shadow.expected_rows import ExpectedRows
 from backfill.shadow.table_definition import TableDefinition
 
-COPY, INDEX, REPLAY, COMPARE = "copy", "index", "replay", "compare"
 POLL_SECONDS = 0.2
 
 
@@ -239,7 +238,7 @@ class ShadowDriver(Driver):
             Progress(
                 f"{COPY} {job.label}", self.scheduler.rows_left(COPY, job), quiet=self.quiet
             ) as progress,
-            ThreadPoolExecutor(self.settings.workers, COPY) as pool,
+            ThreadPoolExecutor(self.settings.workers, COPY.name) as pool,
         ):
             for batch, future in in_flight.completed(
                 lambda batch: pool.submit(try_one, batch),

@@ -17,6 +17,7 @@ from backfill.jobs import link, resolve
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map, batches, runs
+from backfill.ledger.phases import RESOLVE
 from backfill.plan import Addresses, Job
 from backfill.shadow import blockers, capture, compare, expected_rows, names
 from backfill.shadow.rows import insert, known
@@ -84,7 +85,7 @@ def ensure_map(connection: Connection, schema: str, addresses: Addresses, run_id
     if not address_map.exists(connection, schema):
         address_map.create(connection, schema, addresses)
         runs.set_map_rows(connection, run_id, 0)
-        batches.restart(connection, run_id, phase="resolve")  # a resumed run must not think it complete
+        batches.restart(connection, run_id, phase=RESOLVE)  # a resumed run must not think it complete
 
 
 def replay(

@@ -14,7 +14,7 @@ from backfill.database.columns import has_column
 from backfill.database.connection import rows
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
-from backfill.hashing import Salt
+from backfill.hashing.salt import Salt
 from backfill.ledger import canaries
 from backfill.plan import Plan
 

@@ -22,7 +22,7 @@ from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import decodable
 from backfill.database.nullable import discardable, or_seal
 from backfill.database.quoting import table
-from backfill.geo import GeoDatabase
+from backfill.geo.geo_database import GeoDatabase
 from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verifications import RangeCounts

@@ -22,15 +22,15 @@ GEO = sql.SQL("""
              group by known.{key}) as seen
 """)
 BUILDS = sql.SQL("""
-    select to_char(build at time zone 'UTC', 'YYYY-MM-DD'),
+    select source || ' ' || to_char(build at time zone 'UTC', 'YYYY-MM-DD'),
            count(*) filter (where found), count(*) filter (where not found)
-      from {lookups} group by build order by build
+      from {lookups} group by source, build order by source, build
 """)
 
 
 @dataclass(frozen=True)
 class AddressLookups:
-    """Address rows without a place, by why, and lookups by build of the geo database."""
+    """Address rows without a place, by why, and lookups by geo database and its build."""
 
     absent: int  # looked up, and unknown to the database
     never: int

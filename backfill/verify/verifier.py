@@ -30,7 +30,7 @@ from backfill.database.columns import has_column
 from backfill.database.connection import execute
 from backfill.engine.in_flight import in_threads
 from backfill.errors import SchemaUnfit, TableRewritten, VerifyInProgress
-from backfill.geo import GeoDatabase
+from backfill.geo.geo_database import GeoDatabase
 from backfill.ledger import coverage, locks, raw_columns, runs, verifications
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backfill.errors import SaltUnusable
-from backfill.hashing import Salt, read_salt_file
-from backfill.plan import Scheme
+from backfill.hashing.salt import Salt, read_salt_file
+from backfill.hashing.sha256 import SHA256_SUFFIX
 from tests.operator import Operator
 
 SECRET = "correct horse battery staple"
@@ -123,7 +123,7 @@ def test_what_is_no_plain_file_is_named_at_once(tmp_path, make, said):
     make(path)
     # In a process of its own: where this hangs, it hangs for good.
     script = (
-        "import sys; from pathlib import Path; from backfill.hashing import read_salt_file\n"
+        "import sys; from pathlib import Path; from backfill.hashing.salt import read_salt_file\n"
         "try: read_salt_file(Path(sys.argv[1]), accept_open=True)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -199,9 +199,9 @@ def test_a_line_end_behind_the_variable_is_named_as_well():
 
 def test_an_exact_salt_is_taken_to_the_byte(file):
     file.write_bytes(f' "{SECRET}" \n'.encode())
-    taken = read_salt_file(file, exact=True).hasher(Scheme.SHA256_SUFFIX)("1.2.3.4")
-    assert taken == Salt(f' "{SECRET}" ', source="tests", exact=True).hasher(Scheme.SHA256_SUFFIX)("1.2.3.4")
-    assert taken != Salt(SECRET, source="tests").hasher(Scheme.SHA256_SUFFIX)("1.2.3.4")
+    taken = read_salt_file(file, exact=True).hasher(SHA256_SUFFIX.name)("1.2.3.4")
+    assert taken == Salt(f' "{SECRET}" ', source="tests", exact=True).hasher(SHA256_SUFFIX.name)("1.2.3.4")
+    assert taken != Salt(SECRET, source="tests").hasher(SHA256_SUFFIX.name)("1.2.3.4")
 
 
 def test_the_command_says_so_and_the_settings_help(fresh_demo: Operator, file):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import psycopg2
 
-from backfill.hashing import Salt
-from backfill.plan import Scheme
+from backfill.hashing.salt import Salt
+from backfill.hashing.sha256 import SHA256_SUFFIX
 from tests.databases import connect
 from tests.faults.stage import SALT, Stage
 
@@ -30,7 +30,7 @@ class Live:
 
     def __init__(self, stage: Stage, rate: float = 0.0) -> None:
         self.stage, self.rate = stage, rate
-        self.hash = Salt(SALT, source="tests").hasher(Scheme.SHA256_SUFFIX)
+        self.hash = Salt(SALT, source="tests").hasher(SHA256_SUFFIX.name)
         self.linked: dict[str, str] = {}  # event → address row, as the live application wrote it
         self.unlinked: list[str] = []
         self.deadlocks = 0

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from backfill.geo import bundled_geo_path
-from backfill.hashing import Salt
-from backfill.plan import EVENT_TABLES, Scheme
+from backfill.geo.city import bundled_geo_path
+from backfill.hashing.salt import Salt
+from backfill.hashing.sha256 import SHA256_SUFFIX
+from backfill.plan import EVENT_TABLES
 from backfill.pypi.demo import create_demo
 from tests.databases import query
 from tests.operator import ROOT, Operator
@@ -68,7 +69,7 @@ def fill(url: str, events: int) -> None:
         url,
         events=events,
         seed=1,
-        hash_address=Salt(SALT, source="tests").hasher(Scheme.SHA256_SUFFIX),
+        hash_address=Salt(SALT, source="tests").hasher(SHA256_SUFFIX.name),
         geo_path=geo,
         report=lambda line: None,
     )

@@ -16,7 +16,8 @@ from sqlalchemy.pool import NullPool
 from backfill.addresses import MAX_LENGTH, Reason, canonical_text, canonicalise
 from backfill.database import binary_copy
 from backfill.errors import DatabaseNotEmpty
-from backfill.geo import bundled_geo_path, open_geo
+from backfill.geo.city import bundled_geo_path
+from backfill.geo.sources import open_geo
 from backfill.plan import PYPI
 from backfill.pypi.demo import create_demo, is_demo
 from backfill.pypi.demo.extras import EVENT_TABLES

@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from backfill.database.connection import make_engine
 from backfill.engine.estimate import sample
-from backfill.geo import open_geo
+from backfill.geo.sources import open_geo
 from backfill.jobs.resolve import Resolver
 from backfill.plan import PYPI
 from tests.databases import connect, query

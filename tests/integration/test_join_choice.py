@@ -11,10 +11,10 @@ from backfill.database.connection import driver, execute, make_engine, rows
 from backfill.database.writing import writes
 from backfill.jobs import batch_map, link
 from backfill.jobs.passes import pass_of
-from backfill.jobs.phases import sweep
 from backfill.jobs.resolve import new_texts
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
+from backfill.ledger.phases import LINK, Phase, Work
 from backfill.plan import Addresses, Job
 
 JOB = Job(table="event", time=None)
@@ -82,7 +82,7 @@ def plan_of_one_pass(connection: Connection, blocks: int) -> str:
 
 
 def plan_of_excerpt(connection: Connection, blocks: int) -> str:
-    batch = Batch(1, 1, "link", JOB.name, Range(0, blocks), 8, 0)
+    batch = Batch(1, 1, LINK, JOB.name, Range(0, blocks), 8, 0)
     batch_map.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
     made, _, _ = batch_map.statement(SCHEMA, JOB, batch).as_string(driver(connection)).rpartition(";")
     found = rows(connection, sql.SQL("explain ") + sql.SQL(made))
@@ -118,7 +118,7 @@ def test_a_sweep_never_hashes_the_map_and_tells_rows_that_are_done_without_it(
 
 
 def test_both_halves_of_a_sweep_are_told_to_probe(connection: Connection, texts: int) -> None:
-    for phase, part in ((sweep(1, "link"), "link"), (sweep(1, "resolve"), "resolve")):
+    for phase, part in ((Phase(Work.LINK, 1), "link"), (Phase(Work.RESOLVE, 1), "resolve")):
         batch = Batch(1, 1, phase, JOB.name, Range(0, 8), 1, 0)
         if part == "link":
             link.link_rows(connection, SCHEMA, JOB, batch, pass_of(batch.range, 1, 0))
@@ -142,7 +142,7 @@ def test_the_excerpt_of_5000_blocks_hashes_the_map(connection: Connection, texts
 def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
     connection: Connection, texts: int
 ) -> None:
-    batch = Batch(1, 1, "link", JOB.name, Range(0, 2_000), 8, 0)
+    batch = Batch(1, 1, LINK, JOB.name, Range(0, 2_000), 8, 0)
     now = pass_of(batch.range, batch.passes, 0)
     batch_map.ensure(connection, SCHEMA, JOB, batch)
     execute(connection, batch_map.HASH)
@@ -154,7 +154,7 @@ def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
 
 def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: int) -> None:
     first, second = (
-        Batch(number, 1, "link", JOB.name, Range(0, blocks), 8, 0) for number, blocks in ((1, 20), (2, 10))
+        Batch(number, 1, LINK, JOB.name, Range(0, blocks), 8, 0) for number, blocks in ((1, 20), (2, 10))
     )
     which = sql.SQL("select 'pg_temp.backfill_batch_map'::regclass::oid")
     made = []

@@ -15,11 +15,11 @@ from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
 from backfill.errors import TableRewritten
 from backfill.jobs import closing_count, link, resolve
-from backfill.jobs.phases import LINK, sweep
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import LeaseLost, Stopped
+from backfill.ledger.phases import LINK, Phase, Work
 from backfill.ledger.run_state import RunState
 from backfill.plan import PYPI
 from tests.databases import query
@@ -151,7 +151,7 @@ def batch_in_hand(operator: Operator) -> Iterator[tuple[Any, Batch, uuid.UUID]]:
     try:
         with engine.begin() as connection:
             claims.reclaim(connection, 1)
-            waiting = [row.id for row in batches.phase(connection, 1, "link") if row.status == "pending"]
+            waiting = [row.id for row in batches.phase(connection, 1, LINK) if row.status == "pending"]
             claimed = claims.claim(connection, waiting[0])
         assert claimed
         yield engine, *claimed
@@ -303,7 +303,8 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
     assert query(url, late) == [(50, 50)]
     swept = "select sum(last_block - first_block) from backfill.batches where phase = %s and job = %s"
     (elsewhere,), (here,) = (
-        query(url, swept, sweep(1, LINK), identity(name))[0] for name in ("team_events", "user_events")
+        query(url, swept, Phase(Work.LINK, 1).name, identity(name))[0]
+        for name in ("team_events", "user_events")
     )
     assert elsewhere == 0, "nothing was left there"
     assert 0 < here < blocks / 2, "only where the late rows are"
@@ -324,7 +325,7 @@ def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
         )
         return fill(driver)
 
-    def cut(driver: Driver, phase: str, passes: int) -> int:
+    def cut(driver: Driver, phase: Phase, passes: int) -> int:
         if phase == LINK:
             return link_all(driver, phase, passes)
         raise Interrupted
@@ -352,7 +353,7 @@ def test_a_run_ends_under_constant_inserts_and_says_what_it_left(
     url = fresh_demo.url
     link_all = Driver._link
 
-    def busy(driver: Driver, phase: str, passes: int) -> int:
+    def busy(driver: Driver, phase: Phase, passes: int) -> int:
         done = link_all(driver, phase, passes)
         query(
             url,
@@ -377,7 +378,7 @@ def test_an_address_that_the_live_application_inserts_meanwhile_is_used(
     query(url, "insert into user_events (source_id, tag, ip_address_string) select source_id, 'race', '203.0.113.50' from user_events limit 1")  # fmt: skip
     resolve = Driver._resolve
 
-    def busy(driver: Driver, phase: str) -> int:
+    def busy(driver: Driver, phase: Phase) -> int:
         query(
             url,
             """insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.50', 'live')

@@ -119,12 +119,13 @@ def test_address_rows_deleted_between_two_phases_are_made_anew(
 ) -> None:
     """23503 at every resume."""
     from backfill.engine.driver import Driver
+    from backfill.ledger.phases import Phase
 
     url = fresh_demo.url
     event = insert(url, "203.0.113.79")
     link = Driver._link
 
-    def deleting(driver: Driver, phase: str, passes: int) -> int:
+    def deleting(driver: Driver, phase: Phase, passes: int) -> int:
         query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
         return link(driver, phase, passes)
 

@@ -12,6 +12,7 @@ from backfill.jobs import batch_map, link, resolve
 from backfill.jobs.passes import Pass
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
+from backfill.ledger.phases import Phase, Work
 from backfill.plan import Addresses, Job
 from tests.databases import query
 from tests.demo_template import environment, live_hash
@@ -167,7 +168,7 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
     query(database, "create schema backfill")
     job = Job(table="logins", raw="ip_address", time=None)
     engine = make_engine(make_url(database), ledger_schema="backfill")
-    batch = Batch(1, 1, "sweep-1-link", job.identity, Range(0, 10), 1, 0)
+    batch = Batch(1, 1, Phase(Work.LINK, 1), job.identity, Range(0, 10), 1, 0)
     texts = resolve.TEXTS.format(
         raw=sql.Identifier(job.raw), text=resolve.raw_text(job), link=sql.Identifier(job.link),
         table=sql.Identifier("public", "logins"), in_range=batch.range.holds("event"), short=resolve.short(resolve.raw_text(job)),

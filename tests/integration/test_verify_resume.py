@@ -10,11 +10,13 @@ from sqlalchemy import make_url
 
 from backfill.database.connection import make_engine
 from backfill.errors import TableRewritten
-from backfill.geo import GeoDatabase, open_geo
-from backfill.hashing import Salt
+from backfill.geo.geo_database import GeoDatabase
+from backfill.geo.sources import open_geo
+from backfill.hashing.salt import Salt
+from backfill.hashing.sha256 import SHA256_SUFFIX
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.verifications import RangeCounts
-from backfill.plan import PYPI, Scheme
+from backfill.plan import PYPI
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier
 from backfill.verify.verifier import Verifier
@@ -41,7 +43,7 @@ def verifier(operator: Operator, geo: GeoDatabase, said: list[str], **options: A
             schema="backfill",
             plan=PYPI,
             fingerprint=PYPI.fingerprint("default"),
-            hasher=Salt(SALT, source="test").hasher(Scheme.SHA256_SUFFIX),
+            hasher=Salt(SALT, source="test").hasher(SHA256_SUFFIX.name),
             geo=geo,
             tell=said.append,
             blocks=2,

@@ -12,6 +12,7 @@ from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
 from backfill.jobs import link
 from backfill.ledger.batches import PassCounts
+from backfill.ledger.phases import LINK, Phase
 from tests.databases import query
 from tests.integration.test_link import insert, linked
 from tests.operator import Operator
@@ -47,7 +48,7 @@ def test_address_rows_that_are_deleted_under_the_workers_are_made_anew(
     work = Driver._link
     deleted = []
 
-    def deleting(driver: Driver, phase: str, number: int) -> int:
+    def deleting(driver: Driver, phase: Phase, number: int) -> int:
         if not deleted:
             query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
             deleted.append(phase)
@@ -55,7 +56,7 @@ def test_address_rows_that_are_deleted_under_the_workers_are_made_anew(
 
     monkeypatch.setattr(Driver, "_link", deleting)
     fresh_demo.having(passes=str(passes)).types("run", "--quiet")
-    assert deleted == ["link"]
+    assert deleted == [LINK]
     assert linked(url, event)[0] == "203.0.113.79"
     assert query(url, "select status, attempts from backfill.runs") == [("succeeded", 1)]
     fresh_demo.settles_everything()

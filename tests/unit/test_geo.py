@@ -14,7 +14,9 @@ from netaddr import IPSet
 
 from backfill.addresses import Kind, Reason, canonicalise, classify
 from backfill.errors import GeoFileUnusable
-from backfill.geo import KEYS, bundled_geo_path, eight_fields, open_geo
+from backfill.geo.city import bundled_geo_path, eight_fields
+from backfill.geo.source import KEYS
+from backfill.geo.sources import open_geo
 from backfill.plan import GeoKey
 
 FULL: dict[str, Any] = {

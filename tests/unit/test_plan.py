@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from backfill.errors import PlanInvalid, UnknownJob
-from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, Job, Plan, Scheme, load_plan
+from backfill.hashing.sha256 import SHA256_SUFFIX
+from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, Job, Plan, load_plan
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
@@ -44,7 +45,7 @@ def test_no_file_means_the_built_in_plan() -> None:
 def test_the_least_plan_has_the_defaults_of_the_built_in_one(plan_file) -> None:
     plan = load_plan(plan_file(LEAST))
     assert plan.addresses == PYPI.addresses
-    assert plan.hash.scheme is Scheme.SHA256_SUFFIX
+    assert plan.hash.scheme is SHA256_SUFFIX.name
     assert plan.job("events") == PYPI.jobs[0].model_copy(update={"table": "events"})
 
 

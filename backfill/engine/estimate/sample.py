@@ -26,6 +26,7 @@ from backfill.jobs.passes import pass_of
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
+from backfill.ledger.phases import LINK
 from backfill.plan import Addresses, Job, Table
 from backfill.shadow import compare, expected_rows, names, table_definition
 from backfill.shadow.rows import insert, known
@@ -139,7 +140,7 @@ class _Miniature:
             for spot in spots:
                 self._run("select count(*) from {table} as event where {which}", which=spot.holds("event"))
         self._load(definition, spots)
-        whole = Batch(0, 0, "link", self._job.identity, Range(0, self._blocks(self._job)), self._passes, 0)
+        whole = Batch(0, 0, LINK, self._job.identity, Range(0, self._blocks(self._job)), self._passes, 0)
         before = self._sizes(self._job)
         with self._timed() as resolving:
             texts = resolve.new_texts(self._connection, TEMPORARY, self._job, whole)
@@ -218,7 +219,7 @@ class _Miniature:
             create temporary table address_map (raw text collate "C" primary key, address_id {id}, geo jsonb, reason text);
             alter table {map} alter raw set statistics 0, alter address_id set statistics 0, alter geo set statistics 0;
             create temporary table lost_fields (address_key text, field text, primary key (address_key, field));
-            create temporary table geo_lookups (address_key text, build timestamptz, found boolean, primary key (address_key, build));
+            create temporary table geo_lookups (address_key text, source text, build timestamptz, found boolean, primary key (address_key, source, build));
             create temporary table {log} (key {key});
             create temporary table {flaws} (key {key}, kind text)
             """,

@@ -1,10 +1,13 @@
 """How busy the server is with others."""
 
+from typing import Self
+
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import value
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 ACTIVE = sql.SQL("""
     select count(*) from pg_stat_activity
@@ -19,6 +22,11 @@ class ActiveSessions:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_MAX_ACTIVE_SESSIONS."""
+        return cls(settings.max_active_sessions) if settings.max_active_sessions is not None else None
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether more are at work than the limit allows."""

@@ -1,10 +1,13 @@
 """How many WAL files wait for the archiver: when it falls behind, pg_wal fills the disk."""
 
+from typing import Self
+
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import value
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 WAITING = sql.SQL(r"select count(*) from pg_ls_archive_statusdir() where name like '%%.ready'")
 
@@ -16,6 +19,11 @@ class ArchiveBacklog:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_MAX_ARCHIVE_BACKLOG."""
+        return cls(settings.max_archive_backlog) if settings.max_archive_backlog is not None else None
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether more wait than the limit allows."""

@@ -1,10 +1,13 @@
 """Sessions of others that wait for locks of ours."""
 
+from typing import Self
+
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import value
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 WAITERS = sql.SQL("""
     with ours as materialized (
@@ -26,6 +29,11 @@ class LockWaiters:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_MAX_LOCK_WAITERS."""
+        return cls(settings.max_lock_waiters) if settings.max_lock_waiters is not None else None
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether more wait than the limit allows."""

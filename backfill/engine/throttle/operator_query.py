@@ -1,10 +1,13 @@
 """Whatever else the operator wants to be asked."""
 
+from typing import Self
+
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import execute
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 
 class OperatorQuery:
@@ -14,6 +17,11 @@ class OperatorQuery:
 
     def __init__(self, query: str) -> None:
         self.query = query
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_HOLD_QUERY."""
+        return cls(settings.throttle_query) if settings.throttle_query else None
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether it says to hold."""

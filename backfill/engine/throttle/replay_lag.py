@@ -2,12 +2,14 @@
 
 import time
 from collections import deque
+from typing import Self
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import rows, value
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 HISTORY_SECONDS = 600.0
 
@@ -34,6 +36,11 @@ class ReplayLag:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self._history: deque[tuple[float, int]] = deque()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_MAX_LAG."""
+        return cls(settings.max_lag) if settings.max_lag else None
 
     def check(self, connection: Connection) -> Breach | None:
         """The first standby beyond the limit."""

@@ -1,14 +1,16 @@
 """How far behind the standbys are that the operator named, as they see it themselves."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from psycopg2 import sql
 from sqlalchemy import URL, Connection, Engine
 
 from backfill.database.connection import make_engine, problem_of, value
 from backfill.database.error_text import DRIVER_ERRORS
-from backfill.database.urls import place
+from backfill.database.urls import parse, place
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 HEARTBEAT = sql.SQL("select max(heartbeat) from {}")
 
@@ -27,6 +29,16 @@ class StandbyHeartbeat:
         self._engines: list[tuple[str, Engine]] = [
             (place(url), make_engine(url, ledger_schema=ledger_schema)) for url in urls
         ]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_STANDBY_URLS, and not switched the lag off."""
+        if not settings.max_lag or settings.standby_urls is None:
+            return None
+        urls = [
+            parse(url, "BACKFILL_STANDBY_URLS") for url in settings.standby_urls.get_secret_value().split()
+        ]
+        return cls(urls, settings.ledger_schema, settings.max_lag) if urls else None
 
     def check(self, connection: Connection) -> Breach | None:
         """The first standby beyond the limit, or out of reach."""

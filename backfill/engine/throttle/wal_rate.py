@@ -2,12 +2,14 @@
 
 import time
 from collections import deque
+from typing import Self
 
 from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import value
 from backfill.engine.throttle.sensor import Breach
+from backfill.settings import Settings
 
 WINDOW_SECONDS = 5.0  # a checkpoint's full-page images come in bursts
 MB = 1024 * 1024
@@ -21,6 +23,11 @@ class WalRate:
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self._samples: deque[tuple[float, int]] = deque()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Where the operator has set BACKFILL_MAX_WAL_RATE."""
+        return cls(settings.max_wal_rate) if settings.max_wal_rate is not None else None
 
     def check(self, connection: Connection) -> Breach | None:
         """Whether more is written than the limit allows."""

@@ -19,7 +19,7 @@ from backfill.database import binary_copy
 from backfill.database.connection import make_engine, server_codec
 from backfill.database.demo_mark import DEMO_MARK, is_demo
 from backfill.errors import DatabaseNotEmpty
-from backfill.geo import open_geo
+from backfill.geo.sources import open_geo
 from backfill.plan import PYPI
 from backfill.pypi.demo import events as event_tables
 from backfill.pypi.demo import journals, known, population

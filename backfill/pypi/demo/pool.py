@@ -12,7 +12,7 @@ from random import Random
 
 from backfill.addresses import Address, canonical_text
 from backfill.database import binary_copy
-from backfill.geo import Geo
+from backfill.geo.source import Geo
 from backfill.pypi.demo.clock import new_uuid
 
 EVENTS_PER_ADDRESS = 10

@@ -1,7 +1,6 @@
-"""Pure: address text and salt become a hash; the salt is a type of its own that cannot be printed."""
+"""The salt, a type of its own that cannot be printed, and the files in which it is kept."""
 
 import hashlib
-import hmac
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from backfill.errors import SaltUnusable
 from backfill.files import NotPlain, read_plain
-from backfill.plan import Scheme
+from backfill.hashing.schemes import scheme_named
 
 MAX_SALT_BYTES = 4_096  # of a file; a larger one is another file
 MIN_SALT_BYTES = 16  # below 128 bits a salt can be found by trying
@@ -69,18 +68,10 @@ class Salt:
         """32 bytes of scrypt over the salt: what the ledger keeps to tell one salt from another."""
         return hashlib.scrypt(self._value, salt=nonce, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, dklen=32)
 
-    def hasher(self, scheme: Scheme) -> Callable[[str], str]:
-        """The function address text → 64 lower-case hex digits for *scheme*."""
-        sha256 = hashlib.sha256
-        match scheme:
-            case Scheme.SHA256_SUFFIX:
-                return lambda text: sha256(text.encode() + self._value).hexdigest()
-            case Scheme.SHA256_PREFIX:
-                return lambda text: sha256(self._value + text.encode()).hexdigest()
-            case Scheme.SHA256_UNSALTED:
-                return lambda text: sha256(text.encode()).hexdigest()
-            case Scheme.HMAC_SHA256:
-                return lambda text: hmac.digest(self._value, text.encode(), "sha256").hex()
+    def hasher(self, scheme: str) -> Callable[[str], str]:
+        """The function address text → 64 lower-case hex digits, by the *scheme* of that name."""
+        digest = scheme_named(scheme).digest
+        return lambda text: digest(text.encode(), self._value)
 
 
 def read_salt_file(

@@ -1,0 +1,1 @@
+"""Hashing: the salt, and the schemes by which text and salt become a hash."""
