@@ -20,7 +20,7 @@ class OperatorQuery:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """Where the operator has set BACKFILL_HOLD_QUERY."""
+        """Where the operator has set BACKFILL_THROTTLE_QUERY."""
         return cls(settings.throttle_query) if settings.throttle_query else None
 
     def check(self, connection: Connection) -> Breach | None:
