@@ -146,7 +146,8 @@ def test_a_signal_ends_it_within_two_seconds_while_it_waits_for_a_lock(stage, sa
         "ip_addresses" if phase == "fill" else "team_events",
         "fill" if phase == "close" else phase,
     )
-    command = stage.start("run", "--quiet", *SMALL, "--nice", "50")
+    # Long rests, so that there is time to lock; one pass a batch, so that they are few.
+    command = stage.start("run", "--quiet", *SMALL, "--nice", "50", passes="1")
     stage.until(f"(select phase = '{lock_in}' from backfill.runs)")
     with closing(connect(stage.url, autocommit=False)) as other, other.cursor() as cursor:
         cursor.execute(f"lock table {table} in access exclusive mode")
