@@ -21,8 +21,8 @@ OUTPUT_LOST = 74  # EX_IOERR: what the command did is done
 COMMANDS: Mapping[str, str] = {
     "demo": "demo.demo",
     "scan": "scan.scan_command",
-    "plan": "run.plan",
-    "calibrate": "run.calibrate_command",
+    "plan": "plan.plan",
+    "calibrate": "calibrate.calibrate_command",
     "run": "run.run",
     "status": "control.status",
     "cutover": "cutover.cutover",

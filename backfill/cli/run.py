@@ -1,213 +1,31 @@
-"""``backfill plan``, ``calibrate`` and ``run``."""
+"""``backfill run``: hash, locate and link, or go on where an earlier run stopped."""
 
-import json
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import click
-from sqlalchemy import Connection
 
 from backfill import safe
 from backfill.cli import context as sessions
 from backfill.cli import cutover, preflight
-from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import NOTHING_LEFT, gone, still_there
+from backfill.cli.calibrate import tell_confirmation
+from backfill.cli.context import weak_salt_option
+from backfill.cli.dropped_columns import still_there
 from backfill.cli.observers import observed, require_observers
+from backfill.cli.plan import predicted
 from backfill.cli.preflight import accept_option
-from backfill.database.blocks import heap_of
-from backfill.database.columns import has_column
 from backfill.database.preflight.target import Purpose
 from backfill.engine import control, dask_pool
 from backfill.engine.control import Deadline
 from backfill.engine.driver import Driver, run_lock
 from backfill.engine.estimate.actual import Fact
-from backfill.engine.estimate.forecast import of_run, of_tables, size_of
 from backfill.engine.pool import local
-from backfill.errors import BackfillError, NoRun
-from backfill.jobs.calibrate import Calibration, calibrate, calibrated, require
+from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
-from backfill.ledger.run_state import UNFINISHED
-from backfill.plan import Discard, Job
 from backfill.report import closing
-from backfill.report import forecast as forecasts
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
 from backfill.shadow.driver import ShadowDriver, require_copyable, require_no_other_copy, require_one_a_table
-from backfill.verify import confirmation
-
-
-@click.command()
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--no-sample", is_flag=True, help="Take no sample: no prediction of time, WAL and disk.")
-@accept_option
-@weak_salt_option
-@click.pass_context
-def plan(
-    context: click.Context,
-    jobs: tuple[str, ...],
-    no_sample: bool,
-    accept: tuple[str, ...],
-    allow_weak_salt: bool,
-) -> None:
-    """Show what a run would do and cost, and what is in the way. Changes nothing. Exit 2 when something is in the way.
-
-    docs/preflight.md describes every finding. One that "will change" must be accepted by name first.
-
-    For the costs, some blocks of each table are copied into temporary tables and linked there.
-    """
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    chosen = still_there(session, session.plan.choose(jobs))
-    if chosen is None:
-        return  # done
-    parts = preflight.parts_of(session, chosen)
-    report = preflight.inspect(
-        session, parts if jobs else (*parts, *_discards(session)), Purpose.PLAN, accept
-    )
-    problems = []
-    with session.engine.connect() as connection:
-        with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
-        body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
-    click.echo(
-        f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
-    )
-    header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
-    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
-    for open_part in (lambda: session.salt, lambda: session.geo):
-        try:
-            open_part()
-        except BackfillError as error:
-            problems.append(str(error))
-    found = preflight.as_text(report)
-    if found:
-        click.echo("\n" + found)
-    if problems:
-        click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
-    if problems or not report.fit:
-        context.exit(2)
-    click.echo(
-        f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
-    )
-    ahead = [job for job in chosen if with_raw[job.identity]]
-    if not no_sample and ahead:
-        resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
-        costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
-        click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
-    following = preflight.then_run(report, jobs, accept, allow_weak_salt)
-    click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
-
-
-def _predicted(
-    session: Session, jobs: Sequence[Job], resolver: Resolver, strategy: str
-) -> dict[str, Any] | None:
-    """What the run should cost; None for one that goes on, which was told when it began."""
-    with session.engine.begin() as connection:
-        try:
-            begun = runs.latest(connection).status in UNFINISHED
-        except NoRun:
-            begun = False
-    if begun:
-        return None
-    return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
-
-
-def _discards(session: Session) -> list[Discard]:
-    """Columns that are to be discarded, and were not dropped by a revision."""
-    done = gone(session, session.plan.discard)
-    return [discard for discard in session.plan.discard if discard not in done]
-
-
-def _has_raw(connection: Connection, job: Job) -> bool:
-    found = has_column(connection, job, job.raw)
-    connection.rollback()
-    return found
-
-
-def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
-    heap = heap_of(connection, job)
-    distinct = size_of(connection, job).texts
-    connection.rollback()
-    size = session.settings.batch_blocks
-    return [
-        job.label,
-        heap.rows,
-        distinct,
-        round(heap.blocks * 8 / 1024),
-        -(-heap.blocks // size),
-        session.settings.passes,
-    ]
-
-
-@click.command("calibrate")
-@weak_salt_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.pass_context
-def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
-    """Check salt and hash scheme against hashes that the live application stored. Changes nothing."""
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
-    if gone(session, (session.plan.addresses,)):
-        click.echo(f"No address is left to calibrate with. {NOTHING_LEFT}")
-        return
-    found = calibrate(session.engine, session.plan.addresses, session.salt)
-    if form == "json":
-        click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
-    else:
-        _tell_calibration(session, found)
-        _tell_whose(session, found)
-    require(found, session.plan.hash.scheme, 0)
-
-
-def _tell_calibration(session: Session, found: Calibration) -> None:
-    if not found.pairs:
-        click.echo(
-            "No live hash is stored yet: nothing could be checked. Make sure that the salt is the live one."
-        )
-        return
-    body = [
-        [scheme, number, found.pairs, "configured" if scheme == session.plan.hash.scheme else ""]
-        for scheme, number in found.explained.items()
-    ]
-    click.echo(safe.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
-
-
-def _tell_whose(session: Session, found: Calibration) -> None:
-    """After a run without confirmation the stored hashes may be ours, which prove nothing."""
-    try:
-        session.require_ledger()
-    except NoRun:
-        return
-    scheme = session.plan.hash.scheme
-    right = found.explained[scheme]
-    with session.engine.begin() as connection:
-        confirmed = runs.confirmed(connection, session.settings.key_id, scheme, right)
-    if right and not confirmed:
-        click.echo(
-            "An earlier run of ours may have written these hashes: they confirm neither salt nor formula."
-        )
-
-
-def _tell_confirmation(session: Session, found: Calibration, mismatches: int, confirmed: int) -> None:
-    """What the stored hashes say about salt and formula; our own say nothing."""
-    scheme, right = session.plan.hash.scheme, found.pairs - mismatches
-    if confirmed and found.pairs:
-        click.echo(f"Calibrated: {scheme} explains {right:,} of {found.pairs:,} live hashes.")
-        return
-    if confirmed:
-        return  # an earlier run was; the hashes are gone since
-    why = (
-        f"{scheme} explains {right:,} of {found.pairs:,} stored hashes, but an earlier run may have written them"
-        if right
-        else "no live hash that they explain is stored"
-    )
-    click.echo(
-        f"Salt and formula are not confirmed: {why}. Make sure that the salt is the live application's. This is on "
-        f"record: `backfill verify` and the report will say that hashes are "
-        f"{confirmation.unconfirmed(session.settings.key_id)}."
-    )
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -355,7 +173,7 @@ def run(
             connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - mismatches
         )
     preflight.record(session, report, accept)
-    _tell_confirmation(session, found, mismatches, confirmed)
+    tell_confirmation(session, found, mismatches, confirmed)
     if strategy == "shadow" and cutover.are_ready(session, chosen):  # the same command again
         cutover.postpone_or_cut_over(session, chosen, hold=postpone_cutover)
         return
@@ -366,7 +184,7 @@ def run(
     fact = Fact(
         session.engine,
         chosen,
-        None if no_sample or not chosen else _predicted(session, chosen, resolver, strategy),
+        None if no_sample or not chosen else predicted(session, chosen, resolver, strategy),
     )
     with observed(session) as observe, fact:
 

@@ -37,6 +37,7 @@ from backfill.plan import Job
 from backfill.shadow import build, names, table_definition
 from backfill.shadow.cutover import Cutover, discard, leftovers
 from backfill.shadow.expected_rows import ExpectedRows
+from backfill.shadow.refusals import refusals_of
 from backfill.shadow.table_definition import TableDefinition
 
 POLL_SECONDS = 0.2
@@ -51,7 +52,7 @@ def require_copyable(connection: Connection, job: Job) -> None:
             state=f"{before} of an earlier cut-over is still there",
             fix=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
         )
-    what = table_definition.refusals(connection, job)
+    what = refusals_of(connection, job)
     connection.rollback()
     if what:
         raise CannotBeCopied(table=job.label, what="; ".join(what))

@@ -17,7 +17,7 @@ from backfill.engine.estimate.sample import Sample, SampleFailed
 from backfill.jobs.resolve import Resolver
 from backfill.plan import Addresses, Job
 from backfill.settings import Settings
-from backfill.shadow import table_definition
+from backfill.shadow.refusals import refusals_of
 
 RUN_SHARE, RUN_BLOCKS = (
     200,
@@ -75,7 +75,7 @@ def of_tables(
             continue
         with engine.connect() as connection:
             size = size_of(connection, job)
-            refusals = table_definition.refusals(connection, job)
+            refusals = refusals_of(connection, job)
         costs = _costs(taken, size, terms_of(settings))
         advice = prediction.advise(costs[IN_PLACE], costs[SHADOW], refusals, free)
         found.append(Forecast(job.label, costs, advice, taken))

@@ -1,0 +1,126 @@
+"""``backfill plan``: what a run would do and cost here, and what is in the way."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from backfill import safe
+from backfill.cli import context as sessions
+from backfill.cli import preflight
+from backfill.cli.context import Session, weak_salt_option
+from backfill.cli.dropped_columns import gone, still_there
+from backfill.cli.preflight import accept_option
+from backfill.database.blocks import heap_of
+from backfill.database.columns import has_column
+from backfill.database.preflight.target import Purpose
+from backfill.engine.estimate.forecast import of_run, of_tables, size_of
+from backfill.errors import BackfillError, NoRun
+from backfill.jobs.resolve import Resolver
+from backfill.ledger import runs
+from backfill.ledger.run_state import UNFINISHED
+from backfill.plan import Discard, Job
+from backfill.report import forecast as forecasts
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--no-sample", is_flag=True, help="Take no sample: no prediction of time, WAL and disk.")
+@accept_option
+@weak_salt_option
+@click.pass_context
+def plan(
+    context: click.Context,
+    jobs: tuple[str, ...],
+    no_sample: bool,
+    accept: tuple[str, ...],
+    allow_weak_salt: bool,
+) -> None:
+    """Show what a run would do and cost, and what is in the way. Changes nothing. Exit 2 when something is in the way.
+
+    docs/preflight.md describes every finding. One that "will change" must be accepted by name first.
+
+    For the costs, some blocks of each table are copied into temporary tables and linked there.
+    """
+    session = sessions.session_of(context)
+    session.allow_weak_salt = allow_weak_salt
+    chosen = still_there(session, session.plan.choose(jobs))
+    if chosen is None:
+        return  # done
+    parts = preflight.parts_of(session, chosen)
+    report = preflight.inspect(
+        session, parts if jobs else (*parts, *_discards(session)), Purpose.PLAN, accept
+    )
+    problems = []
+    with session.engine.connect() as connection:
+        with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
+        body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
+    click.echo(
+        f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
+    )
+    header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
+    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
+    for open_part in (lambda: session.salt, lambda: session.geo):
+        try:
+            open_part()
+        except BackfillError as error:
+            problems.append(str(error))
+    found = preflight.as_text(report)
+    if found:
+        click.echo("\n" + found)
+    if problems:
+        click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
+    if problems or not report.fit:
+        context.exit(2)
+    click.echo(
+        f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
+    )
+    ahead = [job for job in chosen if with_raw[job.identity]]
+    if not no_sample and ahead:
+        resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
+        costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
+        click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
+    following = preflight.then_run(report, jobs, accept, allow_weak_salt)
+    click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
+
+
+def predicted(
+    session: Session, jobs: Sequence[Job], resolver: Resolver, strategy: str
+) -> dict[str, Any] | None:
+    """What the run should cost; None for one that goes on, which was told when it began."""
+    with session.engine.begin() as connection:
+        try:
+            begun = runs.latest(connection).status in UNFINISHED
+        except NoRun:
+            begun = False
+    if begun:
+        return None
+    return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
+
+
+def _discards(session: Session) -> list[Discard]:
+    """Columns that are to be discarded, and were not dropped by a revision."""
+    done = gone(session, session.plan.discard)
+    return [discard for discard in session.plan.discard if discard not in done]
+
+
+def _has_raw(connection: Connection, job: Job) -> bool:
+    found = has_column(connection, job, job.raw)
+    connection.rollback()
+    return found
+
+
+def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
+    heap = heap_of(connection, job)
+    distinct = size_of(connection, job).texts
+    connection.rollback()
+    size = session.settings.batch_blocks
+    return [
+        job.label,
+        heap.rows,
+        distinct,
+        round(heap.blocks * 8 / 1024),
+        -(-heap.blocks // size),
+        session.settings.passes,
+    ]
