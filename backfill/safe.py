@@ -17,7 +17,8 @@ from tabulate import tabulate
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
 _IN_TEXT = re.compile(f"[{_CONTROL}]")  # leaves tab and line feed
 _IN_NAME = re.compile(f"[\t\n{_CONTROL}]")
-_IN_WORD = re.compile(f"(?<= ) |[\t\n{_CONTROL}]")  # a message is one line, and of two spaces it keeps one
+# A message is one line, and of two spaces it keeps one. A backtick would end the code that a command is shown as.
+_IN_WORD = re.compile(f"(?<= ) |[`\t\n{_CONTROL}]")
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~&#])")
 
 

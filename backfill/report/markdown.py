@@ -20,7 +20,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Note):
         return safe.sentence(block.text)
     if isinstance(block, Entries):
-        lines = safe.listed([f"{entry.label}: {entry.text}" for entry in block.entries], as_markdown=True)
+        lines = "\n".join(f"- {safe.markdown(e.label)}: {safe.sentence(e.text)}" for e in block.entries)
         return f"{safe.sentence(block.caption)}:\n\n{lines}"
     if isinstance(block, Picture):
         return ""
