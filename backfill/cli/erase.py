@@ -105,9 +105,9 @@ def _announce(intent: Intent) -> None:
     click.echo(
         "Then: our scratch tables, pg_statistic (a moment's lock), and the WAL, where this role may cycle it."
     )
-    for line in intent.pins.rows:
+    for line in intent.holders.rows:
         click.echo(f"Pins old rows (they are copied, without the dropped column): {line}")
-    for line in intent.pins.wal:
+    for line in intent.holders.wal:
         click.echo(f"Pins WAL (it will be left): {line}")
 
 

@@ -34,7 +34,7 @@ class Intent:
     skipped: tuple[Skipped, ...]
     repack: Path | None  # pg_repack's program, where it can be used
     room_known: bool
-    pins: pins.Pins
+    holders: pins.Pins
     leftovers: tuple[str, ...]
 
     @property
@@ -75,7 +75,7 @@ def intend(
         skipped=tuple(skipped),
         repack=None if method is Method.VACUUM else rewrite.repack_client(connection),
         room_known=disk.require_room(connection, todo),
-        pins=pins.find_pins(connection),
+        holders=pins.find_pins(connection),
         leftovers=tuple(leftovers.count_leftovers(connection, schema)),
     )
 
