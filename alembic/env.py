@@ -7,7 +7,7 @@ from psycopg2 import errorcodes
 from sqlalchemy import text
 
 from alembic import context
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.database.connection import problem_of, sqlstate_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.lock_retry import lock_attempts, say_busy
@@ -128,7 +128,7 @@ try:
     else:
         with signals.obeyed():
             if DRIVEN not in context.config.attributes:
-                signals.leaves_by_default(chain.LEFT)
+                signals.leaves_by_default(revisions.LEFT)
             online(settings)
 except BackfillError as error:
     if isinstance(error, CommandError) or DRIVEN in context.config.attributes:  # a command of ours tells it

@@ -10,7 +10,7 @@ import inspect
 import string
 from typing import Any
 
-from backfill import safe
+from backfill import escaping
 
 
 class _Formatter(string.Formatter):
@@ -18,7 +18,7 @@ class _Formatter(string.Formatter):
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
         """As the standard one, and ``q``."""
-        return safe.word(value) if conversion == "q" else super().convert_field(value, conversion)
+        return escaping.word(value) if conversion == "q" else super().convert_field(value, conversion)
 
 
 class BackfillError(Exception):

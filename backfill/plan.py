@@ -30,7 +30,7 @@ from backfill.errors import AmbiguousJob, InputUnreadable, PlanInvalid, UnknownJ
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.identity import LONGEST, JobId, identity
+from backfill.job_id import LONGEST, JobId, identity
 
 
 def _in_bytes(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Self, get_args
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backfill import safe
+from backfill import escaping
 from backfill.errors import SettingInvalid
 
 OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it may be dropped
@@ -221,7 +221,7 @@ def _require_known() -> None:
             continue
         meant = f"Did you mean {near[0]}?" if near else "README.md lists those that are."
         raise SettingInvalid(
-            setting=safe.name(name),
+            setting=escaping.name(name),
             problem=f"there is no such setting. {meant} Correct it, or unset it",
         )
 

@@ -10,7 +10,7 @@ from psycopg2 import sql
 from sqlalchemy import Engine, event, make_url
 
 from backfill.addresses import MAX_LENGTH
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.database.connection import execute, make_engine, rows
 from backfill.geo.sources import open_geo
 from backfill.jobs.resolve import Resolver, enter_all
@@ -40,7 +40,7 @@ def ready(site: Site) -> Engine:
             cursor.execute("set search_path = public")
         connection.commit()
 
-    chain.expand(Settings(home=Path(site.salt_file).parent), engine)
+    revisions.expand(Settings(home=Path(site.salt_file).parent), engine)
     return engine
 
 

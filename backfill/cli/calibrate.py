@@ -4,7 +4,7 @@ import json
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
@@ -47,7 +47,7 @@ def _tell_calibration(session: Session, found: Calibration) -> None:
         [scheme, number, found.pairs, "configured" if scheme == session.plan.hash.scheme else ""]
         for scheme, number in found.explained.items()
     ]
-    click.echo(safe.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+    click.echo(escaping.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
 
 
 def _tell_whose(session: Session, found: Calibration) -> None:

@@ -9,7 +9,7 @@ import click
 from psycopg2 import sql
 from sqlalchemy import Engine
 
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.database.connection import server_codec, value
 from backfill.database.demo_mark import is_demo
 from backfill.engine.target import open_engine
@@ -97,7 +97,7 @@ class Session:
 
     def expand(self) -> None:
         """Bring the ledger."""
-        chain.expand(self.settings, self.engine)
+        revisions.expand(self.settings, self.engine)
 
     def require_ledger(self, command: str = "backfill run") -> None:
         """Raises ``NoRun`` where there is no ledger to read."""

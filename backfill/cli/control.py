@@ -7,7 +7,7 @@ import time
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import output
 from backfill.cli.context import Session
@@ -68,7 +68,7 @@ def _show_again_and_again(session: Session, every: float | None, form: str) -> N
         now = _standing(session)
         text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
         if every is not None and form == "text" and sys.stdout.isatty():
-            safe.unfiltered(sys.stdout).write(CLEAR)
+            escaping.unfiltered(sys.stdout).write(CLEAR)
         click.echo(text)
         over = now.run.status in {RunState.SUCCEEDED, RunState.CANCELLED, RunState.FAILED}
         if every is None or over or output.gone():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
@@ -47,7 +47,7 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
                 click.echo(f"There is no old {job.label} left to drop.")
             elif work.serves(job):  # the same command again, after a kill between two tables
                 click.echo(
-                    f"{job.label} is the copy already. Next: `backfill cutover --finish {safe.word(job.label)}`."
+                    f"{job.label} is the copy already. Next: `backfill cutover --finish {escaping.word(job.label)}`."
                 )
             else:
                 work.run(job)
@@ -63,7 +63,7 @@ def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
     with session.engine.connect() as connection:
         ready = [job.label for job in jobs if swapping.is_ready(connection, job)]
     if 0 < len(ready) < len(jobs):
-        tables = safe.command(*ready)
+        tables = escaping.command(*ready)
         raise ShadowExists(
             table=", ".join(ready),
             state="a copy is ready and waits for the cut-over",
@@ -82,7 +82,7 @@ def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[Job], *
     if hold:
         for job in jobs:
             click.echo(
-                f"The copy of {job.label} is ready and stays in sync. Next: `backfill cutover {safe.word(job.label)}`."
+                f"The copy of {job.label} is ready and stays in sync. Next: `backfill cutover {escaping.word(job.label)}`."
             )
         return
     held: list[CutoverPostponed] = []
@@ -114,7 +114,7 @@ def _say_swapped(job: Job) -> None:
     click.echo(
         f"{job.label} is the copy now, without {job.raw}. The old table is {names.before(job).name}, with every "
         f"address; going back to it loses what is written from now on.\n"
-        f"Next: `backfill cutover --finish {safe.word(job.label)}` drops it; then `backfill verify`."
+        f"Next: `backfill cutover --finish {escaping.word(job.label)}` drops it; then `backfill verify`."
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from psycopg2 import sql
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli.context import SALT_FILE, Session
 from backfill.database.columns import has_column
@@ -186,7 +186,7 @@ def _final(found: int) -> int:
     session.close()
     body.append(["all", *(sum(row[column] for row in body) for column in range(1, 5)), "", ""])
     header = ["table", "rows", "= linked", "+ no address", "with geo", "distinct addresses", "raw column"]
-    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
+    click.echo(escaping.table(body, header, tablefmt="simple", intfmt=","))
     click.echo(f"ip_addresses: {hashes:,} hashes, {located:,} with geography, no address.")
     if left:
         click.secho(f"{left} raw columns are still there.", fg="red")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.errors import DisclosureUnreadable, SettingInvalid
 from backfill.files import read_text, require_suffix, require_writable, write_whole
@@ -103,12 +103,14 @@ def _as_text(disclosure: Disclosure) -> str:
         if one.remark:
             body.append([first, one.remark, "", ""])
     header = ["item", "table", "rows", "columns that hold something"]
-    parts = [safe.table(body, header, maxcolwidths=[34, 34, None, 60])]
-    raw = ", ".join(f"{number:,} in {safe.name(name)}" for name, number in raw_addresses(disclosure).items())
-    asked = ", ".join(map(safe.name, disclosure.asked))
+    parts = [escaping.table(body, header, maxcolwidths=[34, 34, None, 60])]
+    raw = ", ".join(
+        f"{number:,} in {escaping.name(name)}" for name, number in raw_addresses(disclosure).items()
+    )
+    asked = ", ".join(map(escaping.name, disclosure.asked))
     parts.append(f"Raw addresses: {raw or f'none in the {len(disclosure.asked)} tables asked'}.")
     parts.append(f"Asked: {asked}. Other columns than these, and text that nobody declared: `backfill scan`.")
-    left = [f"- {safe.name(one.table)}: {safe.name(one.why)}" for one in disclosure.not_asked]
+    left = [f"- {escaping.name(one.table)}: {escaping.name(one.why)}" for one in disclosure.not_asked]
     if left:
         parts.append("Not asked, so that nothing is known of the person there:\n" + "\n".join(left))
     return "\n\n".join(parts)
@@ -122,7 +124,7 @@ def _compare(before: dict[str, Any], after: dict[str, Any], form: str) -> None:
         for only, other, when in ((before, after, "before"), (after, before, "after")):
             alone = [name for name in only["asked"] if name not in other["asked"]]
             if alone:
-                click.echo(f"Asked {when} alone: {', '.join(map(safe.name, alone))}.")
+                click.echo(f"Asked {when} alone: {', '.join(map(escaping.name, alone))}.")
 
 
 def _show_differences(found: list[Difference], form: str) -> None:
@@ -133,12 +135,12 @@ def _show_differences(found: list[Difference], form: str) -> None:
         click.echo("Both requests return the same.")
         return
     body = [[one.item, one.column, one.kind, _said(one.before), _said(one.after)] for one in found]
-    click.echo(safe.table(body, ["item", "column", "holds", "before", "after"], intfmt=","))
+    click.echo(escaping.table(body, ["item", "column", "holds", "before", "after"], intfmt=","))
     raw = [one for one in found if one.kind == RAW]
     still = {one.column for one in raw if one.after}
     gone = sorted({one.column for one in raw if one.before and not one.after} - still)
     if gone:
-        click.echo(f"\nNo longer returned: the raw addresses in {', '.join(map(safe.name, gone))}.")
+        click.echo(f"\nNo longer returned: the raw addresses in {', '.join(map(escaping.name, gone))}.")
 
 
 def _said(number: int | None) -> str:

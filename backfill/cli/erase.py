@@ -2,7 +2,7 @@
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.database.preflight.target import Purpose
@@ -91,7 +91,7 @@ def _announce(intent: Intent) -> None:
             for t in intent.rewrite
         ]
         click.echo(
-            safe.table(
+            escaping.table(
                 body, ["table", "MiB", "locked", ""], disable_numparse=True, colalign=("left", "right")
             )
         )

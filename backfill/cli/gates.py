@@ -4,7 +4,7 @@ import json
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
@@ -96,7 +96,7 @@ def _show_checklist(gate: Gate, form: str) -> None:
         click.echo(json.dumps([{"who": who, "what": what} for who, what in steps], indent=2))
     else:
         body = [[number, who, what] for number, (who, what) in enumerate(steps, 1)]
-        click.echo(safe.table(body, ["", "who", "what"], tablefmt="simple"))
+        click.echo(escaping.table(body, ["", "who", "what"], tablefmt="simple"))
 
 
 @click.command("repair")
@@ -142,7 +142,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     with run_lock(session.engine, schema):
         fixed = recovery.repair(count)
     click.echo(
-        f"{safe.counted(fixed, 'row', 'rows')} of {part.label} repaired ({kind}). Next: `backfill verify`."
+        f"{escaping.counted(fixed, 'row', 'rows')} of {part.label} repaired ({kind}). Next: `backfill verify`."
     )
 
 
@@ -156,7 +156,7 @@ def seal_command(context: click.Context, table: str) -> None:
     name = part.label
     if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
         click.echo(
-            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {safe.word(name)}`"
+            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {escaping.word(name)}`"
         )
     else:
         click.echo(f"{name} was sealed already.")

@@ -6,7 +6,7 @@ import click
 
 from backfill.cli import context as sessions
 from backfill.cli import output
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.engine import signals
 
 
@@ -42,11 +42,11 @@ def migrate_command(
     session = sessions.session_of(context)
     settings, goal = session.settings, revision or "head"
     if as_script:
-        output.exactly(chain.script(settings, goal, down=down, restore_point=restore_point))
+        output.exactly(revisions.script(settings, goal, down=down, restore_point=restore_point))
         return
-    with signals.leaves(chain.LEFT):
-        before = chain.current_revision(settings, session.engine)
-        after = chain.migrate(
+    with signals.leaves(revisions.LEFT):
+        before = revisions.current_revision(settings, session.engine)
+        after = revisions.migrate(
             settings, session.engine, goal, down=down, restore_point=restore_point, stdout=sys.stdout
         )
     if after == before:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from backfill import safe
+from backfill import escaping
 
 
 class Stream(io.TextIOBase):
@@ -30,7 +30,7 @@ class Stream(io.TextIOBase):
 
     @property
     def unfiltered(self) -> TextIO:
-        """The stream beneath; ``safe.unfiltered`` asks for it."""
+        """The stream beneath; ``escaping.unfiltered`` asks for it."""
         return self.raw
 
     @property
@@ -45,7 +45,7 @@ class Stream(io.TextIOBase):
 
     def write(self, shown: str) -> int:
         """As for any stream; says that all was written even where it could not be."""
-        self._try(lambda: self.raw.write(self._encodable(safe.text(shown))))
+        self._try(lambda: self.raw.write(self._encodable(escaping.text(shown))))
         return len(shown)
 
     def write_exactly(self, content: bytes) -> None:

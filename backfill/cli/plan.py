@@ -6,7 +6,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
@@ -60,7 +60,7 @@ def plan(
         f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
     )
     header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
-    click.echo(safe.table(body, header, tablefmt="simple", intfmt=","))
+    click.echo(escaping.table(body, header, tablefmt="simple", intfmt=","))
     for open_part in (lambda: session.salt, lambda: session.geo):
         try:
             open_part()

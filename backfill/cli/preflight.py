@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import click
 from psycopg2 import sql
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli.context import Session
 from backfill.database.connection import value
 from backfill.database.definition import DEFINITION
@@ -16,7 +16,7 @@ from backfill.database.preflight.places import NEW_KEY
 from backfill.database.preflight.target import Purpose
 from backfill.database.preflight.triggers import BEFORE
 from backfill.database.quoting import regclass
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger import acceptances
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job, Plan, Table
@@ -134,5 +134,5 @@ def then_run(report: Report, jobs: Sequence[str], accept: Sequence[str], allow_w
     weak = ["--allow-weak-salt"] if allow_weak_salt else []
     found = {finding.name for finding in report.accepted}
     accepted = [word for name in accept if name in found for word in ("--accept", name)]
-    run = safe.command("backfill", "run", *jobs, *accepted, *weak)
-    return f"`{safe.command('backfill', 'calibrate', *weak)}`, then `{run}`"
+    run = escaping.command("backfill", "run", *jobs, *accepted, *weak)
+    return f"`{escaping.command('backfill', 'calibrate', *weak)}`, then `{run}`"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli.context import Session, weak_salt_option
 from backfill.errors import SaltMissing
@@ -148,5 +148,5 @@ def _show(proof: Evidence, form: str) -> None:
         ]
         for finding in proof.findings
     ]
-    click.echo(safe.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
+    click.echo(escaping.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
     click.echo("\n" + terminal.section(external_copies.section(_plain(proof))))

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.addresses import Reason
 from backfill.cli import context as sessions
 from backfill.cli import preflight
@@ -59,11 +59,15 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
         what = plan.label(entry.job), entry.reason
         sums[what] = sums.get(what, 0) + 1
     click.echo(
-        safe.table([[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=",")
+        escaping.table(
+            [[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=","
+        )
     )
     click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
     click.echo(
-        safe.table([[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"])
+        escaping.table(
+            [[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"]
+        )
     )
     for job in dict.fromkeys(entry.job for entry in found):
         number, name = sum(entry.job == job for entry in found), plan.label(job)
@@ -113,7 +117,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
             hasher,
         )
     click.echo(
-        f"{safe.counted(settled, 'row', 'rows')} of {job.label} settled as {fate}. Next: `backfill verify`."
+        f"{escaping.counted(settled, 'row', 'rows')} of {job.label} settled as {fate}. Next: `backfill verify`."
     )
 
 
@@ -140,7 +144,7 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
-    click.echo(f"{safe.counted(merged, 'duplicate', 'duplicates')} merged. Next: `backfill verify`.")
+    click.echo(f"{escaping.counted(merged, 'duplicate', 'duplicates')} merged. Next: `backfill verify`.")
 
 
 @addresses.command("keep")
@@ -165,7 +169,7 @@ def keep_networks_command(context: click.Context, count: int, allow_weak_salt: b
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)
-    click.echo(f"{safe.counted(kept, 'network', 'networks')} kept. Next: `backfill verify`.")
+    click.echo(f"{escaping.counted(kept, 'network', 'networks')} kept. Next: `backfill verify`.")
 
 
 def _recorded_salt(session: Session) -> Salt:

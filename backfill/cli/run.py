@@ -4,7 +4,7 @@ from datetime import datetime
 
 import click
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import cutover, preflight
 from backfill.cli.calibrate import tell_confirmation
@@ -220,13 +220,13 @@ def run(
     with session.engine.begin() as connection:
         for field, number, first in lost_fields.summary(connection):
             click.echo(
-                f"{safe.counted(number, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
+                f"{escaping.counted(number, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
                 f"hold it. Row keys: {', '.join(first)}{', …' if number > len(first) else ''}."
             )
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:
         click.echo(
-            f"{safe.counted(waiting, 'row waits', 'rows wait')} in the quarantine. Next: `backfill quarantine list`, "
+            f"{escaping.counted(waiting, 'row waits', 'rows wait')} in the quarantine. Next: `backfill quarantine list`, "
             "then `backfill verify`."
         )
     else:

@@ -17,7 +17,7 @@ from backfill.ledger.coverage_record import CoverageRecord
 from backfill.report import coverage, text
 from backfill.report.collect import collect
 from backfill.report.document import Note
-from backfill.report.faces import BY_NAME, BY_SUFFIX
+from backfill.report.formats import BY_NAME, BY_SUFFIX
 from backfill.report.sections import document
 from backfill.settings import Settings
 from backfill.verify import canaries

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.quoting import quoted
 from backfill.database.verbatim import fetch
 from backfill.errors import CannotBeNull
@@ -107,13 +107,13 @@ def discardable(connection: Connection, job: Job) -> bool:
 
 def to_settle(name: str, count: int, *, discard: bool) -> str:
     """What settles the waiting rows of the job *name*: one command to paste, and the other way where there is one."""
-    command = f"`backfill quarantine settle {safe.word(name)} --as sentinel --count {count}`"
+    command = f"`backfill quarantine settle {escaping.word(name)} --as sentinel --count {count}`"
     return command + (" (or `--as discard`)" if discard else "")
 
 
 def or_seal(connection: Connection, part: RawColumn) -> str:
     """What is offered beside a deployment, where a seal is possible: begins with a comma."""
-    return "" if obstacle(connection, part) else f", or `backfill seal {safe.word(part.label)}`"
+    return "" if obstacle(connection, part) else f", or `backfill seal {escaping.word(part.label)}`"
 
 
 def require_nullable(connection: Connection, part: RawColumn, instead: str, *, new_rows: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Seal trigger: the names and the SQL of a trigger that discards raw values in new rows."""
 
 from backfill.database.quoting import quoted
-from backfill.identity import helper_name
+from backfill.job_id import helper_name
 from backfill.plan import RawColumn
 
 

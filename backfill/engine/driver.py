@@ -37,7 +37,7 @@ from backfill.engine.throttle.monitor import SensorMonitor
 from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker_phases import MakePool, WorkerPhases
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.jobs import closing_count, kept_rows
 from backfill.jobs.closing_count import Counted
 from backfill.jobs.resolve import Resolver

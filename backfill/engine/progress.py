@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from backfill import safe
+from backfill import escaping
 
 LINE_SECONDS = 5.0  # how often a log gets a line
 
@@ -23,11 +23,11 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             self._bar = tqdm(
                 total=total,
-                desc=f"{safe.name(title):<10}",
+                desc=f"{escaping.name(title):<10}",
                 unit=" rows",
                 unit_scale=True,
                 dynamic_ncols=True,
-                file=safe.unfiltered(sys.stderr),
+                file=escaping.unfiltered(sys.stderr),
             )
 
     def advance(self, rows: int) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from backfill.database.timeouts import Timeouts
 from backfill.engine.control import Control
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.runs import Run
 from backfill.plan import Job, Plan
 from backfill.settings import Settings

@@ -11,7 +11,7 @@ from backfill.engine.leases import Leases
 from backfill.engine.run_batch import BatchResult
 from backfill.engine.run_context import Failed, RunContext
 from backfill.engine.sizing import FIRST_BLOCKS, Sizer
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS

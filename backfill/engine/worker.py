@@ -23,7 +23,7 @@ from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import batch_result
 from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
 from backfill.engine.target import target_url
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.jobs import link
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped

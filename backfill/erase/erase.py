@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from backfill.database.connection import problem_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import signals
-from backfill.erase import disk, leftovers, pins, rewrite, statistics, targets, wal
+from backfill.erase import disk, leftovers, rewrite, snapshot_holders, statistics, targets, wal
 from backfill.erase.rewrite import Method
 from backfill.erase.targets import Skipped, Target
 from backfill.errors import BackfillError
@@ -34,7 +34,7 @@ class Intent:
     skipped: tuple[Skipped, ...]
     repack: Path | None  # pg_repack's program, where it can be used
     room_known: bool
-    holders: pins.Pins
+    holders: snapshot_holders.Pins
     leftovers: tuple[str, ...]
 
     @property
@@ -75,7 +75,7 @@ def intend(
         skipped=tuple(skipped),
         repack=None if method is Method.VACUUM else rewrite.repack_client(connection),
         room_known=disk.require_room(connection, todo),
-        holders=pins.find_pins(connection),
+        holders=snapshot_holders.find_pins(connection),
         leftovers=tuple(leftovers.count_leftovers(connection, schema)),
     )
 

@@ -15,7 +15,7 @@ from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import execute, rows, value
-from backfill.erase import pins
+from backfill.erase import snapshot_holders
 
 ROUNDS = 3  # on a busy server, segments are filled while we switch
 RELOAD_SECONDS = 5.0
@@ -100,7 +100,7 @@ def _segments(connection: Connection) -> list[str]:
 
 def _keepers(connection: Connection) -> list[str]:
     ((archive, kept),) = rows(connection, KEEPERS)
-    return [*pins.find_pins(connection).wal, *filter(None, (archive, kept))]
+    return [*snapshot_holders.find_pins(connection).wal, *filter(None, (archive, kept))]
 
 
 def _set(connection: Connection, setting: str | None) -> None:

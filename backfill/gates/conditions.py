@@ -1,6 +1,6 @@
 """Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
@@ -116,7 +116,7 @@ def settled(gate: Gate, part: RawColumn) -> Condition:
         f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
     )
     # The number is in the evidence, which a script works out when it runs.
-    fix = f"`backfill quarantine list {safe.word(part.label)}`, which says what settles them"
+    fix = f"`backfill quarantine list {escaping.word(part.label)}`, which says what settles them"
     return Condition(
         f"quarantine of {part.label}",
         f"{waiting} = 0",
@@ -162,7 +162,7 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         + f", 'nobody has looked yet{', which BACKFILL_OBSERVE=0 allows' if unasked else ''}')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",
         f"deploy the change that stops writing it, `backfill verify`, wait {gate.observe:.0f} s (BACKFILL_OBSERVE)"
-        + ("" if part.identity in gate.never_null else f"; or `backfill seal {safe.word(part.label)}`"),
+        + ("" if part.identity in gate.never_null else f"; or `backfill seal {escaping.word(part.label)}`"),
     )
 
 
@@ -199,8 +199,8 @@ def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
         f"not exists (select {entry})",
         "coalesce((select case when shadow.stage = 'swapped' then 'the table from before the cut-over is still there,"
         f" with every address in it' else 'a copy is in the making' end {entry}), 'none')",
-        f"`backfill cutover {safe.word(part.label)}`, then `backfill cutover --finish {safe.word(part.label)}`"
-        f" (or `backfill run --abandon {safe.word(part.label)}` before the cut-over)",
+        f"`backfill cutover {escaping.word(part.label)}`, then `backfill cutover --finish {escaping.word(part.label)}`"
+        f" (or `backfill run --abandon {escaping.word(part.label)}` before the cut-over)",
     )
 
 

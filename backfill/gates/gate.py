@@ -27,7 +27,7 @@ from backfill.errors import BackfillError, SchemaUnfit
 from backfill.gates import ledger_shape
 from backfill.gates.offline_script import dollars, emit, literal, offline
 from backfill.gates.transaction import PATH, temporarily
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.coverage import digest
 from backfill.ledger.coverage_record import Method
 from backfill.ledger.tables import coverage

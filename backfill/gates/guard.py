@@ -7,7 +7,7 @@ from backfill.database.quoting import quoted, quoted_table
 from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
 from backfill.gates.offline_script import dollars, literal, regclass
-from backfill.identity import helper_name
+from backfill.job_id import helper_name
 from backfill.plan import Job, Table
 
 GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row

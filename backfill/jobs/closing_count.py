@@ -18,7 +18,7 @@ from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.engine.in_flight import in_threads
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text, readable_place, short, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount

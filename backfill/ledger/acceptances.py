@@ -6,7 +6,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import rows, value
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger import decisions
 
 KIND = "accept"

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from backfill.database.blocks import Range
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.phases import Phase
 from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches

@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, Connection, DateTime, func, literal_column, select, update
 
 from backfill.database.server_identity import database_identity
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.coverage_record import CoverageRecord, Method, as_columns, from_columns
 from backfill.ledger.tables import coverage
 from backfill.plan import RawColumn

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import Count
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.tables import decisions
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select, update
 from backfill.database.columns import ColumnType
 from backfill.database.connection import execute
 from backfill.database.quoting import table
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.tables import quarantine
 from backfill.plan import Job
 

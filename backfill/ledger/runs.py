@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Connection, Row, Text, any_, cast, func, lite
 
 from backfill.database.blocks import Heap
 from backfill.errors import NoRun, TransitionRefused
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.phases import Phase
 from backfill.ledger.run_state import TRANSITIONS, UNFINISHED, RunState
 from backfill.ledger.tables import run_tables, runs

@@ -1,7 +1,7 @@
 """The ledger's tables as SQLAlchemy Core; revision 1 holds the same DDL, frozen (a test compares).
 
 The schema is left open here and filled in by the engine's ``schema_translate_map``, since the
-operator may name it. A column ``job`` holds an identity (``backfill.identity``): schema, table and
+operator may name it. A column ``job`` holds an identity (``backfill.job_id``): schema, table and
 raw column, of a job, of the address table or of a discard.
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from backfill.prove import inline, toast
+from backfill.prove import inline_values, toast
 from backfill.prove.files import Files, pieces
 from backfill.prove.finding import Depth, Finding, State
 from backfill.prove.page import SIZE
@@ -15,7 +15,7 @@ from backfill.prove.search import Group, groups
 ENOUGH = 1_000  # copies in one place: more of them prove nothing more
 TOLD_EVERY = 256 << 20  # bytes between two lines of progress
 TOAST_BUDGET = 64 << 20  # bytes of TOAST decompressed in a proof: pure Python does some MB/s
-OVERLAP = 2 * inline.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
+OVERLAP = 2 * inline_values.MAX_LENGTH  # of the pieces of a file: a compressed value lies in one of them
 
 Memory: TypeAlias = Callable[[str], Iterator[bytes]]  # pages of a relation, as the server has them
 
@@ -109,8 +109,8 @@ def _count(
 
 def _compressed(piece: bytes, first: int, last: int) -> Iterator[Group]:
     """What values that were compressed and stayed in their rows hold. Without a limit: a page holds but a few."""
-    for at, length in inline.candidates(piece, first, last):
-        if (found := inline.value(piece, at, length)) is not None:
+    for at, length in inline_values.candidates(piece, first, last):
+        if (found := inline_values.value(piece, at, length)) is not None:
             yield from groups(found)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.columns import has_column
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
@@ -74,7 +74,7 @@ def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Fin
     old = names.before(part)
     if has_column(connection, old, column):
         what = "the table that a shadow copy replaced is still there, with the column"
-        fix = f"`backfill cutover --finish {safe.word(part.label)}`"
+        fix = f"`backfill cutover --finish {escaping.word(part.label)}`"
         yield Finding(Depth.CATALOG, f"{old.name}.{column}", State.FOUND, what, fix)
     if has_column(connection, part, column):
         yield Finding(Depth.CATALOG, where, State.FOUND, "the column is still there", DROP)

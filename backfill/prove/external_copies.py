@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from backfill.database.connection import make_engine, rows, value
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.urls import parse, place
-from backfill.erase import pins
+from backfill.erase import snapshot_holders
 from backfill.erase.erase import STATISTICS, WAL
 from backfill.errors import BackfillError
 from backfill.ledger import erasures
@@ -48,7 +48,7 @@ def search_external_copies(
     lines = [
         *_left_by_erase(connection),
         *_archive(connection),
-        *(ExternalCopy(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in pins.find_pins(connection).wal),
+        *(ExternalCopy(f"slot {line.split()[2]}", line, ADMIN, "it is read or dropped") for line in snapshot_holders.find_pins(connection).wal),
         *_standbys(connection, since),
         *(_asked(url, since) for url in standbys),
         *_subscribers(connection, plan),

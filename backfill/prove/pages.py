@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import errorcodes, sql
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.connection import execute, rows
 from backfill.erase.erase import TABLE
 from backfill.erase.targets import Target, raw_columns, relations
@@ -111,7 +111,7 @@ def _judge(connection: Connection, target: Target, inspect: str | None, files: F
         total = Count(
             total.carriers + count.carriers, total.older + count.older, total.unlogged + count.unlogged
         )
-    fix = f"`backfill erase {safe.word(target.name)}`"
+    fix = f"`backfill erase {escaping.word(target.name)}`"
     if total.carriers:
         what = f"{total.carriers:,} row versions carry a dropped column"
         return Finding(Depth.PAGES, target.name, State.FOUND, what, fix)

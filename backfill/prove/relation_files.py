@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.connection import rows
 from backfill.prove.files import Files
 
@@ -85,8 +85,8 @@ def _fix(schema: str, home: str, name: str, kind: str) -> str:
     if home in CATALOGS:
         return "`backfill erase` as a superuser (vacuum full pg_statistic)"
     if kind == "m":
-        return f"refresh or drop it, then `backfill erase {safe.word(name)}`"
-    return f"`backfill scan --table {safe.word(name)}` tells whether live rows hold it; then `backfill erase {safe.word(name)}`"
+        return f"refresh or drop it, then `backfill erase {escaping.word(name)}`"
+    return f"`backfill scan --table {escaping.word(name)}` tells whether live rows hold it; then `backfill erase {escaping.word(name)}`"
 
 
 def elsewhere(files: Files, *, replay: bool = True) -> Iterator[Place]:

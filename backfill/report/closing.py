@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from backfill import safe
+from backfill import escaping
 from backfill.ledger.runs import TableCount
 
 COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live", "kept")
@@ -27,4 +27,4 @@ def as_text(counts: Sequence[TableCount], label: Callable[[str], str]) -> str:
         columns, header = columns[:-1], header[:-1]
     body = [[label(count.job), *(getattr(count, name) for name in columns)] for count in counts]
     body.append(["all", *(sum(getattr(count, name) for count in counts) for name in columns)])
-    return safe.table(body, header, tablefmt="simple", intfmt=",")
+    return escaping.table(body, header, tablefmt="simple", intfmt=",")

@@ -25,7 +25,7 @@ from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, RawColumn
 from backfill.report.coverage import newest, verdict, verified
 from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
-from backfill.report.left import Scene, left
+from backfill.report.remaining import Scene, left
 from backfill.verify.confirmation import claim
 
 CELL = 5  # degrees; 550 km at the equator

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from backfill import safe
+from backfill import escaping
 from backfill.engine.estimate import prediction
 from backfill.engine.estimate.forecast import Forecast
 
@@ -33,7 +33,7 @@ def as_text(forecasts: Sequence[Forecast], workers: int) -> str:
         for strategy in (prediction.IN_PLACE, prediction.SHADOW):
             whole = prediction.total(one.costs[strategy] for one in known)
             body.append(["all" if strategy == prediction.IN_PLACE else "", strategy, *_cells(whole)])
-        lines.append(safe.table(body, HEADER, tablefmt="simple", disable_numparse=True))
+        lines.append(escaping.table(body, HEADER, tablefmt="simple", disable_numparse=True))
         taken = sum(one.sampled.rows for one in known if one.sampled)
         spent = sum(one.sampled.took for one in known if one.sampled)
         lines.append(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report.facts import Geography, RunStory

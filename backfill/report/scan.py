@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backfill import safe
+from backfill import escaping
 from backfill.plan import Part
 from backfill.scan.allowlist import AllowList
-from backfill.scan.found import Found
+from backfill.scan.place import Found
 from backfill.scan.proposal import NAME, Proposal, Proposed
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
@@ -23,7 +23,7 @@ def verdict(found: Sequence[Found]) -> str:
 
 
 def _counted(number: int) -> str:
-    return safe.counted(number, "place", "places")
+    return escaping.counted(number, "place", "places")
 
 
 def as_text(found: Sequence[Found], allowed: AllowList) -> str:
@@ -45,9 +45,11 @@ def as_text(found: Sequence[Found], allowed: AllowList) -> str:
     ]
     header = ["place", "type", "values", "sure", "likely", "unlikely", "public", "how sure", ""]
     right = ("left", "left", "right", "right", "right", "right", "right", "left", "left")
-    parts = [safe.table(body, header, disable_numparse=True, colalign=right)] if body else []
+    parts = [escaping.table(body, header, disable_numparse=True, colalign=right)] if body else []
     if allowed.unmatched:
-        lines = [f"- {safe.name(entry.where)} ({safe.name(entry.reason)})" for entry in allowed.unmatched]
+        lines = [
+            f"- {escaping.name(entry.where)} ({escaping.name(entry.reason)})" for entry in allowed.unmatched
+        ]
         parts.append("Allow-list entries that met nothing:\n" + "\n".join(lines))
     return "\n\n".join([*parts, verdict(found)])
 
@@ -89,12 +91,12 @@ def as_toml(proposal: Proposal) -> str:
     """A plan file that loads and passes ``backfill plan``; what could not be a job is a comment with the reason."""
     parts = []
     if proposal.addresses is not None and proposal.jobs:
-        parts = [f"name = {safe.toml(NAME)}", _table("[addresses]", proposal.addresses)]
+        parts = [f"name = {escaping.toml(NAME)}", _table("[addresses]", proposal.addresses)]
         parts += [_job(one) for one in proposal.jobs]
     else:
         parts = ["# nothing to plan for" if not proposal.left else "# nothing that a plan can have as it is"]
     left = [
-        f"# {safe.comment(one.where)} ({safe.comment(one.what)}): {safe.comment(why)}"
+        f"# {escaping.comment(one.where)} ({escaping.comment(one.what)}): {escaping.comment(why)}"
         for one, why in proposal.left
     ]
     return "\n\n".join([*parts, *(["\n".join(left)] if left else [])])
@@ -104,14 +106,14 @@ def _job(proposed: Proposed) -> str:
     one = proposed.found
     about = f"# {one.share:.1%} of {'' if one.exact else 'the sampled '}values are addresses"
     about += f", {one.aside:,} left aside (empty or a word for none)" if one.aside else ""
-    accept = [f"# accept = [{', '.join(map(safe.toml, proposed.accept))}]  # look at them first"]
+    accept = [f"# accept = [{', '.join(map(escaping.toml, proposed.accept))}]  # look at them first"]
     return "\n".join([_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])])
 
 
 def _table(title: str, part: Part) -> str:
     """Every key, defaults as well: what the file says is then all there is to know."""
     known = part.model_dump(mode="json", by_alias=True)
-    return "\n".join([title, *(f"{key} = {safe.toml(value or '')}" for key, value in known.items())])
+    return "\n".join([title, *(f"{key} = {escaping.toml(value or '')}" for key, value in known.items())])
 
 
 def _number(one: Found, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from backfill import safe
+from backfill import escaping
 from backfill.ledger.run_status import ClaimedBatch, RunStatus
 from backfill.report.forecast import beside_fact
 
@@ -55,7 +55,7 @@ def _parts(run_status: RunStatus) -> str:
         [part.phase, part.table, part.done, part.batches, part.written, part.longest_seconds, part.retries]
         for part in run_status.parts
     ]
-    return safe.table(body, header, floatfmt=".2f", intfmt=",")
+    return escaping.table(body, header, floatfmt=".2f", intfmt=",")
 
 
 def _holding(claimed: ClaimedBatch, run_status: RunStatus) -> str:

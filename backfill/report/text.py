@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from backfill import safe
+from backfill import escaping
 from backfill.report.document import Block, Cell, Document, Entries, Note, Picture, Section, Table
 
 NOTHING = "–"  # where a value does not apply
@@ -10,13 +10,13 @@ NOTHING = "–"  # where a value does not apply
 
 def render(document: Document) -> str:
     """The whole document."""
-    parts = [safe.name(document.title), safe.name(document.verdict)]
+    parts = [escaping.name(document.title), escaping.name(document.verdict)]
     return "\n\n".join([*parts, *map(section, document.sections)])
 
 
 def section(shown: Section) -> str:
     """One section."""
-    title = safe.name(shown.title)
+    title = escaping.name(shown.title)
     return f"{title}\n{'-' * len(title)}\n{blocks(shown.blocks)}"
 
 
@@ -27,17 +27,19 @@ def blocks(shown: Sequence[Block]) -> str:
 
 def _block(block: Note | Table | Entries) -> str:
     if isinstance(block, Note):
-        return safe.name(block.text)
+        return escaping.name(block.text)
     if isinstance(block, Entries):
-        lines = safe.listed([f"{entry.label}: {entry.text}" for entry in block.entries], as_markdown=False)
-        return f"{safe.name(block.caption)}:\n{lines}"
-    return f"{safe.name(block.caption)}:\n{aligned(block, 'simple')}"
+        lines = escaping.listed(
+            [f"{entry.label}: {entry.text}" for entry in block.entries], as_markdown=False
+        )
+        return f"{escaping.name(block.caption)}:\n{lines}"
+    return f"{escaping.name(block.caption)}:\n{aligned(block, 'simple')}"
 
 
 def aligned(table: Table, style: str) -> str:
     """A table of plain text, in a *style* of tabulate."""
     body = [[written(cell) for cell in row] for row in table.rows]
-    return safe.table(
+    return escaping.table(
         body,
         [column.title for column in table.columns],
         tablefmt=style,

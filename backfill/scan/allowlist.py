@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backfill.errors import AllowListInvalid, InputUnreadable
 from backfill.files import read_toml
-from backfill.scan.found import Found
+from backfill.scan.place import Found
 
 
 class Entry(BaseModel):

@@ -6,8 +6,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import rows
-from backfill.scan.found import Found
 from backfill.scan.patterns import PREFILTER, hits
+from backfill.scan.place import Found
 
 # What, whose, and the text. Objects of extensions and of PostgreSQL itself are not the application's.
 TEXTS = sql.SQL("""

@@ -19,7 +19,7 @@ from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
 from backfill.plan import Addresses, Geo, Hash, Job, Plan
 from backfill.scan.columns import Column
-from backfill.scan.found import Found
+from backfill.scan.place import Found
 
 NAME = "scan"
 

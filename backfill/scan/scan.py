@@ -16,8 +16,8 @@ from backfill.plan import Plan
 from backfill.scan import catalog, paths
 from backfill.scan.allowlist import AllowList
 from backfill.scan.columns import Column, Reading, columns
-from backfill.scan.found import Found
 from backfill.scan.patterns import Hit, Looks, Sureness, hits
+from backfill.scan.place import Found
 from backfill.scan.reading import read_column
 
 BLOCKS = 2_000  # a range of a full pass: 16 MB, some tenths of a second

@@ -16,7 +16,7 @@ from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.engine.in_flight import in_threads
 from backfill.jobs import batch_map, link
-from backfill.ledger import address_map, claims, shadows
+from backfill.ledger import address_map, claims, shadow_copies
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Job, Plan
 from backfill.shadow import capture, names, table_definition
@@ -50,7 +50,9 @@ def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDe
     _revoke_defaults(connection, job)
     execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(definition.owner)))
     capture.start(connection, schema, job, key_type(connection, job))
-    shadows.begin(connection, job, run_id, table_definition.read_definition(connection, job).fingerprint)
+    shadow_copies.begin(
+        connection, job, run_id, table_definition.read_definition(connection, job).fingerprint
+    )
     return definition
 
 

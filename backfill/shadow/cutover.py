@@ -7,7 +7,7 @@ from functools import partial
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import execute, value
 from backfill.database.error_text import DRIVER_ERRORS
@@ -16,12 +16,12 @@ from backfill.database.nullable import discardable, to_settle
 from backfill.database.quoting import quoted_table, table
 from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadows
+from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadow_copies
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.phases import COPY
 from backfill.ledger.run_state import UNFINISHED, RunState
-from backfill.ledger.shadows import Stage
+from backfill.ledger.shadow_copies import Stage
 from backfill.plan import Job, Plan
 from backfill.shadow import blockers, capture, compare, expected_rows, names, replay, swap, table_definition
 from backfill.shadow.classification import BLOCKERS
@@ -47,7 +47,7 @@ class Cutover:
     def serves(self, job: Job) -> bool:
         """Whether the copy has taken the original's place. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.shadow_of(connection, job)
+            entry = shadow_copies.shadow_of(connection, job)
         if entry is None:
             raise NoShadow(table=job.label, state="")
         return bool(entry.stage == Stage.SWAPPED)
@@ -74,14 +74,14 @@ class Cutover:
         if compare.faults(counts):
             raise ShadowDiffers(table=job.label, faults=_words(compare.faults(counts)))
         with self.engine.begin() as connection:
-            shadows.compared(connection, job, counts)
+            shadow_copies.compared(connection, job, counts)
         return counts
 
     def run(self, job: Job) -> None:
         """Swap *job*'s table. Raises ``CutoverPostponed`` when something has to be settled, or the lock is not to be had."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
-            entry = shadows.shadow_of(connection, job)
+            entry = shadow_copies.shadow_of(connection, job)
             counts = dict(entry.counts) if entry is not None and entry.stage == Stage.COMPARED else None
             definition = table_definition.read_definition(connection, job)
             replay.ensure_map(connection, self.schema, self.plan.addresses, run_id)
@@ -113,21 +113,21 @@ class Cutover:
                     raise CutoverPostponed(
                         table=job.label,
                         reason=f"its lock was not granted within {self.lock_timeout_ms} ms, however often asked for",
-                        fix=f"Try `backfill cutover {safe.word(job.label)}` again.",
+                        fix=f"Try `backfill cutover {escaping.word(job.label)}` again.",
                     ) from error
                 raise
         else:
             raise CutoverPostponed(
                 table=job.label,
                 reason="it changes faster than its changes can be replayed",
-                fix=f"Try `backfill cutover {safe.word(job.label)}` at a quieter time.",
+                fix=f"Try `backfill cutover {escaping.word(job.label)}` at a quieter time.",
             )
         self._after(job, definition)
 
     def finish(self, job: Job) -> bool:
         """Drop the old table; False where that was done before. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
-            entry = shadows.shadow_of(connection, job)
+            entry = shadow_copies.shadow_of(connection, job)
             gone = not has_column(connection, job, job.raw)
         if entry is None and gone:
             return False
@@ -136,14 +136,14 @@ class Cutover:
 
         def drop(connection: Connection) -> None:
             execute(connection, sql.SQL("drop table {}").format(table(names.before(job))))
-            shadows.forget(connection, job)
+            shadow_copies.forget(connection, job)
 
         patiently(self.engine, self.lock_timeout_ms, drop, with_referenced(self.engine, names.before(job)))
         return True
 
     def _run(self, job: Job) -> int:
         with self.engine.begin() as connection:
-            entry = shadows.shadow_of(connection, job)
+            entry = shadow_copies.shadow_of(connection, job)
         if entry is None or entry.stage == Stage.SWAPPED:
             raise NoShadow(table=job.label, state=" that waits")
         return int(entry.run_id)
@@ -164,11 +164,11 @@ class Cutover:
             now = compare.now(connection, self.schema, job)
             left = blockers.counts(connection, self.schema, job)
             discard = bool(waiting) and discardable(connection, job)
-        again = f"then `backfill cutover {safe.word(job.label)}`."
+        again = f"then `backfill cutover {escaping.word(job.label)}`."
         if waiting:
             raise CutoverPostponed(
                 table=job.label,
-                reason=f"{safe.counted(waiting, 'row holds', 'rows hold')} a text that is no address, and the copy would lose it",
+                reason=f"{escaping.counted(waiting, 'row holds', 'rows hold')} a text that is no address, and the copy would lose it",
                 fix=f"{to_settle(job.label, waiting, discard=discard)}, {again}",
             )
         if compare.faults(now):
@@ -191,14 +191,14 @@ class Cutover:
     ) -> None:
         """The transaction. Whatever it raises leaves the original serving."""
         swap.lock(connection, job, definition)
-        entry = shadows.shadow_of(connection, job)
+        entry = shadow_copies.shadow_of(connection, job)
         if entry is None or entry.stage != Stage.COMPARED:
             raise NoShadow(table=job.label, state=" that is ready")
         if table_definition.read_definition(connection, job).fingerprint != entry.fingerprint:
             raise CutoverPostponed(
                 table=job.label,
                 reason="the table's definition was changed after the copy was begun",
-                fix=f"`backfill run --abandon {safe.word(job.label)}`, and begin again.",
+                fix=f"`backfill run --abandon {escaping.word(job.label)}`, and begin again.",
             )
         if capture.waiting(connection, self.schema, job) > LAST_NOTES:
             raise _Behind
@@ -219,10 +219,10 @@ class Cutover:
             raise CutoverPostponed(
                 table=job.label,
                 reason="rows with a text that is no address, or with a wrong link, were written in the last moment",
-                fix=f"`backfill cutover {safe.word(job.label)}` again says which.",
+                fix=f"`backfill cutover {escaping.word(job.label)}` again says which.",
             )
         swap.swap(connection, self.schema, job, definition)
-        shadows.swapped(connection, job)
+        shadow_copies.swapped(connection, job)
         record = CoverageRecord(
             job=job.identity,
             table=job.label,
@@ -245,7 +245,7 @@ class Cutover:
                 check = partial(swap.validate, key=key)
                 patiently(self.engine, self.lock_timeout_ms, check, [sql.SQL(key.table)])
         with self.engine.begin() as connection:
-            if not shadows.waiting(connection):
+            if not shadow_copies.waiting(connection):
                 address_map.drop(connection, self.schema)
 
 
@@ -259,7 +259,7 @@ LAST_TRIES = 5
 def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
     """Remove every trace of a copy that does not serve yet. Raises ``NoShadow``, ``ShadowExists``."""
     with engine.begin() as connection:
-        entry = shadows.shadow_of(connection, job)
+        entry = shadow_copies.shadow_of(connection, job)
     if entry is None:
         raise NoShadow(table=job.label, state=" to abandon")
     if entry.stage == Stage.SWAPPED:
@@ -275,11 +275,11 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
         expected_rows.drop(connection, schema)
         execute(connection, sql.SQL("drop table if exists {}").format(table(names.shadow(job))))
         batches.forget(connection, entry.run_id, phase=COPY, job=job.identity)
-        shadows.forget(connection, job)
+        shadow_copies.forget(connection, job)
         run = runs.get(connection, entry.run_id)
         if run.status in UNFINISHED:
             runs.move(connection, run.id, RunState.CANCELLED, error=f"the copy of {job.label} was abandoned")
-        if not shadows.waiting(connection):
+        if not shadow_copies.waiting(connection):
             address_map.drop(connection, schema)
 
     copy = with_referenced(engine, names.shadow(job))
@@ -289,7 +289,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
 def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:
     """``abandon`` the copy of that run; False where it has none that waits."""
     with engine.begin() as connection:
-        entry = shadows.shadow_of(connection, job)
+        entry = shadow_copies.shadow_of(connection, job)
     if entry is None or entry.run_id != run_id or entry.stage == Stage.SWAPPED:
         return False
     abandon(engine, schema, job, lock_timeout_ms)
@@ -298,7 +298,7 @@ def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms:
 
 def is_ready(connection: Connection, job: Job) -> bool:
     """Whether a run that has ended left a compared copy of this table behind."""
-    entry = shadows.shadow_of(connection, job)
+    entry = shadow_copies.shadow_of(connection, job)
     if entry is None or entry.stage != Stage.COMPARED:
         return False
     return runs.get(connection, entry.run_id).status is RunState.SUCCEEDED

@@ -9,7 +9,7 @@ from backfill.database.connection import value
 from backfill.database.disk import free_bytes
 from backfill.database.quoting import regclass
 from backfill.errors import DiskTooFull
-from backfill.ledger import shadows
+from backfill.ledger import shadow_copies
 from backfill.plan import Job
 
 MB = 1024 * 1024
@@ -33,7 +33,7 @@ def require_disk(engine: Engine, schema: str, jobs: Sequence[Job]) -> None:
         if room is None:
             return
         for job in jobs:
-            if shadows.shadow_of(connection, job) is not None:
+            if shadow_copies.shadow_of(connection, job) is not None:
                 continue
             takes = needed(connection, job)
             if takes > room:

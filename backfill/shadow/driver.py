@@ -10,7 +10,7 @@ from functools import partial
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.blocks import Range, heap_of
 from backfill.database.columns import column_type
 from backfill.database.connection import execute, problem_of
@@ -25,14 +25,14 @@ from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
 from backfill.engine.run_context import Failed
 from backfill.errors import CannotBeCopied, OneCopyATable, RunTakenOver, ShadowDiffers, ShadowExists
-from backfill.ledger import batches, quarantine, runs, shadows
+from backfill.ledger import batches, quarantine, runs, shadow_copies
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
 from backfill.ledger.phases import CLOSE, COMPARE, COPY, INDEX, RESOLVE
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import TableCount
-from backfill.ledger.shadows import Stage
+from backfill.ledger.shadow_copies import Stage
 from backfill.plan import Job
 from backfill.shadow import build, names, table_definition
 from backfill.shadow.cutover import Cutover, discard, leftovers
@@ -50,7 +50,7 @@ def require_copyable(connection: Connection, job: Job) -> None:
         raise ShadowExists(
             table=job.label,
             state=f"{before} of an earlier cut-over is still there",
-            fix=f"Next: `backfill cutover --finish {safe.word(job.label)}`.",
+            fix=f"Next: `backfill cutover --finish {escaping.word(job.label)}`.",
         )
     what = refusals_of(connection, job)
     connection.rollback()
@@ -71,12 +71,12 @@ def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:
     """Raises ``ShadowExists`` where a table has a copy for another job of it; asks the ledger."""
     with engine.begin() as connection:
         for job in jobs:
-            other = shadows.of_table(connection, job)
+            other = shadow_copies.of_table(connection, job)
             if other is not None and other.job != job.identity:
                 raise ShadowExists(
                     table=job.label,
                     state=f"its table has a copy for {other.job}, and a table has one copy at a time",
-                    fix=f"`backfill cutover {safe.word(other.job)}`, or `backfill run --abandon {safe.word(other.job)}`, comes first.",
+                    fix=f"`backfill cutover {escaping.word(other.job)}`, or `backfill run --abandon {escaping.word(other.job)}`, comes first.",
                 )
 
 
@@ -153,7 +153,7 @@ class ShadowDriver(Driver):
     def _begun(self, job: Job) -> TableDefinition:
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
-            entry = shadows.shadow_of(connection, job)
+            entry = shadow_copies.shadow_of(connection, job)
             definition = table_definition.read_definition(connection, job)
         if entry is None:
 
@@ -167,14 +167,14 @@ class ShadowDriver(Driver):
             return obedient(self.engine, self.control, self.run, try_to)
         if entry.run_id != self.run.id:
             raise Failed(
-                f"{job.label} has a copy of another run; remove it with `backfill run --abandon {safe.word(job.label)}`"
+                f"{job.label} has a copy of another run; remove it with `backfill run --abandon {escaping.word(job.label)}`"
             )
         if entry.stage == Stage.SWAPPED:
             raise Failed(f"{job.label} was cut over already")
         if entry.fingerprint != definition.fingerprint:
             raise Failed(
                 f"the definition of {job.label} was changed after the copy was begun; "
-                f"`backfill run --abandon {safe.word(job.label)}`, and begin again"
+                f"`backfill run --abandon {escaping.word(job.label)}`, and begin again"
             )
         return definition
 
@@ -269,7 +269,7 @@ class ShadowDriver(Driver):
             except DRIVER_ERRORS as error:
                 self.tell(
                     f"The copy of {job.label} could not be removed ({problem_of(error)}): "
-                    f"`backfill run --abandon {safe.word(job.label)}`."
+                    f"`backfill run --abandon {escaping.word(job.label)}`."
                 )
 
     def _compare(self, job: Job, expected: ExpectedRows, _sleep: Sleep) -> None:
@@ -289,7 +289,7 @@ class ShadowDriver(Driver):
             with self.engine.begin() as connection:
                 quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
-                entry = shadows.shadow_of(connection, job)
+                entry = shadow_copies.shadow_of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
                 runs.close_table(connection, self.run.id, count)
             counts.append(count)

@@ -5,7 +5,7 @@ One copy a table, so they go by the table, not by the job.
 
 from psycopg2 import sql
 
-from backfill.identity import helper_name, name_beside
+from backfill.job_id import helper_name, name_beside
 from backfill.plan import Job, Table
 
 

@@ -21,7 +21,7 @@ from backfill.database.decodable import decodable, if_decodable
 from backfill.database.quoting import table
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
-from backfill.ledger.verifications import RangeCounts
+from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Addresses
 from backfill.verify import reasons
 from backfill.verify.classification import HASH_COUNTS, HASH_MISSING, HASH_RIGHT, hash_state, plain_states

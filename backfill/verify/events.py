@@ -25,7 +25,7 @@ from backfill.database.quoting import table
 from backfill.geo.geo_database import GeoDatabase
 from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
-from backfill.ledger.verifications import RangeCounts
+from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Addresses, Job
 from backfill.verify import reading, reasons
 from backfill.verify.classification import Suspect, canonical, classify, spelled, state

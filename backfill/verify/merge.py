@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine
 from backfill.database.blocks import heap_of, ranges
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import copy_in, execute, rows, value
-from backfill.database.effect import collisions_told, require_no_rule, require_taken
 from backfill.database.quoting import regclass, table
+from backfill.database.write_check import collisions_told, require_no_rule, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs import duplicates

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
 from backfill.plan import Addresses, Job
@@ -21,11 +21,11 @@ def of_events(
     *discard*: its quarantine can be settled as that. *listed*: rows of it that a run has put into the quarantine;
     *undecided*: the same of the address table.
     """
-    name = safe.word(job.label)
+    name = escaping.word(job.label)
     settle = to_settle(job.label, counts[Count.QUARANTINED], discard=discard)
     if listed != counts[Count.QUARANTINED]:  # the list is a run's: what came since is not on it
         settle = "`backfill run`, which lists them, then `backfill quarantine list`"
-    hashes = f"`backfill calibrate`; if the salt is right, `backfill repair {safe.word(addresses.label)} --kind hash`, with the count that it has"
+    hashes = f"`backfill calibrate`; if the salt is right, `backfill repair {escaping.word(addresses.label)} --kind hash`, with the count that it has"
 
     def repair(kind: str, count: Count) -> str:
         return f"`backfill repair {name} --kind {kind} --count {counts[count]}`"
@@ -113,7 +113,7 @@ def of_addresses(part: Addresses, counts: Mapping[Count, int], listed: Mapping[s
             "hash is not what salt and scheme make of the address",
             "hashes are not what salt and scheme make of the address",
             "`backfill calibrate` tells whether the salt is right; if it is, "
-            f"`backfill repair {safe.word(part.label)} --kind hash --count {wrong}`",
+            f"`backfill repair {escaping.word(part.label)} --kind hash --count {wrong}`",
         )
     )
 

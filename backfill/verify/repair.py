@@ -16,8 +16,8 @@ from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import copy_in, execute, rows
 from backfill.database.decodable import decodable
-from backfill.database.effect import collisions_told, require_taken
 from backfill.database.quoting import table
+from backfill.database.write_check import collisions_told, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions

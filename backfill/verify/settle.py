@@ -14,9 +14,9 @@ from backfill.addresses import Reason, canonicalise
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import if_decodable
-from backfill.database.effect import collisions_told, require_taken
 from backfill.database.nullable import require_nullable
 from backfill.database.quoting import table
+from backfill.database.write_check import collisions_told, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs.row_needs import raw_text

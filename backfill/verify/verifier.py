@@ -31,10 +31,10 @@ from backfill.database.connection import execute
 from backfill.engine.in_flight import in_threads
 from backfill.errors import SchemaUnfit, TableRewritten, VerifyInProgress
 from backfill.geo.geo_database import GeoDatabase
-from backfill.ledger import coverage, locks, raw_columns, runs, verifications
+from backfill.ledger import coverage, locks, raw_columns, runs, verification_ranges
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
-from backfill.ledger.verifications import Part, RangeCounts
+from backfill.ledger.verification_ranges import Part, RangeCounts
 from backfill.plan import Job, Plan, RawColumn
 from backfill.verify import addresses, discards, lookups, sample
 from backfill.verify.addresses import AddressVerifier
@@ -103,7 +103,7 @@ class Verifier:
             geo, *observed = self._read_all(connection, known, *looks)
             self.tell(f"{self.plan.addresses.label}: hashes recomputed")
             if self._address.hashes_amiss(connection):
-                verifications.read_again(connection, self._number)
+                verification_ranges.read_again(connection, self._number)
                 self._read_all(connection)
             for _ in range(TAILS if self.method is Method.FULL else 0):
                 self._plan_tails(connection)
@@ -133,12 +133,12 @@ class Verifier:
             "version": __version__,
             "files": self._files,
             "raw": self._raw,
-            **verifications.changes(connection),
+            **verification_ranges.changes(connection),
         }
         transaction = addresses.current_transaction(connection)
-        self._number, self._transaction, resumed = verifications.begin(connection, ground, transaction)
+        self._number, self._transaction, resumed = verification_ranges.begin(connection, ground, transaction)
         if resumed:
-            left = len(verifications.unread(connection, self._number))
+            left = len(verification_ranges.unread(connection, self._number))
             self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
         self._address = AddressVerifier(self.schema, self.plan.addresses, self.hasher, self._number)
         self._events = {
@@ -170,19 +170,19 @@ class Verifier:
 
     def _plan(self, connection: Connection, part: RawColumn, size: int, *, whole: bool) -> None:
         """Enter the table's ranges, unless they are there."""
-        if verifications.planned_to(connection, self._number, part.identity) is not None:
+        if verification_ranges.planned_to(connection, self._number, part.identity) is not None:
             return
         heap = heap_of(connection, part)
         spans: Iterable[Range] = even_ranges(heap.blocks, size)
         if self.percent is not None and not whole:
             spans = sample.chunks(heap.blocks, self.percent, self._number)
-        verifications.plan(connection, self._number, part.identity, spans)
+        verification_ranges.plan(connection, self._number, part.identity, spans)
 
     def _plan_tails(self, connection: Connection) -> None:
         for job in self.plan.jobs:
-            read_to = verifications.planned_to(connection, self._number, job.identity) or 0
+            read_to = verification_ranges.planned_to(connection, self._number, job.identity) or 0
             now = heap_of(connection, job).blocks
-            verifications.plan(
+            verification_ranges.plan(
                 connection, self._number, job.identity, ranges(now, self.blocks, first=read_to)
             )
         connection.commit()
@@ -192,7 +192,7 @@ class Verifier:
 
         Returns what *looks* come to, which are taken beside it.
         """
-        waiting = verifications.unread(connection, self._number)
+        waiting = verification_ranges.unread(connection, self._number)
         connection.commit()
         hashes = [part for part in waiting if part.job == self.plan.addresses.identity]
         events = [part for part in waiting if part.job != self.plan.addresses.identity]
@@ -231,7 +231,7 @@ class Verifier:
                 counts = RangeCounts(counts={Count.ROWS: 0})
                 if has_column(connection, self.plan.addresses, self.plan.addresses.address):
                     counts = self._address.read(connection, part.range, self._slots)
-                verifications.record_range(connection, self._number, part, counts)
+                verification_ranges.record_range(connection, self._number, part, counts)
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
@@ -245,10 +245,10 @@ class Verifier:
             else:
                 with self._slots:
                     counts = verifier.reread(connection, part.range)
-            verifications.record_range(connection, self._number, part, counts, hashes_known=known)
+            verification_ranges.record_range(connection, self._number, part, counts, hashes_known=known)
 
     def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
-        held = verifications.held(connection, self._number, job.identity)
+        held = verification_ranges.held(connection, self._number, job.identity)
         verifier = self._events[job.identity]
         if self._raw[job.identity]:
             record = verifier.verdict(connection, held)
@@ -273,7 +273,7 @@ class Verifier:
 
     def _enter(self, connection: Connection, records: list[CoverageRecord]) -> list[CoverageRecord]:
         """Put them on record, with where they came from."""
-        snapshot = verifications.snapshot(connection, self._number)
+        snapshot = verification_ranges.snapshot(connection, self._number)
         places = {part.identity: raw_columns.place(connection, part) for part in self.plan.parts}
         entered = []
         for record in records:
@@ -289,7 +289,7 @@ class Verifier:
             )
             entered.append(replace(record, method=self.method, evidence=evidence))
             coverage.enter(connection, entered[-1], self.fingerprint)
-        verifications.finish(
+        verification_ranges.finish(
             connection, self._number, sum(record.counts.get(Count.ROWS, 0) for record in records)
         )
         return entered

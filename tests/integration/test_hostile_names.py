@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from backfill import safe
+from backfill import escaping
 from backfill.cli.context import Session
 from backfill.cli.control import _standing
 from backfill.engine.observers.metrics import RunCollector
@@ -98,7 +98,7 @@ def shell_words(command: str) -> list[str]:
     [JOB, ADDRESSES, KEY, RESTORE_POINT, "plain", "Upper.Case", "with space", "two  spaces", "$(id)", "`id`", "it's", 'a"b', "-x", "", "é", "a\nb\tc", "\\x"],
 )  # fmt: skip
 def test_a_printed_word_comes_back_from_a_shell_as_it_was(name):
-    printed = safe.command("backfill", "seal", name)
+    printed = escaping.command("backfill", "seal", name)
     assert "\n" not in printed
     assert not [mark for mark in NEVER if mark in printed]
     assert " ".join(printed.split()) == printed  # a message is one line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.errors import MigrationsMissing
 from tests.databases import connect, query
 from tests.integration.test_migrations import CHAIN, columns, version
@@ -26,7 +26,7 @@ def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A copy of the chain that is used instead, at a path that an ini file would have to escape."""
     place = tmp_path / "50% of the chain"
     shutil.copytree(ROOT / "alembic", place)
-    monkeypatch.setattr(chain, "BESIDE", place)
+    monkeypatch.setattr(revisions, "BESIDE", place)
     return place
 
 
@@ -202,11 +202,11 @@ def test_the_folder_beside_a_package_is_taken_only_with_our_revisions(
     library, packaged = tmp_path / "alembic", tmp_path / "backfill" / "chain"
     (library / "versions").mkdir(parents=True)
     (library / "env.py").touch()
-    monkeypatch.setattr(chain, "BESIDE", library)
-    monkeypatch.setattr(chain, "PACKAGED", packaged)
+    monkeypatch.setattr(revisions, "BESIDE", library)
+    monkeypatch.setattr(revisions, "PACKAGED", packaged)
     with pytest.raises(MigrationsMissing, match="Install Backfill again"):
-        chain.folder()
+        revisions.folder()
     shutil.copytree(ROOT / "alembic", packaged)
-    assert chain.folder() == packaged
-    monkeypatch.setattr(chain, "BESIDE", ROOT / "alembic")
-    assert chain.folder() == ROOT / "alembic"
+    assert revisions.folder() == packaged
+    monkeypatch.setattr(revisions, "BESIDE", ROOT / "alembic")
+    assert revisions.folder() == ROOT / "alembic"

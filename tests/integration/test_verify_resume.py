@@ -15,7 +15,7 @@ from backfill.geo.sources import open_geo
 from backfill.hashing.salt import Salt
 from backfill.hashing.sha256 import SHA256_SUFFIX
 from backfill.ledger.coverage_record import CoverageRecord
-from backfill.ledger.verifications import RangeCounts
+from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import PYPI
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.addresses import canonical_text, canonicalise
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage import digest
 from backfill.ledger.coverage_record import (

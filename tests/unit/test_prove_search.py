@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.prove import files, inline, page, toast
+from backfill.prove import files, inline_values, page, toast
 from backfill.prove.search import MARGIN, groups
 
 V4 = st.integers(2**24, 2**32 - 1).map(lambda number: str(IPv4Address(number)))
@@ -105,7 +105,10 @@ def test_a_value_compressed_in_its_row_is_found_at_any_place(method, before, aft
     stored = bytes.fromhex(COMPRESSED[method])
     assert b"203.0.113.9" not in stored
     piece = before + stored + after
-    found = [inline.value(piece, at, length) for at, length in inline.candidates(piece, 0, len(piece))]
+    found = [
+        inline_values.value(piece, at, length)
+        for at, length in inline_values.candidates(piece, 0, len(piece))
+    ]
     assert any("203.0.113.9" in texts(value) for value in found if value)
 
 
@@ -113,12 +116,12 @@ def test_a_value_compressed_in_its_row_is_found_at_any_place(method, before, aft
 def test_a_compressed_value_that_is_cut_or_changed_is_none(method):
     stored = bytes.fromhex(COMPRESSED[method])
     length = len(stored)
-    assert inline.value(stored[:-1], 0, length) is None
-    assert inline.value(stored[:4] + b"\xff" + stored[5:], 0, length) is None
-    assert list(inline.candidates(stored, 1, length)) == []
+    assert inline_values.value(stored[:-1], 0, length) is None
+    assert inline_values.value(stored[:4] + b"\xff" + stored[5:], 0, length) is None
+    assert list(inline_values.candidates(stored, 1, length)) == []
 
 
 @given(st.binary(max_size=3 * page.SIZE))
 def test_rubbish_is_searched_for_compressed_values_without_a_word(data):
-    for at, length in inline.candidates(data, 0, len(data)):
-        inline.value(data, at, length)
+    for at, length in inline_values.candidates(data, 0, len(data)):
+        inline_values.value(data, at, length)

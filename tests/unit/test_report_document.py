@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from backfill.gates.survey import Answer, Stage, State
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, GeoBuild, Kind, Method
 from backfill.report import coverage, pictures
@@ -30,7 +30,6 @@ from backfill.report.document import (
     Table,
     Tone,
 )
-from backfill.report.faces import BY_NAME, FACES
 from backfill.report.facts import (
     Decision,
     Facts,
@@ -41,6 +40,7 @@ from backfill.report.facts import (
     Quarantined,
     RunStory,
 )
+from backfill.report.formats import BY_NAME, FACES
 from backfill.report.sections import SHOWN_COUNTRIES, document
 from backfill.report.text import written
 from tests.faces import plain, read
@@ -250,14 +250,14 @@ def test_a_new_face_is_one_file_and_one_line(tmp_path: Path) -> None:
     package = tmp_path / "backfill"
     shutil.copytree(ROOT / "backfill", package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "report" / "toy.py").write_text(TOY)
-    faces = package / "report" / "faces.py"
+    faces = package / "report" / "formats.py"
     listed = faces.read_text().replace("import html,", "import toy, html,").replace(
         "FACES = (", 'FACES = (\n    Face("toy", (".toy",), toy.render),'
     )  # fmt: skip
     faces.write_text(listed)
     script = (
         "from tests.unit.test_report_document import FACTS, document\n"
-        "from backfill.report.faces import BY_SUFFIX\n"
+        "from backfill.report.formats import BY_SUFFIX\n"
         "print(BY_SUFFIX['.toy'].render(document(FACTS)))\n"
         "import runpy, sys\n"
         "sys.argv = ['backfill', 'report', '--help']\n"

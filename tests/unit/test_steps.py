@@ -3,7 +3,7 @@
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from backfill.database import chain
+from backfill.database import revisions
 from backfill.gates import __all__ as public
 from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
@@ -15,7 +15,7 @@ GATE = Gate(PYPI, "0", "backfill", None, 0.0, 500)
 
 def test_the_revisions_are_those_of_the_list_in_its_order():
     config = Config()
-    config.set_main_option("script_location", str(chain.folder()))
+    config.set_main_option("script_location", str(revisions.folder()))
     walked = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert walked[::-1] == [FIRST, *(revision for step in steps(GATE) for revision in step.revisions)]
 

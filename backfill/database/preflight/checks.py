@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.preflight import (
     collisions,
     columns,
@@ -138,9 +138,7 @@ def require(report: Report) -> Report:
         first = in_the_way[0]
         text = first.text
         if first.severity is Severity.CHANGES:
-            text += (
-                f" To accept it: `backfill run --accept {safe.word(first.name)}`, or `accept` in the plan."
-            )
+            text += f" To accept it: `backfill run --accept {escaping.word(first.name)}`, or `accept` in the plan."
         others = f" ({len(in_the_way) - 1} more: `backfill plan` lists them.)" if len(in_the_way) > 1 else ""
         raise SchemaUnfit(problem=text + others)
     return report

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backfill.errors import SettingInvalid
-from backfill.safe import command
+from backfill.escaping import command
 from backfill.settings import environment_without_secrets
 
 EVENTS = frozenset({"started", "paused", "failed", "finished", "cancelled"})

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from backfill import safe
+from backfill import escaping
 from backfill.settings import LogFormat
 
 
@@ -23,7 +23,7 @@ class Log:
             else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
         )
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(safe.unfiltered(sys.stderr)),
+            structlog.PrintLogger(escaping.unfiltered(sys.stderr)),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -45,4 +45,4 @@ class Log:
 
 def _safe(_logger: Any, _level: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Names of tables and roles are somebody else's: on one line, and without what a terminal obeys."""
-    return {name: safe.name(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return {name: escaping.name(value) if isinstance(value, str) else value for name, value in fields.items()}

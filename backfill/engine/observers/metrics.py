@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from backfill import safe
+from backfill import escaping
 from backfill.errors import OutputUnwritable
 from backfill.files import require_writable, write_whole
 from backfill.ledger.run_state import RunState
@@ -58,7 +58,7 @@ class RunCollector(Collector):
         for metric in self._collected():
             for sample in metric.samples:
                 for label, text in sample.labels.items():
-                    sample.labels[label] = safe.name(text)
+                    sample.labels[label] = escaping.name(text)
             yield metric
 
     def _collected(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Faces: the forms in which a document is rendered. A new one is a file and a line in ``FACES``."""
+"""Formats: the forms in which a document is rendered. A new one is a file and a line in ``FACES``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

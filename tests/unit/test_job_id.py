@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.errors import AmbiguousJob, UnknownJob
-from backfill.identity import LONGEST, helper_name, identity, name_beside
+from backfill.job_id import LONGEST, helper_name, identity, name_beside
 from backfill.plan import PYPI, Addresses, Discard, Job, Plan, find
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=15)

@@ -1,4 +1,4 @@
-"""Verifications: ranges read and what they held, so that an interrupted one goes on at its place."""
+"""Verification ranges: ranges read and what they held, so that an interrupted one goes on at its place."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, func, null, select, update
 
 from backfill.database.blocks import Range
-from backfill.identity import JobId
+from backfill.job_id import JobId
 from backfill.ledger.counts import Count
 from backfill.ledger.tables import decisions, runs, verification_addresses, verification_ranges, verifications
 

@@ -1,4 +1,4 @@
-"""Shadows: which tables have a copy in the making, or an old table that waits to be dropped."""
+"""Shadow copies: which tables have a copy in the making, or an old table that waits to be dropped."""
 
 from collections.abc import Mapping
 from enum import StrEnum

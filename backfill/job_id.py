@@ -1,4 +1,4 @@
-"""Identity: schema, table and column as one text that no other column has; and names made of it.
+"""Job id: schema, table and column as one text that no other column has; and names made of it.
 
 It ties everything on record to one raw column, and names whatever we create for it. PostgreSQL cuts
 names at 63 bytes, so a name carries a digest of the identity besides what a reader recognises.

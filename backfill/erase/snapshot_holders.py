@@ -1,4 +1,4 @@
-"""Pins: sessions, prepared transactions and slots that keep old rows or old WAL where they are."""
+"""Snapshot holders: sessions, prepared transactions and slots that keep old rows or old WAL where they are."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Found: what a scan knows about one place; counts and names, never a value."""
+"""Place: what a scan knows about one place; counts and names, never a value."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Effect: whether rows took what was written, which the count of an UPDATE does not say.
+"""Write check: whether rows took what was written, which the count of an UPDATE does not say.
 
 A trigger of the application may leave a row as it is or put another value in, and the server counts it as updated,
 or passes over it without a word. So whoever enters a decision looks at the rows first, in the same transaction.
@@ -11,7 +11,7 @@ import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill import safe
+from backfill import escaping
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
 from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
@@ -51,8 +51,8 @@ def require_taken(
         kept=f"{len(kept):,}",
         asked=f"{asked:,} {'row' if asked == 1 else 'rows'}",
         these="this row was" if asked == 1 else f"these {asked:,} were",
-        keys=", ".join(safe.name(key) for key in sorted(kept)[:SHOWN]),
-        triggers=", ".join(safe.name(name) for name in triggers) or "none that was found",
+        keys=", ".join(escaping.name(key) for key in sorted(kept)[:SHOWN]),
+        triggers=", ".join(escaping.name(name) for name in triggers) or "none that was found",
     )
 
 
@@ -61,7 +61,7 @@ def require_no_rule(connection: Connection, part: Table) -> None:
     rules = [name for (name,) in rows(connection, RULES.format(table=regclass(part)))]
     if rules:
         raise SchemaUnfit(
-            problem=f"Rule {safe.name(rules[0])} of {part.name} rewrites what is written to it, so that counts mean nothing. "
+            problem=f"Rule {escaping.name(rules[0])} of {part.name} rewrites what is written to it, so that counts mean nothing. "
             f"Nothing was changed. Disable it meanwhile (alter table {quoted_table(part)} disable rule …), and type the command again."
         )
 
@@ -73,5 +73,5 @@ def collisions_told(part: Table, column: str) -> Iterator[None]:
         yield
     except (psycopg2.errors.UniqueViolation, psycopg2.errors.ExclusionViolation) as error:
         raise RowsCollide(
-            table=part.name, column=column, constraint=safe.name(error.diag.constraint_name or "unknown")
+            table=part.name, column=column, constraint=escaping.name(error.diag.constraint_name or "unknown")
         ) from error
