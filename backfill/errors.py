@@ -2,7 +2,7 @@
 
 The docstring of a class is its message; ``{names}`` in it are filled from keyword arguments, which
 stay readable as attributes. A message names the file, table, row key or setting and what to do
-next, and never holds a raw address or the salt. ``cli.py`` alone turns an error into a line and an
+next, and never holds a raw address or the salt. ``cli/main.py`` alone turns an error into a line and an
 exit code.
 """
 

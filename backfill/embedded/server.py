@@ -1,4 +1,4 @@
-"""The embedded server's life: started when somebody needs it, shared, mended after a crash, stopped."""
+"""The embedded server's life: started when somebody needs it, shared, repaired after a crash, stopped."""
 
 import os
 import tempfile

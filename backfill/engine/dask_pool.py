@@ -1,6 +1,6 @@
 """A pool on as many machines as there are: Dask's executor, its scheduler and workers.
 
-Dask distributes, the ledger makes it exactly-once. What passes the scheduler is a ticket (a batch's
+Dask distributes, the ledger makes it exactly-once. What passes the scheduler is a batch reference (a batch's
 number, table, file number), the ledger's schema and a fingerprint of the plan; what comes back is plain
 data. Where the database is, each worker takes from its own environment. Scheduler, workers and driver
 know each other by certificates (``dask_security``).

@@ -1,15 +1,15 @@
 """The run: expand → calibrate → resolve → link → fill → sweep → close, each phase from its checkpoints.
 
 1. Take the run's lock; find the run to resume, or begin one.
-2. Resolve every distinct text into the map (at the desk, in this process: the salt stays here).
-3. Link block ranges (the crew's workers).
+2. Resolve every distinct text into the map (in this process: the salt stays here).
+3. Link block ranges (by workers).
 4. Fill what the live application left empty in the address table; quarantine duplicates.
 5. Count from the data. Where rows moved or arrived meanwhile, sweep and count again, three times at most.
 6. Close.
 
 Whatever passes (a server that restarts, a fail-over, a locked table) leads back to the first phase
 that is not done: a phase that is costs a look. Which blocks come next is ``scheduler``, what passes and
-how often ``recovery``, who works ``client_phases`` and ``crew``.
+how often ``recovery``, who works ``client_phases`` and ``worker_phases``.
 """
 
 import contextlib
@@ -241,7 +241,7 @@ class Driver:
     def _until_done(self) -> list[TableCount]:
         """All phases and the closing; back to the first that is not done, whenever something passes.
 
-        Mending meets trouble of its own (the server goes again while we come back), which is mended likewise.
+        Recovery may itself meet a transient error (the server goes again while we come back); that is retried likewise.
         """
         setback: tuple[TransientError | None, Exception | None] | None = None
         while True:

@@ -119,7 +119,7 @@ def _listening(engine: Engine, control: Control, run: Run, told: threading.Event
 
     def listen() -> None:
         while not over.wait(LISTEN_SECONDS):
-            # A look that fails is the driver's to mend: its own statements meet the same trouble.
+            # A look that fails is the driver's to recover from: its own statements meet the same error.
             with contextlib.suppress(*DRIVER_ERRORS):
                 if told.is_set() or control.paused(run):
                     told.set()

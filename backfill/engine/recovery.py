@@ -48,7 +48,7 @@ class Recovery:
         self.back_to_checkpoints(transient_error)
 
     def back_to_checkpoints(self, transient_error: str) -> None:
-        """Note the trouble, and let whatever was in hand be picked again."""
+        """Count the error, and let whatever was claimed be picked again."""
         with self._context.engine.begin() as connection:
             runs.count_retry(connection, self._context.run.id, transient_error)
             claims.reclaim(connection, self._context.run.id, failed=False)

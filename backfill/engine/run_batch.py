@@ -60,7 +60,7 @@ class BatchResult:
 
 
 class _Exhausted:
-    """tenacity's stop: each kind of trouble has a limit of its own."""
+    """tenacity's stop: each kind of transient error has a limit of its own."""
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
@@ -90,8 +90,7 @@ def run_batch(
 ) -> BatchResult:
     """Claim batch *batch_id* and *work* on it; never raises for what the database says.
 
-    Only with no patience at all does a lost connection come through: to a driver, that has more to
-    mend than this batch.
+    With a patience of 0, a lost connection is re-raised: the driver has more to recover than this batch.
     """
     lease = uuid.uuid4()
     held: list[Batch] = []

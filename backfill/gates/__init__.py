@@ -1,7 +1,7 @@
 """Gates: what a revision asks before it changes anything, and the changes themselves.
 
 A revision calls one function and holds no logic. Each function names its conditions, shows their
-evidence, and refuses with the command that mends what does not hold. There is no ``--force``.
+evidence, and refuses with the command that fixes what does not hold. There is no ``--force``.
 """
 
 from backfill.gates.gate import GateClosed

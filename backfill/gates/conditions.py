@@ -1,4 +1,4 @@
-"""Conditions: each a name, a boolean and its evidence as SQL, and the command that mends it."""
+"""Conditions: each a name, a boolean and its evidence as SQL, and the command that fixes it."""
 
 from backfill import escaping
 from backfill.database.quoting import quoted, quoted_table

@@ -1,8 +1,8 @@
 """Batch map: the part of the address map that one batch needs, in a temporary table of its session.
 
-Each turn of a batch joins its rows with the map. Putting all of a map of 197,000 texts into a hash takes
-some 90 ms, and probing its index 5 µs a row; eight turns a batch paid that eight times, two fifths of all
-CPU time of a run over 2 million rows. The excerpt is joined once, and has the texts of the batch alone.
+Each pass of a batch joins its rows with the map. Putting all of a map of 197,000 texts into a hash takes
+some 90 ms, and probing its index 5 µs a row; eight passes a batch paid that eight times, two fifths of all
+CPU time of a run over 2 million rows. The batch map is joined once, and has the texts of the batch alone.
 
 A row that comes into the range meanwhile with another text waits for the sweep.
 """
@@ -51,7 +51,7 @@ MAKE = sql.SQL("""
                and (event.{link} is null or {lacks_geo})) as text
       join {map} as map on map.raw = text.raw
      where map.address_id is not null;
-    comment on table {excerpt} is {batch}
+    comment on table {batch_map} is {batch}
 """)
 
 
@@ -64,7 +64,7 @@ def choose_join(connection: Connection, schema: str, job: Job, blocks: int, *, t
 
 
 def statement(schema: str, job: Job, batch: Batch) -> sql.Composed:
-    """Makes the excerpt for *batch*."""
+    """Makes the batch map of *batch*."""
     return MAKE.format(
         raw=sql.Identifier(job.raw),
         text=raw_text(job),
@@ -74,13 +74,13 @@ def statement(schema: str, job: Job, batch: Batch) -> sql.Composed:
         short=short(raw_text(job)),
         lacks_geo=lacks_geo(job),
         map=address_map.name(schema),
-        excerpt=NAME,
+        batch_map=NAME,
         batch=sql.Literal(str(batch.id)),
     )
 
 
 def ensure(connection: Connection, schema: str, job: Job, batch: Batch) -> None:
-    """The excerpt for *batch*, unless this session has it; from a map that the caller knows to be complete."""
+    """The batch map of *batch*, unless this session has it; from a map that the caller knows to be complete."""
     if value(connection, MADE_FOR) == str(batch.id):
         return
     drop(connection)

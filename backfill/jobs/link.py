@@ -45,7 +45,7 @@ LINK = sql.SQL("""
 
 # This one runs under the application's search_path: every operator and function of it is qualified.
 SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
-SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``churn``
+SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 SET_GEO = sql.SQL("""
     {extra} = case when {needs_geo}
                    then {object} OPERATOR(pg_catalog.||) map.geo
@@ -64,8 +64,8 @@ PLACE_OF_LINK = sql.SQL("""
        and {in_range}
 """)
 
-# Rows are spread over the turns by where they lie. The last turn takes whatever is left, so that
-# a row that live traffic moved between two turns is not missed. Two inequalities say "equal": the
+# Rows are spread over the passes by where they lie. The last pass takes whatever is left, so that
+# a row that live traffic moved between two passes is not missed. Two inequalities say "equal": the
 # planner takes a third of the rows for each, a ninth together, which is about right for shares of four
 # and eight; for "= {number}" on an expression it would take one row in 200.
 IN_PASS = sql.SQL("""
@@ -124,7 +124,7 @@ def check_definition(connection: Connection, schema: str, job: Job, run_id: int)
 def statement(
     texts: sql.Identifier, job: Job, now: Pass, unchanged: Sequence[str] = (), *, few: bool = False
 ) -> sql.Composed:
-    """The UPDATE of one turn, from an excerpt of the address map or all of it.
+    """The UPDATE of one pass, from a batch map or all of it.
 
     *unchanged*: columns that are named, and stay as they are. *few*: rows that have all they need, nearly all of
     them, are told without a look into the map.
@@ -270,7 +270,7 @@ def process(
 ) -> PassCounts:
     """All passes that are left of one range, a transaction each, and a rest after each.
 
-    In one session, which has the excerpt. Raises ``AddressesGone`` where somebody deleted rows of *plan*'s address
+    In one session, which has the batch map. Raises ``AddressesGone`` where somebody deleted rows of *plan*'s address
     table after they were resolved: the driver takes them out of the map, and a sweep resolves their texts anew.
     """
     written, quarantined, longest = 0, 0, 0.0
@@ -296,7 +296,7 @@ def process(
                     raise address_map.AddressesGone from None
                 if tried_anew:
                     raise  # another foreign key
-                tried_anew = True  # the excerpt may be older than the map
+                tried_anew = True  # the batch map may be older than the map
                 continue
             tried_anew = False
             written += counts.written

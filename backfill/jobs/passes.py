@@ -24,12 +24,12 @@ class Pass:
 
     @property
     def last(self) -> bool:
-        """The last turn of its blocks: it takes whatever is left there."""
+        """The last pass over its blocks: it takes whatever is left there."""
         return self.share == self.shares - 1
 
 
 def pass_of(whole: Range, passes: int, number: int) -> Pass:
-    """The turn of that *number*, from 0, of a batch over *whole* in *turns* (a power of two)."""
+    """The pass of that *number*, from 0, of a batch over *whole* in *passes* (a power of two)."""
     if passes < 4:
         return Pass(whole, number, passes)
     middle = (whole.first + whole.last) // 2

@@ -30,7 +30,7 @@ class Finding:
     where: str
     state: State
     what: str
-    act: str = ""  # the command that mends it
+    act: str = ""  # the command that fixes it
 
 
 @dataclass(frozen=True)

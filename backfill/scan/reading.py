@@ -1,7 +1,7 @@
 """Reading: a range of a column's blocks, matched in the server; what matches comes here to be judged.
 
 A short read-only transaction a range. The pattern is run once over every value; matching values are
-counted, and only so many of them travel as the judgement needs. No value goes into a statement.
+counted, and only so many of them travel as are needed to classify the column. No value goes into a statement.
 """
 
 import re

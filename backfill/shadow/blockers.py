@@ -1,7 +1,7 @@
 """Blockers: which rows of the copy have to be fixed, settled or repaired before the texts go.
 
 The comparison puts their keys on record, and every replay keeps the record true of the rows that it takes
-anew. What is mended in the events is noted by the capture; what is mended in the address table is not, so the
+anew. What is fixed in the events is noted by the capture; what is fixed in the address table is not, so the
 cut-over has these rows looked at once more. Comparing everything again took 14.8 of 49.5 s for three rows.
 """
 
@@ -33,7 +33,7 @@ def counts(connection: Connection, schema: str, job: Job) -> dict[str, int]:
 
 
 def ask_again(connection: Connection, schema: str, job: Job) -> int:
-    """Note those that may have been mended outside of the table, so that a replay judges them anew; how many."""
+    """Note those that may have been fixed outside of the table, so that a replay judges them anew; how many."""
     statement = sql.SQL(
         "insert into {log} (key) select distinct key from {blockers} where kind <> {rejected}"
     )

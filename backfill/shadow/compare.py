@@ -2,7 +2,7 @@
 
 Each snapshot leaves out the rows whose key is noted: note and change are one transaction, so whatever
 a snapshot shows without a note has to be equal. One look tells the rows that are plainly fine; what the
-others are is told by name (``judgement``), from their texts computed once more.
+others are is told by name (``classification``), from their texts computed once more.
 """
 
 from collections.abc import Callable, Mapping

@@ -96,7 +96,7 @@ class ExpectedRows:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # Whoever ends the run with an error has more to mend than this; what is left is dropped with the copy.
+        # Whoever ends the run with an error has more to clean up than this; what is left is dropped with the copy.
         with contextlib.suppress(*DRIVER_ERRORS), self._engine.begin() as connection:
             drop(connection, self._schema)
 
@@ -142,7 +142,7 @@ class ExpectedRows:
     ) -> Iterator[None]:
         """Read *jobs* in a thread, one range after the other as long as it *may_go_on*.
 
-        Whatever stops it, a locked table as well, ``read`` goes on from there, and meets the trouble if it lasts.
+        Whatever stops it, a locked table as well, ``read`` goes on from there, and meets the error if it lasts.
         """
         over = threading.Event()
 

@@ -25,7 +25,7 @@ def log_name(job: Job) -> str:
 
 
 def blockers_name(job: Job) -> str:
-    """The table of keys of rows that have to be mended before the swap, in the ledger's schema."""
+    """The table of keys of rows that have to be fixed before the swap, in the ledger's schema."""
     return helper_name("blockers", job.table, job.table_identity)
 
 

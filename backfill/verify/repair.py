@@ -1,4 +1,4 @@
-"""Repair: what live traffic left wrong is mended on record, by exact count.
+"""Repair: what live traffic left wrong is repaired on record, by exact count.
 
 The judge is the verifier: exactly what it counts is changed, and the count given must be the one
 found. The decision is entered with the first rows that it changes; a repeat finds the rest.
@@ -33,7 +33,7 @@ FIX = sql.Identifier("pg_temp", "backfill_fix")
 
 
 class Repair(StrEnum):
-    """What is to be mended."""
+    """What is to be repaired."""
 
     LINK = "link"  # a row linked to another address than its text spells
     SENTINEL = "sentinel"  # a row whose text is an address, linked to the one that stands for none
@@ -108,7 +108,7 @@ SET_HASH = sql.SQL("""
 
 @dataclass(frozen=True)
 class LinkRepair:
-    """Mends the links of one event table."""
+    """Repairs the links of one event table."""
 
     engine: Engine
     verifier: EventVerifier
@@ -200,7 +200,7 @@ class LinkRepair:
 
 @dataclass(frozen=True)
 class HashRepair:
-    """Mends hashes in the address table."""
+    """Repairs hashes in the address table."""
 
     engine: Engine
     verifier: AddressVerifier

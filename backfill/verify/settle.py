@@ -1,7 +1,7 @@
 """Settle: the operator decides what becomes of rows whose text is no address.
 
 The exact count is the confirmation; the decision is entered with the first rows that it changes. Each
-row's text is judged once more, under lock: one that was mended meanwhile is left to the next run.
+row's text is judged once more, under lock: one that was repaired meanwhile is left to the next run.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ INSTEAD = "Type `backfill quarantine settle {} --as sentinel --count {}`."
 
 
 def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
-    """Rows of that table that still wait for a decision; mended ones leave on the way."""
+    """Rows of that table that still wait for a decision; repaired ones leave on the way."""
     with engine.begin() as connection:
         if not has_column(connection, job, job.raw):
             raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")

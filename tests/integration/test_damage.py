@@ -1,4 +1,4 @@
-"""Damage: each kind is found and counted by verify, keeps the gate shut, says what mends it, and is mended so.
+"""Damage: each kind is found and counted by verify, keeps the gate shut, says what fixes it, and is fixed so.
 
 The damage is done to a proved database, by hand, as live traffic or a hasty operator would.
 """

@@ -1,4 +1,4 @@
-"""A few blocks never hash the whole map, many never probe it row by row, and the turns of a batch leave it alone."""
+"""A few blocks never hash the whole map, many never probe it row by row, and the passes of a batch leave it alone."""
 
 from collections.abc import Iterator
 
@@ -167,7 +167,7 @@ def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: 
 
 
 def test_the_planner_knows_how_many_rows_a_turn_takes(connection: Connection, texts: int) -> None:
-    """ "= number" on an expression would be one row in 200, whatever the number of turns."""
+    """ "= number" on an expression would be one row in 200, whatever the number of passes."""
     now = pass_of(Range(0, 2_000), 8, 0)
     plan = explained(connection, link.statement(address_map.name(SCHEMA), JOB, now))
     (scan,) = [line for line in plan.splitlines() if "Tid Range Scan" in line]

@@ -35,7 +35,7 @@ def proof(operator: Operator, *words: str) -> dict:
 
 
 def found(operator: Operator, *words: str) -> dict[str, str]:
-    """Places where something was found, with the command that mends each."""
+    """Places where something was found, with the command that fixes each."""
     result = proof(operator, *words)
     places = {line["where"]: line["act"] for line in result["findings"] if line["state"] == "found"}
     assert result["verdict"] == ("found" if places else "gone")

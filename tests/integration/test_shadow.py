@@ -219,7 +219,7 @@ def test_links_that_were_wrong_are_looked_at_again_once_mended_and_nothing_else_
     fresh_demo.types("quarantine", "settle", "user_events", "--as", "discard", "--count", waiting)
     kinds = query(fresh_demo.url, f"select kind, count(*) from backfill.{BLOCKERS} group by 1 order by 1")
     assert dict(kinds).keys() == {"rejected", "wrong"}  # the live application's links to a duplicate
-    # A hash that is not the address's: nobody's change of an event will tell when that is mended.
+    # A hash that is not the address's: nobody's change of an event will tell when that is fixed.
     query(
         fresh_demo.url,
         """create table kept as select known.id, hashed_ip_address from ip_addresses as known

@@ -1,4 +1,4 @@
-"""Judgement, samples and pictures: the pure half of verify and of the report."""
+"""Classification, samples and pictures: the pure half of verify and of the report."""
 
 import math
 from datetime import UTC, datetime

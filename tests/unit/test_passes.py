@@ -1,4 +1,4 @@
-"""Every row of a batch belongs to exactly one turn before the last ones, which take whatever is left."""
+"""Every row of a batch belongs to exactly one pass before the last ones, which take whatever is left."""
 
 import pytest
 from hypothesis import given
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from backfill.database.blocks import Range
 from backfill.jobs.passes import pass_of
 
-TURNS = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
+PASSES = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
 
 
-@given(first=st.integers(0, 1_000), blocks=st.integers(0, 1_000), passes=TURNS)
+@given(first=st.integers(0, 1_000), blocks=st.integers(0, 1_000), passes=PASSES)
 def test_each_block_meets_each_share_once_and_the_last_share_last(
     first: int, blocks: int, passes: int
 ) -> None:

@@ -88,7 +88,7 @@ class SensorMonitor:
     def blind(self, run_id: int, error: Exception) -> None:
         """Hold the run, where the watch alone is cut off: by a driver's connection, since ours does not serve.
 
-        Without a server nothing is written either, and the driver mends that.
+        Without a server nothing is written either, and the driver recovers from that.
         """
         if time.monotonic() - self._looked < BLIND_SECONDS:
             return
