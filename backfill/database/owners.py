@@ -60,7 +60,7 @@ UNTRUSTED = """
 """
 
 
-SHOWN = 6  # of what is not trusted: a line, whoever prepared a whole schema
+SHOWN = 10  # of what is not trusted: a message that can be read, whoever prepared a whole schema
 
 
 def require_trusted_ledger(connection: Connection, schema: str, owner: str | None) -> None:
