@@ -9,8 +9,8 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from alembic import op
+from backfill.database import lock_retry
 from backfill.database.lock_retry import (
-    ATTEMPTS,
     keep_vacuum_away,
     lock_attempts,
     lock_holders,
@@ -56,4 +56,4 @@ def lock(gate: Gate, part: Table) -> None:
     except DBAPIError as error:
         if not lock_was_refused(error):
             raise
-        raise TableStaysBusy(table=part.name, attempts=ATTEMPTS, holders=holders()) from error
+        raise TableStaysBusy(table=part.name, attempts=lock_retry.ATTEMPTS, holders=holders()) from error

@@ -76,8 +76,9 @@ def test_it_costs_less_than_a_millisecond(connection) -> None:  # noqa: F811
 
 
 SLOW = f"""
+    create sequence public.pace;
     create function public.slow() returns trigger language plpgsql set search_path = '' as
-        $$ begin perform pg_sleep(0.02); return new; end $$;
+        $$ begin if nextval('public.pace') < 600 then perform pg_sleep(0.02); end if; return new; end $$;
     create trigger slow before update on {E} for each row execute function public.slow();
 """
 WORDS = ("--quiet", "--no-sample", "--batch-blocks", 2, "--accept", "before-trigger:public.user_events.slow")

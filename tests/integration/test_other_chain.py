@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from alembic import command
-from backfill.gates import lock
+from backfill.database import lock_retry
 from tests.databases import connect, query
 from tests.integration.test_damage import link_elsewhere, some
 from tests.names import guard
@@ -114,7 +114,7 @@ def test_it_refuses_as_ours_does_and_leaves_everything_as_it_was(proved_run: Ope
 def test_a_lock_that_is_not_had_is_a_refusal_and_names_who_holds_it(
     proved_run: Operator, chain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "ATTEMPTS", 2)
+    monkeypatch.setattr(lock_retry, "ATTEMPTS", 2)
     named = proved_run.having(restore_point="nightly")
     with closing(connect(named.url, autocommit=False)) as reader:
         reader.cursor().execute("select count(*) from user_events")
