@@ -55,7 +55,7 @@ server-stop: $(VENV)/.demo ## Stop the embedded PostgreSQL
 
 ##@ Development
 test: $(VENV)/.dev ## Run every test that takes seconds, on a real PostgreSQL
-	@$(BIN)/pytest -n 3 --dist loadscope -m "not slow"
+	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, 40 seconds of soak
