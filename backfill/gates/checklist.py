@@ -26,43 +26,55 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
                 f"{migrate(step, step.call)} drops {part.name}.{part.column}",
             ),
         ]
-    first, last = plan.jobs[0], plan.jobs[-1]
     optional, hashed, dropped = (
         steps.address_optional(gate),
         steps.hash_required(gate),
         steps.address_drop(gate),
     )
+    if plan.jobs:
+        first, last = plan.jobs[0], plan.jobs[-1]
+        todo += [
+            (
+                "application",
+                f"deploy: new rows get {first.link}, {addresses.name}.{addresses.hash} and geo",
+            ),
+            (
+                "operator",
+                "`backfill calibrate`, `backfill run`, `backfill quarantine list`, settle, `backfill verify`",
+            ),
+            ("application", f"deploy: nothing reads {raws}; the display uses the geo of the event"),
+            ("application", f"deploy: nothing writes {raws} (late? `backfill seal TABLE` meanwhile)"),
+            (
+                "operator",
+                f"`backfill run`, `backfill verify`, and {gate.observe:.0f} s without a new raw value",
+            ),
+            (
+                "operator",
+                migrate(steps.guard(gate, last), "guard_links, a revision a table") + " guards the tables",
+            ),
+            (
+                "operator",
+                migrate(steps.validation(gate, last), "validate_links, a revision a table")
+                + " lets PostgreSQL check every row",
+            ),
+            ("operator", "make a backup, name it in BACKFILL_RESTORE_POINT, `backfill verify`"),
+            (
+                "application",
+                f"deploy: the models have no {first.raw} (an ORM that names the column fails once it is gone)",
+            ),
+            (
+                "operator",
+                migrate(steps.drop(gate, last), f"{steps.drop(gate, first).call}, a revision a table")
+                + f" drops {raws}",
+            ),
+        ]
+    else:  # only the address table still has addresses: nothing has to be guarded
+        todo += [
+            ("application", f"deploy: new rows of {addresses.name} get {addresses.hash} and geo"),
+            ("operator", "`backfill calibrate`, `backfill run`, `backfill verify`"),
+            ("operator", "make a backup, name it in BACKFILL_RESTORE_POINT, `backfill verify`"),
+        ]
     todo += [
-        (
-            "application",
-            f"deploy: new rows get {plan.jobs[0].link}, {addresses.name}.{addresses.hash} and geo",
-        ),
-        (
-            "operator",
-            "`backfill calibrate`, `backfill run`, `backfill quarantine list`, settle, `backfill verify`",
-        ),
-        ("application", f"deploy: nothing reads {raws}; the display uses the geo of the event"),
-        ("application", f"deploy: nothing writes {raws} (late? `backfill seal TABLE` meanwhile)"),
-        ("operator", f"`backfill run`, `backfill verify`, and {gate.observe:.0f} s without a new raw value"),
-        (
-            "operator",
-            migrate(steps.guard(gate, last), "guard_links, a revision a table") + " guards the tables",
-        ),
-        (
-            "operator",
-            migrate(steps.validation(gate, last), "validate_links, a revision a table")
-            + " lets PostgreSQL check every row",
-        ),
-        ("operator", "make a backup, name it in BACKFILL_RESTORE_POINT, `backfill verify`"),
-        (
-            "application",
-            f"deploy: the models have no {plan.jobs[0].raw} (an ORM that names the column fails once it is gone)",
-        ),
-        (
-            "operator",
-            migrate(steps.drop(gate, last), f"{steps.drop(gate, first).call}, a revision a table")
-            + f" drops {raws}",
-        ),
         ("application", f"deploy: bans are looked up by {addresses.hash} as well"),
         ("operator", migrate(optional, optional.call)),
         (
