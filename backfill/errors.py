@@ -66,6 +66,10 @@ class AmbiguousJob(BackfillError):
     """{job} could be any of: {choices}. Name one of them."""
 
 
+class KindUnfit(BackfillError):
+    """The values of {job} become "{becomes}", not links: this command does nothing for such a job."""
+
+
 class SaltMissing(BackfillError):
     """No salt is set. Set BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE to the salt of the live application."""
 

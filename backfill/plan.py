@@ -11,22 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
     StringConstraints,
+    Tag,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from backfill.errors import AmbiguousJob, InputUnreadable, PlanInvalid, UnknownJob
+from backfill.errors import AmbiguousJob, InputUnreadable, KindUnfit, PlanInvalid, UnknownJob
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
@@ -58,6 +60,9 @@ def _known_scheme(name: str) -> str:
 
 
 SchemeName = Annotated[str, AfterValidator(_known_scheme)]  # a name of ``backfill.hashing.schemes``
+
+
+LINK = "link"  # the kind of job that a plan means where it names none
 
 
 class GeoKey(StrEnum):
@@ -155,17 +160,33 @@ class Addresses(RawColumn):
 
 
 class Job(RawColumn):
-    """An event table: *raw* becomes *link*, and geo goes into *extra*."""
+    """A raw column and what its values become. What other kinds than ``link`` name besides is theirs."""
 
+    becomes: Name = LINK  # a kind of job: ``backfill.jobs.kinds``
     raw: Name = "ip_address_string"  # text
-    link: Name = "ip_address_id"  # references Addresses.key
-    extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
     time: NameOrNone = "time"  # newest-first order for the write check
 
     @property
     def raw_column(self) -> str:
         """The raw text."""
         return self.raw
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that a run writes."""
+        return (self.raw,)
+
+
+class LinkJob(Job):
+    """An event table: *raw* becomes *link*, and geo goes into *extra*."""
+
+    link: Name = "ip_address_id"  # references Addresses.key
+    extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Link and geo."""
+        return (self.link,) if self.extra is None else (self.link, self.extra)
 
 
 class Discard(RawColumn):
@@ -203,6 +224,19 @@ class Geo(Part):
         return self
 
 
+def _kind_of(job: Any) -> str:
+    """Which class reads a job: that of the links has columns of its own."""
+    becomes = job.get("becomes", LINK) if isinstance(job, dict) else job.becomes
+    return LINK if becomes == LINK else OTHER
+
+
+OTHER = "other"
+AnyJob = Annotated[
+    Annotated[LinkJob, Tag(LINK)] | Annotated[Job, Tag(OTHER)],
+    Discriminator(_kind_of),
+]
+
+
 class Plan(Part):
     """Everything a run needs to know about the application's schema."""
 
@@ -210,7 +244,7 @@ class Plan(Part):
     hash: Hash = Hash()
     geo: Geo = Geo()
     addresses: Addresses
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[AnyJob, ...] = ()
     discard: tuple[Discard, ...] = ()
     # What preflight finds and the operator has looked at: "code:subject". It says nothing about what a run does.
     accept: tuple[str, ...] = ()
@@ -228,6 +262,11 @@ class Plan(Part):
         return self
 
     @property
+    def link_jobs(self) -> tuple[LinkJob, ...]:
+        """The jobs whose raw values become links: those that gates, remedies and copies know."""
+        return tuple(job for job in self.jobs if isinstance(job, LinkJob))
+
+    @property
     def parts(self) -> tuple[RawColumn, ...]:
         """Every raw column: those of the jobs, that of the address table, those to be discarded."""
         return (*self.jobs, self.addresses, *self.discard)
@@ -235,6 +274,10 @@ class Plan(Part):
     def job(self, name: str) -> Job:
         """The job of that identity or name. Raises ``UnknownJob``, ``AmbiguousJob``."""
         return find(name, self.jobs)
+
+    def link_job(self, name: str) -> LinkJob:
+        """The same, of a job whose values become links. Raises ``KindUnfit`` as well."""
+        return links([self.job(name)])[0]
 
     def label(self, identity: str) -> str:
         """What people call the part of that identity; the identity itself where this plan has none."""
@@ -251,6 +294,16 @@ class Plan(Part):
             [self.model_dump(mode="json", by_alias=True, exclude={"accept"}), key_id], sort_keys=True
         )
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def links(jobs: Iterable[Job]) -> tuple[LinkJob, ...]:
+    """Those jobs, for what is done with links alone. Raises ``KindUnfit`` where one is of another kind."""
+    found = []
+    for job in jobs:
+        if not isinstance(job, LinkJob):
+            raise KindUnfit(job=job.label, becomes=job.becomes)
+        found.append(job)
+    return tuple(found)
 
 
 Some = TypeVar("Some", bound=RawColumn)
@@ -301,9 +354,7 @@ def _columns(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield part.table_identity, name, "the address table"
     for job in plan.jobs:
         owner = f"the job for {job.name}.{job.raw}"
-        yield from (
-            (job.table_identity, column, owner) for column in (job.raw, job.link, job.extra) if column
-        )
+        yield from ((job.table_identity, column, owner) for column in dict.fromkeys((job.raw, *job.written)))
     for discard in plan.discard:
         yield discard.table_identity, discard.column, f"the discard of {discard.name}.{discard.column}"
 
@@ -329,7 +380,7 @@ EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_ev
 PYPI = Plan(
     name="pypi",
     addresses=Addresses(table="ip_addresses"),
-    jobs=tuple(Job(table=table) for table in EVENT_TABLES),
+    jobs=tuple(LinkJob(table=table) for table in EVENT_TABLES),
     discard=(Discard(table="journals", column="submitted_from", time="submitted_date"),),
 )
 
@@ -346,5 +397,6 @@ def load_plan(path: Path | None) -> Plan:
         return Plan.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "plan"
+        # The tag of the class that reads a job is no part of the file.
+        where = ".".join(str(part) for part in first["loc"] if part not in (LINK, OTHER)) or "plan"
         raise PlanInvalid(path=path, problem=f"{where}: {first['msg']}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from backfill.plan import PYPI, Discard, Job, Plan, load_plan
+from backfill.plan import PYPI, Discard, LinkJob, Plan, load_plan
 from tests.databases import query
 from tests.demo_template import environment
 from tests.operator import Operator
@@ -22,19 +22,19 @@ PART = ACCEPTED + '\n[addresses]\ntable = "addresses"\nbanned = ""\nban_reason =
 LONG = "a_name_of_63_bytes_that_agrees_with_another_in_the_first_sixty"  # 62
 
 
-def job(table: str, raw: str = "ip", link: str = "ip_id", schema: str = "public", extra: str = "") -> Job:
+def job(table: str, raw: str = "ip", link: str = "ip_id", schema: str = "public", extra: str = "") -> LinkJob:
     """A job without a time."""
-    return Job(table=table, raw=raw, link=link, schema=schema, extra=extra or None, time=None)
+    return LinkJob(table=table, raw=raw, link=link, schema=schema, extra=extra or None, time=None)
 
 
-def several(url: str, home: Path, folder: Path, *parts: Job | Discard) -> Operator:
+def several(url: str, home: Path, folder: Path, *parts: LinkJob | Discard) -> Operator:
     """An operator of a database that has the tables of *parts*, filled, and a plan that names them."""
     query(url, ADDRESSES)
     columns: dict[tuple[str, str], dict[str, str]] = {}
     for part in parts:
         mine = columns.setdefault((part.schema_, part.table), {})
         mine[part.raw_column] = "text"
-        if isinstance(part, Job):
+        if isinstance(part, LinkJob):
             mine[part.link] = "bigint references addresses"
             if part.extra:
                 mine[part.extra] = "jsonb"
@@ -52,13 +52,13 @@ def several(url: str, home: Path, folder: Path, *parts: Job | Discard) -> Operat
     return Operator(url, environment(url, home)).having(plan=str(plan))
 
 
-def insert(url: str, parts: Sequence[Job | Discard], number: int = 0, *, link: int | None = None) -> int:
+def insert(url: str, parts: Sequence[LinkJob | Discard], number: int = 0, *, link: int | None = None) -> int:
     """A row with raw values in every column of *parts*, which share a table; its key."""
     names = [part.raw_column for part in parts]
     values: list[object] = [TEXTS[(number + place) % len(TEXTS)] for place in range(len(parts))]
     if link is not None:
-        names += [part.link for part in parts if isinstance(part, Job)]
-        values += [link for part in parts if isinstance(part, Job)]
+        names += [part.link for part in parts if isinstance(part, LinkJob)]
+        values += [link for part in parts if isinstance(part, LinkJob)]
     statement = sql.SQL("insert into {} ({}) values ({}) returning id").format(
         sql.Identifier(parts[0].schema_, parts[0].table),
         sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -69,11 +69,11 @@ def insert(url: str, parts: Sequence[Job | Discard], number: int = 0, *, link: i
     return query(url, statement)[0][0]
 
 
-def as_toml(parts: Sequence[Job | Discard]) -> str:
+def as_toml(parts: Sequence[LinkJob | Discard]) -> str:
     """A plan file."""
     lines = [PART]
     for part in parts:
-        lines.append("[[jobs]]" if isinstance(part, Job) else "[[discard]]")
+        lines.append("[[jobs]]" if isinstance(part, LinkJob) else "[[discard]]")
         for name, value in part.model_dump(by_alias=True).items():
             lines.append(f"{name} = {json.dumps(value or '', ensure_ascii=False)}")
     return "\n".join(lines) + "\n"

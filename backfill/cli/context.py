@@ -18,6 +18,7 @@ from backfill.geo.city import bundled_geo_path
 from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.sources import open_geo
 from backfill.hashing.salt import Salt, make_salt_file, read_salt_file
+from backfill.jobs.kinds import require_known
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 
@@ -34,7 +35,9 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The plan of BACKFILL_PLAN, or the built-in one."""
-        return load_plan(self.settings.plan)
+        plan = load_plan(self.settings.plan)
+        require_known(plan, self.settings.plan)
+        return plan
 
     @cached_property
     def fingerprint(self) -> str:

@@ -136,7 +136,7 @@ def cancel(context: click.Context) -> None:
 def _remove_copies(session: Session, run: Run) -> bool:
     """Copies of that run that do not serve yet; whether there were any."""
     removed = False
-    for job in session.plan.jobs:
+    for job in session.plan.link_jobs:
         if discard(
             session.engine, session.settings.ledger_schema, job, run.id, session.settings.lock_timeout_ms
         ):

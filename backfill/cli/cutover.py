@@ -13,7 +13,7 @@ from backfill.engine.driver import run_lock
 from backfill.errors import CutoverPostponed, ShadowExists
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys
-from backfill.plan import Job
+from backfill.plan import LinkJob, links
 from backfill.shadow import cutover as swapping
 from backfill.shadow import names
 from backfill.shadow.cutover import Cutover
@@ -34,7 +34,7 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger("backfill run --strategy shadow")
-    chosen = session.plan.choose(tables)
+    chosen = links(session.plan.choose(tables))
     preflight.require(session, preflight.parts_of(session, chosen), Purpose.READ)
     with run_lock(session.engine, session.settings.ledger_schema):
         work = _cutover(session)
@@ -54,7 +54,7 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
                 _say_swapped(job)
 
 
-def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
+def are_ready(session: Session, jobs: Sequence[LinkJob]) -> bool:
     """Whether copies of all these tables are compared and wait for their cut-over: nothing is left to run.
 
     Raises ``ShadowExists`` where only some of them are: a run makes its copies anew, and those serve already
@@ -72,12 +72,12 @@ def are_ready(session: Session, jobs: Sequence[Job]) -> bool:
     return bool(ready)
 
 
-def postpone_or_cut_over(session: Session, jobs: Sequence[Job], *, hold: bool) -> None:
+def postpone_or_cut_over(session: Session, jobs: Sequence[LinkJob], *, hold: bool) -> None:
     """What is left to do for copies that are ready."""
     cut_over_or_postpone(session, _cutover(session), jobs, hold=hold)
 
 
-def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[Job], *, hold: bool) -> None:
+def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[LinkJob], *, hold: bool) -> None:
     """Swap each table in, or say how it is done later. Raises ``CutoverPostponed`` for the first that could not be."""
     if hold:
         for job in jobs:
@@ -99,7 +99,7 @@ def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[Job], *
         raise held[0]
 
 
-def abandon(session: Session, jobs: Sequence[Job]) -> None:
+def abandon(session: Session, jobs: Sequence[LinkJob]) -> None:
     """Remove the copies of these tables."""
     session.require_ledger("backfill run --strategy shadow")
     with run_lock(session.engine, session.settings.ledger_schema):
@@ -110,7 +110,7 @@ def abandon(session: Session, jobs: Sequence[Job]) -> None:
             click.echo(f"The copy of {job.label} is removed, with everything that belonged to it.")
 
 
-def _say_swapped(job: Job) -> None:
+def _say_swapped(job: LinkJob) -> None:
     click.echo(
         f"{job.label} is the copy now, without {job.raw}. The old table is {names.before(job).name}, with every "
         f"address; going back to it loses what is written from now on.\n"

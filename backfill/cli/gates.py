@@ -16,7 +16,7 @@ from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks, keys
-from backfill.plan import Discard, Job, find
+from backfill.plan import Discard, LinkJob, find
 from backfill.verify import seal as seals
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier
@@ -123,7 +123,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
     addresses = session.plan.addresses
-    part = find(table, (*session.plan.jobs, addresses))
+    part = find(table, (*session.plan.link_jobs, addresses))
     if (part == addresses) != (kind == Repair.HASH):
         raise SettingInvalid(
             setting="--kind", problem=f"hash is for {addresses.label}, link and sentinel are for event tables"
@@ -137,7 +137,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
     if kind == Repair.HASH:
         recovery = HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0))
     else:
-        proof = EventVerifier(schema, addresses, session.plan.job(part.identity), session.geo, 0, None)
+        proof = EventVerifier(schema, addresses, session.plan.link_job(part.identity), session.geo, 0, None)
         recovery = LinkRepair(session.engine, proof, Repair(kind), hasher)
     with run_lock(session.engine, schema):
         fixed = recovery.repair(count)
@@ -172,7 +172,7 @@ def unseal_command(context: click.Context, table: str) -> None:
     click.echo(f"{part.label} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
 
 
-def _with_part(context: click.Context, name: str) -> tuple[Session, Job | Discard]:
+def _with_part(context: click.Context, name: str) -> tuple[Session, LinkJob | Discard]:
     session = sessions.session_of(context)
     part = seals.sealable(session.plan, name)
     session.expand()
@@ -180,6 +180,6 @@ def _with_part(context: click.Context, name: str) -> tuple[Session, Job | Discar
         if not seals.can_be_sealed(connection, part):
             raise UnknownJob(
                 job=f"{part.label} with a column {part.raw_column} that could be sealed",
-                known=", ".join(job.label for job in session.plan.jobs),
+                known=", ".join(job.label for job in session.plan.link_jobs),
             )
     return session, part

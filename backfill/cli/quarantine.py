@@ -37,12 +37,12 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     session = sessions.session_of(context)
     session.require_ledger()
     plan = session.plan
-    part = None if table is None else find(table, (*plan.jobs, plan.addresses))
+    part = None if table is None else find(table, (*plan.link_jobs, plan.addresses))
     with session.engine.begin() as connection:
         found = entries.entries(connection, part.identity if part else None)
         waiting = {entry.job for entry in found}
         discards = {
-            job.identity: discardable(connection, job) for job in plan.jobs if job.identity in waiting
+            job.identity: discardable(connection, job) for job in plan.link_jobs if job.identity in waiting
         }
     if form == "json":
         click.echo(
@@ -102,7 +102,7 @@ def settle_command(context: click.Context, table: str, fate: str, count: int, al
     """Decide about all waiting rows of a table. The decision is recorded."""
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
-    job = session.plan.job(table)
+    job = session.plan.link_job(table)
     session.require_ledger()
     preflight.require(session, preflight.parts_of(session, (job,)), Purpose.REMEDY)
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
@@ -140,7 +140,7 @@ def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> 
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
-    preflight.require(session, preflight.parts_of(session, session.plan.jobs), Purpose.REMEDY)
+    preflight.require(session, preflight.parts_of(session, session.plan.link_jobs), Purpose.REMEDY)
     hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
     with run_lock(session.engine, session.settings.ledger_schema):
         merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)

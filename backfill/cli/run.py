@@ -22,6 +22,7 @@ from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
+from backfill.plan import links
 from backfill.report import closing
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
@@ -150,7 +151,7 @@ def run(
     pool = dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local
     chosen = session.plan.choose(jobs)
     if abandon:
-        cutover.abandon(session, chosen)
+        cutover.abandon(session, links(chosen))
         return
     purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
     left = still_there(session, chosen) if purpose is Purpose.WRITE else chosen
@@ -159,9 +160,9 @@ def run(
     chosen = left
     report = preflight.require(session, preflight.parts_of(session, chosen), purpose, accept)
     if strategy == "shadow":
-        require_one_a_table(chosen)
+        require_one_a_table(links(chosen))
         with session.engine.connect() as connection:
-            for job in chosen:
+            for job in links(chosen):
                 require_copyable(connection, job)
     geo, salt = session.geo, session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
@@ -174,12 +175,12 @@ def run(
         )
     preflight.record(session, report, accept)
     tell_confirmation(session, found, mismatches, confirmed)
-    if strategy == "shadow" and cutover.are_ready(session, chosen):  # the same command again
-        cutover.postpone_or_cut_over(session, chosen, hold=postpone_cutover)
+    if strategy == "shadow" and cutover.are_ready(session, links(chosen)):  # the same command again
+        cutover.postpone_or_cut_over(session, links(chosen), hold=postpone_cutover)
         return
     if strategy == "shadow":
-        require_no_other_copy(session.engine, chosen)
-        require_disk(session.engine, session.settings.ledger_schema, chosen)
+        require_no_other_copy(session.engine, links(chosen))
+        require_disk(session.engine, session.settings.ledger_schema, links(chosen))
     resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
     fact = Fact(
         session.engine,
@@ -212,7 +213,7 @@ def run(
     click.echo(f"Run {driver.run.id} finished.")
     if isinstance(driver, ShadowDriver):
         cutover.cut_over_or_postpone(
-            session, driver.cutover(session.fingerprint), chosen, hold=postpone_cutover
+            session, driver.cutover(session.fingerprint), links(chosen), hold=postpone_cutover
         )
         return
     for line in preflight.kept(report, counts, session.plan):

@@ -40,6 +40,7 @@ from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused
 from backfill.job_id import JobId
 from backfill.jobs import closing_count, kept_rows
 from backfill.jobs.closing_count import Counted
+from backfill.jobs.kinds import writer_of
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map, batches, claims, quarantine, runs
 from backfill.ledger.address_map import MapIncomplete
@@ -370,7 +371,8 @@ class Driver:
             # Where batches were refused, it is known why rows are left: a trigger that raises would raise again.
             kept = 0 if job.identity in refused else self._kept(job)
             with self.engine.begin() as connection:
-                quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
+                key, unfinished = column_type(connection, job, job.key), writer_of(job).unfinished
+                quarantine.release_fixed(connection, self.schema, job, key, unfinished)
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 count = self._found[job.identity].closing(job, already, kept)
                 runs.close_table(connection, self.run.id, count)

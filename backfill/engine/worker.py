@@ -24,7 +24,7 @@ from backfill.engine import batch_result
 from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
 from backfill.engine.target import target_url
 from backfill.job_id import JobId
-from backfill.jobs import link
+from backfill.jobs import apply
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
 from backfill.plan import Plan, load_plan
@@ -162,7 +162,7 @@ def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> Batc
     def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
         rest = rester(engine, batch, lease, retry_policy.nice, _told.wait)
         try:
-            return link.process(
+            return apply.process(
                 engine,
                 config.ledger_schema,
                 job,

@@ -10,7 +10,7 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
     """What to deploy, and what to type, in order; (who, what) for this plan."""
     plan = gate.plan
     addresses = plan.addresses
-    raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.jobs)
+    raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.link_jobs)
     built_in = plan == PYPI
 
     def migrate(step: Step, otherwise: str) -> str:
@@ -31,8 +31,8 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
         steps.hash_required(gate),
         steps.address_drop(gate),
     )
-    if plan.jobs:
-        first, last = plan.jobs[0], plan.jobs[-1]
+    if plan.link_jobs:
+        first, last = plan.link_jobs[0], plan.link_jobs[-1]
         todo += [
             (
                 "application",

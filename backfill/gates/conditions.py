@@ -8,7 +8,7 @@ from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigge
 from backfill.gates.offline_script import literal, regclass
 from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
-from backfill.plan import Discard, Job, RawColumn, Table
+from backfill.plan import Discard, LinkJob, RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
 NOT_VERIFIED = "'no full verification of it is on record for this plan'"  # SQL
@@ -58,7 +58,7 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
     )
 
 
-def links(gate: Gate, job: Job) -> Condition:
+def links(gate: Gate, job: LinkJob) -> Condition:
     """Every row's text is, letter for letter, the address that it is linked to; or was verified, and is the same.
 
     The second kind are other spellings of an address and what an operator settled: their number, and
@@ -178,7 +178,7 @@ def _has_trigger(part: Table, name: str) -> str:
     )
 
 
-def covered(job: Job) -> Condition:
+def covered(job: LinkJob) -> Condition:
     """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
     uncovered = f"(select count(*) from {quoted_table(job)} where {quoted(job.raw)} is not null and {quoted(job.link)} is null)"
     return Condition(
@@ -210,13 +210,13 @@ AGAIN = (
 )
 
 
-def guarded(gate: Gate, part: Job) -> Condition:
+def guarded(gate: Gate, part: LinkJob) -> Condition:
     """The guard trigger is in place, enabled, and ours."""
     flaw = trigger_flaw(gate, part)
     return Condition(f"guard of {part.label}", f"{flaw} = ''", flaw, AGAIN, held="in place", by_chain=True)
 
 
-def checked(part: Job) -> Condition:
+def checked(part: LinkJob) -> Condition:
     """The CHECK is in place, enforced, and ours; PostgreSQL may still have to read the rows."""
     flaw = constraint_flaw(part, validated=False)
     return Condition(
@@ -241,7 +241,7 @@ def countable(gate: Gate) -> Condition:
     )
 
 
-def none_let_in(gate: Gate, job: Job) -> Condition:
+def none_let_in(gate: Gate, job: LinkJob) -> Condition:
     """The guard has let no row in since the proof: nobody has verified what it did.
 
     It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
@@ -264,7 +264,7 @@ def none_let_in(gate: Gate, job: Job) -> Condition:
     )
 
 
-def validated(part: Job) -> Condition:
+def validated(part: LinkJob) -> Condition:
     """PostgreSQL itself has checked that no row holds an address without a link."""
     flaw = constraint_flaw(part, validated=True)
     return Condition(
@@ -298,7 +298,7 @@ def raw_columns_gone(gate: Gate) -> Condition:
     left = (
         " + ".join(
             f"greatest(({_columns(job, job.raw)}), ({stands} is not null)::int)"
-            for job in gate.plan.jobs
+            for job in gate.plan.link_jobs
             for stands in [STANDS.format(coverage=coverage, job=literal(job.identity))]
         )
         or "0"
@@ -312,7 +312,7 @@ def raw_columns_gone(gate: Gate) -> Condition:
     )
 
 
-def _columns(job: Job, name: str) -> str:
+def _columns(job: LinkJob, name: str) -> str:
     return (
         f"select count(*) from pg_attribute where attrelid = {regclass(job)}"
         f" and attname = {literal(name)} and not attisdropped"

@@ -8,23 +8,23 @@ from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
 from backfill.gates.offline_script import dollars, literal, regclass
 from backfill.job_id import helper_name
-from backfill.plan import Job, Table
+from backfill.plan import LinkJob, Table
 
 GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
 BEFORE_ROW_INSERT_UPDATE = 1 | 2 | 4 | 16  # pg_trigger.tgtype
 
 
-def constraint(job: Job) -> str:
+def constraint(job: LinkJob) -> str:
     """The CHECK that no row holds a raw value without a link."""
     return helper_name("backfill_covered", job.raw, job.identity)
 
 
-def guard(job: Job) -> str:
+def guard(job: LinkJob) -> str:
     """The guard trigger."""
     return helper_name(GUARD, job.raw, job.identity)
 
 
-def creation(gate: Gate, job: Job) -> list[str]:
+def creation(gate: Gate, job: LinkJob) -> list[str]:
     """What puts both in place, and anew where they were changed; the CHECK is not yet valid."""
     return [
         # A violated CHECK writes the whole row, address included, to the server log; a trigger of ours
@@ -42,7 +42,7 @@ def creation(gate: Gate, job: Job) -> list[str]:
     ]
 
 
-def removal(gate: Gate, job: Job) -> list[str]:
+def removal(gate: Gate, job: LinkJob) -> list[str]:
     """What removes the trigger; left behind, it would name a column that is gone and fail every INSERT."""
     return [
         f"drop trigger if exists {quoted(guard(job))} on {quoted_table(job)}",
@@ -51,7 +51,7 @@ def removal(gate: Gate, job: Job) -> list[str]:
     ]
 
 
-def trigger_flaw(gate: Gate, job: Job) -> str:
+def trigger_flaw(gate: Gate, job: LinkJob) -> str:
     """What is wrong with the trigger, as an SQL expression; empty: nothing."""
     when = " FOR EACH ROW WHEN ((new.%I IS NOT NULL)) EXECUTE FUNCTION "
     return (
@@ -82,17 +82,17 @@ def check_flaw(part: Table, name: str, definition: str, *columns: str, validated
     )
 
 
-def constraint_flaw(job: Job, *, validated: bool) -> str:
+def constraint_flaw(job: LinkJob, *, validated: bool) -> str:
     """What is wrong with the CHECK; empty: nothing."""
     definition = "CHECK (((%I IS NULL) OR (%I IS NOT NULL)))"
     return check_flaw(job, constraint(job), definition, job.raw, job.link, validated=validated)
 
 
-def _function(gate: Gate, job: Job) -> str:
+def _function(gate: Gate, job: LinkJob) -> str:
     return quoted(gate.schema, helper_name("guard", job.table, job.identity))
 
 
-def _body(gate: Gate, job: Job) -> str:
+def _body(gate: Gate, job: LinkJob) -> str:
     """Refuses what would uncover a row, saying nothing of it, and counts each row that it lets in.
 
     In a row of its own, since a counter would make writers wait for each other. As text, so that no operator

@@ -10,7 +10,7 @@ from alembic import op
 from backfill.database.columns import columns, has_column
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_removal, seal_trigger
-from backfill.errors import AmbiguousJob, ColumnMoved, UnknownJob
+from backfill.errors import AmbiguousJob, ColumnMoved, KindUnfit, UnknownJob
 from backfill.gates import conditions, guard, requirements, steps
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
@@ -18,7 +18,7 @@ from backfill.gates.offline_script import ask, dollars, emit, literal, offline, 
 from backfill.gates.steps import Step
 from backfill.gates.transaction import Needs, gated
 from backfill.ledger import raw_columns
-from backfill.plan import Discard, Job, RawColumn, Some, Table, find
+from backfill.plan import Discard, LinkJob, RawColumn, Some, Table, find
 
 
 @gated(Needs.NO_LOCK)
@@ -146,7 +146,7 @@ def drop_column(name: str, column: str) -> None:
             problem=f"Plan {plan.name} does not say that {name}.{column} is to go. Name it there, or drop it yourself."
         )
     (part,) = meant  # no column is in a plan twice
-    if isinstance(part, Job):
+    if isinstance(part, LinkJob):
         drop_raw_column(part.identity)
     elif isinstance(part, Discard):
         drop_discarded_column(part.identity)
@@ -277,7 +277,7 @@ def _require_needs(gate: Gate, step: Step) -> None:
     require(gate, step.change, step.needs())
 
 
-def _is_gone(gate: Gate, job: Job, change: str) -> bool:
+def _is_gone(gate: Gate, job: LinkJob, change: str) -> bool:
     """Whether a shadow copy took the table's place: no raw column is left to guard or to drop; the proof has to stand.
 
     An offline script is written for tables that still have it: run on another, its first statement
@@ -300,10 +300,10 @@ def _require_dropped(gate: Gate, part: RawColumn) -> None:
             raise ChainUnfit(problem=str(error)) from None
 
 
-def _job(gate: Gate, name: str) -> Job:
+def _job(gate: Gate, name: str) -> LinkJob:
     try:
-        return _existing(gate.plan.job(name))
-    except AmbiguousJob as error:
+        return _existing(gate.plan.link_job(name))
+    except (AmbiguousJob, KindUnfit) as error:
         raise ChainUnfit(problem=str(error)) from None
     except UnknownJob:
         raise ChainUnfit(
@@ -315,7 +315,7 @@ def _job(gate: Gate, name: str) -> Job:
 def _discard(gate: Gate, name: str) -> Discard:
     try:
         return _existing(find(name, gate.plan.discard))
-    except AmbiguousJob as error:
+    except (AmbiguousJob, KindUnfit) as error:
         raise ChainUnfit(problem=str(error)) from None
     except UnknownJob:
         raise ChainUnfit(
@@ -336,7 +336,7 @@ def _require_columns(gate: Gate, part: RawColumn) -> None:
     """What the conditions of *part* name is there: a question about another column fails in the server, without a hint."""
     known = gate.plan.addresses
     named = {"address": known.address, "hash": known.hash, "key": known.key}
-    if isinstance(part, Job):
+    if isinstance(part, LinkJob):
         _require(gate, part, {"key": part.key, "link": part.link, "time": part.time})
     elif isinstance(part, Discard):
         _require(gate, part, {"time": part.time})
@@ -359,7 +359,7 @@ def _require(gate: Gate, part: Table, named: Mapping[str, str | None]) -> None:
             )
 
 
-def _drop_guard(gate: Gate, job: Job) -> None:
+def _drop_guard(gate: Gate, job: LinkJob) -> None:
     for statement in guard.removal(gate, job):
         emit(statement)
 

@@ -2,7 +2,7 @@
 
 from backfill.gates import conditions, dependents
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, Job
+from backfill.plan import Discard, LinkJob
 
 
 def discard(gate: Gate, part: Discard) -> list[Condition]:
@@ -14,7 +14,7 @@ def discard(gate: Gate, part: Discard) -> list[Condition]:
     ]
 
 
-def coverage(gate: Gate, job: Job) -> list[Condition]:
+def coverage(gate: Gate, job: LinkJob) -> list[Condition]:
     """Before a guard, and again before the drop."""
     return [
         *dependents.free(gate, job),
@@ -27,12 +27,12 @@ def coverage(gate: Gate, job: Job) -> list[Condition]:
     ]
 
 
-def guard(gate: Gate, job: Job) -> list[Condition]:
+def guard(gate: Gate, job: LinkJob) -> list[Condition]:
     """Before the database itself is to keep a table covered."""
     return [*coverage(gate, job), conditions.countable(gate)]
 
 
-def replaced(gate: Gate, job: Job) -> list[Condition]:
+def replaced(gate: Gate, job: LinkJob) -> list[Condition]:
     """Where a shadow copy took the table's place, and the raw column with it: the same proof."""
     return [
         conditions.no_copy_left(gate, job),
@@ -41,12 +41,12 @@ def replaced(gate: Gate, job: Job) -> list[Condition]:
     ]
 
 
-def validation(gate: Gate, job: Job) -> list[Condition]:
+def validation(gate: Gate, job: LinkJob) -> list[Condition]:
     """Before PostgreSQL checks every row."""
     return [conditions.guarded(gate, job), conditions.checked(job), conditions.covered(job)]
 
 
-def drop(gate: Gate, job: Job) -> list[Condition]:
+def drop(gate: Gate, job: LinkJob) -> list[Condition]:
     """Before a raw column goes."""
     return [
         conditions.restore_point(gate),
@@ -57,7 +57,7 @@ def drop(gate: Gate, job: Job) -> list[Condition]:
     ]
 
 
-def under_lock(gate: Gate, job: Job) -> list[Condition]:
+def under_lock(gate: Gate, job: LinkJob) -> list[Condition]:
     """What is asked again under the lock: a look at the catalog and the ledger, no scan."""
     return [
         conditions.proved(gate, job),

@@ -9,7 +9,7 @@ from backfill.database import verbatim
 from backfill.database.columns import Column, columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, Job, RawColumn
+from backfill.plan import Discard, LinkJob, RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
 
@@ -30,9 +30,9 @@ def steps(gate: Gate) -> list[Step]:
     plan = gate.plan
     return [
         *(discard(gate, part) for part in plan.discard),
-        *(guard(gate, job) for job in plan.jobs),
-        *(validation(gate, job) for job in plan.jobs),
-        *(drop(gate, job) for job in plan.jobs),
+        *(guard(gate, job) for job in plan.link_jobs),
+        *(validation(gate, job) for job in plan.link_jobs),
+        *(drop(gate, job) for job in plan.link_jobs),
         address_optional(gate),
         hash_required(gate),
         address_drop(gate),
@@ -50,7 +50,7 @@ def discard(gate: Gate, part: Discard) -> Step:
     )
 
 
-def guard(gate: Gate, job: Job) -> Step:
+def guard(gate: Gate, job: LinkJob) -> Step:
     """The database itself keeps a table covered from now on."""
     return Step(
         f"guard {job.label}",
@@ -61,7 +61,7 @@ def guard(gate: Gate, job: Job) -> Step:
     )
 
 
-def validation(gate: Gate, job: Job) -> Step:
+def validation(gate: Gate, job: LinkJob) -> Step:
     """PostgreSQL checks every row."""
     return Step(
         f"validate {job.label}",
@@ -72,7 +72,7 @@ def validation(gate: Gate, job: Job) -> Step:
     )
 
 
-def drop(gate: Gate, job: Job) -> Step:
+def drop(gate: Gate, job: LinkJob) -> Step:
     """A raw column goes."""
     return Step(
         f"drop {job.name}.{job.raw}",

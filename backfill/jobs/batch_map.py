@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import regclass, table
-from backfill.jobs.row_needs import lacks_geo, raw_text, short
+from backfill.jobs.row_needs import raw_text, short
+from backfill.jobs.writer import Writer
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import Job
@@ -47,10 +48,9 @@ MAKE = sql.SQL("""
     create temporary table backfill_batch_map as
     select map.raw, map.address_id, map.geo
       from (select distinct {text} as raw from {table} as event
-             where {in_range} and event.{raw} is not null and {short}
-               and (event.{link} is null or {lacks_geo})) as text
+             where {in_range} and {short} and {needs_text}) as text
       join {map} as map on map.raw = text.raw
-     where map.address_id is not null;
+     where {usable};
     comment on table {batch_map} is {batch}
 """)
 
@@ -63,29 +63,29 @@ def choose_join(connection: Connection, schema: str, job: Job, blocks: int, *, t
     execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
 
 
-def statement(schema: str, job: Job, batch: Batch) -> sql.Composed:
+def statement(schema: str, writer: Writer, batch: Batch) -> sql.Composed:
     """Makes the batch map of *batch*."""
+    job = writer.job
     return MAKE.format(
-        raw=sql.Identifier(job.raw),
         text=raw_text(job),
-        link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),
         short=short(raw_text(job)),
-        lacks_geo=lacks_geo(job),
+        needs_text=writer.needs_text,
+        usable=writer.usable,
         map=address_map.name(schema),
         batch_map=NAME,
         batch=sql.Literal(str(batch.id)),
     )
 
 
-def ensure(connection: Connection, schema: str, job: Job, batch: Batch) -> None:
+def ensure(connection: Connection, schema: str, writer: Writer, batch: Batch) -> None:
     """The batch map of *batch*, unless this session has it; from a map that the caller knows to be complete."""
     if value(connection, MADE_FOR) == str(batch.id):
         return
     drop(connection)
-    choose_join(connection, schema, job, batch.range.last - batch.range.first, texts_only=True)
-    execute(connection, statement(schema, job, batch))
+    choose_join(connection, schema, writer.job, batch.range.last - batch.range.first, texts_only=True)
+    execute(connection, statement(schema, writer, batch))
 
 
 def drop(connection: Connection) -> None:

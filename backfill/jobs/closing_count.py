@@ -14,13 +14,11 @@ from psycopg2 import sql
 from sqlalchemy import Engine
 
 from backfill.database.blocks import Range, heap_of, ranges
-from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.engine.in_flight import in_threads
 from backfill.job_id import JobId
-from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text, readable_place, short, unlinked
-from backfill.ledger import address_map
+from backfill.jobs.kinds import writer_of
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job, Plan
 
@@ -28,27 +26,19 @@ STRETCH = 128  # blocks: how finely it is said where something is left to do
 MOST_RANGES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
 COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 
-# What a sweep could do: link or quarantine a row that is neither, or give one its geo.
-# A text that the map lacks may have geo as far as anybody knows. Only rows that lack some are looked up.
-LEFT = sql.SQL("""
-    ({unlinked} and entry.row_key is null)
-    or (event.{raw} is not null and event.{link} is not null and {short} and {lacks_geo}
-        and coalesce((select map.address_id is not null and map.geo is not null
-                        from {map} as map where map.raw = {text}), {may_be_address}))
-    or (event.{raw} is null and event.{link} is not null and {lacks_geo}
-        and exists (select from {addresses} as known where known.{address_key} {equals} event.{link} and {readable}))
-""")
+# What a sweep could do: write or quarantine a row that is unfinished, or what the kind of job knows besides.
+LEFT = sql.SQL("({unfinished} and entry.row_key is null) or {more}")
 COUNT = sql.SQL("""
     select count(*),
            count(*) filter (where event.{raw} is null),
-           count(*) filter (where event.{raw} is not null and event.{link} is not null),
-           count(*) filter (where {unlinked} and entry.row_key is not null),
+           count(*) filter (where event.{raw} is not null and not {unfinished}),
+           count(*) filter (where {unfinished} and entry.row_key is not null),
            count(*) filter (where {left}),
            array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
       from {table} as event
       left join {quarantine} as entry
         on entry.job = {name} and entry.row_key = event.{key}::text
-       and entry.decision_id is null and {unlinked}
+       and entry.decision_id is null and {unfinished}
      where {in_range}
 """)
 
@@ -133,34 +123,18 @@ def count_rows(
 
 def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range]) -> Counted:
     job, span = part
-    known = plan.addresses
+    writer = writer_of(job)
     with engine.begin() as connection:
-        key = column_type(connection, known, known.key)
-    raw, link = sql.Identifier(job.raw), sql.Identifier(job.link)
-    left = LEFT.format(
-        raw=raw,
-        text=raw_text(job),
-        link=link,
-        map=address_map.name(schema),
-        unlinked=unlinked(job),
-        lacks_geo=lacks_geo(job),
-        short=short(raw_text(job)),
-        may_be_address=may_be_address(raw_text(job)),
-        addresses=table(known),
-        address_key=sql.Identifier(known.key),
-        equals=key.equals,
-        readable=readable_place(sql.Identifier("known", known.geo), plan.geo.keys),
-    )
+        more = writer.more(connection, schema, plan)
     statement = COUNT.format(
-        raw=raw,
-        link=link,
-        left=left,
+        raw=sql.Identifier(job.raw),
+        left=LEFT.format(unfinished=writer.unfinished, more=more),
         stretch=sql.Literal(STRETCH),
         key=sql.Identifier(job.key),
         table=table(job),
         quarantine=sql.Identifier(schema, "quarantine"),
         name=sql.Literal(job.identity),
-        unlinked=unlinked(job),
+        unfinished=writer.unfinished,
         in_range=span.holds("event"),
     )
     with engine.begin() as connection:

@@ -40,9 +40,10 @@ COLUMNS = sql.SQL("""
 
 
 def unchanged(connection: Connection, job: Job) -> list[str]:
-    """Columns that the link's UPDATE is to name although it leaves them as they are."""
-    written = [name for name in (job.link, job.extra) if name is not None]
+    """Columns that a job's UPDATE is to name although it leaves them as they are."""
     return [
         name
-        for (name,) in rows(connection, COLUMNS.format(table=regclass(job), written=sql.Literal(written)))
+        for (name,) in rows(
+            connection, COLUMNS.format(table=regclass(job), written=sql.Literal(list(job.written)))
+        )
     ]

@@ -14,6 +14,7 @@ from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
+from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
 from backfill.ledger import address_map
 from backfill.plan import Job
@@ -24,7 +25,7 @@ LEFT = sql.SQL("""
     select event.{key}::text
       from {table} as event
       join {map} as map on map.raw = {text}
-     where {in_range} and event.{link} is null and map.address_id is not null
+     where {in_range} and {unfinished} and {usable}
      limit %s
        for update of event skip locked
 """)
@@ -32,20 +33,21 @@ LEFT = sql.SQL("""
 # Under the application's search_path: all is qualified.
 TRY = sql.SQL("""
     update {table} as event
-       set {link} = map.address_id
+       set {assignment}
       from {map} as map
      where event.{key} {equals} any (%s::{key_type}[])
-       and event.{link} is null
+       and {unfinished}
+       and {usable}
        and map.raw OPERATOR(pg_catalog.=) {text}
 """)
 
 STILL = sql.SQL("""
-    select count(*) from {table} as event where event.{key} {equals} any (%s::{key_type}[]) and event.{link} is null
+    select count(*) from {table} as event where event.{key} {equals} any (%s::{key_type}[]) and {unfinished}
 """)
 
 
 def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: Timeouts) -> int:
-    """How many rows there stay without a link; at most ``MOST`` are tried."""
+    """How many rows there stay unfinished; at most ``MOST`` are tried."""
     kept = tried = 0
     for span in spans:
         if tried >= MOST:
@@ -59,12 +61,14 @@ def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: T
 
 
 def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) -> tuple[int, int]:
-    key = column_type(connection, job, job.key)
+    key, writer = column_type(connection, job, job.key), writer_of(job)
     names = {
         "table": table(job),
         "map": address_map.name(schema),
         "key": sql.Identifier(job.key),
-        "link": sql.Identifier(job.link),
+        "unfinished": writer.unfinished,
+        "usable": writer.usable,
+        "assignment": writer.assignment,
         "text": raw_text(job),
         "key_type": sql.SQL(key.name),
         "equals": key.equals,

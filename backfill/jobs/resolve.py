@@ -28,7 +28,8 @@ from backfill.database.writing import writes
 from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.source import KEYS
 from backfill.jobs import batch_map
-from backfill.jobs.row_needs import lacks_geo, lacks_place, may_be_address, raw_text, readable_place, short
+from backfill.jobs.kinds import writer_of
+from backfill.jobs.row_needs import lacks_place, may_be_address, raw_text, readable_place, short
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Addresses, Job
@@ -85,16 +86,14 @@ TEXTS = sql.SQL("""
       from (select text.raw
               from (select distinct {text} as raw
                       from {table} as event
-                     where {in_range}
-                       and event.{raw} is not null and {short}
-                       and (event.{link} is null or {lacks_geo})) as text
+                     where {in_range} and {short} and {needs_text}) as text
              where not exists (select from {map} as map where map.raw = text.raw)
             offset 0) as fresh  -- not flattened: few are left of which it has to be asked
      where {may_be_address}
 """)
 
 COUNT = sql.SQL("""
-    select count(*), count(*) filter (where event.{raw} is not null and event.{link} is not null)
+    select count(*), count(*) filter (where event.{raw} is not null and not {unfinished})
       from {table} as event where {in_range}
 """)
 
@@ -216,14 +215,12 @@ def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> li
     if batch.phase.is_sweep:  # the hash of a map of a million texts costs most of a second, a batch
         execute(connection, batch_map.PROBE)
     statement = TEXTS.format(
-        raw=sql.Identifier(job.raw),
         text=raw_text(job),
-        link=sql.Identifier(job.link),
         table=table(job),
         in_range=batch.range.holds("event"),
         short=short(raw_text(job)),
         may_be_address=may_be_address(sql.SQL("fresh.raw")),
-        lacks_geo=lacks_geo(job),
+        needs_text=writer_of(job).needs_text,
         map=address_map.name(schema),
     )
     return [text for (text,) in rows(connection, statement)]
@@ -326,7 +323,7 @@ def prepare(
         if counting:
             count = COUNT.format(
                 raw=sql.Identifier(job.raw),
-                link=sql.Identifier(job.link),
+                unfinished=writer_of(job).unfinished,
                 table=table(job),
                 in_range=batch.range.holds("event"),
             )

@@ -10,7 +10,7 @@ from psycopg2 import sql
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.decodable import decodable
-from backfill.plan import Job
+from backfill.plan import Job, LinkJob
 
 NOTHING = sql.SQL("false")
 MOST_BYTES = 4  # of a character, in any encoding of a server
@@ -35,7 +35,7 @@ def lacks_place(place: sql.Composable) -> sql.Composable:
     )""").format(place=place, usable=usable(place))
 
 
-def lacks_geo(job: Job, alias: str = "event") -> sql.Composable:
+def lacks_geo(job: LinkJob, alias: str = "event") -> sql.Composable:
     """The row's JSON can take a ``geoip_info`` and has none.
 
     SQL NULL and JSON ``null`` count as ``{}``; any other non-object is left alone; an existing
@@ -98,7 +98,7 @@ def may_be_address(text: sql.Composable) -> sql.Composable:
     )""").format(decodable=decodable(text), text=text, most=sql.Literal(MAX_LENGTH))
 
 
-def unlinked(job: Job, alias: str = "event") -> sql.Composed:
+def unlinked(job: LinkJob, alias: str = "event") -> sql.Composed:
     """The row holds a text and no link."""
     return sql.SQL("({raw} is not null and {link} is null)").format(
         raw=sql.Identifier(alias, job.raw), link=sql.Identifier(alias, job.link)

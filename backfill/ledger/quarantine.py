@@ -66,21 +66,22 @@ def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id:
     )
 
 
-def release_fixed(connection: Connection, schema: str, job: Job, key: ColumnType) -> int:
-    """Drop undecided entries whose row is gone, linked, or holds no text any more; returns their number."""
+def release_fixed(
+    connection: Connection, schema: str, job: Job, key: ColumnType, unfinished: sql.Composable
+) -> int:
+    """Drop undecided entries whose row (``event``) is gone or not *unfinished* any more; returns their number."""
     statement = sql.SQL("""
         delete from {quarantine} as entry
          where entry.job = %s and entry.decision_id is null
            and not exists (
                select from {table} as event
                 where event.{key} {equals} entry.row_key::{key_type}
-                  and event.{raw} is not null and event.{link} is null)
+                  and {unfinished})
     """).format(
         quarantine=sql.Identifier(schema, "quarantine"),
         table=table(job),
         key=sql.Identifier(job.key),
-        raw=sql.Identifier(job.raw),
-        link=sql.Identifier(job.link),
+        unfinished=unfinished,
         key_type=sql.SQL(key.name),
         equals=key.equals,
     )

@@ -213,7 +213,7 @@ def _holding(
     asked = [name for name in known if not chosen or name in chosen]
     counted = [sql.SQL("count(row.{})").format(sql.Identifier(name)) for name in asked]
     holds = {name: RAW for name in asked if known[name].type in ("inet", "cidr")} | _kinds(plan, part.name)
-    extra = next((job.extra for job in plan.jobs if job.name == part.name), None)
+    extra = next((job.extra for job in plan.link_jobs if job.name == part.name), None)
     if extra in asked:  # geo inside the event's own JSON: a column of its own in the answer
         counted.append(sql.SQL("count(row.{} -> 'geoip_info')").format(sql.Identifier(str(extra))))
         asked.append(f"{extra}.geoip_info")
@@ -262,7 +262,8 @@ def _sent(name: str, type_: str) -> sql.Composable:
 def _part(plan: Plan, name: str) -> Table:
     """The plan's own table of that name, or one of the application's."""
     return next(
-        (part for part in (*plan.jobs, plan.addresses, *plan.discard) if part.name == name), Table(table=name)
+        (part for part in (*plan.jobs, plan.addresses, *plan.discard) if part.name == name),
+        Table(table=name),
     )
 
 
@@ -274,7 +275,7 @@ def _where(connection: Connection, plan: Plan, question: Question) -> sql.Compos
         if "{same_name}" in question.of
         else sql.SQL("=")
     )
-    events = next((job for job in plan.jobs if job.name == "user_events"), None)
+    events = next((job for job in plan.link_jobs if job.name == "user_events"), None)
     return sql.SQL(question.of).format(
         key=sql.Identifier(plan.addresses.key),
         link=sql.Identifier(events.link if events else "ip_address_id"),

@@ -84,7 +84,7 @@ def references(
             left.append(NotAsked(part.name, f"its reference by {via} may not be read by this role"))
             continue
         found.append(Reference(part, _same(connection, part, own, people, theirs), via))
-    for part in {(one.schema_, one.table): one for one in (*plan.jobs, *plan.discard)}.values():
+    for part in {(one.schema_, one.table): one for one in (*plan.link_jobs, *plan.discard)}.values():
         by_value, why = _by_value(connection, part, people, known, keyed)
         found += by_value
         asked_anyhow = (part.schema_, part.table) in keyed or any(name == part.name for name, _ in known)
@@ -178,7 +178,7 @@ def _linked(
         for part, _, own, theirs in _foreign_keys(connection, addresses, ledger_schema)
         if len(own) == 1
     }
-    links |= {(job.schema_, job.table, job.link, addresses.key) for job in plan.jobs}
+    links |= {(job.schema_, job.table, job.link, addresses.key) for job in plan.link_jobs}
     each, names = [], []
     for one in found:
         columns = {name for name, *_ in rows(connection, MEMBERS, {"schema": one.part.schema_, "table": one.part.table})}  # fmt: skip

@@ -155,7 +155,7 @@ def _pace(
 
 
 def _geography(connection: Connection, plan: Plan) -> Geography:
-    jobs = [job for job in plan.jobs if job.extra is not None]
+    jobs = [job for job in plan.link_jobs if job.extra is not None]
     estimate = sum(heap_of(connection, job).rows for job in jobs)
     sample: sql.Composable = sql.SQL("")
     if estimate > LOOKED_AT:

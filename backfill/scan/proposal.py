@@ -17,7 +17,7 @@ from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
-from backfill.plan import Addresses, Geo, Hash, Job, Plan
+from backfill.plan import Addresses, Geo, Hash, LinkJob, Plan
 from backfill.scan.columns import Column
 from backfill.scan.place import Found
 
@@ -67,7 +67,7 @@ PARTITION = sql.SQL("""
 class Proposed:
     """A job that can be, and what is known of its column."""
 
-    job: Job
+    job: LinkJob
     found: Found
     accept: tuple[str, ...]  # findings that would have to be accepted first
 
@@ -170,8 +170,8 @@ def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
 
 
 def _job(
-    connection: Connection, column: Column, addresses: Addresses, others: Iterable[Job]
-) -> tuple[Job | None, str]:
+    connection: Connection, column: Column, addresses: Addresses, others: Iterable[LinkJob]
+) -> tuple[LinkJob | None, str]:
     """A job for *column*, or why there is none."""
     members = _members(connection, column.oid)
     key = _key(members, column.name)
@@ -188,7 +188,7 @@ def _job(
     details = [one.name for one in members if one.type == "jsonb"]
     times = [one for one in members if one.type in ("timestamptz", "timestamp")]
     times.sort(key=lambda one: (not _is_now(one.default), not one.not_null))
-    return Job.model_validate(
+    return LinkJob.model_validate(
         {
             "table": column.table,
             "schema": column.schema,
@@ -211,7 +211,7 @@ def _key(members: Sequence[_Member], raw: str) -> str | None:
 
 
 def _findings(
-    connection: Connection, plan: Plan, addresses: Addresses, job: Job, ledger_schema: str
+    connection: Connection, plan: Plan, addresses: Addresses, job: LinkJob, ledger_schema: str
 ) -> list[Finding]:
     tried = Plan(name=NAME, hash=Hash(), geo=Geo(), addresses=addresses, jobs=(job,))
     accept = plan.accept

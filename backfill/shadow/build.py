@@ -15,10 +15,10 @@ from backfill.database.quoting import regclass, table
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.engine.in_flight import in_threads
-from backfill.jobs import batch_map, link
+from backfill.jobs import apply, batch_map
 from backfill.ledger import address_map, claims, shadow_copies
 from backfill.ledger.batches import Batch, PassCounts
-from backfill.plan import Job, Plan
+from backfill.plan import LinkJob, Plan
 from backfill.shadow import capture, names, table_definition
 from backfill.shadow import rows as rows_of_copy
 from backfill.shadow.table_definition import ForeignKey, Index, TableDefinition
@@ -32,7 +32,7 @@ CREATE = sql.SQL("""
 """)
 
 
-def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDefinition:
+def begin(connection: Connection, schema: str, job: LinkJob, run_id: int) -> TableDefinition:
     """Make the empty copy, start the capture, and enter it in the ledger: one transaction."""
     definition = table_definition.read_definition(connection, job)
     shadow = table(names.shadow(job))
@@ -56,7 +56,7 @@ def begin(connection: Connection, schema: str, job: Job, run_id: int) -> TableDe
     return definition
 
 
-def _revoke_defaults(connection: Connection, job: Job) -> None:
+def _revoke_defaults(connection: Connection, job: LinkJob) -> None:
     """ALTER DEFAULT PRIVILEGES may have given the copy grants that the original does not have."""
     shadow = names.shadow(job)
     statement = sql.SQL("""
@@ -70,7 +70,7 @@ def _revoke_defaults(connection: Connection, job: Job) -> None:
 def load(
     engine: Engine,
     schema: str,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     batch: Batch,
     lease: uuid.UUID,
@@ -89,7 +89,7 @@ def load(
         if claims.fence(connection, batch, lease) >= batch.passes:
             return PassCounts()
         address_map.require_complete(connection, schema, batch.run_id)
-        link.check_filenode(connection, job, filenode)
+        apply.check_filenode(connection, job, filenode)
         blocks = batch.range.last - batch.range.first
         batch_map.choose_join(connection, schema, job, blocks, texts_only=False)
         known = rows_of_copy.known(connection, plan.addresses, plan.geo.keys)
@@ -97,13 +97,13 @@ def load(
         with writes(connection, job, names.shadow(job)), execute(connection, copy) as cursor:
             written = cursor.rowcount
         capture.note_unknown(connection, schema, job, batch.run_id, batch.range.holds("event"))
-        quarantined = link.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
+        quarantined = apply.quarantine_rows(connection, schema, job, batch.run_id, batch.range.holds("event"))
         counts = PassCounts(written=written, quarantined=quarantined, seconds=time.monotonic() - started)
         claims.count_pass(connection, batch.id, counts, seconds=counts.seconds)
     return counts
 
 
-def drop_noted(connection: Connection, schema: str, job: Job) -> int:
+def drop_noted(connection: Connection, schema: str, job: LinkJob) -> int:
     """Drop the rows that changed during the load: the replay brings them, once each.
 
     A row that moved while the load went over the table may have been met twice, and no unique index
@@ -119,7 +119,7 @@ def drop_noted(connection: Connection, schema: str, job: Job) -> int:
         return cursor.rowcount
 
 
-def build_indexes(engine: Engine, job: Job, definition: TableDefinition, workers: int) -> None:
+def build_indexes(engine: Engine, job: LinkJob, definition: TableDefinition, workers: int) -> None:
     """All indexes that are not there yet, *workers* at a time, then the constraints that stand on them."""
     plain = [index for index in definition.indexes if index.constraint_type != "x"]
     for _ in in_threads(workers, partial(_build, engine, job), plain, name="index"):
@@ -130,7 +130,7 @@ def build_indexes(engine: Engine, job: Job, definition: TableDefinition, workers
                 _constrain(connection, job, index)
 
 
-def _build(engine: Engine, job: Job, index: Index) -> None:
+def _build(engine: Engine, job: LinkJob, index: Index) -> None:
     with engine.begin() as connection:
         if _exists(connection, job, index):
             return
@@ -150,7 +150,7 @@ def _build(engine: Engine, job: Job, index: Index) -> None:
         )
 
 
-def _exists(connection: Connection, job: Job, index: Index) -> bool:
+def _exists(connection: Connection, job: LinkJob, index: Index) -> bool:
     statement = sql.SQL("""
         select exists (select from pg_index join pg_class as c on c.oid = indexrelid
                         where indrelid = {} and relname = %s)
@@ -158,7 +158,7 @@ def _exists(connection: Connection, job: Job, index: Index) -> bool:
     return bool(value(connection, statement, (names.new_index(index.oid),)))
 
 
-def _constrain(connection: Connection, job: Job, index: Index) -> None:
+def _constrain(connection: Connection, job: LinkJob, index: Index) -> None:
     """The constraint bears its index's name until the swap; then both get theirs."""
     shadow, name = names.shadow(job), names.new_index(index.oid)
     known = sql.SQL("select exists (select from pg_constraint where conrelid = {} and conname = %s)")
@@ -175,7 +175,7 @@ def _constrain(connection: Connection, job: Job, index: Index) -> None:
 
 def add_foreign_keys(
     engine: Engine,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     lock_timeout_ms: int,
     sleep: Callable[[float], None] | None = None,
@@ -190,7 +190,7 @@ def add_foreign_keys(
                 execute(connection, statement.format(table(names.shadow(job)), sql.Identifier(key.name)))
 
 
-def _add_foreign_key(connection: Connection, job: Job, key: ForeignKey) -> bool:
+def _add_foreign_key(connection: Connection, job: LinkJob, key: ForeignKey) -> bool:
     """Whether it is valid already; adds it where it is missing."""
     shadow = names.shadow(job)
     known = sql.SQL("select convalidated from pg_constraint where conrelid = {} and conname = %s")

@@ -12,7 +12,7 @@ from backfill.database.connection import execute, value
 from backfill.database.quoting import table
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map
-from backfill.plan import Job
+from backfill.plan import LinkJob
 from backfill.shadow import names
 
 # A key of NULL means that the table was truncated. The function runs as its owner: whoever writes the
@@ -45,7 +45,7 @@ START = sql.SQL("""
 """)
 
 
-def start(connection: Connection, schema: str, job: Job, key_type: str) -> None:
+def start(connection: Connection, schema: str, job: LinkJob, key_type: str) -> None:
     """Note changes from this transaction on. Waits for every writer of the table, once."""
     execute(
         connection,
@@ -76,7 +76,9 @@ NOTE_UNKNOWN = sql.SQL("""
 """)
 
 
-def note_unknown(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
+def note_unknown(
+    connection: Connection, schema: str, job: LinkJob, run_id: int, which: sql.Composable
+) -> int:
     """Note those rows (``event``) whose text the map lacks, so that the replay resolves it; returns their number."""
     statement = NOTE_UNKNOWN.format(
         log=names.log(schema, job),
@@ -96,7 +98,7 @@ def note_unknown(connection: Connection, schema: str, job: Job, run_id: int, whi
         return cursor.rowcount
 
 
-def stop(connection: Connection, schema: str, job: Job) -> None:
+def stop(connection: Connection, schema: str, job: LinkJob) -> None:
     """Note no more, and forget what was noted. Locks the table for a moment."""
     for trigger in names.TRIGGERS:
         statement = sql.SQL("drop trigger if exists {} on {}")
@@ -106,6 +108,6 @@ def stop(connection: Connection, schema: str, job: Job) -> None:
         execute(connection, sql.SQL("drop table if exists {}").format(one))
 
 
-def waiting(connection: Connection, schema: str, job: Job) -> int:
+def waiting(connection: Connection, schema: str, job: LinkJob) -> int:
     """Notes that were not read yet."""
     return int(value(connection, sql.SQL("select count(*) from {}").format(names.log(schema, job))))

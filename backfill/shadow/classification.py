@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from backfill.database.quoting import table
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.shadow import names
 from backfill.shadow.table_definition import TableDefinition
 
@@ -93,7 +93,7 @@ UNNOTED = sql.SQL("not exists (select from {log} as note where note.key = {alias
 
 
 def classified_rows(
-    schema: str, job: Job, definition: TableDefinition, expected: sql.Identifier, which: sql.Composable
+    schema: str, job: LinkJob, definition: TableDefinition, expected: sql.Identifier, which: sql.Composable
 ) -> sql.Composed:
     """Rows, texts, links before and links now; and the keys of those rows that are not plainly fine."""
     parts = _parts(job, definition)
@@ -118,7 +118,7 @@ def classified_rows(
 def counts(
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     expected: sql.Identifier,
     which: sql.Composable,
@@ -136,7 +136,7 @@ def counts(
 def blocked(
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     expected: sql.Identifier,
     which: sql.Composable,
@@ -154,7 +154,7 @@ def blocked(
     )
 
 
-def unnoted(schema: str, job: Job, alias: str) -> sql.Composed:
+def unnoted(schema: str, job: LinkJob, alias: str) -> sql.Composed:
     """Rows of *alias* that no note speaks of."""
     return UNNOTED.format(
         log=names.log(schema, job), key=sql.Identifier(job.key), alias=sql.Identifier(alias)
@@ -164,7 +164,7 @@ def unnoted(schema: str, job: Job, alias: str) -> sql.Composed:
 def _judged(
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     expected: sql.Identifier,
     which: sql.Composable,
     more: sql.Composable,
@@ -185,7 +185,7 @@ def _judged(
     )
 
 
-def _parts(job: Job, definition: TableDefinition) -> dict[str, sql.Composable]:
+def _parts(job: LinkJob, definition: TableDefinition) -> dict[str, sql.Composable]:
     plain = [c.name for c in definition.columns if c.name not in (job.link, job.extra)]
     parts: dict[str, sql.Composable] = {
         "key": sql.Identifier(job.key),
@@ -200,7 +200,7 @@ def _parts(job: Job, definition: TableDefinition) -> dict[str, sql.Composable]:
     return parts
 
 
-def _conditions(addresses: Addresses, job: Job, definition: TableDefinition) -> dict[str, sql.Composed]:
+def _conditions(addresses: Addresses, job: LinkJob, definition: TableDefinition) -> dict[str, sql.Composed]:
     parts = _parts(job, definition) | {
         "address": sql.Identifier(addresses.address),
         "hash": sql.Identifier(addresses.hash),

@@ -16,7 +16,7 @@ from backfill.database.connection import execute, rows
 from backfill.database.quoting import table
 from backfill.engine.in_flight import in_threads
 from backfill.jobs.resolve import Resolver
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.shadow import blockers, classification, expected_rows, names
 from backfill.shadow.classification import BLOCKERS, FAULTS
 from backfill.shadow.expected_rows import ExpectedRows
@@ -55,7 +55,7 @@ def compare(
     engine: Engine,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     against: ExpectedRows,
     advance: Callable[[int], object],
@@ -107,7 +107,7 @@ def compare_rows(
     connection: Connection,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     resolver: Resolver,
     which: sql.Composable,
@@ -126,7 +126,7 @@ def compare_rows(
     return counted
 
 
-def now(connection: Connection, schema: str, job: Job) -> Counts:
+def now(connection: Connection, schema: str, job: LinkJob) -> Counts:
     """Rows and links of the copy as they are at this moment, and faults that mere counting shows.
 
     A comparison may be days old: rows that somebody took out of the copy, or put in, would be lost or gained.
@@ -140,7 +140,7 @@ def now(connection: Connection, schema: str, job: Job) -> Counts:
     }
 
 
-def _surplus(connection: Connection, schema: str, job: Job) -> int:
+def _surplus(connection: Connection, schema: str, job: LinkJob) -> int:
     execute(connection, REPEATABLE)
     originals, copies, _ = _numbers(connection, schema, job)
     if originals == copies:
@@ -149,12 +149,12 @@ def _surplus(connection: Connection, schema: str, job: Job) -> int:
     return int(rows(connection, SURPLUS.format(**_sides(schema, job)))[0][0])
 
 
-def _numbers(connection: Connection, schema: str, job: Job) -> tuple[int, int, int]:
+def _numbers(connection: Connection, schema: str, job: LinkJob) -> tuple[int, int, int]:
     (found,) = rows(connection, COUNTS.format(**_sides(schema, job)))
     return found
 
 
-def _sides(schema: str, job: Job) -> dict[str, sql.Composable]:
+def _sides(schema: str, job: LinkJob) -> dict[str, sql.Composable]:
     return {
         "shadow": table(names.shadow(job)),
         "table": table(job),

@@ -16,13 +16,14 @@ from backfill.database.nullable import discardable, to_settle
 from backfill.database.quoting import quoted_table, table
 from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
 from backfill.jobs.resolve import Resolver
+from backfill.jobs.row_needs import unlinked
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadow_copies
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.phases import COPY
 from backfill.ledger.run_state import UNFINISHED, RunState
 from backfill.ledger.shadow_copies import Stage
-from backfill.plan import Job, Plan
+from backfill.plan import LinkJob, Plan
 from backfill.shadow import blockers, capture, compare, expected_rows, names, replay, swap, table_definition
 from backfill.shadow.classification import BLOCKERS
 from backfill.shadow.expected_rows import ExpectedRows
@@ -44,7 +45,7 @@ class Cutover:
     tell: Callable[[str], None]
     workers: int = 1  # sessions that compare
 
-    def serves(self, job: Job) -> bool:
+    def serves(self, job: LinkJob) -> bool:
         """Whether the copy has taken the original's place. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
             entry = shadow_copies.shadow_of(connection, job)
@@ -53,7 +54,7 @@ class Cutover:
         return bool(entry.stage == Stage.SWAPPED)
 
     def prepare(
-        self, job: Job, expected: ExpectedRows, advance: Callable[[int], object] = lambda rows: None
+        self, job: LinkJob, expected: ExpectedRows, advance: Callable[[int], object] = lambda rows: None
     ) -> compare.Counts:
         """Catch up and compare every row; returns the counts, also kept in the ledger. Raises ``ShadowDiffers``."""
         run_id = self._run(job)
@@ -77,7 +78,7 @@ class Cutover:
             shadow_copies.compared(connection, job, counts)
         return counts
 
-    def run(self, job: Job) -> None:
+    def run(self, job: LinkJob) -> None:
         """Swap *job*'s table. Raises ``CutoverPostponed`` when something has to be settled, or the lock is not to be had."""
         run_id = self._run(job)
         with self.engine.begin() as connection:
@@ -124,7 +125,7 @@ class Cutover:
             )
         self._after(job, definition)
 
-    def finish(self, job: Job) -> bool:
+    def finish(self, job: LinkJob) -> bool:
         """Drop the old table; False where that was done before. Raises ``NoShadow``."""
         with self.engine.begin() as connection:
             entry = shadow_copies.shadow_of(connection, job)
@@ -141,14 +142,14 @@ class Cutover:
         patiently(self.engine, self.lock_timeout_ms, drop, with_referenced(self.engine, names.before(job)))
         return True
 
-    def _run(self, job: Job) -> int:
+    def _run(self, job: LinkJob) -> int:
         with self.engine.begin() as connection:
             entry = shadow_copies.shadow_of(connection, job)
         if entry is None or entry.stage == Stage.SWAPPED:
             raise NoShadow(table=job.label, state=" that waits")
         return int(entry.run_id)
 
-    def _catch_up(self, job: Job, definition: TableDefinition, run_id: int) -> None:
+    def _catch_up(self, job: LinkJob, definition: TableDefinition, run_id: int) -> None:
         try:
             replay.catch_up(
                 self.engine, self.schema, self.plan.addresses, job, definition, self.resolver, run_id
@@ -156,10 +157,12 @@ class Cutover:
         except replay.ReplayDiffers as difference:
             raise ShadowDiffers(table=job.label, faults=str(difference)) from None
 
-    def _settled(self, job: Job, counts: compare.Counts) -> compare.Counts:
+    def _settled(self, job: LinkJob, counts: compare.Counts) -> compare.Counts:
         """The counts as they are after settlement. Raises ``CutoverPostponed``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
-            quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
+            quarantine.release_fixed(
+                connection, self.schema, job, column_type(connection, job, job.key), unlinked(job)
+            )
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = blockers.counts(connection, self.schema, job)
@@ -184,7 +187,7 @@ class Cutover:
     def _swap(
         self,
         connection: Connection,
-        job: Job,
+        job: LinkJob,
         definition: TableDefinition,
         run_id: int,
         counts: compare.Counts,
@@ -238,7 +241,7 @@ class Cutover:
         )
         coverage.enter(connection, record, self.fingerprint)
 
-    def _after(self, job: Job, definition: TableDefinition) -> None:
+    def _after(self, job: LinkJob, definition: TableDefinition) -> None:
         """What need not be done under the lock."""
         for key in definition.incoming:
             if key.valid:
@@ -256,7 +259,7 @@ class _Behind(Exception):
 LAST_TRIES = 5
 
 
-def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None:
+def abandon(engine: Engine, schema: str, job: LinkJob, lock_timeout_ms: int) -> None:
     """Remove every trace of a copy that does not serve yet. Raises ``NoShadow``, ``ShadowExists``."""
     with engine.begin() as connection:
         entry = shadow_copies.shadow_of(connection, job)
@@ -286,7 +289,7 @@ def abandon(engine: Engine, schema: str, job: Job, lock_timeout_ms: int) -> None
     patiently(engine, lock_timeout_ms, remove, [table(job), *copy])
 
 
-def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms: int) -> bool:
+def discard(engine: Engine, schema: str, job: LinkJob, run_id: int, lock_timeout_ms: int) -> bool:
     """``abandon`` the copy of that run; False where it has none that waits."""
     with engine.begin() as connection:
         entry = shadow_copies.shadow_of(connection, job)
@@ -296,7 +299,7 @@ def discard(engine: Engine, schema: str, job: Job, run_id: int, lock_timeout_ms:
     return True
 
 
-def is_ready(connection: Connection, job: Job) -> bool:
+def is_ready(connection: Connection, job: LinkJob) -> bool:
     """Whether a run that has ended left a compared copy of this table behind."""
     entry = shadow_copies.shadow_of(connection, job)
     if entry is None or entry.stage != Stage.COMPARED:
@@ -304,7 +307,7 @@ def is_ready(connection: Connection, job: Job) -> bool:
     return runs.get(connection, entry.run_id).status is RunState.SUCCEEDED
 
 
-def leftovers(connection: Connection, job: Job) -> str | None:
+def leftovers(connection: Connection, job: LinkJob) -> str | None:
     """The name of an old table that was not dropped yet."""
     before = quoted_table(names.before(job))
     return before if value(connection, sql.SQL("select to_regclass(%s) is not null"), (before,)) else None

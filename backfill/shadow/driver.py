@@ -25,6 +25,7 @@ from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, run_batch
 from backfill.engine.run_context import Failed
 from backfill.errors import CannotBeCopied, OneCopyATable, RunTakenOver, ShadowDiffers, ShadowExists
+from backfill.jobs.row_needs import unlinked
 from backfill.ledger import batches, quarantine, runs, shadow_copies
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -33,7 +34,7 @@ from backfill.ledger.phases import CLOSE, COMPARE, COPY, INDEX, RESOLVE
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import TableCount
 from backfill.ledger.shadow_copies import Stage
-from backfill.plan import Job
+from backfill.plan import LinkJob, links
 from backfill.shadow import build, names, table_definition
 from backfill.shadow.cutover import Cutover, discard, leftovers
 from backfill.shadow.expected_rows import ExpectedRows
@@ -43,7 +44,7 @@ from backfill.shadow.table_definition import TableDefinition
 POLL_SECONDS = 0.2
 
 
-def require_copyable(connection: Connection, job: Job) -> None:
+def require_copyable(connection: Connection, job: LinkJob) -> None:
     """Raises ``CannotBeCopied`` or ``ShadowExists``; changes nothing."""
     before = leftovers(connection, job)
     if before is not None:
@@ -58,16 +59,16 @@ def require_copyable(connection: Connection, job: Job) -> None:
         raise CannotBeCopied(table=job.label, what="; ".join(what))
 
 
-def require_one_a_table(jobs: Sequence[Job]) -> None:
+def require_one_a_table(jobs: Sequence[LinkJob]) -> None:
     """Raises ``OneCopyATable`` where two jobs share a table: a copy is made for one of them."""
-    first: dict[str, Job] = {}
+    first: dict[str, LinkJob] = {}
     for job in jobs:
         other = first.setdefault(job.table_identity, job)
         if other is not job:
             raise OneCopyATable(first=other.label, second=job.label)
 
 
-def require_no_other_copy(engine: Engine, jobs: Sequence[Job]) -> None:
+def require_no_other_copy(engine: Engine, jobs: Sequence[LinkJob]) -> None:
     """Raises ``ShadowExists`` where a table has a copy for another job of it; asks the ledger."""
     with engine.begin() as connection:
         for job in jobs:
@@ -102,11 +103,11 @@ class ShadowDriver(Driver):
     def _work(self) -> None:
         self._fill()
         expected = ExpectedRows(self.engine, self.schema, self.resolver)
-        with expected, expected.ahead(self.jobs, self.plan.addresses, self._reads_on()):
+        with expected, expected.ahead(links(self.jobs), self.plan.addresses, self._reads_on()):
             self._copy(expected)
 
     def _copy(self, expected: ExpectedRows) -> None:
-        for job in self.jobs:
+        for job in links(self.jobs):
             definition = self._begun(job)
             self._load(job, definition)
             self._enter(INDEX)
@@ -133,7 +134,7 @@ class ShadowDriver(Driver):
 
         return reads_on
 
-    def _index(self, job: Job, definition: TableDefinition, sleep: Sleep) -> None:
+    def _index(self, job: LinkJob, definition: TableDefinition, sleep: Sleep) -> None:
         """What is done already costs a look."""
         with self.engine.begin() as connection:
             build.drop_noted(connection, self.schema, job)
@@ -150,7 +151,7 @@ class ShadowDriver(Driver):
         if given_up:
             raise Failed(f"{len(given_up)} batches could not be done; the first: {given_up[0].error}")
 
-    def _begun(self, job: Job) -> TableDefinition:
+    def _begun(self, job: LinkJob) -> TableDefinition:
         """The copy that this run has begun, or now begins."""
         with self.engine.begin() as connection:
             entry = shadow_copies.shadow_of(connection, job)
@@ -178,7 +179,7 @@ class ShadowDriver(Driver):
             )
         return definition
 
-    def _load(self, job: Job, definition: TableDefinition) -> None:
+    def _load(self, job: LinkJob, definition: TableDefinition) -> None:
         self._enter(COPY)
         while True:
             filenode = self._planned_copy(job)
@@ -191,7 +192,7 @@ class ShadowDriver(Driver):
                     execute(connection, sql.SQL("truncate {}").format(table(names.shadow(job))))
                     batches.forget(connection, self.run.id, phase=COPY, job=job.identity)
 
-    def _planned_copy(self, job: Job) -> int:
+    def _planned_copy(self, job: LinkJob) -> int:
         """Plan the copy's one range, once the capture is on; returns the file that it is about."""
         with self.engine.begin() as connection:
             known = {row.job for row in batches.phase(connection, self.run.id, COPY)}
@@ -202,7 +203,7 @@ class ShadowDriver(Driver):
             self.scheduler.tables = runs.planned(connection, self.run.id)
         return int(self.scheduler.tables[job.identity].filenode)
 
-    def _load_once(self, job: Job, definition: TableDefinition, filenode: int) -> bool:
+    def _load_once(self, job: LinkJob, definition: TableDefinition, filenode: int) -> bool:
         """Until the table's phase is done; whether it was rewritten instead.
 
         Its batches alone: a driver that comes back meets those of a later table beside it.
@@ -262,7 +263,7 @@ class ShadowDriver(Driver):
         super()._end(status, **values)
         if status is not RunState.CANCELLED:
             return
-        for job in self.jobs:
+        for job in links(self.jobs):
             try:
                 if discard(self.engine, self.schema, job, self.run.id, self.settings.lock_timeout_ms):
                     self.tell(f"The copy of {job.label} is removed, with everything that belonged to it.")
@@ -272,7 +273,7 @@ class ShadowDriver(Driver):
                     f"`backfill run --abandon {escaping.word(job.label)}`."
                 )
 
-    def _compare(self, job: Job, expected: ExpectedRows, _sleep: Sleep) -> None:
+    def _compare(self, job: LinkJob, expected: ExpectedRows, _sleep: Sleep) -> None:
         with Progress(
             f"{COMPARE} {job.label}", int(self.scheduler.tables[job.identity].rows), quiet=self.quiet
         ) as progress:
@@ -285,9 +286,11 @@ class ShadowDriver(Driver):
         """Count from the comparison. The map stays until the last copy serves: the replay looks texts up."""
         self._enter(CLOSE)
         counts = []
-        for job in self.jobs:
+        for job in links(self.jobs):
             with self.engine.begin() as connection:
-                quarantine.release_fixed(connection, self.schema, job, column_type(connection, job, job.key))
+                quarantine.release_fixed(
+                    connection, self.schema, job, column_type(connection, job, job.key), unlinked(job)
+                )
                 already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
                 entry = shadow_copies.shadow_of(connection, job)
                 count = _counted(job, dict(entry.counts) if entry is not None else {}, already)
@@ -300,7 +303,7 @@ class ShadowDriver(Driver):
         return counts
 
 
-def _counted(job: Job, counts: dict[str, int], already: int) -> TableCount:
+def _counted(job: LinkJob, counts: dict[str, int], already: int) -> TableCount:
     linked, total = counts.get("linked", 0), counts.get("rows", 0)
     rejected = counts.get("rejected", 0)
     return TableCount(

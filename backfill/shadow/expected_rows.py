@@ -27,7 +27,7 @@ from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
 from backfill.jobs.resolve import Resolved, Resolver
 from backfill.jobs.row_needs import may_be_address, raw_text, short, usable
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 
 BLOCKS = 2_000  # 16 MB a transaction: some 30,000 new texts at first, half a second
 
@@ -101,7 +101,7 @@ class ExpectedRows:
             drop(connection, self._schema)
 
     def read(
-        self, job: Job, go_on: Callable[[], bool] = lambda: True, timeouts: Timeouts | None = None
+        self, job: LinkJob, go_on: Callable[[], bool] = lambda: True, timeouts: Timeouts | None = None
     ) -> None:
         """Enter what the texts of *job* call for, as far as that was not done; or until *go_on* says no."""
         if job.identity in self._read:
@@ -110,7 +110,7 @@ class ExpectedRows:
             if job.identity not in self._read and self._read_all(job, go_on, timeouts):
                 self._read.add(job.identity)
 
-    def expected(self, addresses: Addresses, job: Job) -> sql.Identifier:
+    def expected(self, addresses: Addresses, job: LinkJob) -> sql.Identifier:
         """What the texts of *job*, once read, call for, with the address rows as they are: raw, link, geo."""
         with self._matching:
             if job.identity not in self._matched:
@@ -138,7 +138,7 @@ class ExpectedRows:
 
     @contextmanager
     def ahead(
-        self, jobs: Sequence[Job], addresses: Addresses, may_go_on: Callable[[], bool]
+        self, jobs: Sequence[LinkJob], addresses: Addresses, may_go_on: Callable[[], bool]
     ) -> Iterator[None]:
         """Read *jobs* in a thread, one range after the other as long as it *may_go_on*.
 
@@ -164,7 +164,7 @@ class ExpectedRows:
             over.set()
             thread.join()
 
-    def _read_all(self, job: Job, go_on: Callable[[], bool], timeouts: Timeouts | None) -> bool:
+    def _read_all(self, job: LinkJob, go_on: Callable[[], bool], timeouts: Timeouts | None) -> bool:
         """The whole table's; the server enters one range while the next is computed.
 
         Returns whether *go_on* let it come to its end.
@@ -221,13 +221,13 @@ def drop_temporary(connection: Connection) -> None:
 
 
 def enter_expected(
-    connection: Connection, texts: sql.Identifier, job: Job, resolver: Resolver, which: sql.Composable
+    connection: Connection, texts: sql.Identifier, job: LinkJob, resolver: Resolver, which: sql.Composable
 ) -> None:
     """Enter what *which* rows of the original (``event``) call for, as far as it is not there."""
     copy_in(connection, texts, Resolved._fields, resolver.resolve(_unread(connection, texts, job, which)))
 
 
-def _unread(connection: Connection, texts: sql.Identifier, job: Job, which: sql.Composable) -> list[str]:
+def _unread(connection: Connection, texts: sql.Identifier, job: LinkJob, which: sql.Composable) -> list[str]:
     statement = UNREAD.format(
         raw=sql.Identifier(job.raw),
         text=raw_text(job),

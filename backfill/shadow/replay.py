@@ -13,12 +13,12 @@ from backfill.database.connection import execute, rows, value
 from backfill.database.lock_retry import patiently
 from backfill.database.quoting import table
 from backfill.database.writing import writes
-from backfill.jobs import link, resolve
+from backfill.jobs import apply, resolve
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map, batches, runs
 from backfill.ledger.phases import RESOLVE
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.shadow import blockers, capture, compare, expected_rows, names
 from backfill.shadow.rows import insert, known
 from backfill.shadow.table_definition import TableDefinition
@@ -58,7 +58,7 @@ def catch_up(
     engine: Engine,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     resolver: Resolver,
     run_id: int,
@@ -92,7 +92,7 @@ def replay(
     connection: Connection,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     definition: TableDefinition,
     resolver: Resolver,
     run_id: int,
@@ -126,7 +126,7 @@ def replay(
     with writes(connection, job, names.shadow(job)):
         execute(connection, insert(schema, job, definition, which, places))
     _release(connection, schema, job)
-    link.quarantine_rows(connection, schema, job, run_id, which)
+    apply.quarantine_rows(connection, schema, job, run_id, which)
     counts = compare.compare_rows(connection, schema, addresses, job, definition, resolver, which)
     expected_rows.drop_temporary(connection)
     execute(connection, sql.SQL("drop table backfill_changes"))
@@ -135,7 +135,7 @@ def replay(
     return taken
 
 
-def _release(connection: Connection, schema: str, job: Job) -> None:
+def _release(connection: Connection, schema: str, job: LinkJob) -> None:
     """Nothing waits for a decision of a row that changed: what it holds now is judged anew."""
     statement = sql.SQL("""
         delete from {quarantine} as entry using backfill_changes as noted
@@ -148,7 +148,7 @@ def _resolve(
     connection: Connection,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     resolver: Resolver,
     run_id: int,
     which: sql.Composable,

@@ -10,7 +10,7 @@ from backfill.database.columns import column_type
 from backfill.database.quoting import table
 from backfill.jobs.row_needs import lacks_geo, object_of, raw_text, readable_place
 from backfill.ledger import address_map
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.shadow import names
 from backfill.shadow.table_definition import TableDefinition
 
@@ -49,7 +49,7 @@ def known(connection: Connection, addresses: Addresses, keys: Sequence[str]) -> 
 
 
 def insert(
-    schema: str, job: Job, definition: TableDefinition, which: sql.Composable, known: Known
+    schema: str, job: LinkJob, definition: TableDefinition, which: sql.Composable, known: Known
 ) -> sql.Composed:
     """INSERT into the copy those rows of the original (``event``) that *which* names."""
     kept = [column.name for column in definition.columns if not column.generated]
@@ -64,7 +64,7 @@ def insert(
     )
 
 
-def _value(job: Job, name: str, known: Known) -> sql.Composable:
+def _value(job: LinkJob, name: str, known: Known) -> sql.Composable:
     if name == job.link:
         return LINK.format(link=sql.Identifier(name))
     if name == job.extra:

@@ -7,23 +7,23 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import execute, rows
 from backfill.database.quoting import quoted_table, table
-from backfill.plan import Job
+from backfill.plan import LinkJob
 from backfill.shadow import capture, names
 from backfill.shadow.table_definition import ForeignKey, TableDefinition
 
 
-def locked(job: Job, definition: TableDefinition) -> list[sql.Composable]:
+def locked(job: LinkJob, definition: TableDefinition) -> list[sql.Composable]:
     """The table, and those that point at it."""
     return [table(job), *(sql.SQL(name) for name in sorted({key.table for key in definition.incoming}))]
 
 
-def lock(connection: Connection, job: Job, definition: TableDefinition) -> None:
+def lock(connection: Connection, job: LinkJob, definition: TableDefinition) -> None:
     """Nobody reads or writes the table, nor the tables that point at it, until the transaction ends."""
     for one in locked(job, definition):
         execute(connection, sql.SQL("lock table {} in access exclusive mode").format(one))
 
 
-def swap(connection: Connection, schema: str, job: Job, definition: TableDefinition) -> None:
+def swap(connection: Connection, schema: str, job: LinkJob, definition: TableDefinition) -> None:
     """Everything that is quick; needs ``lock`` before. Incoming foreign keys come back not valid."""
     shadow, before = names.shadow(job), names.before(job)
     capture.stop(connection, schema, job)
@@ -61,7 +61,7 @@ def validate(connection: Connection, key: ForeignKey) -> None:
     _on(connection, sql.SQL(key.table), sql.SQL("validate constraint {}"), key.name)
 
 
-def _carry_identities(connection: Connection, job: Job, definition: TableDefinition) -> None:
+def _carry_identities(connection: Connection, job: LinkJob, definition: TableDefinition) -> None:
     """The copy's identity sequences go on where the original's stand, under their names."""
     shadow = names.shadow(job)
     for column, sequence in definition.identities:

@@ -7,7 +7,7 @@ is summed up here.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
@@ -17,18 +17,21 @@ from sqlalchemy import Connection
 
 from backfill.addresses import MAX_LENGTH, Reason
 from backfill.database.blocks import Range
-from backfill.database.columns import column_type, columns
+from backfill.database.columns import column_type, columns, has_column
 from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import decodable
 from backfill.database.nullable import discardable, or_seal
 from backfill.database.quoting import table
+from backfill.errors import SchemaUnfit
 from backfill.geo.geo_database import GeoDatabase
+from backfill.ledger import coverage, runs
 from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.verify import reading, reasons
 from backfill.verify.classification import Suspect, canonical, classify, spelled, state
+from backfill.verify.judge import Ground
 from backfill.verify.places import has_place
 
 KEYS_SHOWN = 20
@@ -72,16 +75,50 @@ LINKS_ONLY = sql.SQL("""
 """)
 
 
-@dataclass(frozen=True)
+@dataclass
 class EventVerifier:
-    """What the passes over one event table need."""
+    """What the passes over one event table need: the judge of links."""
 
     schema: str
     addresses: Addresses
-    job: Job
+    job: LinkJob
     geo: GeoDatabase
     number: int  # of the verification
-    run_ended: str | None  # when the last run of this table ended
+    run_ended: str | None = None  # when the last run of this table ended
+    fingerprint: str = ""
+    _raw_stands: bool = field(default=True, init=False)
+    _last: CoverageRecord | None = field(
+        default=None, init=False
+    )  # full, from before the raw column was dropped
+
+    @classmethod
+    def of(cls, ground: Ground, job: LinkJob) -> "EventVerifier":
+        """The judge of *job* in a verification."""
+        return cls(
+            ground.schema,
+            ground.plan.addresses,
+            job,
+            ground.geo,
+            ground.number,
+            fingerprint=ground.fingerprint,
+        )
+
+    def begin(self, connection: Connection) -> None:
+        """Whether the raw column is there. Raises ``SchemaUnfit`` where it is gone and was never proved."""
+        self.run_ended = runs.last_success(connection, self.job.identity)
+        self._raw_stands = has_column(connection, self.job, self.job.raw)
+        if not self._raw_stands:
+            last = coverage.latest(connection, self.job, self.fingerprint, with_raw=True)
+            if last is None:
+                raise SchemaUnfit(
+                    problem=f"Table {self.job.name} has no column {self.job.raw}, and no proof of it is on record. Check the plan."
+                )
+            self._last = last[0]
+
+    @property
+    def asks_hashes(self) -> bool:
+        """As long as there are texts to compare with the linked addresses."""
+        return self._raw_stands
 
     @cached_property
     def resolves(self) -> Callable[[str], bool]:
@@ -130,6 +167,9 @@ class EventVerifier:
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
     ) -> RangeCounts:
         """Judge one range. *slot*: to ask the server in."""
+        if not self._raw_stands:
+            with slot:
+                return self._read_links(connection, span)
         kind = column_type(connection, self.addresses, self.addresses.key)
         names = (
             self.names
@@ -177,6 +217,8 @@ class EventVerifier:
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
+        if self._last is not None:
+            return self._recheck(held, self._last)
         sums, quarantined = _sum(held), Counter[str]()
         for one in held:
             quarantined.update(one.quarantined)
@@ -236,14 +278,14 @@ class EventVerifier:
         )
         return str(value(connection, statement, (found,)))
 
-    def reread(self, connection: Connection, span: Range) -> RangeCounts:
+    def _read_links(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
         kind = column_type(connection, self.addresses, self.addresses.key)
         statement = LINKS_ONLY.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
         ((total, linked, broken),) = rows(connection, statement)
         return RangeCounts(counts={Count.ROWS: total, Count.RIGHT: linked, Count.HASH_WRONG: broken})
 
-    def recheck(self, held: list[RangeCounts], last: CoverageRecord) -> CoverageRecord:
+    def _recheck(self, held: list[RangeCounts], last: CoverageRecord) -> CoverageRecord:
         """A table whose raw column is gone: its *last* full record, its links checked again."""
         sums = _sum(held)
         amiss = reasons.shortfall(

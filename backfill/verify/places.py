@@ -7,7 +7,7 @@ null, nor empty, nor the "?" of an edge that does not know.
 
 from psycopg2 import sql
 
-from backfill.plan import Job
+from backfill.plan import LinkJob
 
 HAS_PLACE = sql.SQL("""(
     case when jsonb_typeof({place}) = 'object'
@@ -21,7 +21,7 @@ def has_place(place: sql.Composable) -> sql.Composable:
     return HAS_PLACE.format(place=place)
 
 
-def event_place(job: Job) -> dict[str, sql.Composable]:
+def event_place(job: LinkJob) -> dict[str, sql.Composable]:
     """``seen``: certainly has a place, told in one cheap look; ``lacks``: has none and could; ``no_place``: cannot."""
     if job.extra is None:
         return {"seen": sql.SQL("true"), "lacks": sql.SQL("false"), "no_place": sql.SQL("false")}

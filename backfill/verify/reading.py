@@ -14,7 +14,7 @@ from psycopg2 import sql
 
 from backfill.addresses import Reason
 from backfill.ledger.counts import Count
-from backfill.plan import Job
+from backfill.plan import LinkJob
 from backfill.verify.classification import Suspect, spelled
 from backfill.verify.places import event_place
 
@@ -119,7 +119,7 @@ def with_hashes(names: Mapping[str, sql.Composable]) -> dict[str, sql.Composable
     }
 
 
-def geo_names(job: Job) -> dict[str, sql.Composable]:
+def geo_names(job: LinkJob) -> dict[str, sql.Composable]:
     """The part of the statement that looks for geo in the event."""
     names = event_place(job)
     # The cheap look first: nearly all rows have their place.

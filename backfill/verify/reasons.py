@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from backfill import escaping
 from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 
 
 def shortfall(number: int, one: str, many: str, fix: str) -> list[str]:
@@ -14,7 +14,13 @@ def shortfall(number: int, one: str, many: str, fix: str) -> list[str]:
 
 
 def of_events(
-    job: Job, addresses: Addresses, counts: Mapping[Count, int], *, discard: bool, listed: int, undecided: int
+    job: LinkJob,
+    addresses: Addresses,
+    counts: Mapping[Count, int],
+    *,
+    discard: bool,
+    listed: int,
+    undecided: int,
 ) -> list[str]:
     """Why an event table is not covered.
 

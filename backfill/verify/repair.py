@@ -23,7 +23,7 @@ from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions
 from backfill.ledger.counts import Count
 from backfill.ledger.decisions import Decision
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from backfill.verify.addresses import ROWS, AddressVerifier
 from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.verify.events import EventVerifier
@@ -116,7 +116,7 @@ class LinkRepair:
     hasher: Callable[[str], str]
 
     @property
-    def job(self) -> Job:
+    def job(self) -> LinkJob:
         """The table."""
         return self.verifier.job
 

@@ -19,10 +19,10 @@ from backfill.database.quoting import table
 from backfill.database.write_check import collisions_told, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
-from backfill.jobs.row_needs import raw_text
+from backfill.jobs.row_needs import raw_text, unlinked
 from backfill.ledger import quarantine
 from backfill.ledger.decisions import Decision
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 
 CHUNK = 1_000  # rows a transaction
 
@@ -64,12 +64,14 @@ SENTINEL = sql.SQL("""
 INSTEAD = "Type `backfill quarantine settle {} --as sentinel --count {}`."
 
 
-def waiting(engine: Engine, schema: str, job: Job) -> list[quarantine.Entry]:
+def waiting(engine: Engine, schema: str, job: LinkJob) -> list[quarantine.Entry]:
     """Rows of that table that still wait for a decision; repaired ones leave on the way."""
     with engine.begin() as connection:
         if not has_column(connection, job, job.raw):
             raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-        quarantine.release_fixed(connection, schema, job, column_type(connection, job, job.key))
+        quarantine.release_fixed(
+            connection, schema, job, column_type(connection, job, job.key), unlinked(job)
+        )
         return quarantine.entries(connection, job.identity)
 
 
@@ -77,7 +79,7 @@ def settle(
     engine: Engine,
     schema: str,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     fate: Fate,
     count: int,
     hasher: Callable[[str], str] | None,
@@ -135,7 +137,7 @@ def settle(
 def _settle_chunk(
     engine: Engine,
     schema: str,
-    job: Job,
+    job: LinkJob,
     keys: Sequence[str],
     fate: Fate,
     sentinel: str | None,
@@ -169,7 +171,7 @@ def _settle_chunk(
 def _require_settled(
     connection: Connection,
     schema: str,
-    job: Job,
+    job: LinkJob,
     fate: Fate,
     sentinel: str | None,
     keys: list[str],

@@ -29,9 +29,9 @@ from backfill.database.blocks import Range, even_ranges, heap_of, ranges
 from backfill.database.columns import has_column
 from backfill.database.connection import execute
 from backfill.engine.in_flight import in_threads
-from backfill.errors import SchemaUnfit, TableRewritten, VerifyInProgress
+from backfill.errors import TableRewritten, VerifyInProgress
 from backfill.geo.geo_database import GeoDatabase
-from backfill.ledger import coverage, locks, raw_columns, runs, verification_ranges
+from backfill.ledger import coverage, locks, raw_columns, verification_ranges
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
 from backfill.ledger.verification_ranges import Part, RangeCounts
@@ -39,7 +39,8 @@ from backfill.plan import Job, Plan, RawColumn
 from backfill.verify import addresses, discards, lookups, sample
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.confirmation import with_confirmation
-from backfill.verify.events import EventVerifier
+from backfill.verify.judge import Ground
+from backfill.verify.judges import judge_of
 
 # 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
 # join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
@@ -121,10 +122,10 @@ class Verifier:
 
     def _begin(self, connection: Connection) -> None:
         self._files = {part.identity: heap_of(connection, part).filenode for part in self._tables}
-        self._raw = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
+        stands = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
         for part in self.plan.parts:
             raw_columns.require_dropped(connection, self.schema, part)
-        ground = {
+        terms = {
             "plan": self.fingerprint,
             "method": self.method,
             "percent": self.percent,
@@ -132,26 +133,19 @@ class Verifier:
             "geo": [self.geo.provenance.database_type, self.geo.provenance.build.isoformat()],
             "version": __version__,
             "files": self._files,
-            "raw": self._raw,
+            "raw": stands,
             **verification_ranges.changes(connection),
         }
         transaction = addresses.current_transaction(connection)
-        self._number, self._transaction, resumed = verification_ranges.begin(connection, ground, transaction)
+        self._number, self._transaction, resumed = verification_ranges.begin(connection, terms, transaction)
         if resumed:
             left = len(verification_ranges.unread(connection, self._number))
             self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
         self._address = AddressVerifier(self.schema, self.plan.addresses, self.hasher, self._number)
-        self._events = {
-            job.identity: EventVerifier(
-                self.schema,
-                self.plan.addresses,
-                job,
-                self.geo,
-                self._number,
-                runs.last_success(connection, job.identity),
-            )
-            for job in self.plan.jobs
-        }
+        ground = Ground(self.schema, self.plan, self.fingerprint, self.hasher, self.geo, self._number)
+        self._judges = {job.identity: judge_of(ground, job) for job in self.plan.jobs}
+        for judge in self._judges.values():
+            judge.begin(connection)
         connection.commit()
 
     def _check_files(self, connection: Connection) -> None:
@@ -235,30 +229,18 @@ class Verifier:
         self._hashed.set()
 
     def _read_events(self, part: Part) -> None:
-        verifier, known = self._events[part.job], True
+        judge, known = self._judges[part.job], True
         with self._session() as connection:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
-            if self._raw[part.job]:
+            if judge.asks_hashes:
                 known = self._hashed.is_set()
-                amiss = known and self._address.hashes_amiss(connection)
-                counts = verifier.read(connection, part.range, self._slots, hashes_amiss=amiss)
-            else:
-                with self._slots:
-                    counts = verifier.reread(connection, part.range)
+            amiss = judge.asks_hashes and known and self._address.hashes_amiss(connection)
+            counts = judge.read(connection, part.range, self._slots, hashes_amiss=amiss)
             verification_ranges.record_range(connection, self._number, part, counts, hashes_known=known)
 
     def _event_record(self, connection: Connection, job: Job) -> CoverageRecord:
         held = verification_ranges.held(connection, self._number, job.identity)
-        verifier = self._events[job.identity]
-        if self._raw[job.identity]:
-            record = verifier.verdict(connection, held)
-        else:
-            last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
-            if last is None:
-                raise SchemaUnfit(
-                    problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
-                )
-            record = verifier.recheck(held, last[0])
+        record = self._judges[job.identity].verdict(connection, held)
         self.tell(f"{job.label}: {record.counts[Count.ROWS]:,} rows read")
         return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
 

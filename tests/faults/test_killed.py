@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from backfill.database.connection import make_engine
 from backfill.database.timeouts import Timeouts
 from backfill.engine.run_batch import RetryPolicy, run_batch
-from backfill.jobs import link
+from backfill.jobs import apply
 from backfill.ledger import claims
 from backfill.ledger.claims import LeaseLost, Stopped
 from backfill.plan import PYPI
@@ -207,16 +207,16 @@ def test_a_zombie_whose_lease_expired_cannot_write(stage):
         assert claims.claim(connection, number, other) is not None
     before = stage.value(f"select count(ip_address_id) from {table}")
     with pytest.raises(LeaseLost):
-        link.process(engine, "backfill", job, batch, zombie, filenode, Timeouts(), lambda seconds: None)
+        apply.process(engine, "backfill", job, batch, zombie, filenode, Timeouts(), lambda seconds: None)
     assert stage.value(f"select count(ip_address_id) from {table}") == before
     stage.query(
         "update backfill.runs set throttled = 'a sensor'"
     )  # holds a worker in the middle of its batch
     with pytest.raises(Stopped):
-        link.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
+        apply.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
     stage.query("update backfill.runs set throttled = null")
     assert stage.value(f"select count(ip_address_id) from {table}") == before
-    counts = link.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
+    counts = apply.process(engine, "backfill", job, batch, other, filenode, Timeouts(), lambda seconds: None)
     assert counts.written > 0
     engine.dispose()
 
@@ -246,7 +246,7 @@ def test_a_batch_whose_last_commit_was_answered_to_nobody_stays_done(stage, same
         calls.append(batch)
         if len(calls) > 1 and then in failing:
             stage.query(failing[then])
-        link.process(engine, "backfill", PYPI.job(table), batch, lease, filenode)
+        apply.process(engine, "backfill", PYPI.job(table), batch, lease, filenode)
         if then == "held":
             stage.query("update backfill.runs set throttled = 'a sensor'")
         raise psycopg2.OperationalError("server closed the connection unexpectedly")

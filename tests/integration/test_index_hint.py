@@ -13,9 +13,9 @@ from backfill.database.writing import writes
 from backfill.jobs import index_hint, link
 from backfill.jobs.passes import pass_of
 from backfill.ledger import address_map
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 
-JOB = Job(table="event", time=None)
+JOB = LinkJob(table="event", time=None)
 SCHEMA = "public"
 EVENT_ROWS = 60_000
 

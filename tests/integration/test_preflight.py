@@ -13,7 +13,7 @@ from backfill.database.preflight import checks
 from backfill.database.preflight.checks import Report
 from backfill.database.preflight.finding import Severity
 from backfill.database.preflight.target import Purpose
-from backfill.plan import PYPI, Geo, GeoKey, Job, Plan
+from backfill.plan import PYPI, Geo, GeoKey, LinkJob, Plan
 from tests.databases import Databases, query
 from tests.demo_template import fill_demo
 from tests.operator import Operator
@@ -332,7 +332,7 @@ def test_a_temporary_table_under_the_name_of_one(connection: Connection) -> None
         schema = value(
             connection, sql.SQL("select nspname from pg_namespace where oid = pg_my_temp_schema()")
         )
-        job = Job(table="passing", schema=schema, raw="ip", link="link", extra=None, time=None)
+        job = LinkJob(table="passing", schema=schema, raw="ip", link="link", extra=None, time=None)
         report = checks.inspect(connection, PYPI, [job], "backfill", Purpose.WRITE)
         assert [one.code for one in report.blocking] == ["temporary-table"]
     finally:

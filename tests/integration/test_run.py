@@ -14,7 +14,7 @@ from backfill.database.blocks import heap_of
 from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
 from backfill.errors import TableRewritten
-from backfill.jobs import closing_count, link, resolve
+from backfill.jobs import apply, closing_count, resolve
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -64,7 +64,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
 def half_done_run(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """Everything is resolved, about half of the link batches are done, and the driver is gone."""
     done = 0
-    process = link.process
+    process = apply.process
 
     def some(*words: Any) -> PassCounts:
         nonlocal done
@@ -74,7 +74,7 @@ def half_done_run(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Oper
         return process(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(link, "process", some)
+        patch.setattr(apply, "process", some)
         with pytest.raises(Interrupted):
             fresh_demo.types("run", *SMALL)
     states = dict(
@@ -119,7 +119,7 @@ def test_a_map_that_is_emptied_under_the_workers_is_noticed(
 ) -> None:
     """As by a crash that the driver survives: its next look finds the marker gone."""
     done = 0
-    process = link.process
+    process = apply.process
 
     def emptying(*words: Any) -> PassCounts:
         nonlocal done
@@ -128,7 +128,7 @@ def test_a_map_that_is_emptied_under_the_workers_is_noticed(
             query(fresh_demo.url, "truncate backfill.address_map, backfill.address_map_complete")
         return process(*words)
 
-    monkeypatch.setattr(link, "process", emptying)
+    monkeypatch.setattr(apply, "process", emptying)
     said = fresh_demo.types("run", *SMALL)
     assert "The address map was emptied by a crash of the server: resolving again." in said.out
     assert canonical_dump(fresh_demo.url) == expected
@@ -141,7 +141,7 @@ def test_no_link_is_made_from_a_map_that_is_not_complete(half_done_run: Operator
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
         with pytest.raises(MapIncomplete):
-            link.process(engine, "backfill", job, batch, lease, filenode)
+            apply.process(engine, "backfill", job, batch, lease, filenode)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def test_a_worker_whose_lease_was_given_to_another_cannot_write(half_done_run: O
         assert taken_over
         before = query(url, f"select array_agg(xmin::text order by id) from {job.table}")
         with pytest.raises(LeaseLost):
-            link.process(engine, "backfill", job, batch, old_lease, filenode)
+            apply.process(engine, "backfill", job, batch, old_lease, filenode)
         with engine.begin() as connection:
             claims.fail(connection, batch.id, old_lease, "too late")
             claims.release(connection, batch.id, old_lease)
@@ -204,11 +204,11 @@ def test_a_worker_stops_between_two_passes_when_the_run_is_told_to(half_done_run
         job = PYPI.job(batch.job)
         with engine.begin() as connection:
             filenode = heap_of(connection, job).filenode
-            link.run_pass(connection, "backfill", job, batch, lease, filenode)
+            apply.run_pass(connection, "backfill", job, batch, lease, filenode)
         with engine.begin() as connection:
             runs.move(connection, 1, RunState.PAUSING)
         with pytest.raises(Stopped), engine.begin() as connection:
-            link.run_pass(connection, "backfill", job, batch, lease, filenode)
+            apply.run_pass(connection, "backfill", job, batch, lease, filenode)
     assert query(half_done_run.url, "select passes_done from backfill.batches where id = %s", batch.id) == [
         (1,)
     ]
@@ -222,7 +222,7 @@ def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> Non
         before = query(url, linked), query(url, "select passes_done, written from backfill.batches where id = %s", batch.id)  # fmt: skip
         with engine.connect() as connection:
             filenode = heap_of(connection, job).filenode
-            counts, done = link.run_pass(connection, "backfill", job, batch, lease, filenode)
+            counts, done = apply.run_pass(connection, "backfill", job, batch, lease, filenode)
             assert counts.written
             assert done == 1
             connection.rollback()
@@ -267,7 +267,7 @@ def test_a_batch_of_a_table_with_another_file_is_not_touched(half_done_run: Oper
             filenode = heap_of(connection, job).filenode
         query(half_done_run.url, f"vacuum full {job.table}")
         with pytest.raises(TableRewritten):
-            link.process(engine, "backfill", job, batch, lease, filenode)
+            apply.process(engine, "backfill", job, batch, lease, filenode)
 
 
 @pytest.mark.parametrize("rewritten", [TABLES, pytest.param(("user_events",), marks=pytest.mark.slow)])
@@ -397,7 +397,7 @@ def test_an_address_that_the_live_application_inserts_meanwhile_is_used(
 
 def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The driver stays and waits, with nothing in hand, until another session says that it may go on."""
-    url, process = half_done_run.url, link.process
+    url, process = half_done_run.url, apply.process
     asked = threading.Event()
     stood: list[tuple[Any, ...]] = []
 
@@ -422,7 +422,7 @@ def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operato
                 return
 
     with monkeypatch.context() as patch, in_background(another_shell):
-        patch.setattr(link, "process", paused)
+        patch.setattr(apply, "process", paused)
         half_done_run.types("run", *SMALL, "--max-runtime", "5m")  # an end for whatever goes wrong here
     assert len(stood) == 2
     assert stood[0] == stood[1]

@@ -1,4 +1,7 @@
-"""A geo source, a sensor and a hash scheme more: each one file and one line in a list, and then used for real."""
+"""A geo source, a sensor and a hash scheme more: each one file and one line in a list, and then used for real.
+
+A kind of job more: a file and a line for writing, a file and a line for judging.
+"""
 
 import hashlib
 import json
@@ -215,3 +218,169 @@ def test_a_hash_scheme_more(fresh_demo: Operator, tmp_path: Path) -> None:
     assert len(ours) > 100
     assert [(text, hashed) for text, hashed in ours if hashed != by_hand(text)] == []
     assert query(url, "select scheme from backfill.runs") == [("sha3-colons",)]
+
+
+WRITER = '''"""Toy: an address becomes the word "seen", in its place."""
+
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.connection import execute
+from backfill.database.quoting import table
+from backfill.database.writing import writes
+from backfill.jobs.passes import Pass
+from backfill.jobs.row_needs import raw_text
+from backfill.ledger import address_map
+from backfill.ledger.batches import Batch
+from backfill.plan import Job, Plan
+
+WRITE = sql.SQL("""
+    update {table} as event set {assignment} from {map} as map
+     where map.raw OPERATOR(pg_catalog.=) {text} and {usable} and {unfinished} and {in_range}
+""")
+
+
+@dataclass(frozen=True)
+class SeenWriter:
+    job: Job
+
+    @property
+    def unfinished(self) -> sql.Composable:
+        return sql.SQL("(event.{0} is not null and {1} OPERATOR(pg_catalog.<>) 'seen')").format(
+            sql.Identifier(self.job.raw), raw_text(self.job)
+        )
+
+    needs_text = unfinished
+
+    @property
+    def usable(self) -> sql.Composable:
+        return sql.SQL("map.reason is null")
+
+    @property
+    def assignment(self) -> sql.Composable:
+        return sql.SQL("{} = 'seen'").format(sql.Identifier(self.job.raw))
+
+    def more(self, connection: Connection, schema: str, plan: Plan) -> sql.Composable:
+        return sql.SQL("false")
+
+    def write(self, connection: Connection, schema: str, plan: Plan | None, batch: Batch, now: Pass) -> int:
+        statement = WRITE.format(
+            table=table(self.job),
+            map=address_map.name(schema),
+            text=raw_text(self.job),
+            assignment=self.assignment,
+            usable=self.usable,
+            unfinished=self.unfinished,
+            in_range=now.range.holds("event"),
+        )
+        with writes(connection, self.job), execute(connection, statement) as cursor:
+            return cursor.rowcount
+'''
+
+JUDGE = '''"""Toy: every raw value is the word "seen"."""
+
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.connection import rows
+from backfill.database.quoting import table
+from backfill.ledger.counts import Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind
+from backfill.ledger.verification_ranges import RangeCounts
+from backfill.plan import Job
+from backfill.verify.judge import Ground
+
+READ = sql.SQL("""
+    select count(*), count({raw}), count(*) filter (where {raw} = 'seen') from {table} as event where {in_range}
+""")
+
+
+@dataclass
+class SeenJudge:
+    ground: Ground
+    job: Job
+    asks_hashes = False
+
+    def begin(self, connection: Connection) -> None:
+        pass
+
+    def read(self, connection: Connection, span, slot, *, hashes_amiss: bool) -> RangeCounts:
+        names = {"raw": sql.Identifier(self.job.raw), "table": table(self.job), "in_range": span.holds("event")}
+        with slot:
+            ((total, raw, seen),) = rows(connection, READ.format(**names))
+        return RangeCounts(counts={Count.ROWS: total, Count.RAW: raw, Count.RIGHT: seen})
+
+    def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
+        total, raw, seen = (sum(one.counts[count] for one in held) for count in (Count.ROWS, Count.RAW, Count.RIGHT))
+        left = raw - seen
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.EVENTS,
+            covered=left == 0,
+            counts={Count.ROWS: total, Count.RAW: raw, Count.RIGHT: seen, Count.UNLINKED: left},
+            reasons=(f"{left} rows hold another word",) if left else (),
+            raw_rows=raw,
+        )
+'''
+
+
+def test_a_kind_of_job_more(fresh_demo: Operator, tmp_path: Path) -> None:
+    url, toys = fresh_demo.url, Toys(tmp_path)
+    toys.add(
+        "backfill/jobs/seen.py",
+        WRITER,
+        listed_in="backfill/jobs/kinds.py",
+        imported="from backfill.jobs.seen import SeenWriter",
+        after="WRITERS: Mapping[str, Callable[[Any], Writer]] = {",
+        line='"seen": SeenWriter,',
+    )
+    toys.add(
+        "backfill/verify/seen.py",
+        JUDGE,
+        listed_in="backfill/verify/judges.py",
+        imported="from backfill.verify.seen import SeenJudge",
+        after="JUDGES: Mapping[str, Callable[[Ground, Any], Judge]] = {",
+        line='"seen": SeenJudge,',
+    )
+    seen = '[[jobs]]\ntable = "journals"\nraw = "submitted_from"\ntime = "submitted_date"\nbecomes = "seen"\n'
+    plan = PYPI_TOML.format(scheme="sha256-suffix", jobs=JOBS.split("[[jobs]]")[1].join(["[[jobs]]", seen]))
+    accept = 'accept = ["after-trigger:public.journals.update_project_last_serial"]\n'
+    (tmp_path / "plan.toml").write_text(accept + plan.partition("[[discard]]")[0])
+    operator = fresh_demo.having(plan=str(tmp_path / "plan.toml"))
+    query(url, "update journals set submitted_from = 'nonsense' where id between 11 and 13")
+    raw = "select count(submitted_from), count(*) filter (where submitted_from = 'seen') from journals"
+    before = query(url, raw)[0][0]
+
+    said = toys.types(operator, "plan")
+    assert "a sample is taken of links only, and its values become seen" in said
+    toys.types(operator, "run", "--quiet")
+    waiting = query(url, "select row_key, reason from backfill.quarantine where job like '%journals%'")
+    assert ("11", "host-name") in waiting
+    assert query(url, raw) == [(before, before - len(waiting))]
+    said = toys.types(operator, "verify", code=1)
+    assert f"{len(waiting)} rows hold another word" in said
+
+    # It changes nothing twice, and its rows leave the quarantine when they are right.
+    query(
+        url,
+        "update journals set submitted_from = null where id::text in (select row_key from backfill.quarantine)",
+    )
+    toys.types(operator, "run", "journals", "--quiet")
+    written = "select sum(written) from backfill.batches where phase = 'link' and job like '%journals%' and run_id = 2"
+    assert query(url, written) == [(0,)]
+    assert query(url, "select count(*) from backfill.quarantine where job like '%journals%'") == [(0,)]
+    toys.types(operator, "verify", "--format", "json", code=1)  # what else the demo has in it
+    assert query(url, "select covered from backfill.coverage where job like '%journals%' order by id") == [
+        (False,),
+        (True,),
+    ]
+
+    # What is for links alone says so.
+    assert 'journals become "seen", not links' in toys.types(operator, "seal", "journals", code=2)
+    assert "journals" not in toys.types(operator, "gates", "--checklist")
+    assert "jobs.1.becomes: Input should be one of: link" in operator.types("plan", expect=2).err

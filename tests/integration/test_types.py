@@ -13,7 +13,7 @@ from backfill.jobs.passes import Pass
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.ledger.phases import Phase, Work
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 from tests.databases import query
 from tests.demo_template import environment, live_hash
 from tests.operator import Operator
@@ -166,7 +166,7 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
     query(database, schema(database, raw=raw, key="bigint", address_key="uuid", default=UUID[1], hash="text"))
     query(database, "insert into logins select n, '10.0.0.' || n from generate_series(1, 200) n")
     query(database, "create schema backfill")
-    job = Job(table="logins", raw="ip_address", time=None)
+    job = LinkJob(table="logins", raw="ip_address", time=None)
     engine = make_engine(make_url(database), ledger_schema="backfill")
     batch = Batch(1, 1, Phase(Work.LINK, 1), job.identity, Range(0, 10), 1, 0)
     texts = resolve.TEXTS.format(

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, make_url
 
 from backfill.database.connection import make_engine
 from backfill.engine.driver import Driver
-from backfill.jobs import link
+from backfill.jobs import apply
 from backfill.ledger.batches import PassCounts
 from backfill.ledger.phases import LINK, Phase
 from tests.databases import query
@@ -26,12 +26,12 @@ def worker(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Iterator[En
     fresh_demo.migrates("0001_expand")
     make_worker(lambda statement: query(url, statement), role)
     engine = make_engine(make_url(url).set(username=role), ledger_schema="backfill")
-    process = link.process
+    process = apply.process
 
     def as_worker(_: Engine, *words: Any) -> PassCounts:
         return process(engine, *words)
 
-    monkeypatch.setattr(link, "process", as_worker)
+    monkeypatch.setattr(apply, "process", as_worker)
     yield engine
     engine.dispose()
     query(url, f"drop owned by {role}")

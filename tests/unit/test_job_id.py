@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from backfill.errors import AmbiguousJob, UnknownJob
 from backfill.job_id import LONGEST, helper_name, identity, name_beside
-from backfill.plan import PYPI, Addresses, Discard, Job, Plan, find
+from backfill.plan import PYPI, Addresses, Discard, LinkJob, Plan, find
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=15)
 LONG = "x" * 60
 IP = Addresses(table="ip_addresses")
 
 
-def plan(*parts: Job | Discard, addresses: Addresses = IP) -> Plan:
-    jobs = tuple(part for part in parts if isinstance(part, Job)) or PYPI.jobs
+def plan(*parts: LinkJob | Discard, addresses: Addresses = IP) -> Plan:
+    jobs = tuple(part for part in parts if isinstance(part, LinkJob)) or PYPI.jobs
     return Plan(
         name="x",
         addresses=addresses,
@@ -66,7 +66,7 @@ def test_a_table_of_its_own_is_called_by_its_name() -> None:
 
 
 def test_what_shares_a_table_is_called_by_its_column_as_well() -> None:
-    job, discard = Job(table="users", raw="ip"), Discard(table="users", column="old_ip")
+    job, discard = LinkJob(table="users", raw="ip"), Discard(table="users", column="old_ip")
     again = Discard(table="users", column="ip", schema="audit")
     assert labels(plan(job, discard, again)) == ["users.ip", "ip_addresses", "users.old_ip", "audit.users"]
     assert job.label == "users"  # as it stands alone: a plan labels its own copies
@@ -74,7 +74,7 @@ def test_what_shares_a_table_is_called_by_its_column_as_well() -> None:
 
 def test_labels_that_would_be_equal_are_identities() -> None:
     parts = (
-        Job(table="a", raw="b"),
+        LinkJob(table="a", raw="b"),
         Discard(table="a", column="c"),
         Discard(table="b", schema="a", column="d"),
     )
@@ -83,8 +83,8 @@ def test_labels_that_would_be_equal_are_identities() -> None:
 
 
 def test_a_job_is_found_by_whatever_names_it_alone() -> None:
-    jobs = Job(table="users", raw="ip"), Job(table="users", raw="old", link="old_id", extra=None)
-    found = plan(*jobs, Job(table="events", schema="audit"))
+    jobs = LinkJob(table="users", raw="ip"), LinkJob(table="users", raw="old", link="old_id", extra=None)
+    found = plan(*jobs, LinkJob(table="events", schema="audit"))
     for name in ("users.ip", "public.users.ip"):
         assert found.job(name).raw == "ip"
     for name in ("events", "audit.events", "audit.events.ip_address_string"):
@@ -97,13 +97,13 @@ def test_a_job_is_found_by_whatever_names_it_alone() -> None:
 
 
 def test_the_table_in_public_goes_before_one_of_the_same_name() -> None:
-    found = plan(Job(table="events"), Job(table="events", schema="old"))
+    found = plan(LinkJob(table="events"), LinkJob(table="events", schema="old"))
     assert found.job("events").schema_ == "public"
     assert found.job("old.events").schema_ == "old"
 
 
 def test_a_job_and_a_discard_of_one_table_are_told_apart_by_what_is_asked() -> None:
-    found = plan(Job(table="users", raw="ip"), Discard(table="users", column="old_ip"))
+    found = plan(LinkJob(table="users", raw="ip"), Discard(table="users", column="old_ip"))
     assert found.job("users").raw == "ip"
     assert find("users", found.discard).column == "old_ip"
     with pytest.raises(AmbiguousJob):
@@ -113,25 +113,25 @@ def test_a_job_and_a_discard_of_one_table_are_told_apart_by_what_is_asked() -> N
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ([Job(table="t", raw="a"), Job(table="t", raw="b")], "have one column, ip_address_id"),
-        ([Job(table="t", raw="a"), Job(table="t", raw="b", link="c")], "have one column, additional"),
-        ([Job(table="t", raw="a"), Job(table="t", raw="a", link="c", extra=None)], "have one column, a"),
-        ([Job(table="t", raw="a"), Discard(table="t", column="a")], "have one column, a"),
-        ([Job(table="t"), Discard(table="t", column="ip_address_id")], "have one column, ip_address_id"),
+        ([LinkJob(table="t", raw="a"), LinkJob(table="t", raw="b")], "have one column, ip_address_id"),
+        ([LinkJob(table="t", raw="a"), LinkJob(table="t", raw="b", link="c")], "have one column, additional"),
+        ([LinkJob(table="t", raw="a"), LinkJob(table="t", raw="a", link="c", extra=None)], "have one column, a"),
+        ([LinkJob(table="t", raw="a"), Discard(table="t", column="a")], "have one column, a"),
+        ([LinkJob(table="t"), Discard(table="t", column="ip_address_id")], "have one column, ip_address_id"),
         ([Discard(table="t", column="a"), Discard(table="t", column="a", schema="public")], "have one column, a"),
         ([Discard(table="ip_addresses", column="ip_address")], "have one column, ip_address"),
         ([Discard(table="ip_addresses", column="hashed_ip_address")], "have one column, hashed_ip_address"),
-        ([Job(table="t"), Discard(table="t", column="time")], "t.time is key or time of a job"),
-        ([Job(table="t"), Discard(table="t", column="id")], "t.id is key or time of a job"),
-        ([Job(table="t", key="ip_address_string")], "t.ip_address_string is key or time of a job"),
+        ([LinkJob(table="t"), Discard(table="t", column="time")], "t.time is key or time of a job"),
+        ([LinkJob(table="t"), Discard(table="t", column="id")], "t.id is key or time of a job"),
+        ([LinkJob(table="t", key="ip_address_string")], "t.ip_address_string is key or time of a job"),
     ],
 )  # fmt: skip
-def test_a_column_has_one_place_in_a_plan(parts: list[Job | Discard], problem: str) -> None:
+def test_a_column_has_one_place_in_a_plan(parts: list[LinkJob | Discard], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         plan(*parts)
 
 
 def test_a_name_that_postgresql_would_cut_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 63 bytes"):
-        Job(table="ü" * 32)
-    assert Job(table="ü" * 31).label == "ü" * 31
+        LinkJob(table="ü" * 32)
+    assert LinkJob(table="ü" * 31).label == "ü" * 31

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from backfill.errors import PlanInvalid, UnknownJob
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, Job, Plan, load_plan
+from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, LinkJob, Plan, load_plan
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
@@ -17,7 +17,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[hash]`": Hash,
     "`[geo]`": Geo,
     "`[addresses]`": Addresses,
-    "`[[jobs]]`": Job,
+    "`[[jobs]]`": LinkJob,
     "`[[discard]]`": Discard,
 }
 

@@ -15,7 +15,7 @@ from backfill.database.connection import driver
 from backfill.database.decodable import escaped, if_decodable
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, LinkJob
 
 COLLISION = blocks("link-collision")
 
@@ -72,7 +72,7 @@ def check(target: Target) -> Iterator[Finding]:
     """Counted exactly, row by row, where there is such an index; nothing is read where there is none."""
     if not target.writes:
         return
-    if isinstance(target.part, Job):
+    if isinstance(target.part, LinkJob):
         for row in target.ask(UNIQUE.format(which=OF_A_JOB), link=target.part.link):
             yield from _colliding(target, _Unique(*row), target.part)
     elif isinstance(target.part, Addresses) and target.purpose in (Purpose.PLAN, Purpose.REMEDY):
@@ -81,7 +81,7 @@ def check(target: Target) -> Iterator[Finding]:
             yield from _colliding(target, _Unique(*row), None)
 
 
-def _colliding(target: Target, unique: _Unique, job: Job | None) -> Iterator[Finding]:
+def _colliding(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[Finding]:
     number, names = 0, list[str]()
     group, seen = None, set[str]()
     for rank, name, raw, host in _rows(target, unique, job):
@@ -106,7 +106,7 @@ def _colliding(target: Target, unique: _Unique, job: Job | None) -> Iterator[Fin
         )
 
 
-def _rows(target: Target, unique: _Unique, job: Job | None) -> Iterator[tuple[Any, ...]]:
+def _rows(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[tuple[Any, ...]]:
     addresses, others = target.plan.addresses, [sql.Identifier("event", name) for name in unique.others]
     usable = job is not None and job.raw in target.columns
     if addresses.address not in _columns_of_addresses(target):

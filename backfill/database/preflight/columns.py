@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Column, Purpose, Target
-from backfill.plan import Addresses, Discard, Job
+from backfill.plan import Addresses, Discard, Job, LinkJob
 
 NO_COLUMN = blocks("no-column")
 TYPE = blocks("column-type")
@@ -43,10 +43,12 @@ def check(target: Target) -> Iterator[Finding]:
     elif isinstance(part, Job):
         yield from _expect(target, part.key, {}, "key")
         yield from _expect(target, part.raw, TEXTUAL, "raw address")
-        yield from _expect(target, part.link, {}, "link")
-        yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
+        if isinstance(part, LinkJob):
+            yield from _expect(target, part.link, {}, "link")
+            yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
         yield from _expect(target, part.time, MOMENTS, "time")
-        yield from _link_type(target, part)
+        if isinstance(part, LinkJob):
+            yield from _link_type(target, part)
     elif isinstance(part, Discard):
         yield from _expect(target, part.time, MOMENTS, "time")
         yield from _expect(target, part.column, {}, "to be discarded")
@@ -166,7 +168,7 @@ LINK_AND_KEY = """
 """
 
 
-def _link_type(target: Target, job: Job) -> Iterator[Finding]:
+def _link_type(target: Target, job: LinkJob) -> Iterator[Finding]:
     addresses = target.plan.addresses
     found = target.ask(
         LINK_AND_KEY, link=job.link, schema=addresses.schema_, name=addresses.table, key=addresses.key

@@ -8,7 +8,7 @@ from backfill.database.connection import execute, value
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
-from backfill.plan import Job
+from backfill.plan import LinkJob
 
 VIOLATED = blocks("check-violated")
 UNREADABLE = changes("check-not-valid")
@@ -52,7 +52,7 @@ def check(target: Target) -> Iterator[Finding]:
     execute(target.connection, sql.SQL("set local search_path = pg_catalog, pg_temp"))  # names in expressions
     for name, expression, valid, enforced, written, calls in target.ask(CHECKS, ours=OURS):
         yield from _check(target, name, expression, valid, enforced, written, calls)
-    if isinstance(target.part, Job):
+    if isinstance(target.part, LinkJob):
         yield from _foreign_keys(target, target.part)
 
 
@@ -97,7 +97,7 @@ def _violations(target: Target, expression: str) -> int:
     return int(value(target.connection, statement, ()))
 
 
-def _foreign_keys(target: Target, job: Job) -> Iterator[Finding]:
+def _foreign_keys(target: Target, job: LinkJob) -> Iterator[Finding]:
     addresses, link = target.plan.addresses, target.columns.get(job.link)
     if link is None:
         return

@@ -17,7 +17,7 @@ from backfill.database.connection import rows
 from backfill.database.decodable import escaped
 from backfill.database.preflight.finding import Finding, changes, note
 from backfill.database.quoting import table
-from backfill.plan import Addresses, GeoKey, Job, Plan, Table
+from backfill.plan import Addresses, GeoKey, LinkJob, Plan, Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second
 SPOTS = 16  # a table is not the same throughout; the last of them is its end
@@ -77,7 +77,7 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
 def _place(connection: Connection, part: Table) -> sql.Composable | None:
     if isinstance(part, Addresses) and has_column(connection, part, part.geo):
         return sql.Identifier("event", part.geo)
-    if isinstance(part, Job) and part.extra is not None and has_column(connection, part, part.extra):
+    if isinstance(part, LinkJob) and part.extra is not None and has_column(connection, part, part.extra):
         return sql.SQL("({} -> 'geoip_info')").format(sql.Identifier("event", part.extra))
     return None
 

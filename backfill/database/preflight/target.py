@@ -137,7 +137,7 @@ class Target:
         """Columns that get another value."""
         part = self.part
         if isinstance(part, Job):
-            return tuple(name for name in (part.link, part.extra) if name)
+            return part.written
         return (part.address, part.hash, part.geo) if isinstance(part, Addresses) else ()
 
     @property

@@ -15,7 +15,7 @@ from backfill.engine.estimate import prediction, sample
 from backfill.engine.estimate.prediction import IN_PLACE, SHADOW, Advice, Cost, Size, Terms
 from backfill.engine.estimate.sample import Sample, SampleFailed
 from backfill.jobs.resolve import Resolver
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, Job, LinkJob
 from backfill.settings import Settings
 from backfill.shadow.refusals import refusals_of
 
@@ -23,6 +23,8 @@ RUN_SHARE, RUN_BLOCKS = (
     200,
     16,
 )  # a run takes half a percent of its largest table, and no less than that many blocks
+
+NO_SAMPLE = "a sample is taken of links only, and its values become"
 
 SIZE = sql.SQL("""
     select pg_relation_size(c.oid) + coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0),
@@ -68,6 +70,9 @@ def of_tables(
         free = free_bytes(connection)
     found = []
     for job in jobs:
+        if not isinstance(job, LinkJob):
+            found.append(Forecast(job.label, {}, None, None, f"{NO_SAMPLE} {job.becomes}"))
+            continue
         try:
             taken = sample.take_best(engine, addresses, job, resolver, passes=settings.passes)
         except SampleFailed as failed:
@@ -96,6 +101,8 @@ def of_run(
         sizes = {job.identity: size_of(connection, job) for job in jobs}
     largest = max(jobs, key=lambda job: blocks[job.identity])
     most = blocks[largest.identity]
+    if not isinstance(largest, LinkJob):
+        return {"problem": f"{NO_SAMPLE} {largest.becomes}"}
     try:
         number = min(sample.MOST_BLOCKS, max(RUN_BLOCKS, most // RUN_SHARE))
         taken = sample.take_sample(

@@ -27,7 +27,7 @@ from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.ledger.phases import LINK
-from backfill.plan import Addresses, Job, Table
+from backfill.plan import Addresses, LinkJob, Table
 from backfill.shadow import compare, expected_rows, names, table_definition
 from backfill.shadow.rows import insert, known
 from backfill.shadow.table_definition import TableDefinition
@@ -72,7 +72,7 @@ class Sample:
 def take_sample(
     engine: Engine,
     addresses: Addresses,
-    job: Job,
+    job: LinkJob,
     resolver: Resolver,
     *,
     passes: int,
@@ -88,7 +88,9 @@ def take_sample(
             connection.invalidate()  # the temporary tables hold addresses: they go with their session, now
 
 
-def take_best(engine: Engine, addresses: Addresses, job: Job, resolver: Resolver, *, passes: int) -> Sample:
+def take_best(
+    engine: Engine, addresses: Addresses, job: LinkJob, resolver: Resolver, *, passes: int
+) -> Sample:
     """A small sample, and where that is quick a larger one: on a busy server small figures are better than none."""
     first = take_sample(engine, addresses, job, resolver, passes=passes, most_blocks=FIRST_BLOCKS)
     if first.share >= 1 or first.took > QUICK_SECONDS:
@@ -106,7 +108,7 @@ class _Miniature:
         self,
         connection: Connection,
         addresses: Addresses,
-        job: Job,
+        job: LinkJob,
         resolver: Resolver,
         passes: int,
         most_blocks: int,

@@ -1,0 +1,30 @@
+"""Kinds: what the values of a raw column can become. A kind is a module for writing, listed here, and one for judging.
+
+The judges are listed in ``verify.judges``: what checks a kind imports nothing of what writes it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backfill.errors import PlanInvalid
+from backfill.jobs.link import LinkWriter
+from backfill.jobs.writer import Writer
+from backfill.plan import LINK, Job, Plan
+
+# By the value of ``becomes`` in a plan.
+WRITERS: Mapping[str, Callable[[Any], Writer]] = {
+    LINK: LinkWriter,
+}
+
+
+def writer_of(job: Job) -> Writer:
+    """What writes the rows of that job, of a kind that ``require_known`` has let in."""
+    return WRITERS[job.becomes](job)
+
+
+def require_known(plan: Plan, source: object) -> None:
+    """Raises ``PlanInvalid`` for a kind that is not listed; *source*: where the plan comes from."""
+    for number, job in enumerate(plan.jobs):
+        if job.becomes not in WRITERS:
+            names = ", ".join(WRITERS)
+            raise PlanInvalid(path=source, problem=f"jobs.{number}.becomes: Input should be one of: {names}")

@@ -1,0 +1,18 @@
+"""Judges: who proves what has become of a raw column, by kind of job. A kind is one line here and one in ``jobs.kinds``."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backfill.plan import LINK, Job
+from backfill.verify.events import EventVerifier
+from backfill.verify.judge import Ground, Judge
+
+# By the value of ``becomes`` in a plan.
+JUDGES: Mapping[str, Callable[[Ground, Any], Judge]] = {
+    LINK: EventVerifier.of,
+}
+
+
+def judge_of(ground: Ground, job: Job) -> Judge:
+    """What judges the rows of that job."""
+    return JUDGES[job.becomes](ground, job)
