@@ -7,7 +7,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-wheel lint requirements audit bench bench-full clean
+.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-wheel lint reference requirements audit bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## Every step on a demo database: create, backfill, verify, migrate, erase, prove
@@ -72,6 +72,8 @@ test-wheel: $(VENV)/.dev ## The wheel: what is in it, and the whole way where it
 	@$(BIN)/pytest -m "slow or not slow" tests/acceptance/test_wheel.py
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+reference: $(VENV)/.dev ## Write the pages of docs/ that follow from the code
+	@$(BIN)/python -m tests.reference
 requirements: $(VENV)/.dev ## Write the hashes of every pinned version and the table of licences again
 	@VENV=$(VENV) .ci/requirements
 audit: ## Report known vulnerabilities of what is installed; fails if no service answers

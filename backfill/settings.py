@@ -1,19 +1,20 @@
-"""Environment and options, as one frozen ``Settings``.
+"""Options, environment and settings file, as one frozen ``Settings``; of two values the first of these wins.
 
 Every field is read from ``BACKFILL_<NAME>``; an empty variable counts as unset. Secrets are
 ``SecretStr`` and are never printed, nor is a rejected value.
 """
 
 import os
+from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backfill import escaping
+from backfill import escaping, settings_file
 from backfill.errors import SettingInvalid
 
 OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it may be dropped
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )
 
+    config: Path | None = Field(
+        None,
+        description="TOML file of settings; unset: `backfill.toml` in the working directory, if it exists",
+    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to work on; unset: an embedded one under BACKFILL_HOME"
     )
@@ -171,35 +176,135 @@ class Settings(BaseSettings):
         return passes
 
     @classmethod
+    def _field_of(cls, variable: str) -> str:
+        return next(name for name in cls.model_fields if variable_of(name) == variable)
+
+    @classmethod
     def load(cls, **options: object) -> Self:
-        """Read the environment; *options* given (not None) win. Raises ``SettingInvalid``."""
+        """Read file and environment; *options* given (not None) win. Raises ``SettingInvalid``."""
         _require_known()
-        given = {name: value for name, value in options.items() if value is not None}
+        path, values = _from_file()
+        given = values | {name: value for name, value in options.items() if value is not None}
         try:
-            settings = cls(**given)  # type: ignore[arg-type]
+            settings = cls(**given)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            name = str(first["loc"][0]) if first["loc"] else "settings"
-            variable = name if name.startswith("BACKFILL_") else f"BACKFILL_{name.upper()}"
+            # One of our fields, by its name or by that of its variable.
+            place = str(first["loc"][0])
+            name = place if place in cls.model_fields else cls._field_of(place)
+            from_file = name in values and given[name] is values[name]
+            variable = f"{_key(name)} in {path}" if from_file else variable_of(name)
             problem = "its bytes are not UTF-8" if first["type"] == "string_unicode" else first["msg"]
             raise SettingInvalid(setting=variable, problem=problem) from None
         _require_text(settings)
         return settings
 
 
+# Every setting, by what it is for: the order of ``backfill config`` and of docs/settings.md.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Connection": ("config", "database_url", "home", "silence", "patience"),
+    "Hashes and places": (
+        "ip_salt",
+        "ip_salt_file",
+        "accept_open_salt_file",
+        "salt_exact",
+        "key_id",
+        "geoip_db",
+    ),
+    "Plan, ledger and gates": (
+        "plan",
+        "ledger_schema",
+        "ledger_owner",
+        "restore_point",
+        "observe",
+        "lock_timeout_ms",
+    ),
+    "Pace": (
+        "workers",
+        "dask",
+        "batch_blocks",
+        "passes",
+        "target_seconds",
+        "timeout_seconds",
+        "nice",
+        "vacuum",
+    ),
+    "Throttle": (
+        "max_lag",
+        "standby_urls",
+        "max_lock_waiters",
+        "max_archive_backlog",
+        "max_wal_rate",
+        "max_active_sessions",
+        "snapshot_seconds",
+        "throttle_query",
+    ),
+    "Observers": ("hook", "log_format", "metrics_port", "metrics_file"),
+}
+
+ENVIRONMENT, DEFAULT, HERE = "environment", "default", "working directory"
+
+
+def variable_of(name: str) -> str:
+    """The variable of the field of that name."""
+    return str(Settings.model_fields[name].validation_alias or f"{PREFIX}{name.upper()}")
+
+
 def variables() -> list[str]:
     """Every variable that is a setting."""
-    return [
-        str(field.validation_alias or f"{PREFIX}{name.upper()}")
-        for name, field in Settings.model_fields.items()
-    ]
+    return list(map(variable_of, Settings.model_fields))
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of that field is never shown."""
+    return SecretStr in get_args(Settings.model_fields[name].annotation)
+
+
+def sources() -> dict[str, str]:
+    """Where the value of each field comes from: ``environment``, the settings file by its path, or ``default``.
+
+    The file itself: ``working directory`` where no variable names it.
+    """
+    path, values = _from_file()
+    given = {name.upper() for name, value in os.environ.items() if value}
+    found = {
+        name: ENVIRONMENT if variable_of(name) in given else str(path) if name in values else DEFAULT
+        for name in Settings.model_fields
+    }
+    return found | ({"config": HERE} if found["config"] == str(path) else {})
+
+
+def _key(name: str) -> str:
+    """What the settings file calls the field."""
+    return variable_of(name).removeprefix(PREFIX).lower()
+
+
+def _from_file() -> tuple[Path | None, dict[str, Any]]:
+    """The settings file, and its values by field; none of those that the environment has. Raises ``SettingInvalid``."""
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
+    path = settings_file.find(environment.get(variable_of("config")))
+    if path is None:
+        return None, {}
+    fields = {_key(name): name for name in Settings.model_fields if name != "config"}
+    secret = [key for key, name in fields.items() if is_secret(name)]
+    accept = environment.get(variable_of("accept_open_salt_file"), "").lower() in ("1", "true", "yes", "on")
+    found = settings_file.read(path, fields.keys(), secret, accept_open=accept)
+    values = {
+        fields[key]: value for key, value in found.items() if variable_of(fields[key]) not in environment
+    }
+    for name, value in values.items():
+        annotation = Settings.model_fields[name].annotation
+        if isinstance(value, str) and Path in (annotation, *get_args(annotation)):
+            values[name] = path.parent / value  # as the file means it, wherever the command is typed
+    if variable_of("config") not in environment:
+        values["config"] = path
+    return path, values
 
 
 def environment_without_secrets() -> dict[str, str]:
     """The environment for a program that is not ours: without salt and URLs, in whatever case their names are written,
     as settings are read so too."""
-    fields = zip(variables(), Settings.model_fields.values(), strict=True)
-    secret = {name for name, field in fields if SecretStr in get_args(field.annotation)}
+    secret = {variable_of(name) for name in Settings.model_fields if is_secret(name)}
     return {name: value for name, value in os.environ.items() if name.upper() not in secret}
 
 
@@ -219,7 +324,7 @@ def _require_known() -> None:
                 near = [str(Settings.model_fields[rest.lower()].validation_alias)]
         elif not (near := get_close_matches(given, known, n=1, cutoff=0.9)):
             continue
-        meant = f"Did you mean {near[0]}?" if near else "README.md lists those that are."
+        meant = f"Did you mean {near[0]}?" if near else "`backfill config` lists those that are."
         raise SettingInvalid(
             setting=escaping.name(name),
             problem=f"there is no such setting. {meant} Correct it, or unset it",

@@ -42,10 +42,11 @@ COMMANDS: Mapping[str, str] = {
     "prove": "prove.prove_command",
     "disclose": "disclose.disclose_command",
     "server": "server.server",
+    "config": "config.config_command",
 }
 
 # Commands that change nothing in the database.
-LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose"})
+LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose", "config"})
 
 
 class Window(click.Group):

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from backfill.cli.main import cli
-from backfill.settings import Settings
+from backfill.settings import GROUPS, Settings
+from tests import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -85,14 +86,15 @@ def test_the_options_of_the_bare_command_stand_in_the_documents():
     ] == []
 
 
-@pytest.mark.parametrize(("variable", "default"), variables().items())
-def test_every_setting_stands_in_the_readme_with_its_default(variable, default):
-    row = next(
-        (line for line in TEXTS["README.md"].splitlines() if line.startswith(f"| `{variable}` |")), None
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_the_reference_is_what_the_code_says(page):
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == reference.PAGES[page](), (
+        "type `make reference`"
     )
-    assert row, f"README.md has no row for {variable}"
-    if isinstance(default, int):
-        assert row.split("|")[2].strip() == str(default)
+
+
+def test_every_setting_is_in_one_group():
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(Settings.model_fields)
 
 
 @pytest.mark.parametrize("target", targets())

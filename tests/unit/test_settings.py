@@ -100,7 +100,7 @@ def test_every_setting_is_described() -> None:
         ("backfill_workerz", "Did you mean BACKFILL_WORKERS?"),
         ("BACKFIL_WORKERS", "Did you mean BACKFILL_WORKERS?"),
         ("BACKFILLWORKERS", "Did you mean BACKFILL_WORKERS?"),
-        ("BACKFILL_ZZZ", "README.md lists those that are"),
+        ("BACKFILL_ZZZ", "`backfill config` lists those that are"),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_the_nearest(
