@@ -83,6 +83,14 @@ class SaltMismatch(BackfillError):
     name the new one by a key id of its own in BACKFILL_KEY_ID."""
 
 
+class UnknownKeyId(BackfillError):
+    """There is no salt for key id {key_id}. Known are: {known}. Give the Pseudonymizer a Key for it."""
+
+
+class NoAddress(BackfillError):
+    """The text is no address ({reason}). docs/addresses.md lists the reasons."""
+
+
 class GeoFileUnusable(BackfillError):
     """Geo database {path}: {problem}. Set BACKFILL_GEOIP_DB to a GeoLite2-City or GeoIP2-City file."""
 

@@ -10,8 +10,6 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-from tabulate import tabulate
-
 # C0, DEL and C1 (an 8-bit terminal obeys those as it does ESC), line and paragraph separators, the
 # bidirectional controls, invisible marks, and lone surrogates (bytes that are no UTF-8, from the environment).
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -99,6 +97,8 @@ def table(
     body: Iterable[Sequence[Any]], headers: Sequence[str] = (), *, tablefmt: str = "simple", **options: Any
 ) -> str:
     """``tabulate`` with cells that keep to their row; *tablefmt* ``github`` is Markdown."""
+    from tabulate import tabulate  # here: an application imports this module where nothing else is installed
+
     made = _cell if tablefmt == "github" else name
     cells = [[made(cell) if isinstance(cell, str) else cell for cell in row] for row in body]
     return tabulate(cells, list(map(made, headers)), tablefmt=tablefmt, **options)

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backfill import escaping, settings_file
 from backfill.errors import SettingInvalid
+from backfill.hashing.salt import DEFAULT_KEY_ID, KEY_ID
 
 OBSERVE_SECONDS = 600.0  # how long a raw column must stay unwritten before it may be dropped
 BATCH_BLOCKS = 8_000  # 64 MB of heap: 8 passes of it stayed under 0.6 s each at 2 million events
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
         description="use the salt exactly as it is written, with surrounding spaces, quotes and control characters",
     )
     key_id: str = Field(
-        "default", pattern=r"^[\w.-]{1,64}$", description="your name for this salt, recorded in the ledger"
+        DEFAULT_KEY_ID, pattern=KEY_ID, description="your name for this salt, recorded in the ledger"
     )
     geoip_db: Path | None = Field(None, description="GeoLite2-City or GeoIP2-City database file")
     plan: Path | None = Field(None, description="TOML plan file; unset: the built-in plan for PyPI's schema")

@@ -13,11 +13,11 @@ from backfill.database import revisions
 from backfill.database.connection import server_codec, value
 from backfill.database.demo_mark import is_demo
 from backfill.engine.target import open_engine
-from backfill.errors import GeoFileMissing, NoRun, SaltMissing, SettingInvalid
+from backfill.errors import GeoFileMissing, NoRun, SaltMissing
 from backfill.geo.city import bundled_geo_path
 from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.sources import open_geo
-from backfill.hashing.salt import Salt, make_salt_file, read_salt_file
+from backfill.hashing.salt import Salt, chosen_salt, make_salt_file
 from backfill.jobs.kinds import require_known
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
@@ -58,18 +58,17 @@ class Session:
     @cached_property
     def salt(self) -> Salt:
         """From BACKFILL_IP_SALT, BACKFILL_IP_SALT_FILE, the demo's file, or a prompt."""
-        given, file, exact = self.settings.ip_salt, self.settings.ip_salt_file, self.settings.salt_exact
-        weak = self.allow_weak_salt
-        if given is not None and file is not None:
-            raise SettingInvalid(
-                setting="BACKFILL_IP_SALT and BACKFILL_IP_SALT_FILE", problem="both are set; unset one"
-            )
-        if given is not None:
-            return Salt(given.get_secret_value(), source="BACKFILL_IP_SALT", allow_weak=weak, exact=exact)
-        if file is not None:
-            return read_salt_file(
-                file, allow_weak=weak, accept_open=self.settings.accept_open_salt_file, exact=exact
-            )
+        weak, exact = self.allow_weak_salt, self.settings.salt_exact
+        given = self.settings.ip_salt
+        salt = chosen_salt(
+            None if given is None else given.get_secret_value,
+            self.settings.ip_salt_file,
+            allow_weak=weak,
+            accept_open=self.settings.accept_open_salt_file,
+            exact=exact,
+        )
+        if salt is not None:
+            return salt
         own = self.settings.home / SALT_FILE
         if self.demo and own.exists():
             return make_salt_file(own)

@@ -11,12 +11,14 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from backfill.errors import SaltUnusable
+from backfill.errors import SaltUnusable, SettingInvalid
 from backfill.files import NotPlain, read_plain
 from backfill.hashing.schemes import scheme_named
 
 MAX_SALT_BYTES = 4_096  # of a file; a larger one is another file
 MIN_SALT_BYTES = 16  # below 128 bits a salt can be found by trying
+KEY_ID = r"^[\w.-]{1,64}$"  # what a key id may be
+DEFAULT_KEY_ID = "default"
 
 # Interactive-login cost: a verifier is computed once a command, a guess costs the attacker the same.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
@@ -83,6 +85,30 @@ def read_salt_file(
     nor write it in any case: they would choose the salt.
     """
     return Salt(_content(path, accept_open), source=str(path), allow_weak=allow_weak, exact=exact)
+
+
+def chosen_salt(
+    value: Callable[[], str] | None,
+    file: Path | None,
+    *,
+    allow_weak: bool = False,
+    accept_open: bool = False,
+    exact: bool = False,
+) -> Salt | None:
+    """The salt of BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE (*file*); None where neither is set.
+
+    *value* returns the former: a frame that can raise must not hold the bare text. Raises ``SettingInvalid``
+    where both are set, and ``SaltUnusable``.
+    """
+    if value is not None and file is not None:
+        raise SettingInvalid(
+            setting="BACKFILL_IP_SALT and BACKFILL_IP_SALT_FILE", problem="both are set; unset one"
+        )
+    if value is not None:
+        return Salt(value(), source="BACKFILL_IP_SALT", allow_weak=allow_weak, exact=exact)
+    if file is not None:
+        return read_salt_file(file, allow_weak=allow_weak, accept_open=accept_open, exact=exact)
+    return None
 
 
 def make_salt_file(path: Path) -> Salt:
