@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
 from backfill.cli.context import weak_salt_option
@@ -14,8 +15,8 @@ from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
 from backfill.ledger.coverage_record import CoverageRecord
-from backfill.report import coverage, text
-from backfill.report.collect import collect
+from backfill.report import check, coverage, text
+from backfill.report.collect import collect, decided
 from backfill.report.document import Note
 from backfill.report.formats import BY_NAME, BY_SUFFIX
 from backfill.report.sections import document
@@ -92,9 +93,21 @@ def _show(records: Sequence[CoverageRecord], form: str) -> None:
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Write to this file; it is never left incomplete."
 )
+@click.option(
+    "--check",
+    "checked",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Compare a report in JSON with the ledger instead. Exit 1 when something differs.",
+)
 @click.pass_context
-def report(context: click.Context, form: str | None, output: Path | None) -> None:
+def report(context: click.Context, form: str | None, output: Path | None, checked: Path | None) -> None:
     """Write the last verification, the run, the gates and what is left as a document. It holds no address."""
+    if checked is not None:
+        if output is not None or form is not None:
+            raise click.UsageError("--check takes neither --output nor --format")
+        _check(context, checked)
+        return
     if output is not None:
         if form is None:
             require_suffix(output, list(BY_SUFFIX))
@@ -111,3 +124,20 @@ def report(context: click.Context, form: str | None, output: Path | None) -> Non
     else:
         write_whole(output, rendered + "\n")
         click.echo(f"Written to {output}.")
+
+
+def _check(context: click.Context, path: Path) -> None:
+    content = check.read(path)
+    session = sessions.session_of(context)
+    session.require_ledger()
+    with session.engine.connect() as connection:
+        recorded = decided(connection, session.plan)
+        answers = list(check.compare(connection, session.plan, content, recorded))
+    body = [[answer.what, "yes" if answer.holds else "NO", answer.found] for answer in answers]
+    click.echo(escaping.table(body, ["compared", "same", "found"]))
+    click.echo(check.UNCHECKED)
+    if all(answer.holds for answer in answers):
+        click.echo(f"The report {content['document'].get('id')} is as the ledger has it.")
+    else:
+        click.echo("The report is NOT as the ledger has it.")
+        context.exit(1)

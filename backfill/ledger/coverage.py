@@ -1,5 +1,7 @@
 """Coverage records in the ledger: what the gates read."""
 
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, Connection, DateTime, func, literal_column, select, update
 
 from backfill.database.server_identity import database_identity
@@ -60,6 +62,22 @@ def latest(
         statement = statement.where(coverage.c.proved.is_(None))
     row = connection.execute(statement).one_or_none()
     return None if row is None else (from_columns(row._asdict(), part.label), bool(row.genuine))
+
+
+def entered_at(
+    connection: Connection, job: str, moment: str, label: str
+) -> tuple[CoverageRecord, bool] | None:
+    """The record of that column that was entered at that *moment* (ISO 8601), and whether it is genuine."""
+    genuine = (coverage.c.digest == _DIGEST) & (coverage.c.database == database_identity(connection))
+    try:
+        finished = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    statement = select(coverage, func.coalesce(genuine, False).label("genuine")).where(
+        coverage.c.job == job, coverage.c.finished == finished
+    )
+    row = connection.execute(statement).first()
+    return None if row is None else (from_columns(row._asdict(), label), bool(row.genuine))
 
 
 def was_covered(connection: Connection, job: JobId) -> bool:

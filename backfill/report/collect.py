@@ -15,6 +15,7 @@ from backfill.database.connection import rows, value
 from backfill.database.quoting import table
 from backfill.database.server_identity import database_identity
 from backfill.errors import NoRun
+from backfill.escaping import counted
 from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
 from backfill.ledger import coverage, erasure_checks, runs
@@ -23,6 +24,7 @@ from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.phases import Work
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan, RawColumn
+from backfill.prove.finding import Depth
 from backfill.report.coverage import newest, verdict, verified
 from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.remaining import Scene, left
@@ -34,6 +36,12 @@ LOOKED_AT = 1_000_000  # events read for the picture; more are sampled by block
 PROVED = (
     "every raw column was dropped, after a proof that its rows are linked to the right address and {hashes}"
 )
+# What each depth of a search has looked through; the verdict claims no more.
+LOOKED_THROUGH = {
+    Depth.CATALOG: "the catalog of this database",
+    Depth.PAGES: "the tables of this database",
+    Depth.BYTES: "this database and the files of this server",
+}
 SLICES = 60  # points of the pace
 
 PLACES = sql.SQL("""
@@ -67,7 +75,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
         geography=_geography(connection, plan),
         left=left(scene),
         stages=stages,
-        decisions=_decisions(connection, plan),
+        decisions=decided(connection, plan),
         quarantine=_quarantine(connection, plan),
         provenance=_provenance(connection, gate, records),
     )
@@ -81,7 +89,13 @@ def _gone(connection: Connection, gate: Gate, records: Sequence[CoverageRecord])
         return f"Dropped, and not erased yet: {proved}; the bytes are still in the files."
     seen = f"{proof.finished:%Y-%m-%d}, depth: {proof.depth}"
     if proof.verdict == "gone":
-        return f"Gone: {proved}; no raw address was found afterwards ({seen})."
+        outside = len(proof.external_copies)
+        remain = (
+            f" {counted(outside, 'item', 'items')} outside of it {'remains' if outside == 1 else 'remain'}."
+            if outside
+            else ""
+        )
+        return f"Gone from {LOOKED_THROUGH[proof.depth]}: {proved}; no raw address was found there ({seen}).{remain}"
     if proof.verdict == "unproved":
         return f"Dropped, and not proved erased: {proved}; some places could not be looked at ({seen})."
     return f"Dropped, and NOT erased: {proved}; raw addresses were found afterwards ({seen})."
@@ -188,7 +202,8 @@ def _geography(connection: Connection, plan: Plan) -> Geography:
     )
 
 
-def _decisions(connection: Connection, plan: Plan) -> list[Decision]:
+def decided(connection: Connection, plan: Plan) -> list[Decision]:
+    """All decisions on record, in their order."""
     statement = select(decisions).order_by(decisions.c.id)
     return [
         Decision(
@@ -207,7 +222,8 @@ def _object(detail: Mapping[str, Any]) -> str:
     """What a decision was about, from its detail."""
     if fate := detail.get("fate"):
         return f"as {fate}"
-    return str(detail.get("column") or detail.get("what") or "")
+    restore = f", restore point {detail['restore point']}" if detail.get("restore point") else ""
+    return str(detail.get("column") or detail.get("what") or "") + restore
 
 
 def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:

@@ -82,10 +82,22 @@ def state(record: CoverageRecord) -> Cell:
 
 def blocks(records: Sequence[CoverageRecord]) -> list[Block]:
     """The counts, lookups by geo database and its build, and the quarantine by reason."""
+    return [*counted(records), *quarantined(records)]
+
+
+def counted(records: Sequence[CoverageRecord]) -> list[Block]:
+    """The counts, and lookups by geo database and its build."""
     events = [record for record in records if record.kind is Kind.EVENTS]
-    others = [record for record in records if record.kind is not Kind.EVENTS]
-    tables = [_events(events), _others(others), _builds(others), _quarantined(records)]
+    addresses = [record for record in records if record.kind is Kind.ADDRESSES]
+    discards = [record for record in records if record.kind is Kind.DISCARD]
+    tables = [_events(events), *map(_addresses, addresses), _discards(discards), _builds(addresses)]
     return [table for table in tables if table.rows]
+
+
+def quarantined(records: Sequence[CoverageRecord]) -> list[Block]:
+    """The quarantine by reason, where a verification found any such row."""
+    table = _quarantined(records)
+    return [table] if table.rows else []
 
 
 def remarks(records: Sequence[CoverageRecord]) -> list[Block]:
@@ -114,16 +126,23 @@ def _count(record: CoverageRecord, count: Count) -> Cell:
     return Cell(number, Tone.ALARM if number and count in UNCOVERING else Tone.PLAIN)
 
 
-def _others(records: Sequence[CoverageRecord]) -> Table:
+def _addresses(record: CoverageRecord) -> Table:
+    """One table, of which each count is a row: side by side they would be wider than a page."""
+    counts = [(Cell(count.words), _count(record, count)) for count in record.counts]
     return Table(
-        "The address table, and columns that go without being kept",
-        (Column("table"), Column("found"), Column("state")),
+        f"The address table {record.table}: {state(record).value}",
+        (Column("what"), Column("address rows", number=True)),
+        tuple(counts),
+    )
+
+
+def _discards(records: Sequence[CoverageRecord]) -> Table:
+    shown = [count for count in Count if any(count in record.counts for record in records)]
+    return Table(
+        "Columns that go without being kept",
+        (Column("table"), *(Column(count.words, number=True) for count in shown), Column("state")),
         tuple(
-            (
-                Cell(record.table),
-                Cell(", ".join(f"{number:,} {count.words}" for count, number in record.counts.items())),
-                state(record),
-            )
+            (Cell(record.table), *(_count(record, count) for count in shown), state(record))
             for record in records
         ),
     )

@@ -8,19 +8,21 @@ from typing import Any
 
 from backfill.report import coverage
 from backfill.report.document import Block, Document, Entries, Note, Table
-from backfill.report.facts import Facts
+from backfill.report.facts import Decision, Facts
 
 
 def render(document: Document) -> str:
     """The document as JSON."""
+    return json.dumps(plain(document), indent=2)
+
+
+def plain(document: Document) -> dict[str, Any]:
+    """The document as plain data."""
     sections = [
         {"key": section.key, "title": section.title, "blocks": [_block(block) for block in section.blocks]}
         for section in document.sections
     ]
-    return json.dumps(
-        {**document.data, "title": document.title, "verdict": document.verdict, "sections": sections},
-        indent=2,
-    )
+    return {**document.data, "title": document.title, "verdict": document.verdict, "sections": sections}
 
 
 def _block(block: Block) -> dict[str, Any]:
@@ -48,6 +50,15 @@ def as_data(facts: Facts) -> dict[str, Any]:
     return {
         **coverage.as_json(facts.records),
         "made": facts.made.isoformat(),
+        # Which records of the ledger these are.
+        "recorded": [
+            {
+                "job": record.job,
+                "verification": record.evidence.verification,
+                "finished": record.finished.isoformat() if record.finished else None,
+            }
+            for record in facts.records
+        ],
         "left": [vars(one) for one in facts.left],
         "gates": [
             {
@@ -78,17 +89,19 @@ def as_data(facts: Facts) -> dict[str, Any]:
             "countries": [{"country": name, "events": number} for name, number in geography.countries],
             "places": [vars(place) for place in geography.places],
         },
-        "decisions": [
-            {
-                "kind": one.kind,
-                "what": one.what,
-                "table": one.table,
-                "count": one.count,
-                "by": one.by,
-                "at": one.at.isoformat(),
-            }
-            for one in facts.decisions
-        ],
+        "decisions": [decision_as_data(one) for one in facts.decisions],
         "quarantine": [vars(one) for one in facts.quarantine],
         "provenance": dict(facts.provenance),
+    }
+
+
+def decision_as_data(decision: Decision) -> dict[str, Any]:
+    """A decision, by stable names."""
+    return {
+        "kind": decision.kind,
+        "what": decision.what,
+        "table": decision.table,
+        "count": decision.count,
+        "by": decision.by,
+        "at": decision.at.isoformat(),
     }

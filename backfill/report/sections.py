@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from backfill.gates.survey import Stage
+from backfill.gates.survey import Stage, State
 from backfill.ledger.coverage_record import Kind
-from backfill.report import coverage, pictures
+from backfill.report import annex, coverage, pictures
 from backfill.report.document import (
     Block,
     Cell,
@@ -20,6 +20,7 @@ from backfill.report.document import (
 )
 from backfill.report.facts import Facts, Geography, RunStory
 from backfill.report.machine import as_data
+from backfill.report.signature import signed
 
 SHOWN_COUNTRIES = 12  # the others are one row
 WITHOUT_COUNT = ("drop", "seal")  # decisions about a column, not about rows
@@ -27,13 +28,14 @@ WITHOUT_COUNT = ("drop", "seal")  # decisions about a column, not about rows
 
 def document(facts: Facts) -> Document:
     """The report."""
-    return Document(
+    made = Document(
         title=f"Raw addresses in {facts.database}: report of {facts.made:%Y-%m-%d %H:%M} UTC",
         verdict=facts.verdict,
         good=facts.covered,
         sections=tuple(_sections(facts)),
         data=as_data(facts),
     )
+    return signed(made)
 
 
 def _sections(facts: Facts) -> Iterator[Section]:
@@ -44,11 +46,13 @@ def _sections(facts: Facts) -> Iterator[Section]:
         yield Section("run", f"Run {facts.run.number}", tuple(_run(facts.run)))
     if facts.geography.looked_at:
         yield Section("geography", "Where the events come from", tuple(_geography(facts.geography)))
-    if facts.quarantine:
-        yield Section("quarantine", "Quarantine of the runs", (_quarantine(facts),))
+    quarantine = [*coverage.quarantined(facts.records), *([_quarantine(facts)] if facts.quarantine else [])]
+    if quarantine:
+        yield Section("quarantine", "Quarantine", tuple(quarantine))
     if facts.decisions:
         yield Section("decisions", "Decisions on record", (_decisions(facts),))
     yield Section("provenance", "Provenance", (_provenance(facts),))
+    yield Section("annex", "Annex: what the figures mean", tuple(annex.blocks(facts.records)))
 
 
 def _coverage(facts: Facts) -> Iterator[Block]:
@@ -59,7 +63,7 @@ def _coverage(facts: Facts) -> Iterator[Block]:
         "A bar for each table, by what its rows are",
         pictures.coverage_bars(drawn, {record.job: str(coverage.state(record).value) for record in drawn}),
     )
-    yield from coverage.blocks(facts.records)
+    yield from coverage.counted(facts.records)
 
 
 def _left(facts: Facts) -> Entries:
@@ -69,8 +73,16 @@ def _left(facts: Facts) -> Entries:
 
 
 def _gates(stages: Sequence[Stage]) -> Iterator[Block]:
+    finished = [stage for stage in stages if stage.state is State.DONE and not stage.lost]
+    if finished:
+        changes = ", ".join(
+            f"{stage.change} ({stage.revision})" if stage.revision else stage.change for stage in finished
+        )
+        yield Note(f"{len(finished)} of {len(stages)} changes are done: {changes}.")
+    if len(finished) == len(stages):
+        return
     yield Table(
-        "Each schema change, and what it waits for",
+        "Each schema change that is not done, and what it waits for",
         (Column("change"), Column("revision"), Column("state"), Column("conditions")),
         tuple(
             (
@@ -80,6 +92,7 @@ def _gates(stages: Sequence[Stage]) -> Iterator[Block]:
                 Cell(_conditions(stage)),
             )
             for stage in stages
+            if stage not in finished
         ),
     )
     unmet = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from backfill.report.signature import checksum_of
 from tests.browser import chromium, visit
 from tests.databases import query
 from tests.demo_template import ALL_EVENTS
@@ -82,12 +83,10 @@ def test_the_four_faces_say_the_same_and_none_holds_an_address(operator: Operato
     said = {"text": faces["txt"], "markdown": faces["md"], "html": faces["html"]}
     for face, text in said.items():
         shown = read(face, text)
-        facts = (
-            set(strings(document["sections"])) - KINDS - {section["key"] for section in document["sections"]}
-        )
-        pictures = {
-            block["alt"] for section in document["sections"] for block in section["blocks"] if "alt" in block
-        }
+        # Each was made at its own moment, which its id and its checksum have in them.
+        sections = [section for section in document["sections"] if section["key"] != "signature"]
+        facts = set(strings(sections)) - KINDS - {section["key"] for section in sections}
+        pictures = {block["alt"] for section in sections for block in section["blocks"] if "alt" in block}
         assert [fact for fact in facts - pictures if plain(face, fact) not in shown] == []
     assert operator.types("report", "--format", "json").out.startswith("{")
     address = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
@@ -176,3 +175,45 @@ def test_the_browser_test_would_notice(tmp_path: Path) -> None:
     seen = visit(page, tmp_path)
     assert seen.console
     assert seen.requests == ["http://127.0.0.1:9/x.png"]
+
+
+def test_a_report_is_compared_with_the_ledger(proved_run: Operator, tmp_path: Path) -> None:
+    url, path = proved_run.url, tmp_path / "report.json"
+    proved_run.types("report", "--output", path)
+    said = proved_run.types("report", "--check", path).out
+    assert " NO " not in said
+    assert "coverage of user_events" in said
+    assert said.rstrip().endswith("is as the ledger has it.")
+
+    whole = json.loads(path.read_text())
+
+    def refused(**changed: object) -> str:
+        """What is said of the report with these changes; its checksum is right."""
+        content = {**whole, **changed}
+        content["document"] = {**whole["document"], "sha256": checksum_of(content)}
+        path.write_text(json.dumps(content))
+        return proved_run.types("report", "--check", path, expect=1).out
+
+    path.write_text(json.dumps({**whole, "verdict": "Gone."}))
+    assert "the file was changed" in proved_run.types("report", "--check", path, expect=1).out
+    table = {**whole["tables"][0], "counts": {**whole["tables"][0]["counts"], "wrong": 7}}
+    assert "the ledger's record says something else" in refused(tables=[table, *whole["tables"][1:]])
+    assert "no such record is in the ledger" in refused(recorded=[])
+    assert "they are not those that are on record" in refused(decisions=[{"kind": "merge"}])
+    assert "the ledger says something else of it" in refused(run={**whole["run"], "status": "failed"})
+    elsewhere = {**whole["provenance"], "database": "another (1)"}
+    assert "about another database" in refused(provenance=elsewhere)
+
+    path.write_text(json.dumps(whole))
+    proved_run.types("verify")  # a newer record is no contradiction
+    proved_run.types("report", "--check", path)
+    query(url, "update backfill.coverage set covered = not covered where job = %s", whole["tables"][0]["job"])
+    assert "coverage of user_events" in proved_run.types("report", "--check", path, expect=1).out
+
+    for content, problem in {"[]": "it is no report", "{": "not JSON at line 1", "\x00": "not JSON"}.items():
+        path.write_text(content)
+        assert problem in proved_run.types("report", "--check", path, expect=2).err
+    assert (
+        "--check takes neither"
+        in proved_run.types("report", "--check", path, "--format", "json", expect=2).err
+    )

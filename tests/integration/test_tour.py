@@ -25,6 +25,6 @@ def test_the_tour_ends_with_erase_and_prove_and_its_report_says_what_is_left():
         assert "The raw addresses are gone from tables and files." in done.stdout
         report = (home / "report.html").read_text(encoding="utf-8")
         assert "What is left, and who must act" in report
-        assert "Gone: every raw column was dropped" in report
-        assert "no raw address was found afterwards" in report
+        assert "Gone from this database and the files of this server: every raw column was dropped" in report
+        assert "no raw address was found there" in report
         assert "restore point" in report

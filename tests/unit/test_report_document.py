@@ -1,5 +1,6 @@
 """The document of a report: built once from the facts, and each fact of it in every face."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from backfill.gates.survey import Answer, Stage, State
 from backfill.job_id import JobId
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, GeoBuild, Kind, Method
-from backfill.report import coverage, pictures
+from backfill.report import annex, coverage, pictures
 from backfill.report.document import (
     Cell,
     Column,
@@ -42,6 +43,7 @@ from backfill.report.facts import (
 )
 from backfill.report.formats import BY_NAME, FACES
 from backfill.report.sections import SHOWN_COUNTRIES, document
+from backfill.report.signature import checksum_of
 from backfill.report.text import written
 from tests.faces import plain, read
 from tests.operator import ROOT
@@ -154,7 +156,7 @@ def facts_of(made: Document) -> Iterator[str]:
 @pytest.mark.parametrize("face", [face.name for face in FACES])
 def test_each_fact_of_a_document_with_everything_in_it_is_in_each_face(face: str) -> None:
     made = document(FACTS)
-    assert {section.key for section in made.sections} == {"coverage", "left", "gates", "run", "geography", "quarantine", "decisions", "provenance"}  # fmt: skip
+    assert {section.key for section in made.sections} == {"coverage", "left", "gates", "run", "geography", "quarantine", "decisions", "provenance", "annex", "signature"}  # fmt: skip
     rendered = BY_NAME[face].render(made)
     said = read(face, rendered)
     assert [fact for fact in facts_of(made) if plain(face, fact) not in said] == []
@@ -188,8 +190,8 @@ def test_a_face_says_each_fact_once_in_the_order_of_the_document(face: str) -> N
     "fact",
     [
         *(f"{number:,}" for count, number in EVENTS.counts.items() if count in (*coverage.ALWAYS, *coverage.WHERE_ANY)),
-        *("21,001", "21,002", "12,001", "13,001 rows", "13,002 hash right", "13,003 networks", "14,001", "14,002"),
-        *("15,001 rows", "not kept", "proved on 2026-11-26", "covered (sample only)", "NOT COVERED"),
+        *("21,001", "21,002", "12,001", "13,001", "13,002", "13,003", "14,001", "14,002"),
+        *("15,001", "not kept", "proved on 2026-11-26", "covered (sample only)", "NOT COVERED"),
         "were dropped afterwards",  # only HTML knew
         "the last verification says no",  # only HTML knew
         "1 of 2 hold",  # only HTML knew
@@ -212,6 +214,31 @@ def test_a_table_that_the_last_verification_did_not_read_is_named() -> None:
         "full, ended 2026-11-26 12:30:00 UTC; not by that verification: file_events on 2026-11-26 14:30:00 UTC"
     )
     assert coverage.newest([swapped, *read]) is read[0]
+
+
+def test_the_annex_says_of_every_count_what_it_means() -> None:
+    assert list(annex.MEANINGS) == list(Count)
+    assert len(set(annex.MEANINGS.values())) == len(Count)
+
+
+def test_what_is_done_is_one_sentence_and_not_a_row() -> None:
+    gates = next(section for section in document(FACTS).sections if section.key == "gates").blocks
+    assert isinstance(gates[0], Note)
+    assert gates[0].text == "1 of 4 changes are done: drop journals.submitted_from (0002_journals)."
+    assert isinstance(gates[1], Table)
+    assert len(gates[1].rows) == 3
+
+
+def test_the_checksum_is_over_everything_but_the_signature() -> None:
+    made = document(FACTS)
+    said = json.loads(BY_NAME["json"].render(made))
+    digest = said["document"]["sha256"]
+    assert checksum_of(said) == digest
+    assert digest in BY_NAME["text"].render(made)
+    said["sections"][-1]["blocks"][1]["entries"][0]["text"] = "Alice"
+    assert checksum_of(said) == digest
+    for name, value in {"verdict": "Gone.", "covered": True, "sections": said["sections"][1:]}.items():
+        assert checksum_of({**said, name: value}) != digest
 
 
 def test_what_does_not_apply_is_no_zero() -> None:

@@ -1,0 +1,88 @@
+"""Annex: what each figure of a report means, and how it was obtained. For whoever has to sign it."""
+
+from collections.abc import Sequence
+
+from backfill.ledger.counts import Count
+from backfill.ledger.coverage_record import CoverageRecord, Kind
+from backfill.report.document import Block, Entries, Entry
+
+# Of a row of an event table, unless it says otherwise.
+MEANINGS = {
+    Count.ROWS: "all rows of the table, read one by one, except in a sample",
+    Count.RAW: "rows that hold a raw value, whether it is an address or not",
+    Count.NO_ADDRESS: "rows without a raw value: there was nothing to link",
+    Count.RIGHT: "linked to the address that the raw text spells; the text was read again, and not by what had written the link",
+    Count.SETTLED: "the text is no address, and an operator decided on record to link the row to the sentinel",
+    Count.OWN_LINK_KEPT: "the text is none that Backfill reads as an address; the application linked the row itself, and its link is kept",
+    Count.UNLINKED: "holds an address and has no link; keeps the table from being covered",
+    Count.WRONG: "linked to another address than the text spells; keeps the table from being covered",
+    Count.LINKED_TO_SENTINEL: "holds an address and is linked to the sentinel, which means none; keeps the table from being covered",
+    Count.DANGLING: "the link leads to no row, or to one without an address; keeps the table from being covered",
+    Count.QUARANTINED: "the text is no address, and nobody has decided about the row; keeps the table from being covered",
+    Count.LINKED_WITHOUT_TEXT: "rows without a raw value that the application linked",
+    Count.HASH_RIGHT: "addresses whose stored hash was computed again, with salt and scheme, and is the same; of an event table: rows that are linked to one",
+    Count.HASH_OF_RIGHT_FORM: "hashes of 64 hexadecimal digits whose address is gone: nothing is left to compute them from",
+    Count.HASH_WRONG: "the stored hash is not that of the address; keeps the table from being covered",
+    Count.HASH_MISSING: "the address has no hash; keeps the table from being covered",
+    Count.NETWORKS: "address rows that hold a network, which is no address",
+    Count.DUPLICATES: "address rows that are the same address as another, in another spelling",
+    Count.MERGED: "duplicates that were merged into one row, by a decision on record",
+    Count.GEO_MISSING: "the geo database has a place for the address, and the row has none; keeps the table from being covered",
+    Count.GEO_MISSING_WITHOUT_TEXT: "linked, without a raw value, and without the place that its address has",
+    Count.GEO_HAS_NO_PLACE: "the geo database has a place for the address, and the row's JSON is no object that could hold it",
+    Count.GEO: "addresses with a place",
+    Count.GEO_ABSENT: "addresses that were looked up and that the geo database does not have",
+    Count.GEO_NEVER_LOOKED_UP: "addresses without a place that nobody has looked up",
+    Count.GEO_REMOVED_AGAIN: "addresses whose place was found once and has been removed since, by the application",
+}
+
+OTHERS = (
+    Entry(
+        "state of a table",
+        "covered: every row has what its job asks for, at the time of the verification. Proved on: the same, of the last "
+        "verification before the raw column was dropped; afterwards only links and the form of hashes can be read",
+    ),
+    Entry(
+        "addresses looked up",
+        "addresses for which a geo database was asked, by its build; each lookup is recorded when it is made",
+    ),
+    Entry(
+        "quarantine",
+        "by reason: rows whose text is no address, as the verification read them. Decided about, waiting: entries of all "
+        "runs, as recorded; a row leaves when it is linked, removed, or decided about",
+    ),
+    Entry(
+        "conditions of a gate",
+        "asked of the database when the report was made, by the statements that the gate itself asks",
+    ),
+    Entry(
+        "run",
+        "times of the server, from the first batch to the last. Rows written: rows that an UPDATE changed, counted in the "
+        "transaction that changed them",
+    ),
+    Entry(
+        "events by country, cells",
+        "counted when the report was made, from the places stored in the event tables; of more than a million events, a "
+        "sample. Fewer than five are left out",
+    ),
+    Entry(
+        "decisions",
+        "entered in the transaction that put them into effect, with the exact number of rows, the operating system's name "
+        "of whoever typed the command, and the role of the database",
+    ),
+    Entry(
+        "restore point",
+        "the name that the operator gave of a backup; whether it can be restored was not looked at",
+    ),
+)
+
+
+def blocks(records: Sequence[CoverageRecord]) -> list[Block]:
+    """The meaning of every count in *records*, and of the other figures."""
+    used = {count for record in records if record.kind is not Kind.DISCARD for count in record.counts}
+    used |= {Count.ROWS, Count.RAW}
+    counts = tuple(Entry(count.words, MEANINGS[count]) for count in Count if count in used)
+    return [
+        Entries("Counts of a verification: what each means, and how it was obtained", counts),
+        Entries("Other figures", OTHERS),
+    ]
