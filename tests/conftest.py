@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from backfill.database.server_identity import IDENTITY
 from backfill.embedded import EmbeddedServer
+from backfill.ledger.coverage import digest
 from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import ROOT, Operator
@@ -114,6 +116,13 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
+def as_if_verified_here(url: str) -> str:
+    """*url*, whose records now are about that database: about the template they open no gates of a copy."""
+    query(url, f"update backfill.coverage set database = {IDENTITY}")
+    query(url, f"update backfill.coverage set digest = {digest('coverage')}")
+    return url
+
+
 @pytest.fixture
 def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -> Callable[[str], Operator]:
     """``operator_of(state)``: an operator whose demo database has come to that state.
@@ -138,12 +147,9 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
             databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
         if state not in ("demo", "run"):
             databases.template("settled", settle, "run")
-        if (
-            state == "proved"
-        ):  # verified as a clone: a record is about one database and opens no other's gates
-            proved = at(clone("settled"))
-            proved.types("verify")
-            return proved
+        if state == "proved":
+            databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
+            return at(as_if_verified_here(clone("proved")))
         if state in ("migrated", "erased"):
             databases.template("migrated", migrate, "settled")
         if state == "erased":
