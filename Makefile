@@ -59,7 +59,7 @@ test: $(VENV)/.dev ## Run every test that takes seconds, on a real PostgreSQL
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, 40 seconds of soak
-	@SOAK_SECONDS=40 $(BIN)/pytest -n 2 -m "slow and not thorough" tests/faults
+	@SOAK_SECONDS=40 $(BIN)/pytest -n 3 -m "slow and not thorough" tests/faults
 test-all: $(VENV)/.dev ## Every test, the variants and two minutes of soak as well; about an hour
 	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow or slow"
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
