@@ -1,7 +1,14 @@
 """Writes the pages of reference that follow from the code: ``python -m tests.reference``, or ``make reference``."""
 
+import inspect
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
+from backfill.cli.main import GROUPS as COMMAND_GROUPS
+from backfill.cli.main import cli
 from backfill.settings import GROUPS, Settings, is_secret, variable_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -88,7 +95,75 @@ def _meaning(name: str) -> str:
     return f"{said}. {MORE[name]}" if name in MORE else said
 
 
-PAGES = {"settings.md": settings}
+COMMANDS = """# Commands
+
+This page is written by `make reference` from the code; every command says the same with `--help`.
+
+JOB and TABLE are names of the plan: the table's name, or `table.column` where a table has several jobs. `--format` is
+`text` or `json` unless the command says otherwise. `backfill --version` prints the version; `backfill --debug COMMAND`
+shows files and lines of the code when a command fails, never values.
+"""
+
+
+def commands() -> str:
+    """The page about commands."""
+    parts = [COMMANDS]
+    for group, names in COMMAND_GROUPS.items():
+        parts.append(f"## {group}")
+        for name in names:
+            found = cli.get_command(click.Context(cli), name)
+            assert found is not None
+            parts += _command(f"backfill {name}", found)
+    return "\n".join(parts)
+
+
+def _command(words: str, command: click.Command) -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            inner = command.get_command(click.Context(command), name)
+            assert inner is not None
+            yield from _command(f"{words} {name}", inner)
+        return
+    context = click.Context(command)
+    options = [one for one in command.params if isinstance(one, click.Option) and one.name != "help"]
+    arguments = [one.make_metavar(context) for one in command.params if isinstance(one, click.Argument)]
+    usage = " ".join([words, *arguments, *(f"[{_spelled(one, context)}]" for one in options)])
+    yield f"### `{words}`\n"
+    yield f"    {usage}\n"
+    yield f"{_prose(command.help or '')}\n"
+    if options:
+        yield "| option | |\n|---|---|"
+        cells = ((_spelled(one, context).replace("|", "\\|"), _said(one)) for one in options)
+        yield from (f"| `{spelled}` | {said} |" for spelled, said in cells)
+        yield ""
+
+
+def _spelled(option: click.Option, context: click.Context) -> str:
+    name = max(option.opts, key=len)
+    if option.is_flag:
+        return name
+    kind = option.make_metavar(context).removesuffix(" RANGE")
+    return f"{name} {WORDS.get(kind, kind)}"
+
+
+# click's names of types, as people call them.
+WORDS = {"INTEGER": "N", "FLOAT": "NUMBER", "PATH": "FILE", "TEXT": "TEXT"}
+
+
+def _said(option: click.Option) -> str:
+    default = f" Default: {option.default}." if option.show_default and option.default is not None else ""
+    return f"{option.help or 'Output as text or for machines.'}{default}".replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """Paragraphs, wrapped as the pages are."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        textwrap.fill(" ".join(part.split()), 110, break_on_hyphens=False) for part in paragraphs
+    )
+
+
+PAGES = {"settings.md": settings, "commands.md": commands}
 
 
 if __name__ == "__main__":

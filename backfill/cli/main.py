@@ -13,6 +13,7 @@ from backfill.database.connection import translated
 from backfill.engine import signals
 from backfill.errors import BackfillError
 
+WHOLE = 1_000  # characters of a summary: it is wrapped, and never cut
 UNEXPECTED = 70  # EX_SOFTWARE: neither "no" nor anything that the operator has to change
 OUTPUT_LOST = 74  # EX_IOERR: what the command did is done
 
@@ -45,6 +46,16 @@ COMMANDS: Mapping[str, str] = {
     "config": "config.config_command",
 }
 
+# The same by what they are for, as ``--help`` and docs/commands.md show them.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "See it work": ("demo", "server"),
+    "Before the window": ("config", "scan", "plan", "calibrate"),
+    "The run": ("run", "status", "pause", "resume", "cancel", "cutover"),
+    "After the run": ("quarantine", "addresses", "verify", "repair"),
+    "Drop and erase": ("gates", "seal", "unseal", "migrate", "erase", "prove"),
+    "On record": ("report", "disclose"),
+}
+
 # Commands that change nothing in the database.
 LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose", "config"})
 
@@ -54,6 +65,19 @@ class Window(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By group, each summary whole."""
+        for group, names in GROUPS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(group):
+                formatter.write_dl(
+                    [
+                        (name, command.get_short_help_str(limit=WHOLE))
+                        for name, command in found
+                        if command is not None
+                    ]
+                )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = COMMANDS.get(cmd_name)

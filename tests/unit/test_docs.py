@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from backfill.cli.main import cli
+from backfill.cli.main import COMMANDS, cli
+from backfill.cli.main import GROUPS as COMMAND_GROUPS
 from backfill.settings import GROUPS, Settings
 from tests import reference
 
@@ -91,6 +93,15 @@ def test_the_reference_is_what_the_code_says(page):
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == reference.PAGES[page](), (
         "type `make reference`"
     )
+
+
+def test_every_command_is_in_one_group_and_its_summary_is_whole():
+    assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(COMMANDS)
+    said = " ".join(CliRunner().invoke(cli, ["--help"], terminal_width=80).output.split())
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        assert f"{name} {command.get_short_help_str(limit=1_000)}" in said
 
 
 def test_every_setting_is_in_one_group():
