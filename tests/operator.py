@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
@@ -20,10 +20,14 @@ from alembic.util import CommandError
 from click.testing import CliRunner
 
 from alembic import command
+from backfill.cli.context import Session
 from backfill.cli.main import cli, main
 from backfill.database.connection import translated
 from backfill.engine import signals
+from backfill.engine.phase_hooks import NO_HOOKS, PhaseHooks
+from backfill.engine.worker_phases import MakePool
 from backfill.errors import BackfillError
+from backfill.settings import Settings
 from tests.demo_template import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -47,15 +51,23 @@ class Operator:
 
     url: str
     variables: dict[str, str] = field(default_factory=dict)
+    hooks: PhaseHooks = NO_HOOKS
+    pool: MakePool | None = None
 
     def having(self, **variables: str) -> "Operator":
         """The same operator with other variables; an empty one is unset."""
         merged = self.variables | {f"BACKFILL_{name.upper()}": value for name, value in variables.items()}
-        return Operator(self.url, {name: value for name, value in merged.items() if value})
+        return replace(self, variables={name: value for name, value in merged.items() if value})
+
+    def hooked(self, **hooks: Callable[..., None]) -> "Operator":
+        """The same operator, whose runs call these ``PhaseHooks``."""
+        return replace(self, hooks=PhaseHooks(**hooks))
 
     def types(self, *words: object, expect: int | None = 0) -> Said:
         """``backfill WORDS…`` in this process; fails the test when it ends with another code."""
-        result = CliRunner(env=dict(self.variables), **APART).invoke(_command, list(map(str, words)))
+        result = CliRunner(env=dict(self.variables), **APART).invoke(
+            _command, list(map(str, words)), obj=self
+        )
         problem = result.exception
         if isinstance(problem, BackfillError):
             said = Said(problem.exit_code, result.stdout, f"{result.stderr}backfill: {problem}\n")
@@ -140,8 +152,13 @@ class Operator:
 @click.pass_context
 def _command(context: click.Context, words: tuple[str, ...]) -> None:
     """As ``backfill.cli.main.main`` runs it, with the driver's errors translated."""
-    with translated():
-        context.exit(cli.main(list(words), standalone_mode=False) or 0)
+    operator: Operator = context.obj
+    with translated(), ExitStack() as stack:
+        session = None  # the command makes its own
+        if operator.hooks is not NO_HOOKS or operator.pool is not None:
+            session = Session(Settings.load(), hooks=operator.hooks, pool=operator.pool)
+            stack.callback(session.close)
+        context.exit(cli.main(list(words), standalone_mode=False, obj=session) or 0)
 
 
 @contextmanager

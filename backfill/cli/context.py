@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from psycopg2 import sql
@@ -12,6 +13,7 @@ from sqlalchemy import Engine
 from backfill.database import revisions
 from backfill.database.connection import server_codec, value
 from backfill.database.demo_mark import is_demo
+from backfill.engine.phase_hooks import NO_HOOKS, PhaseHooks
 from backfill.engine.target import open_engine
 from backfill.errors import GeoFileMissing, NoRun, SaltMissing
 from backfill.geo.city import bundled_geo_path
@@ -22,6 +24,9 @@ from backfill.jobs.kinds import require_known
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 
+if TYPE_CHECKING:  # half of the engine, which few commands need
+    from backfill.engine.worker_phases import MakePool
+
 SALT_FILE = "salt"  # under BACKFILL_HOME; the demo's own
 
 
@@ -31,6 +36,8 @@ class Session:
 
     settings: Settings
     allow_weak_salt: bool = False
+    hooks: PhaseHooks = NO_HOOKS  # of whoever runs a command from Python; no setting names one
+    pool: "MakePool | None" = None  # likewise; None: processes on this machine
 
     @cached_property
     def plan(self) -> Plan:

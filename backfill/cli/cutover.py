@@ -122,12 +122,17 @@ def _cutover(session: Session) -> Cutover:
     salt = session.salt
     with session.engine.begin() as connection:
         keys.check_key(connection, session.settings.key_id, salt)
+    return with_resolver(session, Resolver(salt.hasher(session.plan.hash.scheme), session.geo))
+
+
+def with_resolver(session: Session, resolver: Resolver) -> Cutover:
+    """The cut-over of this session's plan, for a command that has checked the salt."""
     return Cutover(
         session.engine,
         session.settings.ledger_schema,
         session.plan,
         session.fingerprint,
-        Resolver(salt.hasher(session.plan.hash.scheme), session.geo),
+        resolver,
         session.settings.lock_timeout_ms,
         click.echo,
         session.settings.workers,

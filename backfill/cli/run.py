@@ -18,6 +18,7 @@ from backfill.engine import control, dask_pool
 from backfill.engine.control import Deadline
 from backfill.engine.driver import Driver, run_lock
 from backfill.engine.estimate.actual import Fact
+from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
@@ -26,7 +27,8 @@ from backfill.plan import links
 from backfill.report import closing
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
-from backfill.shadow.driver import ShadowDriver, require_copyable, require_no_other_copy, require_one_a_table
+from backfill.shadow.refusals import require_copyable, require_no_other_copy, require_one_a_table
+from backfill.shadow.strategy import ShadowCopies
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -148,7 +150,11 @@ def run(
         log_format=log_format,
     )
     require_observers(session.settings)
-    pool = dask_pool.factory(session.settings.dask, click.echo) if session.settings.dask else local
+    pool = (
+        dask_pool.factory(session.settings.dask, click.echo)
+        if session.settings.dask
+        else session.pool or local
+    )
     chosen = session.plan.choose(jobs)
     if abandon:
         cutover.abandon(session, links(chosen))
@@ -187,13 +193,14 @@ def run(
         chosen,
         None if no_sample or not chosen else predicted(session, chosen, resolver, strategy),
     )
+    copies = cutover.with_resolver(session, resolver) if strategy == "shadow" else None
     with observed(session) as observe, fact:
 
         def hears(event: str, **fields: object) -> None:
             fact.hears(event, **fields)
             observe(event, **fields)
 
-        driver = (ShadowDriver if strategy == "shadow" else Driver)(
+        driver = Driver(
             engine=session.engine,
             settings=session.settings,
             plan=session.plan,
@@ -207,14 +214,14 @@ def run(
             observe=hears,
             see=lambda: preflight.definitions(session, chosen, purpose, accept),
             pool=pool,
+            strategy=InPlace() if copies is None else ShadowCopies(copies),
+            hooks=session.hooks,
         )
         counts = driver.drive(session.settings.key_id)
     click.echo(closing.as_text(counts, session.plan.label))
     click.echo(f"Run {driver.run.id} finished.")
-    if isinstance(driver, ShadowDriver):
-        cutover.cut_over_or_postpone(
-            session, driver.cutover(session.fingerprint), links(chosen), hold=postpone_cutover
-        )
+    if copies is not None:
+        cutover.cut_over_or_postpone(session, copies, links(chosen), hold=postpone_cutover)
         return
     for line in preflight.kept(report, counts, session.plan):
         click.echo(line)

@@ -111,7 +111,12 @@ class ClientPhases:
         context, nice = self._context, self._context.settings.nice
         retry_policy = RetryPolicy(context.timeouts, patience=0, nice=nice)
         result = run_batch(
-            context.engine, batch.id, self.stoppable(work), retry_policy, sleep=context.control.sleep
+            context.engine,
+            batch.id,
+            self.stoppable(work),
+            retry_policy,
+            sleep=context.control.sleep,
+            before_batch=context.hooks.before_batch,
         )
         if (result.stopped or result.error is not None) and context.control.stopping:
             raise Stopped(context.control.reason)

@@ -1,11 +1,9 @@
-"""The run: expand → calibrate → resolve → link → fill → sweep → close, each phase from its checkpoints.
+"""The driver: takes a run through its phases, each from its checkpoints.
 
 1. Take the run's lock; find the run to resume, or begin one.
 2. Resolve every distinct text into the map (in this process: the salt stays here).
-3. Link block ranges (by workers).
-4. Fill what the live application left empty in the address table; quarantine duplicates.
-5. Count from the data. Where rows moved or arrived meanwhile, sweep and count again, three times at most.
-6. Close.
+3. Do what the run's strategy does with it: ``in_place``, or ``shadow``'s copies.
+4. Count, and end the run.
 
 Whatever passes (a server that restarts, a fail-over, a locked table) leads back to the first phase
 that is not done: a phase that is costs a look. Which blocks come next is ``scheduler``, what passes and
@@ -19,33 +17,32 @@ from dataclasses import dataclass, field
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.columns import column_type
 from backfill.database.connection import execute, problem_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.session import CONNECT_SECONDS, LEAST_CONNECT_SECONDS, connecting_within
-from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked, TransientError, transient_error_of
 from backfill.engine.client_phases import ClientPhases
 from backfill.engine.control import Cancel, Control, Deadline, LockLost
+from backfill.engine.in_place import InPlace
 from backfill.engine.interrupts import interruptible
+from backfill.engine.phase_hooks import NO_HOOKS, PhaseHooks
 from backfill.engine.pool import local, warm_up
 from backfill.engine.recovery import RESTARTS, Recovery
 from backfill.engine.run_context import Failed, NoServer, RunContext
+from backfill.engine.run_phases import RunPhases
 from backfill.engine.scheduler import BatchScheduler
+from backfill.engine.strategy import Strategy
 from backfill.engine.throttle import sensors
 from backfill.engine.throttle.monitor import SensorMonitor
 from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker_phases import MakePool, WorkerPhases
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.job_id import JobId
-from backfill.jobs import closing_count, kept_rows
-from backfill.jobs.closing_count import Counted
-from backfill.jobs.kinds import writer_of
 from backfill.jobs.resolve import Resolver
-from backfill.ledger import address_map, batches, claims, quarantine, runs
+from backfill.ledger import address_map, batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.claims import Stopped
-from backfill.ledger.phases import CLOSE, FILL, LINK, RESOLVE, Phase, Work
+from backfill.ledger.phases import RESOLVE
 from backfill.ledger.run_lock import RunLock, run_lock
 from backfill.ledger.run_state import RunState
 from backfill.ledger.runs import Identity, Run, TableCount
@@ -53,7 +50,6 @@ from backfill.plan import Job, Plan
 from backfill.settings import Settings
 
 LET_GO_MS = 400  # a signal is to end it all within two seconds
-SWEEPS = 3  # under constant inserts there is always one row more
 
 __all__ = ["Driver", "run_lock"]
 
@@ -79,28 +75,20 @@ class Driver:
     see: Callable[[], Mapping[JobId, str]] = (
         dict  # preflight: the tables' definitions, where nothing is in the way
     )
-    strategy: str = "in-place"
+    strategy: Strategy = field(default_factory=InPlace)
+    hooks: PhaseHooks = NO_HOOKS
     run: Run = field(init=False)
     control: Control = field(init=False)
-    scheduler: BatchScheduler = field(init=False)
-    recovery: Recovery = field(init=False)
+    _phases: RunPhases = field(init=False)
     _lock: RunLock = field(init=False)
     _monitor: SensorMonitor = field(init=False)
     _vacuumer: Vacuumer = field(init=False)
-    client_phases: ClientPhases = field(init=False)
-    _worker_phases: WorkerPhases = field(init=False)
-    _found: dict[JobId, Counted] = field(init=False)  # the rows as they are when all phases are done
     _end_workers: Callable[[], None] = field(default=lambda: None, init=False)
 
     @property
     def schema(self) -> str:
         """The ledger's schema."""
         return self.settings.ledger_schema
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """Of each transaction of a batch."""
-        return Timeouts(statement=self.settings.timeout_seconds)
 
     def drive(self, key_id: str) -> list[TableCount]:
         """Bring the run to its end and return its closing counts.
@@ -152,7 +140,7 @@ class Driver:
             key_id=key_id,
             geo_type=self.resolver.geo.provenance.database_type,
             geo_build=self.resolver.geo.provenance.build,
-            strategy=self.strategy,
+            strategy=self.strategy.name,
         )
         definitions = self.see()
         with self.engine.begin() as connection:
@@ -182,6 +170,7 @@ class Driver:
             self.observe,
             self.quiet,
             self.see,
+            self.hooks,
         )
         self._monitor = SensorMonitor(
             self.engine,
@@ -191,11 +180,12 @@ class Driver:
             self._held_or_released,
         )
         self._vacuumer = Vacuumer(self.engine, self.schema, self.settings.vacuum, self.tell)
-        self.scheduler = BatchScheduler(context, lambda: self._monitor.pinned is not None)
-        self.recovery = Recovery(context, self._lock, self.scheduler)
-        self.client_phases = ClientPhases(context, self.scheduler, self.resolver)
-        self._worker_phases = WorkerPhases(context, self.scheduler, self.recovery, self._vacuumer, self.pool)
-        self._end_workers = self._worker_phases.kill
+        scheduler = BatchScheduler(context, lambda: self._monitor.pinned is not None)
+        recovery = Recovery(context, self._lock, scheduler)
+        workers = WorkerPhases(context, scheduler, recovery, self._vacuumer, self.pool)
+        client = ClientPhases(context, scheduler, self.resolver)
+        self._phases = RunPhases(context, scheduler, recovery, client, workers)
+        self._end_workers = workers.kill
 
     def _held_or_released(self, event: str, reason: str) -> None:
         self.observe(event, run=self.run.id, reason=reason)
@@ -204,6 +194,11 @@ class Driver:
     def _end(self, status: RunState, **values: str) -> None:
         """Write down how it ended, and clear up where it is for good."""
         self.control.ending = True
+        self._record_end(status, **values)
+        if status is RunState.CANCELLED:
+            self.strategy.clear_up(self._phases)
+
+    def _record_end(self, status: RunState, **values: str) -> None:
         for _ in range(RESTARTS):
             try:
                 with self.engine.begin() as connection:
@@ -248,12 +243,12 @@ class Driver:
         while True:
             try:
                 if setback is not None:
-                    self.recovery.fix(*setback)
+                    self._phases.recovery.fix(*setback)
                 setback = None
                 self._monitor.start(self.run.id)
                 self._lock.beat_for(self.run.id)
                 self.control.checkpoint(self.run)
-                self._phases()
+                self._work()
                 return self._close()
             except (*DRIVER_ERRORS, TableLocked) as error:
                 setback = transient_error_of(error), error
@@ -262,31 +257,25 @@ class Driver:
             except TransitionRefused:
                 setback = None  # paused or cancelled at the last moment: the checkpoint sees to that
 
-    def _phases(self) -> None:
+    def _work(self) -> None:
         """All phases; those that are done cost a look. Begins again when the map was emptied."""
         while True:
             try:
                 self._check_map()
-                self._resolve(RESOLVE)
+                self._phases.resolve(RESOLVE)
                 with self.engine.begin() as connection:
                     # A run that was away may find rows of the address table deleted; sweeps resolve their texts.
                     address_map.forget_gone(connection, self.schema, self.plan.addresses, self.run.id)
                     address_map.complete(connection, self.schema, self.run.id)
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
-                self._work()
+                self.strategy.work(self._phases)
             except MapIncomplete:
-                self.recovery.restarted(
+                self._phases.recovery.restarted(
                     "the server keeps losing the address map, or somebody keeps deleting rows of the address table"
                 )
             else:
                 return
-
-    def _work(self) -> None:
-        """What comes after the map; a run that copies does something else here."""
-        self._link(LINK, self.settings.passes)
-        self._fill()
-        self._found = self._counted()
 
     def _new_map(self, connection: Connection) -> None:
         address_map.create(connection, self.schema, self.plan.addresses)
@@ -305,83 +294,14 @@ class Driver:
                     self.tell("The address map was emptied by a crash of the server: resolving again.")
                 self._new_map(connection)
 
-    def _enter(self, phase: Phase) -> None:
-        self.control.checkpoint(self.run)
-        with self.engine.begin() as connection:
-            runs.enter(connection, self.run.id, phase)
-        self.observe("phase", run=self.run.id, phase=phase.name)
-
-    def _resolve(self, phase: Phase) -> int:
-        self._enter(phase)
-        return self.client_phases.resolve(phase)
-
-    def _link(self, phase: Phase, passes: int) -> int:
-        self._enter(phase)
-        return self._worker_phases.link(phase, passes)
-
-    def _fill(self) -> None:
-        self._enter(FILL)
-        self.client_phases.fill()
-
-    def _sweep(self, number: int) -> int:
-        """Rows that moved or came while we were at work, where the count has seen them; returns what it did."""
-        entered = self._resolve(Phase(Work.RESOLVE, number))
-        return entered + self._link(Phase(Work.LINK, number), 1)
-
-    def _counted(self) -> dict[JobId, Counted]:
-        """The rows of all tables as they are, once nothing is left that a sweep could do."""
-        for number in range(1, SWEEPS + 2):
-            self._enter(CLOSE)
-            found = closing_count.count_rows(
-                self.engine,
-                self.schema,
-                self.plan,
-                self.jobs,
-                self.settings.workers,
-                lambda: self.control.checkpoint(self.run),
-            )
-            if number > SWEEPS or not any(counted.left for counted in found.values()):
-                break
-            self.scheduler.left = {name: counted.where_left() for name, counted in found.items()}
-            # One that a driver before us has begun went where that one had found something.
-            begun = self.scheduler.is_planned(Phase(Work.RESOLVE, number))
-            if self._sweep(number) == 0 and not begun:
-                break
-        return found
-
-    def _kept(self, job: Job) -> int:
-        """Rows that were left because a trigger keeps them as they are."""
-        found = self._found[job.identity]
-        if not found.left:
-            return 0
-        kept = kept_rows.count(self.engine, self.schema, job, found.where_left(), self.timeouts)
-        if kept:
-            self.tell(
-                f"{job.label}: {kept:,} rows stay without a link although they were updated (of at most {kept_rows.MOST:,} "
-                "that were tried once more): a trigger of the application keeps them as they are. `backfill plan` names "
-                "the triggers; disable the one that does it, and run again."
-            )
-        return kept
-
     def _close(self) -> list[TableCount]:
-        with self.engine.begin() as connection:
-            refused = {batch.job for batch in batches.failures(connection, self.run.id)}
-        counts = []
-        for job in self.jobs:
-            # Where batches were refused, it is known why rows are left: a trigger that raises would raise again.
-            kept = 0 if job.identity in refused else self._kept(job)
-            with self.engine.begin() as connection:
-                key, unfinished = column_type(connection, job, job.key), writer_of(job).unfinished
-                quarantine.release_fixed(connection, self.schema, job, key, unfinished)
-                already = batches.already_linked(connection, self.run.id, RESOLVE, job.identity)
-                count = self._found[job.identity].closing(job, already, kept)
-                runs.close_table(connection, self.run.id, count)
-            counts.append(count)
+        counts = self.strategy.close(self._phases)
         with self.engine.begin() as connection:
             given_up = batches.failures(connection, self.run.id)
             if not given_up:
                 runs.move(connection, self.run.id, RunState.SUCCEEDED, throttled=None, throttled_since=None)
-                address_map.drop(connection, self.schema)
+                if not self.strategy.keeps_map:
+                    address_map.drop(connection, self.schema)
         if given_up:
             first = given_up[0]
             raise Failed(

@@ -24,6 +24,7 @@ from backfill.database.transient import (
     TransientError,
     transient_error_of,
 )
+from backfill.engine.phase_hooks import nothing
 from backfill.errors import TableRewritten
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
@@ -87,6 +88,7 @@ def run_batch(
     retry_policy: RetryPolicy,
     *,
     sleep: Callable[[float], object] = time.sleep,
+    before_batch: Callable[[Batch], None] = nothing,
 ) -> BatchResult:
     """Claim batch *batch_id* and *work* on it; never raises for what the database says.
 
@@ -102,6 +104,7 @@ def run_batch(
             if claimed is None:
                 return None
             held.append(claimed[0])
+        before_batch(held[0])
         return work(held[0], lease)
 
     def again(state: RetryCallState) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from backfill.database.timeouts import Timeouts
 from backfill.engine.control import Control
+from backfill.engine.phase_hooks import NO_HOOKS, PhaseHooks
 from backfill.job_id import JobId
 from backfill.ledger.runs import Run
 from backfill.plan import Job, Plan
@@ -37,6 +38,7 @@ class RunContext:
     see: Callable[[], Mapping[JobId, str]] = (
         dict  # preflight again; the tables' definitions, where nothing is in the way
     )
+    hooks: PhaseHooks = NO_HOOKS
 
     @property
     def schema(self) -> str:

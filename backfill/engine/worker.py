@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import connection as pipes
 from multiprocessing import parent_process
@@ -21,6 +22,7 @@ from backfill.database.cancellation import Statements
 from backfill.database.connection import make_engine
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import batch_result
+from backfill.engine.phase_hooks import nothing
 from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
 from backfill.engine.target import target_url
 from backfill.job_id import JobId
@@ -40,6 +42,7 @@ class WorkerConfig:
     plan: Plan
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     silence: float = 60.0
+    before_batch: Callable[[Batch], None] = nothing
 
 
 @dataclass(frozen=True)
@@ -178,4 +181,6 @@ def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> Batc
                 raise Stopped from None
             raise
 
-    return run_batch(engine, batch_ref.batch_id, work, retry_policy, sleep=_told.wait)
+    return run_batch(
+        engine, batch_ref.batch_id, work, retry_policy, sleep=_told.wait, before_batch=config.before_batch
+    )

@@ -133,6 +133,7 @@ class WorkerPhases:
             context.plan,
             RetryPolicy(context.timeouts, settings.patience, settings.nice),
             settings.silence,
+            context.hooks.before_batch,
         )
         with self._make_pool(config, settings.workers, context.control.sleep) as self._pool:
             try:

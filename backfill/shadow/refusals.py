@@ -1,8 +1,14 @@
 """Refusals: what a copy could not carry, so that its table is not copied."""
 
-from sqlalchemy import Connection
+from collections.abc import Sequence
 
-from backfill.plan import Job
+from sqlalchemy import Connection, Engine
+
+from backfill import escaping
+from backfill.errors import CannotBeCopied, OneCopyATable, ShadowExists
+from backfill.ledger import shadow_copies
+from backfill.plan import Job, LinkJob
+from backfill.shadow.cutover import leftovers
 from backfill.shadow.table_definition import Asker
 
 REFUSED = (
@@ -101,3 +107,40 @@ def refusals_of(connection: Connection, job: Job) -> list[str]:
     """What a copy could not carry, each by name; empty when there is nothing."""
     ask = Asker(connection, job)
     return [text for query in REFUSED for (text,) in ask(query)]
+
+
+def require_copyable(connection: Connection, job: LinkJob) -> None:
+    """Raises ``CannotBeCopied`` or ``ShadowExists``; changes nothing."""
+    before = leftovers(connection, job)
+    if before is not None:
+        raise ShadowExists(
+            table=job.label,
+            state=f"{before} of an earlier cut-over is still there",
+            fix=f"Next: `backfill cutover --finish {escaping.word(job.label)}`.",
+        )
+    what = refusals_of(connection, job)
+    connection.rollback()
+    if what:
+        raise CannotBeCopied(table=job.label, what="; ".join(what))
+
+
+def require_one_a_table(jobs: Sequence[LinkJob]) -> None:
+    """Raises ``OneCopyATable`` where two jobs share a table: a copy is made for one of them."""
+    first: dict[str, LinkJob] = {}
+    for job in jobs:
+        other = first.setdefault(job.table_identity, job)
+        if other is not job:
+            raise OneCopyATable(first=other.label, second=job.label)
+
+
+def require_no_other_copy(engine: Engine, jobs: Sequence[LinkJob]) -> None:
+    """Raises ``ShadowExists`` where a table has a copy for another job of it; asks the ledger."""
+    with engine.begin() as connection:
+        for job in jobs:
+            other = shadow_copies.of_table(connection, job)
+            if other is not None and other.job != job.identity:
+                raise ShadowExists(
+                    table=job.label,
+                    state=f"its table has a copy for {other.job}, and a table has one copy at a time",
+                    fix=f"`backfill cutover {escaping.word(other.job)}`, or `backfill run --abandon {escaping.word(other.job)}`, comes first.",
+                )

@@ -1,5 +1,6 @@
 """A run that is disturbed: an emptied map, a rewritten table, a lost lease, an order from another shell."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -12,14 +13,13 @@ from sqlalchemy import make_url
 
 from backfill.database.blocks import heap_of
 from backfill.database.connection import make_engine
-from backfill.engine.driver import Driver
 from backfill.errors import TableRewritten
 from backfill.jobs import apply, closing_count, resolve
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
-from backfill.ledger.batches import Batch, PassCounts
+from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LeaseLost, Stopped
-from backfill.ledger.phases import LINK, Phase, Work
+from backfill.ledger.phases import FILL, LINK, Phase, Work
 from backfill.ledger.run_state import RunState
 from backfill.plan import PYPI
 from tests.databases import query
@@ -48,35 +48,33 @@ class Interrupted(BaseException):
     """As a kill would end the driver, without giving it a word."""
 
 
-@contextmanager
-def cut_off(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
-    """The driver ends just before *method*."""
-
-    def cut(*_: object, **__: object) -> None:
+def cut_off(phase: Phase) -> None:
+    """As ``before_phase``: the driver ends just before the workers have anything to do."""
+    if phase.by_workers:
         raise Interrupted
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Driver, method, cut)
-        yield
+
+def in_order(act: Callable[[int], None]) -> Callable[[Batch], None]:
+    """As ``before_batch``: *act* is told the number of each batch that workers begin."""
+    begun = itertools.count(1)
+
+    def hook(batch: Batch) -> None:
+        if batch.phase.by_workers:
+            act(next(begun))
+
+    return hook
 
 
 @pytest.fixture
-def half_done_run(fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def half_done_run(fresh_demo: Operator) -> Operator:
     """Everything is resolved, about half of the link batches are done, and the driver is gone."""
-    done = 0
-    process = apply.process
 
-    def some(*words: Any) -> PassCounts:
-        nonlocal done
-        done += 1
-        if done > 12:
+    def some(number: int) -> None:
+        if number > 12:
             raise Interrupted
-        return process(*words)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(apply, "process", some)
-        with pytest.raises(Interrupted):
-            fresh_demo.types("run", *SMALL)
+    with pytest.raises(Interrupted):
+        fresh_demo.hooked(before_batch=in_order(some)).types("run", *SMALL)
     states = dict(
         query(fresh_demo.url, "select status, count(*) from backfill.batches where phase = 'link' group by 1")
     )
@@ -115,21 +113,15 @@ def test_a_map_that_was_emptied_is_resolved_again(
 
 
 def test_a_map_that_is_emptied_under_the_workers_is_noticed(
-    fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    fresh_demo: Operator, expected: dict[str, Any]
 ) -> None:
     """As by a crash that the driver survives: its next look finds the marker gone."""
-    done = 0
-    process = apply.process
 
-    def emptying(*words: Any) -> PassCounts:
-        nonlocal done
-        done += 1
-        if done == 5:
+    def emptying(number: int) -> None:
+        if number == 5:
             query(fresh_demo.url, "truncate backfill.address_map, backfill.address_map_complete")
-        return process(*words)
 
-    monkeypatch.setattr(apply, "process", emptying)
-    said = fresh_demo.types("run", *SMALL)
+    said = fresh_demo.hooked(before_batch=in_order(emptying)).types("run", *SMALL)
     assert "The address map was emptied by a crash of the server: resolving again." in said.out
     assert canonical_dump(fresh_demo.url) == expected
 
@@ -285,20 +277,18 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fresh_demo.url
-    resolve_and_link = Driver._fill
 
-    def busy(driver: Driver) -> None:
-        query(
-            url,
-            """insert into user_events (source_id, tag, ip_address_string)
-               select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
-        )
-        resolve_and_link(driver)
+    def busy(phase: Phase) -> None:
+        if phase == FILL:
+            query(
+                url,
+                """insert into user_events (source_id, tag, ip_address_string)
+                   select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
+            )
 
-    monkeypatch.setattr(Driver, "_fill", busy)
     monkeypatch.setattr(closing_count, "STRETCH", 1)
     blocks = query(url, "select pg_relation_size('user_events') / 8192")[0][0]
-    fresh_demo.types("run", *SMALL)
+    fresh_demo.hooked(before_phase=busy).types("run", *SMALL)
     late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"
     assert query(url, late) == [(50, 50)]
     swept = "select sum(last_block - first_block) from backfill.batches where phase = %s and job = %s"
@@ -310,32 +300,23 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
     assert 0 < here < blocks / 2, "only where the late rows are"
 
 
-def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
-    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(fresh_demo: Operator) -> None:
     """It goes where its own driver had seen something, finds nothing there any more, and that is not the end."""
     url = fresh_demo.url
 
-    def late(driver: Driver, *_: object) -> int:
-        query(
-            url,
-            """insert into user_events (source_id, tag, ip_address_string)
-               select source_id, 'late', ip_address_string from user_events
-                where ip_address_id is not null and ip_address_string is not null limit 50""",
-        )
-        return fill(driver)
+    def late(phase: Phase) -> None:
+        if phase == FILL:
+            query(
+                url,
+                """insert into user_events (source_id, tag, ip_address_string)
+                   select source_id, 'late', ip_address_string from user_events
+                    where ip_address_id is not null and ip_address_string is not null limit 50""",
+            )
+        elif phase == Phase(Work.LINK, 1):
+            raise Interrupted
 
-    def cut(driver: Driver, phase: Phase, passes: int) -> int:
-        if phase == LINK:
-            return link_all(driver, phase, passes)
-        raise Interrupted
-
-    fill, link_all = Driver._fill, Driver._link
-    with monkeypatch.context() as patch:
-        patch.setattr(Driver, "_fill", late)
-        patch.setattr(Driver, "_link", cut)
-        with pytest.raises(Interrupted):
-            fresh_demo.types("run", *SMALL)
+    with pytest.raises(Interrupted):
+        fresh_demo.hooked(before_phase=late).types("run", *SMALL)
     query(url, "delete from user_events where tag = 'late'")
     query(
         url,
@@ -347,47 +328,38 @@ def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(
     assert query(url, late_rows) == [(50, 50)]
 
 
-def test_a_run_ends_under_constant_inserts_and_says_what_it_left(
-    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_ends_under_constant_inserts_and_says_what_it_left(fresh_demo: Operator) -> None:
     url = fresh_demo.url
-    link_all = Driver._link
 
-    def busy(driver: Driver, phase: Phase, passes: int) -> int:
-        done = link_all(driver, phase, passes)
-        query(
-            url,
-            """insert into user_events (source_id, tag, ip_address_string)
-               select source_id, 'late', '203.0.113.' || (select count(*) from user_events where tag = 'late')
-                 from user_events limit 1""",
-        )
-        return done
+    def busy(phase: Phase) -> None:
+        if phase.by_workers:
+            query(
+                url,
+                """insert into user_events (source_id, tag, ip_address_string)
+                   select source_id, 'late', '203.0.113.' || (select count(*) from user_events where tag = 'late')
+                     from user_events limit 1""",
+            )
 
-    monkeypatch.setattr(Driver, "_link", busy)
-    fresh_demo.types("run", *SMALL)
+    fresh_demo.hooked(after_phase=busy).types("run", *SMALL)
     assert query(
         url, "select left_to_live from backfill.run_tables where job = 'public.user_events.ip_address_string'"
     ) == [(1,)]
     assert query(url, "select count(*), count(ip_address_id) from user_events where tag = 'late'") == [(4, 3)]
 
 
-def test_an_address_that_the_live_application_inserts_meanwhile_is_used(
-    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_that_the_live_application_inserts_meanwhile_is_used(fresh_demo: Operator) -> None:
     url = fresh_demo.url
     query(url, "insert into user_events (source_id, tag, ip_address_string) select source_id, 'race', '203.0.113.50' from user_events limit 1")  # fmt: skip
-    resolve = Driver._resolve
 
-    def busy(driver: Driver, phase: Phase) -> int:
-        query(
-            url,
-            """insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.50', 'live')
-               on conflict do nothing""",
-        )
-        return resolve(driver, phase)
+    def busy(phase: Phase) -> None:
+        if phase.work is Work.RESOLVE:
+            query(
+                url,
+                """insert into ip_addresses (ip_address, hashed_ip_address) values ('203.0.113.50', 'live')
+                   on conflict do nothing""",
+            )
 
-    monkeypatch.setattr(Driver, "_resolve", busy)
-    fresh_demo.types("run", *SMALL)
+    fresh_demo.hooked(before_phase=busy).types("run", *SMALL)
     assert query(
         url,
         """select hashed_ip_address from ip_addresses ip join user_events e on e.ip_address_id = ip.id
@@ -395,17 +367,16 @@ def test_an_address_that_the_live_application_inserts_meanwhile_is_used(
     ) == [("live",)]
 
 
-def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_an_order_to_pause_from_another_session_is_obeyed(
+    half_done_run: Operator, expected: dict[str, Any]
+) -> None:
     """The driver stays and waits, with nothing in hand, until another session says that it may go on."""
-    url, process = half_done_run.url, apply.process
-    asked = threading.Event()
+    url = half_done_run.url
     stood: list[tuple[Any, ...]] = []
 
-    def paused(*words: Any) -> PassCounts:
-        if not asked.is_set():
-            asked.set()
+    def paused(number: int) -> None:
+        if number == 1:
             query(url, "update backfill.runs set status = 'pausing' where status = 'running'")
-        return process(*words)
 
     def look() -> tuple[Any, ...]:
         return query(
@@ -421,9 +392,10 @@ def test_an_order_to_pause_from_another_session_is_obeyed(half_done_run: Operato
                 query(url, "update backfill.runs set status = 'running'")
                 return
 
-    with monkeypatch.context() as patch, in_background(another_shell):
-        patch.setattr(apply, "process", paused)
-        half_done_run.types("run", *SMALL, "--max-runtime", "5m")  # an end for whatever goes wrong here
+    with in_background(another_shell):
+        half_done_run.hooked(before_batch=in_order(paused)).types(
+            "run", *SMALL, "--max-runtime", "5m"
+        )  # an end for whatever goes wrong here
     assert len(stood) == 2
     assert stood[0] == stood[1]
     assert stood[0][1] == 0
@@ -463,12 +435,11 @@ def test_any_number_of_workers_comes_to_the_same(
 
 
 def test_two_runs_of_other_jobs_do_not_take_each_others_map_for_theirs(
-    fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    fresh_demo: Operator, expected: dict[str, Any]
 ) -> None:
-    with cut_off(monkeypatch, "_link"), pytest.raises(Interrupted):
-        fresh_demo.types("run", "user_events", *SMALL)
-    with cut_off(monkeypatch, "_link"), pytest.raises(Interrupted):
-        fresh_demo.types("run", "project_events", *SMALL)
+    for table in ("user_events", "project_events"):
+        with pytest.raises(Interrupted):
+            fresh_demo.hooked(before_phase=cut_off).types("run", table, *SMALL)
     fresh_demo.types("run", "user_events", *SMALL)
     fresh_demo.types("run", "project_events", *SMALL)
     fresh_demo.types("run", *SMALL)

@@ -19,9 +19,9 @@ from backfill.database import lock_retry
 from backfill.database.connection import make_engine
 from backfill.geo.sources import open_geo
 from backfill.jobs.resolve import Resolver
+from backfill.ledger.phases import COMPARE, Phase
 from backfill.plan import PYPI
 from backfill.shadow import compare
-from backfill.shadow.driver import ShadowDriver
 from backfill.shadow.expected_rows import ExpectedRows
 from tests.databases import Databases, connect, query
 from tests.demo_template import GEO_PATH, SENTINEL, TABLES, digest, environment, fill_demo, live_hash
@@ -172,12 +172,11 @@ def test_a_definition_that_changed_meanwhile_holds_the_cutover(held_copy: Operat
 
 
 def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(
-    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+    fresh_demo: Operator,
 ) -> None:
-    loaded = ShadowDriver._require_loaded
-
-    def damaged(driver: ShadowDriver) -> None:
-        loaded(driver)
+    def damaged(phase: Phase) -> None:
+        if phase != COMPARE:
+            return
         query(
             fresh_demo.url,
             """with chosen as (select id, row_number() over (order by id) as n from user_events_shadow
@@ -195,8 +194,7 @@ def test_a_row_of_the_copy_that_differs_is_found_before_the_swap(
                  from user_events_shadow limit 2""",
         )
 
-    monkeypatch.setattr(ShadowDriver, "_require_loaded", damaged)
-    said = fresh_demo.types(*SHADOW, "--postpone-cutover", expect=1)
+    said = fresh_demo.hooked(before_phase=damaged).types(*SHADOW, "--postpone-cutover", expect=1)
     for fault in ("1 missing", "1 differing", "1 unlinked", "1 other words", "1 geo missing", "2 surplus"):
         assert fault in said.err
     assert query(fresh_demo.url, "select count(ip_address_string) > 0 from user_events") == [(True,)]

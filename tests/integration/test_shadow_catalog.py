@@ -12,7 +12,7 @@ from backfill.database.connection import driver, execute, make_engine
 from backfill.embedded.binaries import Binaries
 from backfill.errors import CannotBeCopied
 from backfill.plan import PYPI
-from backfill.shadow.driver import require_copyable
+from backfill.shadow.refusals import require_copyable
 from tests.databases import Databases, dsn, query
 from tests.demo_template import fill_demo
 from tests.operator import Operator

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backfill.ledger.phases import Phase, Work
 from tests.databases import query
 from tests.demo_template import live_hash
 from tests.integration.test_link import LOCATED, add_address, insert, linked
@@ -114,24 +115,16 @@ def test_links_to_rows_that_are_gone_are_counted_and_repaired(no_foreign_key: Op
     operator.types("verify")
 
 
-def test_address_rows_deleted_between_two_phases_are_made_anew(
-    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_address_rows_deleted_between_two_phases_are_made_anew(fresh_demo: Operator) -> None:
     """23503 at every resume."""
-    from backfill.engine.driver import Driver
-    from backfill.ledger.phases import Phase
-
     url = fresh_demo.url
     event = insert(url, "203.0.113.79")
-    link = Driver._link
 
-    def deleting(driver: Driver, phase: Phase, passes: int) -> int:
-        query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
-        return link(driver, phase, passes)
+    def deleting(phase: Phase) -> None:
+        if phase.work is Work.LINK:
+            query(url, "delete from ip_addresses where ip_address = '203.0.113.79'")
 
-    monkeypatch.setattr(Driver, "_link", deleting)
-    fresh_demo.types("run", "--quiet")
-    monkeypatch.undo()
+    fresh_demo.hooked(before_phase=deleting).types("run", "--quiet")
     fresh_demo.types("run", "--quiet")
     assert linked(url, event)[0] == "203.0.113.79"
     fresh_demo.settles_everything()
