@@ -231,6 +231,34 @@ class UnknownUser(BackfillError):
     exit_code = 1
 
 
+class AddressOnCommandLine(BackfillError):
+    """An address stands on the command line, where the process list shows it and the shell's history keeps it. Nothing
+    was asked or changed. Remove that line from the history; then type `{command}` and the address when it asks, or send
+    addresses to its standard input, one a line."""
+
+
+class NoQuestion(BackfillError):
+    """Nothing was asked: {problem}. Type one address when the command asks for it, or send addresses to its standard
+    input, one a line."""
+
+
+class NotAnAddress(BackfillError):
+    """{wrong} no address, of {asked}. Nothing was asked or changed. {lines}."""
+
+
+class NotAHash(BackfillError):
+    """A stored hash has 64 hexadecimal digits, and --hash has {length} characters, or others. Nothing was asked or
+    changed."""
+
+
+class KeyIdUnknown(BackfillError):
+    """Key id {key_id} is not on record, so nothing says what salt it stands for. On record: {known}."""
+
+
+class CannotBan(BackfillError):
+    """{problem} Nothing was changed."""
+
+
 class DisclosureUnreadable(BackfillError):
     """{path} is no disclosure. Make one with `backfill disclose USERNAME --output FILE`."""
 

@@ -63,11 +63,10 @@ class Operator:
         """The same operator, whose runs call these ``PhaseHooks``."""
         return replace(self, hooks=PhaseHooks(**hooks))
 
-    def types(self, *words: object, expect: int | None = 0) -> Said:
-        """``backfill WORDS…`` in this process; fails the test when it ends with another code."""
-        result = CliRunner(env=dict(self.variables), **APART).invoke(
-            _command, list(map(str, words)), obj=self
-        )
+    def types(self, *words: object, expect: int | None = 0, sends: str | bytes | None = None) -> Said:
+        """``backfill WORDS…`` in this process; fails the test when it ends with another code. *sends*: standard input."""
+        runner = CliRunner(env=dict(self.variables), **APART)
+        result = runner.invoke(_command, list(map(str, words)), obj=self, input=sends)
         problem = result.exception
         if isinstance(problem, BackfillError):
             said = Said(problem.exit_code, result.stdout, f"{result.stderr}backfill: {problem}\n")
@@ -113,13 +112,12 @@ class Operator:
         return subprocess.Popen(
             [str(BIN / tool), *map(str, words)],
             env=environment | self.variables,
-            stdin=subprocess.DEVNULL,
+            **{"stdin": subprocess.DEVNULL, **options},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
             cwd=ROOT,
-            **options,
         )
 
     def is_told(self, *words: object) -> Said:
@@ -138,10 +136,11 @@ class Operator:
             out, err = (stream.getvalue().decode() for stream in streams[:2])
         return Said(int(ending.value.code or 0), out, err)
 
-    def really_types(self, *words: object, tool: str = "backfill") -> Said:
-        """The command in a process of its own, to its end."""
-        with self.starts(*words, tool=tool) as process:
-            out, err = process.communicate(timeout=120)
+    def really_types(self, *words: object, tool: str = "backfill", sends: str | None = None) -> Said:
+        """The command in a process of its own, to its end. *sends*: standard input."""
+        given = {} if sends is None else {"stdin": subprocess.PIPE}
+        with self.starts(*words, tool=tool, **given) as process:
+            out, err = process.communicate(sends, timeout=120)
         return Said(process.returncode, out, err)
 
 

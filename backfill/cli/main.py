@@ -9,6 +9,7 @@ import click
 
 from backfill import __version__
 from backfill.cli import failure, output
+from backfill.cli.question import refuse_addresses
 from backfill.database.connection import translated
 from backfill.engine import signals
 from backfill.errors import BackfillError
@@ -42,6 +43,9 @@ COMMANDS: Mapping[str, str] = {
     "erase": "erase.erase_command",
     "prove": "prove.prove_command",
     "disclose": "disclose.disclose_command",
+    "lookup": "lookup.lookup_command",
+    "ban": "ban.ban_command",
+    "unban": "ban.unban_command",
     "server": "server.server",
     "config": "config.config_command",
 }
@@ -57,7 +61,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Commands that change nothing in the database.
-LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose", "config"})
+LOOKS = frozenset({"scan", "plan", "calibrate", "status", "gates", "report", "disclose", "lookup", "config"})
 
 
 class Window(click.Group):
@@ -82,6 +86,7 @@ class Window(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = COMMANDS.get(cmd_name)
         if place is None:
+            refuse_addresses([cmd_name], "backfill lookup")  # "no such command" would repeat it
             return None
         module, name = place.split(".")
         found: click.Command = getattr(import_module(f"backfill.cli.{module}"), name)

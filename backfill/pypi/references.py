@@ -75,7 +75,7 @@ def references(
     found: list[Reference] = []
     left: list[NotAsked] = []
     keyed: set[tuple[str, str]] = set()
-    for part, readable, own, theirs in _foreign_keys(connection, people, ledger_schema):
+    for part, readable, own, theirs in foreign_keys(connection, people, ledger_schema):
         keyed.add((part.schema_, part.table))
         if len(own) == 1 and (part.name, own[0]) in known:
             continue
@@ -93,9 +93,10 @@ def references(
     return _joined(found) + list(_linked(connection, plan, _joined(found), ledger_schema)), left
 
 
-def _foreign_keys(
+def foreign_keys(
     connection: Connection, target: Table, ledger_schema: str
 ) -> Iterator[tuple[Table, bool, list[str], list[str]]]:
+    """Those that refer to *target*: table, whether this role may read it, columns on either side."""
     values = {"schema": target.schema_, "table": target.table, "ledger": ledger_schema}
     for schema, name, readable, own, theirs in rows(connection, FOREIGN_KEYS, values):
         yield Table.model_validate({"schema": schema, "table": name}), readable, own, theirs
@@ -175,7 +176,7 @@ def _linked(
     addresses = plan.addresses
     links = {
         (part.schema_, part.table, own[0], theirs[0])
-        for part, _, own, theirs in _foreign_keys(connection, addresses, ledger_schema)
+        for part, _, own, theirs in foreign_keys(connection, addresses, ledger_schema)
         if len(own) == 1
     }
     links |= {(job.schema_, job.table, job.link, addresses.key) for job in plan.link_jobs}
