@@ -20,9 +20,9 @@ from backfill.lookup import address_rows, event_rows, known_rows, people
 from backfill.lookup.event_rows import BLOCK_BYTES, Count, Reading
 from backfill.lookup.hash_keys import HashKeys
 from backfill.lookup.known_rows import KnownRow, address_of
-from backfill.lookup.people import Account, References
+from backfill.lookup.people import Person, References
 from backfill.lookup.question import Question
-from backfill.plan import Plan, RawColumn, Table
+from backfill.plan import LinkJob, Plan, RawColumn, Table
 from backfill.pypi.references import NotAsked, foreign_keys
 
 READABLE = sql.SQL("select has_table_privilege({}, 'SELECT')")
@@ -45,7 +45,7 @@ class Answer:
     hashes: Mapping[str, str]  # key id → hash
     rows: tuple[KnownRow, ...]
     counts: Mapping[str, Count]  # by table, in the order in which they were asked
-    accounts: tuple[Account, ...] | None  # none: there is no table of users to ask
+    accounts: tuple[Person, ...] | None  # none: there is no table of users to ask
     is_sentinel: bool
 
     @property
@@ -162,10 +162,14 @@ def _readings(world: _World, persons: References | None) -> Iterator[Reading]:
         if (known := _columns(world, job, job.label)) is None:
             continue
         _say_what_moved(world, job, known)
-        link = job.link if job.link in known else None
-        linked.add((job.schema_, job.table, job.link))
+        link = job.link if isinstance(job, LinkJob) else None
         if link is None:
-            world.not_asked.append(NotAsked(job.label, f"it has no column {job.link}, so no row is linked"))
+            why = f"what its values became ({job.becomes}) is no row of {world.plan.addresses.name}"
+            world.not_asked.append(NotAsked(job.label, why))
+        else:
+            linked.add((job.schema_, job.table, link))
+            if link not in known:
+                world.not_asked.append(NotAsked(job.label, f"it has no column {link}, so no row is linked"))
         yield _reading(job, job.label, known, link, job.raw, job.time, persons)
     for part in world.plan.discard:
         if (known := _columns(world, part, part.label)) is None:
@@ -198,7 +202,7 @@ def _reading(
     return Reading(
         part,
         label,
-        link,
+        link if link in known else None,
         raw if raw in known else None,
         time if time in known else None,
         persons.columns(part) if persons else (),
@@ -231,7 +235,7 @@ def _accounts(
     connection: Connection,
     persons: References | None,
     counts: Mapping[str, tuple[Reading, Mapping[int, Count]]],
-) -> Mapping[int, list[Account]]:
+) -> Mapping[int, list[Person]]:
     """By question, the accounts of its rows, each once."""
     named: dict[int, set[tuple[str, str]]] = {}
     for reading, of in counts.values():

@@ -30,8 +30,8 @@ NAMED = sql.SQL("""
 
 
 @dataclass(frozen=True)
-class Account:
-    """A row of the table of users."""
+class Person:
+    """A row of the table of users: an account."""
 
     key: str
     username: str | None
@@ -60,14 +60,14 @@ def references(connection: Connection, ledger_schema: str) -> References | None:
     return References(found)
 
 
-def accounts(connection: Connection, named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Account]:
+def accounts(connection: Connection, named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Person]:
     """The accounts that (column of the table of users, value) name."""
     wanted = sorted(set(named))
     if not wanted:
         return {}
     execute(connection, STAGE)
     copy_in(connection, sql.SQL("pg_temp.backfill_asked_people"), ["by_column", "named"], wanted)
-    found: dict[tuple[str, str], Account] = {}
+    found: dict[tuple[str, str], Person] = {}
     for name in (KEY, USERNAME):
         kind = column_type(connection, PEOPLE, name)
         statement = NAMED.format(
@@ -79,5 +79,5 @@ def accounts(connection: Connection, named: Iterable[tuple[str, str]]) -> dict[t
             type=sql.SQL(kind.name),
             username=legible(sql.Identifier("person", USERNAME)),
         )
-        found |= {(by, value): Account(*account) for by, value, *account in rows(connection, statement)}
+        found |= {(by, value): Person(*person) for by, value, *person in rows(connection, statement)}
     return found
