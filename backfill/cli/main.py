@@ -58,6 +58,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "After the run": ("quarantine", "addresses", "verify", "repair"),
     "Drop and erase": ("gates", "seal", "unseal", "migrate", "erase", "prove"),
     "On record": ("report", "disclose"),
+    "The live application": ("lookup", "ban", "unban"),
 }
 
 # Commands that change nothing in the database.
