@@ -1,6 +1,6 @@
 """ASGI: hash and place of a request in its scope, the address out of it."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from backfill.web.client import Decision
@@ -48,19 +48,17 @@ class AsgiMiddleware:
         await self._app(scope, receive, send)
 
     def _changed(self, scope: Scope) -> Scope:
-        given = [(name.decode("latin-1").lower(), value) for name, value in scope["headers"]]
-
-        def headers(wanted: str) -> Sequence[str]:
-            lowered = wanted.lower()
-            return [value.decode("latin-1") for name, value in given if name == lowered]
-
+        given: dict[str, list[str]] = {}
+        kept = []
+        for pair in scope["headers"]:
+            name = pair[0].decode("latin-1").lower()
+            given.setdefault(name, []).append(pair[1].decode("latin-1"))
+            if not self._is_removed(plain(name)):
+                kept.append(pair)
         peer = scope.get("client")
-        client = self._decision.client(headers, peer[0] if peer else None, self._count)
-        kept = [
-            pair
-            for pair, (name, _) in zip(scope["headers"], given, strict=True)
-            if not self._is_removed(plain(name))
-        ]
+        client = self._decision.client(
+            lambda wanted: given.get(wanted.lower(), ()), peer[0] if peer else None, self._count
+        )
         changed = {**scope, "headers": kept, KEY: client}
         if self._hide_peer:
             changed["client"] = None

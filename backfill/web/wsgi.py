@@ -1,6 +1,7 @@
 """WSGI: hash and place of a request in its environment, the address out of it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from backfill.web.client import Decision
@@ -60,5 +61,6 @@ class WsgiMiddleware:
         return self._app(environ, start_response)
 
 
+@cache  # of the names that the operator gave
 def _key(header: str) -> str:
     return f"HTTP_{header.upper().replace('-', '_')}"

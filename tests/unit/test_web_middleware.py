@@ -1,7 +1,10 @@
 """Whose request it is: nothing that a client sends changes that, and nothing behind the middleware can store an address."""
 
+import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +21,7 @@ PSEUDONYMIZER = Pseudonymizer(
     Key("2025", Salt("correct horse battery staple", source="test")),
     Key("2023", Salt("pepa", source="test", allow_weak=True)),
 )
+README = Path(__file__).resolve().parents[2] / "README.md"
 TOKEN = "the-token-of-the-edge"
 EDGE = Edge(TOKEN)
 CLIENT, OTHER, PROXY = "198.51.100.7", "203.0.113.9", "10.0.0.1"
@@ -451,3 +455,26 @@ def test_a_counter_that_fails_costs_no_request(caplog):
     environ = {"REMOTE_ADDR": "junk"}
     assert WsgiMiddleware(lambda *_: [b"answer"], PSEUDONYMIZER, count=fails)(environ, None) == [b"answer"]
     assert "address-unreadable failed" in caplog.text
+
+
+def test_the_ten_lines_of_the_readme_work_when_pasted(monkeypatch):
+    section = (
+        README.read_text(encoding="utf-8").partition("## The live application\n")[2].partition("\n## ")[0]
+    )
+    (code,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    lines = [line for line in code.splitlines() if line.strip()]
+    assert len(lines) <= 10
+    monkeypatch.setenv("BACKFILL_IP_SALT", "the live application's salt")
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+    environ = {"REMOTE_ADDR": PROXY, "HTTP_X_FORWARDED_FOR": f"{OTHER}, {CLIENT}"}
+    answer = b"".join(names["application"](environ, lambda *_: None)).decode()
+    digest = hashlib.sha256(f"{CLIENT}the live application's salt".encode()).hexdigest()
+    assert answer == f"hash {digest}, place {{}}\n"
+    environ = {
+        "HTTP_WAREHOUSE_TOKEN": names["edge"].token,
+        "HTTP_WAREHOUSE_IP": CLIENT,
+        "HTTP_WAREHOUSE_CITY": "berlin",
+    }
+    answer = b"".join(names["application"](environ, lambda *_: None)).decode()
+    assert answer == f"hash {digest}, place {{'city': 'berlin'}}\n"

@@ -1,0 +1,1 @@
+"""A small application in PyPI's shape, before, during and after: docs/web.md."""
