@@ -24,6 +24,7 @@ from backfill.plan import PYPI
 from backfill.pypi.demo import create_demo
 from backfill.settings import Settings
 
+REPORT = "report.html"  # under BACKFILL_HOME
 RESTORE_POINT = "demo: none was made, the data is made up"
 
 
@@ -69,7 +70,11 @@ def demo(context: click.Context, events: int, seed: int, addresses: int | None, 
     _create(session, events, seed, addresses)
     if tour:
         session.close()
-        context.exit(_tour())
+        code = _tour()
+        click.echo(f"Report: {session.settings.home / REPORT}")
+        _tell_server(session.settings)
+        context.exit(code)
+    _tell_server(session.settings)
 
 
 def _create(session: Session, events: int, seed: int, addresses: int | None) -> None:
@@ -99,6 +104,14 @@ def _create(session: Session, events: int, seed: int, addresses: int | None) -> 
         f"the live application, {summary.no_address:,} without an address, {summary.odd:,} in an odd spelling, "
         f"{summary.malformed:,} whose text is no address."
     )
+
+
+def _tell_server(settings: Settings) -> None:
+    """What the demo leaves running."""
+    if settings.database_url is None:
+        click.echo(
+            "The embedded PostgreSQL keeps running. `backfill server stop` stops it; with --delete its data goes as well."
+        )
 
 
 def _say(step: str, what: str) -> None:
@@ -158,7 +171,7 @@ def _tour() -> int:
     _say("report", "all of it as a page for the privacy officer, with what is left and who must act")
     home = Settings.load().home
     home.mkdir(parents=True, exist_ok=True)
-    _call("backfill", "report", "--output", str(home / "report.html"))
+    _call("backfill", "report", "--output", str(home / REPORT))
     _say("after", "what is left of the raw addresses, and what took their place")
     return _final(found)
 

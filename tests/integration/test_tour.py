@@ -23,6 +23,8 @@ def test_the_tour_ends_with_erase_and_prove_and_its_report_says_what_is_left():
         steps = [line for line in done.stdout.splitlines() if line.startswith("── ")]
         assert [step.split()[1].rstrip(":") for step in steps][-4:] == ["erase", "prove", "report", "after"]
         assert "The raw addresses are gone from tables and files." in done.stdout
+        assert f"Report: {home / 'report.html'}" in done.stdout
+        assert "`backfill server stop` stops it" in done.stdout.rstrip().splitlines()[-1]
         report = (home / "report.html").read_text(encoding="utf-8")
         assert "What is left, and who must act" in report
         assert "Gone from this database and the files of this server: every raw column was dropped" in report
