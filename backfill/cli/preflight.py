@@ -1,5 +1,7 @@
 """What commands share of preflight: the option, what is accepted, and how findings are shown."""
 
+import contextlib
+import time
 from collections.abc import Iterator, Sequence
 
 import click
@@ -9,6 +11,7 @@ from backfill import escaping
 from backfill.cli.context import Session
 from backfill.database.connection import value
 from backfill.database.definition import DEFINITION
+from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.preflight import checks
 from backfill.database.preflight.checks import LOOKED_AT, Report
 from backfill.database.preflight.finding import Finding
@@ -20,6 +23,8 @@ from backfill.job_id import JobId
 from backfill.ledger import acceptances
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job, Plan, Table
+
+FRESH_SECONDS = 10.0  # calibrating a demo takes less; a prompt for the salt, or a sample, may take minutes
 
 
 def accept_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -60,19 +65,45 @@ def require(session: Session, parts: Sequence[Table], purpose: Purpose, accept: 
     return checks.require(inspect(session, parts, purpose, accept))
 
 
-def definitions(
-    session: Session, jobs: Sequence[Job], purpose: Purpose, accept: Sequence[str]
-) -> dict[JobId, str]:
-    """What the tables of *jobs* are, read before they are looked at. Raises ``SchemaUnfit`` where one is unfit."""
-    with session.engine.connect() as connection:
-        found = {
-            job.identity: value(
-                connection, sql.SQL("select {}").format(DEFINITION.format(table=regclass(job)))
-            )
-            for job in jobs
-        }
-    require(session, parts_of(session, jobs), purpose, accept)
-    return found
+class RunPreflight:
+    """Preflight of a run: once before anything is done, and again whenever the driver asks later."""
+
+    def __init__(
+        self, session: Session, jobs: Sequence[Job], purpose: Purpose, accept: Sequence[str]
+    ) -> None:
+        """Look for the first time. Raises ``SchemaUnfit``."""
+        self._session, self._jobs, self._purpose, self._accept = session, jobs, purpose, accept
+        self._looked = time.monotonic()
+        self._first: dict[JobId, str] | None = None
+        # A table that is missing, or has a name that cannot be sent, is a finding.
+        with contextlib.suppress(*DRIVER_ERRORS, UnicodeError):
+            self._first = self._definitions()
+        self.report = self._require()
+
+    def definitions(self) -> dict[JobId, str]:
+        """What the tables are, read before they were looked at. Raises ``SchemaUnfit`` where one is unfit.
+
+        The first answer is that of the first look, while it is fresh: batches compare, so what was changed since then
+        is found by the first of them, and looked at again.
+        """
+        first, self._first = self._first, None
+        if first is not None and time.monotonic() - self._looked < FRESH_SECONDS:
+            return first
+        found = self._definitions()
+        self._require()
+        return found
+
+    def _definitions(self) -> dict[JobId, str]:
+        with self._session.engine.connect() as connection:
+            return {
+                job.identity: value(
+                    connection, sql.SQL("select {}").format(DEFINITION.format(table=regclass(job)))
+                )
+                for job in self._jobs
+            }
+
+    def _require(self) -> Report:
+        return require(self._session, parts_of(self._session, self._jobs), self._purpose, self._accept)
 
 
 def record(session: Session, report: Report, accept: Sequence[str]) -> None:

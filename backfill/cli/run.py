@@ -164,7 +164,7 @@ def run(
     if left is None:
         return
     chosen = left
-    report = preflight.require(session, preflight.parts_of(session, chosen), purpose, accept)
+    looks = preflight.RunPreflight(session, chosen, purpose, accept)
     if strategy == "shadow":
         require_one_a_table(links(chosen))
         with session.engine.connect() as connection:
@@ -179,7 +179,7 @@ def run(
         confirmed = runs.confirmed(
             connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - mismatches
         )
-    preflight.record(session, report, accept)
+    preflight.record(session, looks.report, accept)
     tell_confirmation(session, found, mismatches, confirmed)
     if strategy == "shadow" and cutover.are_ready(session, links(chosen)):  # the same command again
         cutover.postpone_or_cut_over(session, links(chosen), hold=postpone_cutover)
@@ -212,7 +212,7 @@ def run(
             tell=click.echo,
             deadline=Deadline(max_runtime, until),
             observe=hears,
-            see=lambda: preflight.definitions(session, chosen, purpose, accept),
+            see=looks.definitions,
             pool=pool,
             strategy=InPlace() if copies is None else ShadowCopies(copies),
             hooks=session.hooks,
@@ -223,7 +223,7 @@ def run(
     if copies is not None:
         cutover.cut_over_or_postpone(session, copies, links(chosen), hold=postpone_cutover)
         return
-    for line in preflight.kept(report, counts, session.plan):
+    for line in preflight.kept(looks.report, counts, session.plan):
         click.echo(line)
     with session.engine.begin() as connection:
         for field, number, first in lost_fields.summary(connection):

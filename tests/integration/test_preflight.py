@@ -8,12 +8,16 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, make_url, text
 
+from backfill.cli import preflight
+from backfill.cli.context import Session
 from backfill.database.connection import execute, make_engine, value
 from backfill.database.preflight import checks
 from backfill.database.preflight.checks import Report
 from backfill.database.preflight.finding import Severity
 from backfill.database.preflight.target import Purpose
+from backfill.errors import SchemaUnfit
 from backfill.plan import PYPI, Geo, GeoKey, LinkJob, Plan
+from backfill.settings import Settings
 from tests.databases import Databases, query
 from tests.demo_template import fill_demo
 from tests.operator import Operator
@@ -407,3 +411,34 @@ def test_what_a_trigger_kept_from_changing_is_said(fresh_demo: Operator) -> None
     )
     query(fresh_demo.url, "drop trigger keep on public.team_events")
     assert "may have kept" not in fresh_demo.types("run", "--quiet").out
+
+
+def test_a_run_uses_its_first_look_once_and_while_it_is_fresh(
+    fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was changed since is not what the batches are told to expect; and any later look sees it."""
+    for name, text_of in fresh_demo.variables.items():
+        monkeypatch.setenv(name, text_of)
+    session = Session(Settings.load())
+    try:
+        old, fresh = (preflight.RunPreflight(session, session.plan.jobs, Purpose.WRITE, ()) for _ in range(2))
+        before = fresh.definitions()
+        query(
+            fresh_demo.url,
+            f"{FUNCTION} create trigger touch before update on {E} for each row execute function touch()",
+        )
+        with pytest.raises(SchemaUnfit, match="touch"):
+            fresh.definitions()
+        monkeypatch.setattr(preflight, "FRESH_SECONDS", 0.0)
+        with pytest.raises(SchemaUnfit, match="touch"):
+            old.definitions()
+        accepted = (f"before-trigger:public.{E}.touch",)
+        now = preflight.RunPreflight(session, session.plan.jobs, Purpose.WRITE, accepted).definitions()
+    finally:
+        session.close()
+    assert [job.table for job in session.plan.jobs if now[job.identity] != before[job.identity]] == [E]
+
+
+def test_a_table_that_is_not_there_is_named_before_its_definition_is_asked_for(fresh_demo: Operator) -> None:
+    query(fresh_demo.url, f"drop table {E}")
+    assert f"Table {E} does not exist" in fresh_demo.types("run", "--quiet", expect=2).err
