@@ -1,6 +1,10 @@
 """Neither salt nor address reaches the server's log, an output, a process list or the ledger; errors included."""
 
+import os
+import pty
 import re
+import select
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +20,10 @@ from backfill.embedded import EmbeddedServer
 from tests.conftest import temporary_home
 from tests.databases import connect, query
 from tests.demo_template import ALL_EVENTS, SALT, SENTINEL, TABLES, environment, read_by_hand
-from tests.operator import Operator, Said
+from tests.operator import BIN, ROOT, Operator, Said
 
 EVENTS = 2_000
+NEVER_SEEN = "203.0.113.211"
 BUFFERED = 100  # chunks of 300 bytes: more than libpq keeps before it sends
 TALKATIVE = {
     "log_statement": "all", "log_min_messages": "info", "log_min_error_statement": "info", "log_duration": "on",
@@ -96,13 +101,18 @@ def whole_way(server: EmbeddedServer) -> dict[str, Any]:
     with temporary_home() as home:
         operator = Operator(url, environment(url, home)).having(workers="2")
 
-        def types(*words: object, tool: str = "backfill", expect: int = 0) -> None:
-            said.append(operator.really_types(*words, tool=tool))
+        def types(*words: object, tool: str = "backfill", expect: int = 0, sends: str | None = None) -> None:
+            said.append(operator.really_types(*words, tool=tool, sends=sends))
             assert said[-1].code == expect, said[-1]
 
         with watched(url) as watch:
             types("demo", "--events", EVENTS)
             addresses = every_address(url)
+            # Of an address that the application linked, of one in another spelling, and of one that was never seen.
+            asked = [*sorted(addresses)[:: len(addresses) // 5], f"::ffff:{NEVER_SEEN}"]
+            addresses.add(NEVER_SEEN)
+            types("ban", "--reason", "authentication-attempts", sends=asked[-1])
+            types("lookup", sends="\n".join(asked))
             types("plan")
             types("calibrate")
             said.append(terminated_in_the_middle_of_copy(operator))
@@ -128,8 +138,54 @@ def whole_way(server: EmbeddedServer) -> dict[str, Any]:
             types("verify")
             types("upgrade", "head", tool="alembic")
             types("verify")
+            types("lookup", "--format", "json", sends="\n".join(asked))
+            types("ban", "--reason", "authentication-attempts", "--count", len(asked), sends="\n".join(asked))
+            said.append(asked_at_a_prompt(operator, home, asked[-1]))
+            history = (home.parent / "history").read_text()
     log = server.status().log.read_text(errors="replace")
-    return {"said": said, "addresses": addresses, "log": log, "ledger": ledger, "watch": watch}
+    return {
+        "said": said,
+        "addresses": addresses,
+        "log": log,
+        "ledger": ledger,
+        "watch": watch,
+        "history": history,
+    }
+
+
+def asked_at_a_prompt(operator: Operator, home: Path, address: str) -> Said:
+    """``backfill lookup`` in a shell that keeps a history, the address typed when it asks; what came after that."""
+    terminal, its = pty.openpty()
+    variables = {"PATH": os.environ["PATH"], "HISTFILE": str(home.parent / "history"), "TERM": "dumb"}
+    shell = subprocess.Popen(
+        ["/bin/bash", "--norc", "--noprofile", "-i"],
+        env=variables | {"PS1": "$ "} | operator.variables,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    os.close(its)
+    shown = ""
+
+    def wait_for(text: str) -> None:
+        nonlocal shown
+        until = time.monotonic() + 60
+        while text not in shown:
+            assert time.monotonic() < until, shown
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 1 << 16).decode(errors="replace")
+
+    wait_for("$ ")
+    os.write(terminal, f"{BIN / 'backfill'} lookup\n".encode())
+    wait_for("Address: ")
+    os.write(terminal, f"{address}\n".encode())
+    wait_for("not asked")
+    os.write(terminal, b"exit\n")
+    assert shell.wait(timeout=60) == 0
+    os.close(terminal)
+    return Said(0, shown.replace(address, "", 1))  # what was typed is echoed once
 
 
 def terminated_in_the_middle_of_copy(operator: Operator) -> Said:
@@ -245,6 +301,11 @@ def test_no_session_and_no_process_shows_an_address_or_the_salt(whole_way: dict[
     for text in watch.seen:
         assert SALT not in text
         assert not [address for address in whole_way["addresses"] if address in text]
+
+
+def test_the_shells_history_holds_no_address(whole_way: dict[str, Any]) -> None:
+    assert "backfill lookup" in whole_way["history"]
+    assert not [address for address in whole_way["addresses"] if address in whole_way["history"]]
 
 
 def test_the_salt_is_nowhere(whole_way: dict[str, Any]) -> None:
