@@ -49,7 +49,7 @@ BY_KEY = sql.SQL("""
 """)
 FOUND = sql.SQL("""
     with found as materialized ({found})
-    select known.{key}::text, {hash_text}, {host}, {bits}, {banned}, {reason}, {date}, known.{geo}::text
+    select known.{key}::text, {hash_text}, {host}, {bits}, {banned}, {reason}, {date}, {place}
       from (select distinct key from found) as found
       join {addresses} as known on known.{key} {key_equals} found.key
      order by known.{key}
@@ -131,7 +131,6 @@ def names_of(connection: Connection, part: Addresses) -> dict[str, sql.Composabl
         "hash_equals": hashed.equals,
         "hash_type": sql.SQL(hashed.name),
         "hash_text": if_decodable(sql.Identifier("known", part.hash)),
-        "geo": sql.Identifier(part.geo),
     }
 
 
@@ -158,6 +157,7 @@ def find_rows(
         banned=of(part.banned, "{}"),
         reason=of(part.ban_reason, "({})::text"),
         date=of(part.ban_date, "({})::text"),
+        place=of(part.geo, "({})::text"),
         **names,
     )
     found = rows(connection, statement)

@@ -141,7 +141,9 @@ def _blocks(answer: Answer) -> Iterator[Block]:
         numbers = columns[1:4]
         yield Table("Events", tuple(Column(name, number=name in numbers) for name in columns), tuple(body))
         if answer.accounts is None:
-            yield Note("Accounts: not asked, since there is no table users with an id and a username.")
+            yield Note(
+                "Accounts: not asked, since there is no table users with an id and a username that this role may read."
+            )
         else:
             yield Note(f"Accounts of these events: {len(answer.accounts):,}.")
     else:

@@ -10,6 +10,7 @@ from backfill.database.columns import column_type, columns
 from backfill.database.connection import copy_in, execute, rows
 from backfill.database.decodable import legible
 from backfill.database.quoting import table
+from backfill.lookup.address_rows import has_table
 from backfill.plan import Table
 from backfill.pypi.disclosure import PEOPLE
 from backfill.pypi.references import foreign_keys
@@ -49,9 +50,11 @@ class References:
 
 
 def references(connection: Connection, ledger_schema: str) -> References | None:
-    """None where the database has no table of users as PyPI's."""
+    """None where the database has no table of users as PyPI's, or this role may not read it."""
     known = columns(connection, PEOPLE)
     if isinstance(known, str) or not {KEY, USERNAME} <= set(known):
+        return None
+    if not has_table(connection, PEOPLE.schema_, PEOPLE.table):
         return None
     found: dict[tuple[str, str], dict[str, str]] = {}
     for part, readable, own, theirs in foreign_keys(connection, PEOPLE, ledger_schema):

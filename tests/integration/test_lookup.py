@@ -2,6 +2,7 @@
 
 import json
 import stat
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -269,4 +270,18 @@ def test_what_was_not_asked_is_named(proved_run: Operator, tmp_path: Path) -> No
     not_asked = {one["table"]: one["why"] for one in found["not_asked"]}
     assert "stands as public.user_events.renamed, with every address" in not_asked["user_events"]
     assert "does not exist" in not_asked["not_there"]
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    query(url, f"create role {role} login; grant select on all tables in schema public to {role}; revoke all on users, visits from {role}; grant usage on schema backfill to {role}; grant select on all tables in schema backfill to {role}")  # fmt: skip
+    try:
+        reader = operator.having(database_url=url.replace("backfill@", f"{role}@"), ledger_owner="backfill")
+        found = asks(reader, words=("--row", key))
+        assert found["answers"][0]["accounts"] is None
+        assert {"table": "visits", "why": "it may not be read by this role"} in found["not_asked"]
+        assert "that this role may read" in reader.types("lookup", "--row", key).out
+    finally:
+        query(url, f"drop owned by {role}")
+        query(url, f"drop role {role}")
     assert "names no column of bans" in operator.types("ban", sends=V4, expect=2).err
+    query(url, "alter table users rename to people; alter table ip_addresses rename geoip_info to somewhere")
+    (bare,) = asks(operator, words=("--row", key))["answers"]
+    assert (bare["accounts"], bare["rows"][0]["place"]) == (None, None)
