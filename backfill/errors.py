@@ -308,7 +308,7 @@ class ChainUnfit(BackfillError):
 
 
 class RunPaused(BackfillError):
-    """Run {run} stopped at a checkpoint: {reason}. `backfill run` goes on from there."""
+    """Run {run} stopped at a checkpoint{place}: {reason}. `backfill run` goes on from there."""
 
     exit_code = 3  # neither done nor failed: a script can tell
 

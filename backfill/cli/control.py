@@ -21,7 +21,7 @@ from backfill.ledger.runs import Run
 from backfill.report import status as report
 from backfill.shadow.cutover import discard
 
-CLEAR = "\x1b[H\x1b[2J"
+HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
 
 
 def _standing(session: Session) -> RunStatus:
@@ -64,16 +64,32 @@ def status(context: click.Context, watch: bool, every: float, form: str) -> None
 
 
 def _show_again_and_again(session: Session, every: float | None, form: str) -> None:
+    drawn = every is not None and form == "text" and sys.stdout.isatty()
+    if drawn:
+        escaping.unfiltered(sys.stdout).write(CLEAR)
     while True:
         now = _standing(session)
         text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
-        if every is not None and form == "text" and sys.stdout.isatty():
-            escaping.unfiltered(sys.stdout).write(CLEAR)
-        click.echo(text)
+        if drawn:
+            _redraw(text)
+        else:
+            click.echo(text)
         over = now.run.status in {RunState.SUCCEEDED, RunState.CANCELLED, RunState.FAILED}
         if every is None or over or output.gone():
             return
         time.sleep(every)
+
+
+def _redraw(text: str) -> None:
+    """Over what is there, line by line: a screen that is cleared first flickers."""
+    raw = escaping.unfiltered(sys.stdout)
+    raw.write(HOME)
+    for line in text.splitlines():
+        click.echo(line, nl=False)
+        sys.stdout.flush()
+        raw.write(f"{CLEAR_LINE}\n")
+    raw.write(CLEAR_BELOW)
+    raw.flush()
 
 
 @click.command()

@@ -45,18 +45,19 @@ class ClientPhases:
             context.control.sleep(HELD_SECONDS)
 
         with (
-            Progress(phase.name, scheduler.rows_left(phase), quiet=context.quiet) as progress,
+            Progress(phase.name, *scheduler.rows(phase), quiet=context.quiet) as progress,
             ThreadPoolExecutor(sessions, "resolve") as pool,
         ):
             for ready, future in in_flight.completed(
                 lambda ready: pool.submit(self._try, ready.batch, self._entering(ready)),
-                partial(self._next, phase),
+                partial(self._next, phase, progress),
                 goes_on=lambda _: scheduler.is_open(phase),
                 slots=lambda: sessions + 1,  # one is ready when a session is
                 idle=idle,
                 poll_seconds=None,
             ):
                 progress.advance(scheduler.take_in(future.result(), ready.batch))
+            progress.finish()
         return scheduler.written(phase)
 
     def fill(self) -> None:
@@ -94,9 +95,9 @@ class ClientPhases:
 
         return stoppable
 
-    def _next(self, phase: Phase, in_hand: Sequence[Ready]) -> Ready | None:
+    def _next(self, phase: Phase, progress: Progress, in_hand: Sequence[Ready]) -> Ready | None:
         """The next batch, read and computed; None where nobody needs one now. Its siblings are *in_hand*."""
-        self._context.control.checkpoint(self._context.run)
+        self._context.control.checkpoint(self._context.run, progress.wait)
         batch = self._scheduler.pick(phase, frozenset(ready.batch.id for ready in in_hand))
         if batch is None:
             return None

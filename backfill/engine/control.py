@@ -109,8 +109,8 @@ class Control:
         except (Stopped, Cancel, LockLost, RunTakenOver):
             return True
 
-    def checkpoint(self, run: Run) -> None:
-        """Return when the run may go on; what takes long here is written in its status."""
+    def checkpoint(self, run: Run, waiting: Callable[[], None] = lambda: None) -> None:
+        """Return when the run may go on; what takes long here is written in its status. *waiting* is called meanwhile."""
         while True:
             now = self.look(run)
             if now.status is RunState.PAUSING:
@@ -120,6 +120,7 @@ class Control:
                 continue
             if now.status is RunState.RUNNING and now.throttled is None:
                 return
+            waiting()
             self.sleep(POLL_SECONDS)
 
 

@@ -27,6 +27,7 @@ from backfill.engine.in_place import InPlace
 from backfill.engine.interrupts import interruptible
 from backfill.engine.phase_hooks import NO_HOOKS, PhaseHooks
 from backfill.engine.pool import local, warm_up
+from backfill.engine.progress import percent
 from backfill.engine.recovery import RESTARTS, Recovery
 from backfill.engine.run_context import Failed, NoServer, RunContext
 from backfill.engine.run_phases import RunPhases
@@ -113,7 +114,7 @@ class Driver:
             return self._until_done()
         except Stopped as stop:
             self._end(RunState.PAUSED, reason=str(stop))
-            raise RunPaused(run=self.run.id, reason=str(stop)) from None
+            raise RunPaused(run=self.run.id, place=self._place(), reason=str(stop)) from None
         except Cancel:
             self._end(RunState.CANCELLED, reason="cancelled by the operator")
             raise RunCancelled(run=self.run.id) from None
@@ -130,6 +131,16 @@ class Driver:
         finally:
             self._vacuumer.stop()
             self._monitor.stop()
+
+    def _place(self) -> str:
+        """Where the run stands, in words; nothing where the server cannot be asked."""
+        with contextlib.suppress(*DRIVER_ERRORS):
+            with self.engine.begin() as connection:
+                phase = runs.get(connection, self.run.id).phase
+            total, done = self._phases.scheduler.rows(phase)
+            share = percent(done, total, finished=not self._phases.scheduler.is_open(phase))
+            return f" of phase {phase}" + ("" if share is None else f", at {share} %")
+        return ""
 
     def _begin(self, key_id: str) -> None:
         identity = Identity(

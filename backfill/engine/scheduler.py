@@ -162,12 +162,20 @@ class BatchScheduler:
         with self._context.engine.begin() as connection:
             return batches.written(connection, self._context.run.id, phase)
 
-    def rows_left(self, phase: Phase, only: RawColumn | None = None) -> int:
-        """Rows of what is left of the phase, of all tables or *only* of that one, as the planner estimates them."""
+    def rows(self, phase: Phase, only: RawColumn | None = None) -> tuple[int, int]:
+        """Rows of the phase, and those of its batches that are done; of all tables or *only* of that one.
+
+        As the planner estimates them.
+        """
         with self._context.engine.begin() as connection:
             found = batches.phase(connection, self._context.run.id, phase)
-        left = [row for row in found if row.finished is None and (only is None or row.job == only.identity)]
-        return sum(self._rows(Batch.of(row)) for row in left)
+        total = done = 0
+        for row in found:
+            if only is None or row.job == only.identity:
+                number = self._rows(Batch.of(row))
+                total += number
+                done += number * (row.finished is not None)
+        return total, done
 
     def _sizer(self, phase: Phase) -> Sizer:
         """How large the phase's batches are; sweeps of a kind share one."""

@@ -90,6 +90,7 @@ class WorkerPhases:
         def following(in_flight: frozenset[int]) -> BatchRef | None:
             nonlocal worked
             if context.control.waits(context.run):
+                progress.wait()
                 worked = time.monotonic()
                 return None
             batch = scheduler.pick(phase, in_flight)
@@ -111,7 +112,7 @@ class WorkerPhases:
             return paused or not scheduler.is_open(phase)
 
         with (
-            Progress(phase.name, scheduler.rows_left(phase), quiet=context.quiet) as progress,
+            Progress(phase.name, *scheduler.rows(phase), quiet=context.quiet) as progress,
             self._pooled() as pool,
         ):
             for result in outcomes(pool, following, stopping):
@@ -123,6 +124,8 @@ class WorkerPhases:
                 progress.advance(scheduler.take_in(result, batch))
                 if result.counts is not None:
                     self._vacuumer.written(context.plan.job(batch.job), result.counts.written)
+            if not scheduler.is_open(phase):
+                progress.finish()
 
     @contextmanager
     def _pooled(self) -> Iterator[Pool]:

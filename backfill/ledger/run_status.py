@@ -105,6 +105,11 @@ class RunStatus:
         return max(0, sum(part.rows for part in self.current) - self.rows_done)
 
     @property
+    def phase_done(self) -> bool:
+        """Whether nothing of this phase is left."""
+        return all(part.done == part.batches for part in self.current)
+
+    @property
     def eta_seconds(self) -> float | None:
         """Until the phase ends, at the rate of the last minute."""
         return self.rows_left / self.rate if self.rate > 0 and self.waiting is None else None

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from backfill import escaping
-from backfill.ledger.run_status import ClaimedBatch, RunStatus
+from backfill.engine.progress import percent
+from backfill.ledger.run_status import ClaimedBatch, Part, RunStatus
 from backfill.report.forecast import beside_fact
 
 
@@ -23,9 +24,13 @@ def as_text(run_status: RunStatus) -> str:
             if run_status.eta_seconds is None
             else f", {_age(timedelta(seconds=run_status.eta_seconds))} to go"
         )
+        rate = "" if run_status.waiting else f", {run_status.rate:,.0f} rows/s"
+        share = percent(
+            run_status.rows_done, run_status.rows_done + run_status.rows_left, finished=run_status.phase_done
+        )
         lines.append(
-            f"This phase: {run_status.rows_done:,} rows done, {run_status.rows_left:,} left, "
-            f"{run_status.rate:,.0f} rows/s{eta}; next batch {run.batch_blocks or '-'} blocks."
+            f"This phase: {'' if share is None else f'{share} %, '}{run_status.rows_done:,} rows done, about {run_status.rows_left:,} left"
+            f"{rate}{eta}; next batch {run.batch_blocks or '-'} blocks."
         )
     if run.pinned:
         lines.append(f"One pass a batch: {run.pinned}.")
@@ -50,12 +55,26 @@ def as_text(run_status: RunStatus) -> str:
 
 
 def _parts(run_status: RunStatus) -> str:
-    header = ["phase", "table", "batches done", "of", "rows written", "longest transaction (s)", "retries"]
+    header = ["phase", "table", "done", "batches left", "rows written", "longest transaction (s)", "retries"]
     body = [
-        [part.phase, part.table, part.done, part.batches, part.written, part.longest_seconds, part.retries]
+        [
+            part.phase,
+            part.table,
+            _share(part),
+            part.batches - part.done,
+            part.written,
+            part.longest_seconds,
+            part.retries,
+        ]
         for part in run_status.parts
     ]
     return escaping.table(body, header, floatfmt=".2f", intfmt=",")
+
+
+def _share(part: Part) -> str:
+    """In percent of its rows: a batch is split as it is worked on, so that their number grows."""
+    share = percent(part.rows_done, part.rows, finished=part.done == part.batches)
+    return "?" if share is None else f"{share} %"
 
 
 def _holding(claimed: ClaimedBatch, run_status: RunStatus) -> str:

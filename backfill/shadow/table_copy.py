@@ -170,7 +170,7 @@ class TableCopy:
             return done
 
         def following(running: Sequence[Batch]) -> Batch | None:
-            context.control.checkpoint(context.run)
+            context.control.checkpoint(context.run, progress.wait)
             return scheduler.pick(COPY, frozenset(batch.id for batch in running), self.job)
 
         def idle() -> None:
@@ -179,7 +179,7 @@ class TableCopy:
 
         with (
             Progress(
-                f"{COPY} {self.job.label}", scheduler.rows_left(COPY, self.job), quiet=context.quiet
+                f"{COPY} {self.job.label}", *scheduler.rows(COPY, self.job), quiet=context.quiet
             ) as progress,
             ThreadPoolExecutor(context.settings.workers, COPY.name) as pool,
         ):
@@ -197,6 +197,7 @@ class TableCopy:
                 if result.map_incomplete:
                     raise MapIncomplete
                 progress.advance(scheduler.take_in(result, batch))
+            progress.finish()
         return False
 
     def _compare(self, expected: ExpectedRows, _sleep: Sleep) -> None:
@@ -208,3 +209,4 @@ class TableCopy:
                 self.cutover.prepare(self.job, expected, progress.advance)
             except ShadowDiffers as difference:
                 raise Failed(str(difference)) from None
+            progress.finish()

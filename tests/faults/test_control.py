@@ -1,6 +1,7 @@
 """Control from another shell: pause, resume, cancel, status; one transition table, enforced."""
 
 import json
+import re
 import signal
 import time
 from contextlib import closing
@@ -122,7 +123,8 @@ def test_a_signal_ends_the_run_within_two_seconds_and_says_how_to_go_on(stage, s
     command.signal(number)
     assert command.end() == 3
     assert time.monotonic() - began < promised()
-    assert f"stopped at a checkpoint: {signal.Signals(number).name} was received" in command.said
+    name = signal.Signals(number).name
+    assert re.search(rf"stopped at a checkpoint of phase link, at \d+ %: {name} was received", command.said)
     assert "`backfill run` goes on from there" in command.said
     assert stage.value("select status from backfill.runs") == "paused"
     assert not stage.query("select 1 from backfill.batches where status = 'running' and lease_until is null")
