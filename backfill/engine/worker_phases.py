@@ -15,7 +15,7 @@ from backfill.engine.scheduler import BatchScheduler
 from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker import BatchRef, WorkerConfig
 from backfill.errors import SchemaUnfit, TableRewritten, TransitionRefused
-from backfill.ledger import runs
+from backfill.ledger import claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
@@ -42,6 +42,9 @@ class WorkerPhases:
         self._context, self._scheduler, self._recovery = context, scheduler, recovery
         self._vacuumer, self._make_pool = vacuumer, make_pool
         self._pool: Pool | None = None
+        self._left: set[int] = (
+            set()
+        )  # batches of workers that did not come to their checkpoint, and were killed
 
     def kill(self) -> None:
         """End the workers at once, where there are any; from any thread."""
@@ -54,7 +57,7 @@ class WorkerPhases:
         while True:
             for job in context.jobs:
                 scheduler.plan(phase, job, passes)
-            context.control.checkpoint(context.run)
+            context.control.checkpoint(context.run, self._hand_back)
             if not scheduler.is_open(phase):
                 return scheduler.written(phase)
             try:
@@ -68,6 +71,17 @@ class WorkerPhases:
                 self._recovery.restarted(f"{table} keeps being rewritten or changed")
                 self._see_again(table)
                 scheduler.forget_rewritten(phase)
+
+    def _hand_back(self) -> None:
+        """While the run is paused: what killed workers had in hand, so that no status names them any more.
+
+        Where a server process of theirs is still at work, the next time.
+        """
+        if not self._left:
+            return
+        with contextlib.suppress(*DRIVER_ERRORS), self._context.engine.begin() as connection:
+            claims.take_back(connection, sorted(self._left))
+            self._left &= {lease.batch_id for lease in claims.leases(connection, self._context.run.id)}
 
     def _see_again(self, table: str) -> None:
         """Preflight once more, for a table that is not what it was; raises ``Failed`` where it is in the way now."""
@@ -124,6 +138,7 @@ class WorkerPhases:
                 progress.advance(scheduler.take_in(result, batch))
                 if result.counts is not None:
                     self._vacuumer.written(context.plan.job(batch.job), result.counts.written)
+            self._left = set(taken)
             if not scheduler.is_open(phase):
                 progress.finish()
 
