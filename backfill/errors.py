@@ -54,6 +54,15 @@ class InputUnreadable(BackfillError):
     """{path}: {problem}."""
 
 
+class LogLineRefused(BackfillError):
+    """Line {number} has no address where the format says that one is ({reason}). Look at it, and give the right
+    `--format`, or `--unreadable pass` or `drop`."""
+
+
+class LogUnreadable(BackfillError):
+    """{path}: {problem}. {left}"""
+
+
 class PlanInvalid(BackfillError):
     """Plan {path}: {problem}. docs/plan.md describes every key."""
 

@@ -65,16 +65,7 @@ class Session:
     @cached_property
     def salt(self) -> Salt:
         """From BACKFILL_IP_SALT, BACKFILL_IP_SALT_FILE, the demo's file, or a prompt."""
-        weak, exact = self.allow_weak_salt, self.settings.salt_exact
-        given = self.settings.ip_salt
-        salt = chosen_salt(
-            None if given is None else given.get_secret_value,
-            self.settings.ip_salt_file,
-            allow_weak=weak,
-            accept_open=self.settings.accept_open_salt_file,
-            exact=exact,
-        )
-        if salt is not None:
+        if (salt := self._chosen_salt) is not None:
             return salt
         own = self.settings.home / SALT_FILE
         if self.demo and own.exists():
@@ -83,8 +74,31 @@ class Session:
             typed = click.prompt(
                 "Salt of the live application", hide_input=True, err=True, default="", show_default=False
             )
-            return Salt(typed, source="the prompt", allow_weak=weak, exact=exact)
+            return Salt(
+                typed,
+                source="the prompt",
+                allow_weak=self.allow_weak_salt,
+                exact=self.settings.salt_exact,
+            )
         raise SaltMissing
+
+    @property
+    def salt_of_settings(self) -> Salt:
+        """From BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE: where there is no database, and data on standard input."""
+        if self._chosen_salt is None:
+            raise SaltMissing
+        return self._chosen_salt
+
+    @cached_property
+    def _chosen_salt(self) -> Salt | None:
+        given = self.settings.ip_salt
+        return chosen_salt(
+            None if given is None else given.get_secret_value,
+            self.settings.ip_salt_file,
+            allow_weak=self.allow_weak_salt,
+            accept_open=self.settings.accept_open_salt_file,
+            exact=self.settings.salt_exact,
+        )
 
     @property
     def geo_path(self) -> Path:
@@ -95,6 +109,13 @@ class Session:
         if self.demo and bundled is not None:
             return bundled
         raise GeoFileMissing
+
+    @property
+    def geo_file(self) -> Path:
+        """BACKFILL_GEOIP_DB, without asking a database."""
+        if self.settings.geoip_db is None:
+            raise GeoFileMissing
+        return self.settings.geoip_db
 
     @cached_property
     def geo(self) -> GeoDatabase:

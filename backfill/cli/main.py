@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, str] = {
     "lookup": "lookup.lookup_command",
     "ban": "ban.ban_command",
     "unban": "ban.unban_command",
+    "logs": "logs.logs_command",
     "server": "server.server",
     "config": "config.config_command",
 }
@@ -58,7 +59,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "After the run": ("quarantine", "addresses", "verify", "repair"),
     "Drop and erase": ("gates", "seal", "unseal", "migrate", "erase", "prove"),
     "On record": ("report", "disclose"),
-    "The live application": ("lookup", "ban", "unban"),
+    "The live application": ("lookup", "ban", "unban", "logs"),
 }
 
 # Commands that change nothing in the database.

@@ -121,6 +121,19 @@ def exactly(text: str) -> None:
         stream.write(text)
 
 
+def stream_bytes(content: bytes) -> bool:
+    """Write *content* to standard output, and through to its reader, as it is. False: nothing more can be written, and
+    ``failure`` says why."""
+    stream = sys.stdout
+    if isinstance(stream, Stream):
+        stream.write_exactly(content)
+        stream.flush()
+        return stream.failure is None
+    stream.buffer.write(content)
+    stream.flush()
+    return True
+
+
 def gone() -> bool:
     """Whether nobody reads standard output any more: a command that shows for ever can end."""
     return isinstance(sys.stdout, Stream) and sys.stdout.gone
