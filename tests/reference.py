@@ -101,7 +101,18 @@ This page is written by `make reference` from the code; every command says the s
 
 JOB and TABLE are names of the plan: the table's name, or `table.column` where a table has several jobs. `--format` is
 `text` or `json` unless the command says otherwise. `backfill --version` prints the version; `backfill --debug COMMAND`
-shows files and lines of the code when a command fails, never values.
+shows files and lines of the code when a command fails, never values. A file of `--output` is never left incomplete.
+
+| exit code | meaning |
+|---|---|
+| 0 | done; for `verify`: everything is covered |
+| 1 | the answer is no, or the command failed; a run can be resumed |
+| 2 | something must be changed first; nothing was done |
+| 3 | `run` was told to stop, and stopped at a checkpoint |
+| 70 | an error in Backfill itself; the message names its kind and place |
+| 74 | done, but the output is incomplete (a full disk) |
+| 129, 130, 143 | ended by SIGHUP, Ctrl-C or SIGTERM (`run`: by the second signal); what was committed stays: [operations.md](operations.md) |
+| 255 | from `alembic` in a checkout: a revision refused, or failed (`backfill migrate`: 1) |
 """
 
 
