@@ -138,6 +138,11 @@ def _one(
     if in_place and path is not None:
         with _Bar(path) as bar:
             return rewrite_in_place(path, log, bar.told)
+    # Python has no stream where a descriptor was closed when it began.
+    if path is None and sys.stdin is None:
+        raise InputUnreadable(path="standard input", problem="it is closed; name FILES, or give it a log")
+    if output is None and sys.stdout is None:
+        raise OutputUnwritable(what="standard", path="output", problem="it is closed; give --output")
     source = LogSource(sys.stdin.buffer, "standard input") if path is None else LogSource.opened(path)
     try:
         if output is None:

@@ -216,6 +216,18 @@ def test_a_reader_who_went_away_and_a_full_disk_end_it_quietly_and_loudly(enviro
     assert "No space left" in said
 
 
+@pytest.mark.parametrize(("stream", "said"), [("stdin", "it is closed"), ("stdout", "it is closed")])
+def test_a_stream_that_is_closed_from_the_start_is_named(stream, said, log, monkeypatch):
+    from backfill.cli.logs import _one
+    from backfill.web.access_log import LogFormat, Unreadable, rewriter
+    from backfill.web.address_hashes import AddressHashes
+
+    kept = rewriter(LogFormat.COMBINED, AddressHashes(str), Unreadable.PASS)
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(BackfillError, match=said):
+        _one(None if stream == "stdin" else log, kept, None, in_place=False, many=False)
+
+
 def test_a_signal_leaves_the_file_as_it_was_and_nothing_beside_it(environment, tmp_path):
     pipe, new = tmp_path / "pipe", tmp_path / "new"
     os.mkfifo(pipe)
