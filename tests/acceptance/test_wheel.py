@@ -91,6 +91,15 @@ def test_it_has_every_module_and_every_file_beside_them(wheel: Path) -> None:
     assert "backfill/chain/__init__.py" not in names
 
 
+def test_without_its_dependencies_it_serves_the_live_application(wheel: Path) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from backfill import web; print(web.__file__, *web.__all__)"
+    words = [sys.executable, "-S", "-c", code, str(wheel)]
+    done = subprocess.run(words, env=without_settings(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{wheel}/backfill/web/__init__.py")
+    assert "WsgiMiddleware" in done.stdout
+
+
 def test_it_says_what_it_is(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     metadata = Parser().parsestr(archive.read(f"{INFO}/METADATA").decode())

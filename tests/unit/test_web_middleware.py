@@ -164,7 +164,7 @@ def test_a_wrong_token_makes_the_edges_headers_worthless(ask, token):
 
 
 def test_a_token_that_a_client_spelled_with_underscores_does_not_hide_the_edges():
-    spoofed = [("Warehouse_Token", "x" * 21), *edge_sends(), ("Warehouse_Token", "y")]
+    spoofed = [("Warehouse_Token", "x" * 21), *edge_sends(), ("Warehouse_Token", "y" * 21)]
     assert by_wsgi(spoofed, edge=EDGE).client.hash == HASH
     # An address so spelled makes a list, and of a list nobody is taken.
     assert by_wsgi([*edge_sends(), ("Warehouse_IP", OTHER)], edge=EDGE).client.hash is None
