@@ -128,7 +128,8 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     """``operator_of(state)``: an operator whose demo database has come to that state.
 
     demo: nothing was run. run: ``backfill run`` ended. settled: the quarantine is empty. proved:
-    ``backfill verify`` was green. migrated: the raw columns are dropped. erased: and rewritten away.
+    ``backfill verify`` was green. proved, at REVISION: and the chain has come to that one. migrated: the raw
+    columns are dropped. erased: and rewritten away.
     """
 
     def at(url: str) -> Operator:
@@ -150,6 +151,13 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
         if state == "proved":
             databases.template("proved", lambda url: at(url).types("verify") and None, "settled")
             return at(as_if_verified_here(clone("proved")))
+        if state.startswith("proved, at "):
+            revision = state.removeprefix("proved, at ")
+            reach("proved")
+            databases.template(
+                state, lambda url: at(as_if_verified_here(url)).migrates(revision) and None, "proved"
+            )
+            return at(as_if_verified_here(clone(state)))
         if state in ("migrated", "erased"):
             databases.template("migrated", migrate, "settled")
         if state == "erased":

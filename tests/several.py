@@ -47,6 +47,11 @@ def several(url: str, home: Path, folder: Path, *parts: LinkJob | Discard) -> Op
         query(url, sql.SQL("create table {} (id bigint generated always as identity primary key, {})").format(place, body))  # fmt: skip
         for number in range(20):
             insert(url, [part for part in parts if (part.schema_, part.table) == (schema, table)], number)
+    return with_plan(url, home, folder, *parts)
+
+
+def with_plan(url: str, home: Path, folder: Path, *parts: LinkJob | Discard) -> Operator:
+    """An operator of a database that has those tables already."""
     plan = folder / "several.toml"
     plan.write_text(as_toml(parts), encoding="utf-8")
     return Operator(url, environment(url, home)).having(plan=str(plan))

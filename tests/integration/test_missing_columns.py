@@ -1,12 +1,15 @@
 """Columns of the plan that were renamed or dropped: a line that names them, before anything is written; never the server's word alone."""
 
 import re
+from collections.abc import Callable
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from tests.databases import query
-from tests.operator import Operator
+from tests.operator import ROOT, Operator
 
 COLUMNS = {
     "link": ("user_events", "ip_address_id"),
@@ -56,34 +59,25 @@ NAMED = r"{table}\.{column}|Table {table} has no column {column}"
     + [(role, revision) for role in ("hash", "address", "address key") for revision in ("0005a_ip_address_optional", "0005b_propose_hash_required", "0005c_hash_required", "0005d_drop_ip_address")],
 )  # fmt: skip
 def test_each_revision_names_the_column_that_it_misses(
-    proved_run: Operator, role: str, revision: str
+    operator_of: Callable[[str], Operator], role: str, revision: str
 ) -> None:
     table, column = COLUMNS[role]
-    before = version_before(proved_run, revision)
-    if before:
-        proved_run.migrates(before)
-    query(proved_run.url, f"alter table {table} rename column {column} to renamed")
+    operator = operator_of(f"proved, at {version_before(revision)}")
+    query(operator.url, f"alter table {table} rename column {column} to renamed")
     if (role, revision) in UNTOUCHED:
-        proved_run.migrates(revision)
+        operator.migrates(revision)
         return
     with pytest.raises(CommandError) as refusal:
-        proved_run.migrates(revision)
+        operator.migrates(revision)
     said = str(refusal.value)
     assert "The database answered with an error" not in said
     assert re.search(NAMED.format(table=table, column=column), said), said
 
 
-def version_before(operator: Operator, revision: str) -> str | None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    from tests.operator import ROOT
-
+def version_before(revision: str) -> str:
     found = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini"))).get_revision(revision)
-    assert found is not None
-    before = found.down_revision
-    assert before is None or isinstance(before, str)
-    return before
+    assert isinstance(found.down_revision, str)
+    return found.down_revision
 
 
 # What does not look at that column at all.

@@ -1,5 +1,6 @@
 """A raw column that takes no NULL: nothing is offered or done that would need one, and nothing half done is on record."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2.errors
@@ -9,9 +10,9 @@ from sqlalchemy import make_url
 from backfill.database.connection import make_engine
 from backfill.plan import Discard
 from backfill.verify import settle as settling
-from tests.databases import query
+from tests.databases import Databases, query
 from tests.operator import Operator
-from tests.several import job, plan_of, several
+from tests.several import job, plan_of, several, with_plan
 
 OBSTACLES = {
     "NOT NULL": "alter table users alter column ip set not null",
@@ -28,14 +29,20 @@ OBSTACLES = {
 }
 
 
+PARTS = (job("users"), Discard(table="users", column="old"))
+
+
 @pytest.fixture
-def operator(database: str, home: Path, tmp_path: Path) -> Operator:
+def operator(databases: Databases, clone: Callable[[str], str], home: Path, tmp_path: Path) -> Operator:
     """Its table has no NULL yet, and a row that waits for a decision."""
-    operator = several(database, home, tmp_path, job("users"), Discard(table="users", column="old"))
-    query(database, "delete from users where ip is null")
-    query(database, "insert into users (ip) values ('no address')")
-    operator.types("run", "--quiet")
-    return operator
+
+    def fill(url: str) -> None:
+        filled = several(url, home, tmp_path, *PARTS)
+        query(url, "delete from users where ip is null")
+        query(url, "insert into users (ip) values ('no address')")
+        filled.types("run", "--quiet")
+
+    return with_plan(clone(databases.template("a column without NULL", fill)), home, tmp_path, *PARTS)
 
 
 # One of the column, the domain, a constraint, a key and an index; the others are spelled otherwise.
