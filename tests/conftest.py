@@ -1,7 +1,8 @@
 """Fixtures: a real PostgreSQL for the session, a database for each test.
 
 The server is an embedded one in a temporary folder, one for each xdist worker. With
-BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to create databases.
+BACKFILL_TEST_DATABASE_URL set it is that one, whose role must be allowed to create databases; of several,
+with spaces between, each worker has its own.
 """
 
 import compileall
@@ -68,7 +69,8 @@ def server_url() -> Iterator[str]:
     """The SQLAlchemy URL of a running server."""
     given = os.environ.get("BACKFILL_TEST_DATABASE_URL")
     if given:
-        yield given
+        urls = given.split()
+        yield urls[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(urls)]
         return
     with temporary_home() as home:
         url = EmbeddedServer(home).ensure()

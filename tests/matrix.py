@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from backfill.embedded.binaries import Binaries
@@ -68,17 +68,25 @@ def find(majors: list[int]) -> tuple[dict[int, Path], dict[int, str]]:
     return found, missing
 
 
+WORKERS = 2
+
+
 def passes(major: int, folder: Path, words: list[str]) -> bool:
-    """Whether the tests pass on a server made from the programs in *folder*."""
+    """Whether the tests pass on servers made from the programs in *folder*.
+
+    Each worker has one of its own: what is searched in the WAL, and what takes a transaction, is of the whole server.
+    """
     print(f"PostgreSQL {major}: {folder}", flush=True)
-    cluster = Cluster(f"matrix-{major}", folder)
-    try:
-        url = cluster.init(wal_segment_mb=16).start(max_connections=200).url()
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-m", "not slow"]
-        environment = os.environ | {"BACKFILL_TEST_DATABASE_URL": url}
-        return subprocess.run([*command, *words], env=environment, check=False).returncode == 0
-    finally:
-        cluster.remove()
+    with ExitStack() as stack:
+        urls = []
+        for number in range(WORKERS):
+            cluster = Cluster(f"matrix-{major}-{number}", folder)
+            stack.callback(cluster.remove)
+            urls.append(cluster.init(wal_segment_mb=16).start(max_connections=200).url())
+        words = ["-q", "-n", str(WORKERS), "--dist", "loadscope", "-m", "not slow", *words]
+        environment = os.environ | {"BACKFILL_TEST_DATABASE_URL": " ".join(urls)}
+        done = subprocess.run([sys.executable, "-m", "pytest", *words], env=environment, check=False)
+        return done.returncode == 0
 
 
 def main() -> int:
