@@ -215,6 +215,11 @@ def test_blocks_are_the_lines_that_were_written_wherever_they_were_cut(content, 
     assert all(block.endswith(b"\n") for block in blocks[:-1])
 
 
+def zipped(content: bytes) -> bytes:
+    """Without the moment, which would make each worker collect a test of another name."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -222,11 +227,11 @@ def test_blocks_are_the_lines_that_were_written_wherever_they_were_cut(content, 
         (b"\xfd7zXZ\0\0", "xz"),
         (b"\x28\xb5\x2f\xfd\x04", "zstd"),
         (b"PK\x03\x04", "zip"),
-        (gzip.compress(gzip.compress(b"1.2.3.4 x\n")), "gzip, twice"),
-        (gzip.compress(b"1.2.3.4 x\n")[:-5], "end too early"),
-        (gzip.compress(b"1.2.3.4 x\n" * 99)[:15], "end too early"),
+        (zipped(zipped(b"1.2.3.4 x\n")), "gzip, twice"),
+        (zipped(b"1.2.3.4 x\n")[:-5], "end too early"),
+        (zipped(b"1.2.3.4 x\n" * 99)[:15], "end too early"),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\0damaged" * 9, "damaged"),
-        (gzip.compress(b"1.2.3.4 x\n") + b"rubbish", "damaged"),
+        (zipped(b"1.2.3.4 x\n") + b"rubbish", "damaged"),
         ("1.2.3.4 x\n".encode("utf-16"), "UTF-16"),
         ("1.2.3.4 x\n".encode("utf-16-be"), "UTF-16"),
         (b"x" * 3_000, "a line of more than"),
