@@ -28,7 +28,7 @@ COLUMNS = sql.SQL("""
     select a.attname::text, t.typname::text, a.attnotnull,
            coalesce(bool_or(i.indisprimary), false), coalesce(bool_or(i.indisunique and a.attnotnull), false),
            coalesce((select array_agg(con.confrelid::bigint) from pg_constraint as con
-                      where con.contype = 'f' and con.conrelid = a.attrelid and con.conkey = array[a.attnum]), '{{}}'),
+                      where con.contype = 'f' and con.conrelid = a.attrelid and con.conkey = array[a.attnum]), '{}'),
            coalesce((select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef as d
                       where d.adrelid = a.attrelid and d.adnum = a.attnum), '')
       from pg_attribute as a
