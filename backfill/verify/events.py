@@ -203,17 +203,20 @@ class EventVerifier:
             checksum=held.checksum,
         )
 
-    def amiss(self, connection: Connection, span: Range) -> Iterator[tuple[str, str | None, Count]]:
-        """Key, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell."""
+    def amiss(self, connection: Connection, asked: sql.Composable) -> Iterator[tuple[str, str | None, Count]]:
+        """Key, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell.
+
+        *asked*: a condition on ``event``, which says of which rows.
+        """
         kind = column_type(connection, self.addresses, self.addresses.key)
-        statement = LINKED_AMISS.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
+        statement = LINKED_AMISS.format(in_range=asked, equals=kind.equals, **self.names)
         for key, raw, linked in rows(connection, statement):
             found = Count.DANGLING if linked is None else state(spelled(raw), linked, self.addresses.sentinel)
             if found in AMISS:
                 yield key, raw, found
 
     def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
-        return tuple(key for key, _, _ in islice(self.amiss(connection, span), KEYS_SHOWN))
+        return tuple(key for key, _, _ in islice(self.amiss(connection, span.holds("event")), KEYS_SHOWN))
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""

@@ -73,6 +73,9 @@ RELINK = sql.SQL("""
                 else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) fix.raw end
 """)
 
+# By their keys: what was updated may stand in another block now, past the end of the range that was read.
+STAGED = sql.SQL("exists (select from {fix} as fix where event.{key} {equals} fix.key::{key_type})")
+
 # First away from all, since two rows may have each other's hash and the column is unique.
 CLEAR_HASH = sql.SQL("""
     update {addresses} as known set {hash} = null from {fix} as fix
@@ -139,7 +142,7 @@ class LinkRepair:
         with self.engine.begin() as connection:
             return [
                 (key, raw)
-                for key, raw, state in self.verifier.amiss(connection, span)
+                for key, raw, state in self.verifier.amiss(connection, span.holds("event"))
                 if state == STATE[self.kind]
             ]
 
@@ -182,7 +185,7 @@ class LinkRepair:
             # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
             still = {
                 (key, raw)
-                for key, raw, state in self.verifier.amiss(connection, span)
+                for key, raw, state in self.verifier.amiss(connection, STAGED.format(**names))
                 if state == STATE[self.kind]
             }
             kept = [key for key, raw in amiss if (key, raw) in still]
