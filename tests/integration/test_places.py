@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from backfill.jobs import batch_map, closing_count, link, resolve
+from backfill.jobs import link
 from tests.databases import query
 from tests.demo_template import GeoByHand
 from tests.integration.test_link import LOCATED, add_address, insert, linked
@@ -103,8 +103,7 @@ def test_verify_goes_red_when_the_writers_idea_of_a_missing_place_is_wrong(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Whatever the writer takes for a place: verify asks in its own words."""
-    for module in (closing_count, batch_map, link, resolve):
-        monkeypatch.setattr(module, "lacks_geo", lambda job, alias="event": sql.SQL(broken))
+    monkeypatch.setattr(link, "lacks_geo", lambda job, alias="event": sql.SQL(broken))
     fresh_demo.types("run", "--quiet")
     said = fresh_demo.types("verify", expect=1).out
     assert "rows lack the geo that their address has" in said
