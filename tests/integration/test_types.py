@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from backfill.database.blocks import Range
 from backfill.database.connection import execute, make_engine, rows
-from backfill.jobs import batch_map, link, resolve
+from backfill.jobs import batch_map, link, resolve, row_needs
 from backfill.jobs.passes import Pass
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
@@ -169,11 +169,16 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
     job = LinkJob(table="logins", raw="ip_address", time=None)
     engine = make_engine(make_url(database), ledger_schema="backfill")
     batch = Batch(1, 1, Phase(Work.LINK, 1), job.identity, Range(0, 10), 1, 0)
+    text = row_needs.raw_text(job)
     texts = resolve.TEXTS.format(
-        raw=sql.Identifier(job.raw), text=resolve.raw_text(job), link=sql.Identifier(job.link),
-        table=sql.Identifier("public", "logins"), in_range=batch.range.holds("event"), short=resolve.short(resolve.raw_text(job)),
-        may_be_address=resolve.may_be_address(sql.SQL("fresh.raw")), lacks_geo=resolve.lacks_geo(job), map=address_map.name("backfill"),
-    )  # fmt: skip
+        text=text,
+        table=sql.Identifier("public", "logins"),
+        in_range=batch.range.holds("event"),
+        short=row_needs.short(text),
+        may_be_address=row_needs.may_be_address(sql.SQL("fresh.raw")),
+        needs_text=link.LinkWriter(job).needs_text,
+        map=address_map.name("backfill"),
+    )
     with engine.begin() as connection:
         address_map.create(connection, "backfill", Addresses(table="ip_addresses"))
         execute(connection, sql.SQL("insert into backfill.address_map select 'text ' || n from generate_series(1, 20000) n; analyze backfill.address_map, public.logins"))  # fmt: skip
