@@ -231,10 +231,7 @@ def _kind_of(job: Any) -> str:
 
 
 OTHER = "other"
-AnyJob = Annotated[
-    Annotated[LinkJob, Tag(LINK)] | Annotated[Job, Tag(OTHER)],
-    Discriminator(_kind_of),
-]
+AnyJob = Annotated[Annotated[LinkJob, Tag(LINK)] | Annotated[Job, Tag(OTHER)], Discriminator(_kind_of)]
 
 
 class Plan(Part):
