@@ -137,7 +137,7 @@ def _check(context: click.Context, path: Path) -> None:
     click.echo(escaping.table(body, ["compared", "same", "found"]))
     click.echo(check.UNCHECKED)
     if all(answer.holds for answer in answers):
-        click.echo(f"The report {content['document'].get('id')} is as the ledger has it.")
+        click.echo(f"What was compared of report {content['document'].get('id')} is as the ledger has it.")
     else:
         click.echo("The report is NOT as the ledger has it.")
         context.exit(1)

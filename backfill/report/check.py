@@ -19,7 +19,10 @@ from backfill.report.facts import Decision
 from backfill.report.machine import decision_as_data
 from backfill.report.signature import checksum_of
 
-UNCHECKED = "Not compared: what is left, the gates, and the places of the events, which are as they were when the report was made."
+UNCHECKED = (
+    "Not compared: the words of the verdict and of the sections, what is left, the gates, and the places of the events."
+    " Only the checksum covers them, which whoever changes a file can compute anew."
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def compare(
         "this one" if said.endswith(f"({identity})") else "the report is about another database",
     )
     yield from _records(connection, plan, content)
+    yield _covered(content)
     yield _decisions(content, decisions)
     yield from _run(connection, content)
 
@@ -95,6 +99,13 @@ def _records(connection: Connection, plan: Plan, content: Mapping[str, Any]) -> 
             if same
             else "the ledger's record says something else",
         )
+
+
+def _covered(content: Mapping[str, Any]) -> Answer:
+    """What the report says of all tables, against what it says of each; those are compared with the ledger."""
+    tables = [one for one in content.get("tables", []) if isinstance(one, dict)]
+    holds = bool(tables) and content.get("covered") is all(one.get("covered") is True for one in tables)
+    return Answer("covered", holds, "as its tables" if holds else "it is not what its tables say")
 
 
 def _decisions(content: Mapping[str, Any], recorded: list[Decision]) -> Answer:

@@ -201,6 +201,8 @@ def test_a_report_is_compared_with_the_ledger(proved_run: Operator, tmp_path: Pa
     assert "no such record is in the ledger" in refused(recorded=[])
     assert "they are not those that are on record" in refused(decisions=[{"kind": "merge"}])
     assert "the ledger says something else of it" in refused(run={**whole["run"], "status": "failed"})
+    assert "it is not what its tables say" in refused(covered=not whole["covered"])
+    assert "it is not what its tables say" in refused(tables=[])
     elsewhere = {**whole["provenance"], "database": "another (1)"}
     assert "about another database" in refused(provenance=elsewhere)
 
