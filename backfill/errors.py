@@ -79,6 +79,10 @@ class KindUnfit(BackfillError):
     """The values of {job} become "{becomes}", not links: this command does nothing for such a job."""
 
 
+class NoAddressTable(BackfillError):
+    """Plan {plan} has no address table: nothing of it becomes a link, and this command is about links."""
+
+
 class SaltMissing(BackfillError):
     """No salt is set. Set BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE to the salt of the live application."""
 

@@ -6,21 +6,16 @@ id give the same fingerprint, which ties runs, proofs and gates together.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    PrivateAttr,
     StringConstraints,
     Tag,
     ValidationError,
@@ -28,22 +23,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from backfill.errors import AmbiguousJob, InputUnreadable, KindUnfit, PlanInvalid, UnknownJob
+from backfill.errors import InputUnreadable, KindUnfit, NoAddressTable, PlanInvalid
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.job_id import LONGEST, JobId, identity
+from backfill.raw_column import Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
 
-
-def _in_bytes(name: str) -> str:
-    if len(name.encode()) > LONGEST:  # PostgreSQL would cut it, and mean another one
-        raise ValueError(f"a name in PostgreSQL has at most {LONGEST} bytes")
-    return name
-
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(_in_bytes)]
-# TOML has no null: an empty text says that there is no such column.
-NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
 AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 
 
@@ -63,6 +48,17 @@ SchemeName = Annotated[str, AfterValidator(_known_scheme)]  # a name of ``backfi
 
 
 LINK = "link"  # the kind of job that a plan means where it names none
+IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the value where it is
+
+# What a job may ask for one day. Refused by name: a key that is not understood is no typing error then.
+NOT_YET = {
+    "path": "members of JSON documents",
+    "into": "another column for the result",
+    "geo": "places beside a value that stays",
+    "after": "values that become something at an age",
+    "on_duplicate": "a raw column that is part of a unique constraint",
+    "removes": "the retention of links, hashes and places",
+}
 
 
 class GeoKey(StrEnum):
@@ -76,70 +72,6 @@ class GeoKey(StrEnum):
     REGION = "region"
     LATITUDE = "latitude"
     LONGITUDE = "longitude"
-
-
-class Part(BaseModel):
-    """A frozen piece of a plan; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Table(Part):
-    """A table of the application, by schema and name."""
-
-    table: Name
-    schema_: Name = Field("public", alias="schema")
-    key: Name = "id"  # the primary key, one column
-
-    @property
-    def name(self) -> str:
-        """``table``, or ``schema.table`` outside ``public``: what messages call the table."""
-        return self.table if self.schema_ == "public" else f"{self.schema_}.{self.table}"
-
-    @property
-    def table_identity(self) -> str:
-        """The table alone, unambiguously: two jobs may share it."""
-        return identity(self.schema_, self.table)
-
-
-class RawColumn(Table):
-    """A raw column of a table: what a plan is about, and what everything on record belongs to.
-
-    ``identity`` is for the ledger, ``label`` for people: the table's name where that says enough.
-    """
-
-    _label: str = PrivateAttr("")  # given by the plan, which knows what else shares the table
-
-    @property
-    def raw_column(self) -> str:
-        """The column that holds addresses."""
-        raise NotImplementedError
-
-    @property
-    def identity(self) -> JobId:
-        """Schema, table and column, unambiguously."""
-        return JobId(identity(self.schema_, self.table, self.raw_column))
-
-    @property
-    def label(self) -> str:
-        """What commands and messages call it."""
-        return self._label or self.name
-
-    @property
-    def aliases(self) -> frozenset[str]:
-        """What a command accepts for it, where nothing else is called the same."""
-        schema, table, column = self.schema_, self.table, self.raw_column
-        return frozenset(
-            {
-                self.identity,
-                self.label,
-                self.name,
-                table,
-                f"{schema}.{table}",
-                f"{self.name}.{column}",
-                f"{schema}.{table}.{column}",
-            }
-        )
 
 
 class Addresses(RawColumn):
@@ -189,6 +121,57 @@ class LinkJob(Job):
         return (self.link,) if self.extra is None else (self.link, self.extra)
 
 
+class Widths(Part):
+    """Bits of an address that are kept."""
+
+    v4: int = Field(24, ge=1, le=31)
+    v6: int = Field(48, ge=1, le=127)
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a constant is one line of printable characters")
+    return text
+
+
+class InPlaceJob(Job):
+    """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
+
+    becomes: Literal["pseudonym", "hash", "network", "nothing"]
+    raw: Name
+    time: NameOrNone = None
+    then: Literal["keep"] = "keep"
+    unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
+    widths: Widths = Widths()  # network
+    constant: Annotated[str, StringConstraints(max_length=64), AfterValidator(_one_line)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_of_another_kind(cls, keys: Any) -> Any:
+        if not isinstance(keys, dict):
+            return keys
+        kind = keys.get("becomes")
+        for key, what in NOT_YET.items():
+            if key in keys:
+                raise ValueError(f"{key}: {what} are not supported by this version")
+        if not isinstance(keys.get("key", ""), str) or keys.get("key") == "":
+            raise ValueError("key: tables without a key of one column are not supported by this version")
+        if "widths" in keys and kind != "network":
+            raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
+        if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
+            raise ValueError(
+                f'constant: it stands for nothing; becomes = "{kind}" uses it only with unreadable = "nothing"'
+            )
+        for key in ("link", "extra"):
+            if key in keys:
+                raise ValueError(f'{key}: it belongs to becomes = "link", not "{kind}"')
+        if kind == "nothing" and "then" not in keys:
+            raise ValueError(
+                'then: required for becomes = "nothing": "keep" the column, or "drop" it as it is'
+            )
+        return keys
+
+
 class Discard(RawColumn):
     """A raw column that is dropped without being kept in any form."""
 
@@ -227,11 +210,14 @@ class Geo(Part):
 def _kind_of(job: Any) -> str:
     """Which class reads a job: that of the links has columns of its own."""
     becomes = job.get("becomes", LINK) if isinstance(job, dict) else job.becomes
-    return LINK if becomes == LINK else OTHER
+    return LINK if becomes == LINK else "in_place" if becomes in IN_PLACE else "other"
 
 
-OTHER = "other"
-AnyJob = Annotated[Annotated[LinkJob, Tag(LINK)] | Annotated[Job, Tag(OTHER)], Discriminator(_kind_of)]
+TAGS = (LINK, "in_place", "other")  # of the classes; no part of a plan file
+AnyJob = Annotated[
+    Annotated[LinkJob, Tag(LINK)] | Annotated[InPlaceJob, Tag("in_place")] | Annotated[Job, Tag("other")],
+    Discriminator(_kind_of),
+]
 
 
 class Plan(Part):
@@ -240,23 +226,54 @@ class Plan(Part):
     name: Name
     hash: Hash = Hash()
     geo: Geo = Geo()
-    addresses: Addresses
+    address_table: Addresses | None = Field(None, alias="addresses")
     jobs: tuple[AnyJob, ...] = ()
     discard: tuple[Discard, ...] = ()
     # What preflight finds and the operator has looked at: "code:subject". It says nothing about what a run does.
     accept: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drops_are_discards(cls, keys: Any) -> Any:
+        """A job that becomes nothing, and whose column goes: no row is rewritten."""
+        if not isinstance(keys, dict) or not isinstance(keys.get("jobs"), list):
+            return keys
+        jobs, discards = [], list(keys.get("discard", []))
+        for job in keys["jobs"]:
+            if isinstance(job, dict) and (job.get("becomes"), job.get("then")) == ("nothing", "drop"):
+                kept = {key: value for key, value in job.items() if key not in ("becomes", "then", "raw")}
+                discards.append(kept | {"column": job["raw"]} if "raw" in job else kept)
+            else:
+                jobs.append(job)
+        return keys | {"jobs": jobs} | ({"discard": discards} if discards else {})
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.addresses.table_identity in {job.table_identity for job in self.jobs}:
+        known = self.address_table
+        if known is None and self.link_jobs:
+            raise ValueError(f"addresses: required, since values of {self.link_jobs[0].name} become links")
+        if known is not None and known.table_identity in {job.table_identity for job in self.jobs}:
             raise ValueError("the address table cannot be a job")
         _require_distinct(self)
-        labels = _labels(self.parts)
+        labels = labels_of(self.parts)
         # Copies: a part that stands in two plans may be called differently in each.
-        object.__setattr__(self, "addresses", _labelled(self.addresses, labels))
-        object.__setattr__(self, "jobs", tuple(_labelled(job, labels) for job in self.jobs))
-        object.__setattr__(self, "discard", tuple(_labelled(one, labels) for one in self.discard))
+        if known is not None:
+            object.__setattr__(self, "address_table", labelled(known, labels))
+        object.__setattr__(self, "jobs", tuple(labelled(job, labels) for job in self.jobs))
+        object.__setattr__(self, "discard", tuple(labelled(one, labels) for one in self.discard))
         return self
+
+    @property
+    def addresses(self) -> Addresses:
+        """The address table. Raises ``NoAddressTable`` where the plan has none."""
+        if self.address_table is None:
+            raise NoAddressTable(plan=self.name)
+        return self.address_table
+
+    @property
+    def address_tables(self) -> tuple[Addresses, ...]:
+        """The same as one or none, for what goes over all tables."""
+        return () if self.address_table is None else (self.address_table,)
 
     @property
     def link_jobs(self) -> tuple[LinkJob, ...]:
@@ -264,9 +281,14 @@ class Plan(Part):
         return tuple(job for job in self.jobs if isinstance(job, LinkJob))
 
     @property
+    def in_place_jobs(self) -> tuple[InPlaceJob, ...]:
+        """The jobs that rewrite their raw values where they are."""
+        return tuple(job for job in self.jobs if isinstance(job, InPlaceJob))
+
+    @property
     def parts(self) -> tuple[RawColumn, ...]:
         """Every raw column: those of the jobs, that of the address table, those to be discarded."""
-        return (*self.jobs, self.addresses, *self.discard)
+        return (*self.jobs, *self.address_tables, *self.discard)
 
     def job(self, name: str) -> Job:
         """The job of that identity or name. Raises ``UnknownJob``, ``AmbiguousJob``."""
@@ -284,6 +306,13 @@ class Plan(Part):
         """The jobs of that name, in the plan's order; all of them for no name. Raises ``UnknownJob``."""
         chosen = {self.job(name).identity for name in names}
         return tuple(job for job in self.jobs if not chosen or job.identity in chosen)
+
+    def definition(self, job: Job, key_id: str) -> str:
+        """Hex sha256 over all that decides what *job* writes: its keys, the hash scheme, the key id."""
+        text = json.dumps(
+            [job.model_dump(mode="json", by_alias=True), self.hash.scheme, key_id], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def fingerprint(self, key_id: str) -> str:
         """Hex sha256 over plan text, hash scheme and key id; the catalog has no part in it."""
@@ -303,52 +332,11 @@ def links(jobs: Iterable[Job]) -> tuple[LinkJob, ...]:
     return tuple(found)
 
 
-Some = TypeVar("Some", bound=RawColumn)
-
-
-def find(name: str, parts: Iterable[Some]) -> Some:
-    """The one of *parts* that *name* means: its identity, its label, or another name that is its alone.
-
-    Raises ``UnknownJob``, ``AmbiguousJob``.
-    """
-    known = tuple(parts)
-    for exact in (
-        (one for one in known if one.identity == name),
-        (one for one in known if one.label == name),
-    ):
-        if (found := next(exact, None)) is not None:
-            return found
-    alike = [one for one in known if name in one.aliases]
-    if not alike:
-        raise UnknownJob(job=name, known=", ".join(one.label for one in known))
-    if len(alike) > 1:
-        raise AmbiguousJob(job=name, choices=", ".join(one.label for one in alike))
-    return alike[0]
-
-
-def _labels(parts: Sequence[RawColumn]) -> dict[JobId, str]:
-    """The table's name where it has one part; its column behind it, or the identity, where that is not enough."""
-    tables = Counter(part.name for part in parts)
-    labels = {
-        part.identity: part.name if tables[part.name] == 1 else f"{part.name}.{part.raw_column}"
-        for part in parts
-    }
-    times = Counter(labels.values())
-    return {name: label if times[label] == 1 else str(name) for name, label in labels.items()}
-
-
-def _labelled(part: Some, labels: dict[JobId, str]) -> Some:
-    copy = part.model_copy()
-    label = labels[part.identity]
-    copy._label = "" if label == part.name else label
-    return copy
-
-
 def _columns(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """Columns that belong to one part alone: table, column, and who has it."""
-    part = plan.addresses
-    for name in (part.key, part.address, part.hash, part.geo):
-        yield part.table_identity, name, "the address table"
+    for part in plan.address_tables:
+        for name in (part.key, part.address, part.hash, part.geo):
+            yield part.table_identity, name, "the address table"
     for job in plan.jobs:
         owner = f"the job for {job.name}.{job.raw}"
         yield from ((job.table_identity, column, owner) for column in dict.fromkeys((job.raw, *job.written)))
@@ -365,11 +353,11 @@ def _require_distinct(plan: Plan) -> None:
                 f"{owner} and {other} have one column, {column}: each raw, link and extra column belongs to one"
             )
         owners[table, column] = owner
-    going = {(part.table_identity, part.raw_column) for part in plan.parts}
+    raw = {(part.table_identity, part.raw_column) for part in plan.parts}
     for job in plan.jobs:
         for name in (job.key, job.time):
-            if (job.table_identity, name) in going:
-                raise ValueError(f"{job.name}.{name} is key or time of a job, and is to be dropped")
+            if (job.table_identity, name) in raw:
+                raise ValueError(f"{job.name}.{name} is key or time of a job, and holds raw addresses")
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")
@@ -395,5 +383,5 @@ def load_plan(path: Path | None) -> Plan:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # The tag of the class that reads a job is no part of the file.
-        where = ".".join(str(part) for part in first["loc"] if part not in (LINK, OTHER)) or "plan"
+        where = ".".join(str(part) for part in first["loc"] if part not in TAGS) or "plan"
         raise PlanInvalid(path=path, problem=f"{where}: {first['msg']}") from error

@@ -1,7 +1,8 @@
 """What the built-in plan's jobs are called in the ledger, and our own objects on their tables."""
 
 from backfill.gates import guard as guards
-from backfill.plan import PYPI, find
+from backfill.plan import PYPI
+from backfill.raw_column import find
 from backfill.shadow import names as shadows
 
 

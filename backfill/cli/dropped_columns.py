@@ -8,7 +8,8 @@ from backfill.cli.context import Session
 from backfill.database.columns import columns, has_column
 from backfill.errors import NoRun
 from backfill.ledger import coverage, raw_columns
-from backfill.plan import Job, RawColumn
+from backfill.plan import Job
+from backfill.raw_column import RawColumn
 
 NOTHING_LEFT = "Nothing is left to run. Next: `backfill gates`."
 

@@ -16,7 +16,8 @@ from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks, keys
-from backfill.plan import Discard, LinkJob, find
+from backfill.plan import Discard, LinkJob
+from backfill.raw_column import find
 from backfill.verify import seal as seals
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier

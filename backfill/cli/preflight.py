@@ -22,7 +22,8 @@ from backfill.database.quoting import regclass
 from backfill.job_id import JobId
 from backfill.ledger import acceptances
 from backfill.ledger.runs import TableCount
-from backfill.plan import Job, Plan, Table
+from backfill.plan import Job, Plan
+from backfill.raw_column import Table
 
 FRESH_SECONDS = 10.0  # calibrating a demo takes less; a prompt for the salt, or a sample, may take minutes
 

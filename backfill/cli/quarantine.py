@@ -16,7 +16,7 @@ from backfill.hashing.salt import Salt
 from backfill.jobs import networks as network_rows
 from backfill.ledger import keys
 from backfill.ledger import quarantine as entries
-from backfill.plan import find
+from backfill.raw_column import find
 from backfill.verify.merge import merge
 from backfill.verify.settle import Fate, settle
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import rows
 from backfill.database.quoting import regclass
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 
 @dataclass(frozen=True)

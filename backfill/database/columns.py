@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from backfill.database.connection import rows
 from backfill.database.quoting import regclass
 from backfill.errors import SchemaUnfit
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
 

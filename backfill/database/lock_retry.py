@@ -19,7 +19,7 @@ from backfill.database import verbatim
 from backfill.database.connection import driver, execute, rows, sqlstate_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import quoted_table, table
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 ATTEMPTS = 20  # about a minute of jittered tries
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds, upper bounds of a random pause

@@ -11,7 +11,8 @@ from backfill import escaping
 from backfill.database.quoting import quoted
 from backfill.database.verbatim import fetch
 from backfill.errors import CannotBeNull
-from backfill.plan import Job, RawColumn
+from backfill.plan import Job
+from backfill.raw_column import RawColumn
 
 LOOKED_AT = 1_000  # rows on which a CHECK is tried
 

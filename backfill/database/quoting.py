@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 
 def quoted(*names: str) -> str:

@@ -2,7 +2,7 @@
 
 from backfill.database.quoting import quoted
 from backfill.job_id import helper_name
-from backfill.plan import RawColumn
+from backfill.raw_column import RawColumn
 
 
 def seal_name(part: RawColumn) -> str:

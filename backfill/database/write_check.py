@@ -15,7 +15,7 @@ from backfill import escaping
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
 from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 SHOWN = 3  # keys
 

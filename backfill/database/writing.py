@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from backfill.database.connection import execute
 from backfill.database.quoting import table
 from backfill.database.search_path import under_application_path, under_own_path
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from backfill.ledger import batches, claims, runs
 from backfill.ledger.batches import Batch
 from backfill.ledger.claims import LEASE_SECONDS
 from backfill.ledger.phases import LINK, Phase, Work
-from backfill.plan import RawColumn
+from backfill.raw_column import RawColumn
 
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
 TAIL_BLOCKS = 2_000  # in all passes together: smaller, a transaction's statements cost more than its rows

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 from backfill.database.connection import driver, make_engine, problem_of, value
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import regclass, table
-from backfill.plan import Table
+from backfill.raw_column import Table
 from backfill.settings import Vacuum
 
 EVERY_ROWS = 100_000

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from backfill.database.columns import has_column
 from backfill.database.connection import rows
 from backfill.errors import NotErasable
-from backfill.plan import Plan, RawColumn
+from backfill.plan import Plan
+from backfill.raw_column import RawColumn
 
 REFUSED = {
     "v": "a view, which holds nothing; name the tables beneath it",

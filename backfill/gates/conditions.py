@@ -8,7 +8,8 @@ from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigge
 from backfill.gates.offline_script import literal, regclass
 from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
-from backfill.plan import Discard, LinkJob, RawColumn, Table
+from backfill.plan import Discard, LinkJob
+from backfill.raw_column import RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
 NOT_VERIFIED = "'no full verification of it is on record for this plan'"  # SQL

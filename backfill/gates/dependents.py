@@ -3,7 +3,8 @@
 from backfill.database.dependents import DEPENDENTS, NAMERS
 from backfill.gates.gate import Condition, Gate
 from backfill.gates.offline_script import literal, regclass
-from backfill.plan import Addresses, RawColumn
+from backfill.plan import Addresses
+from backfill.raw_column import RawColumn
 
 CODE = "dropped-along"
 NAMED = "trigger-names-column"

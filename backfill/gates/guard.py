@@ -8,7 +8,8 @@ from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
 from backfill.gates.offline_script import dollars, literal, regclass
 from backfill.job_id import helper_name
-from backfill.plan import LinkJob, Table
+from backfill.plan import LinkJob
+from backfill.raw_column import Table
 
 GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
 BEFORE_ROW_INSERT_UPDATE = 1 | 2 | 4 | 16  # pg_trigger.tgtype

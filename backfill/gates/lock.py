@@ -21,7 +21,7 @@ from backfill.database.quoting import quoted_table
 from backfill.errors import BackfillError
 from backfill.gates.gate import Gate
 from backfill.gates.offline_script import emit, offline, regclass, tell
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 
 class TableStaysBusy(BackfillError, CommandError):

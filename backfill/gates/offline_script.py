@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from alembic import op
 from backfill.database import verbatim
 from backfill.database.quoting import quoted_table
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 # Another style of parameters would double each % of a text.
 _DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]

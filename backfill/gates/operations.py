@@ -18,7 +18,8 @@ from backfill.gates.offline_script import ask, dollars, emit, literal, offline, 
 from backfill.gates.steps import Step
 from backfill.gates.transaction import Needs, gated
 from backfill.ledger import raw_columns
-from backfill.plan import Discard, LinkJob, RawColumn, Some, Table, find
+from backfill.plan import Discard, LinkJob
+from backfill.raw_column import RawColumn, Some, Table, find
 
 
 @gated(Needs.NO_LOCK)

@@ -9,7 +9,8 @@ from backfill.database import verbatim
 from backfill.database.columns import Column, columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, LinkJob, RawColumn
+from backfill.plan import Discard, LinkJob
+from backfill.raw_column import RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
 

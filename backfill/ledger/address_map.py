@@ -19,7 +19,8 @@ from backfill.database.columns import column_type
 from backfill.database.connection import execute, value
 from backfill.errors import LedgerTableTaken
 from backfill.ledger import runs
-from backfill.plan import Addresses, Table
+from backfill.plan import Addresses
+from backfill.raw_column import Table
 
 COLUMNS = ["raw", "address_id", "geo", "reason"]
 MARKER_COLUMNS = ["run_id"]

@@ -8,7 +8,7 @@ from backfill.database.server_identity import database_identity
 from backfill.job_id import JobId
 from backfill.ledger.coverage_record import CoverageRecord, Method, as_columns, from_columns
 from backfill.ledger.tables import coverage
-from backfill.plan import RawColumn
+from backfill.raw_column import RawColumn
 
 _MOMENTS = [column.name for column in coverage.columns if isinstance(column.type, DateTime)]
 _APART = ",".join(["digest", *_MOMENTS])  # moments depend on the session's time zone as text

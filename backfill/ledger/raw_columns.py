@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from backfill.database.connection import value
 from backfill.errors import ColumnMoved
 from backfill.job_id import JobId
-from backfill.plan import RawColumn
+from backfill.raw_column import RawColumn
 
 # NULL: it was dropped. A table that a shadow copy replaced is in the ledger's list, and prove's to find.
 # {coverage}: the ledger's table; {job}: a literal.

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from backfill.ledger.tables import shadows
-from backfill.plan import Job, Table
+from backfill.plan import Job
+from backfill.raw_column import Table
 
 
 class Stage(StrEnum):

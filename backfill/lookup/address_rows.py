@@ -15,7 +15,8 @@ from backfill.database.columns import Column, column_type
 from backfill.database.connection import copy_in, execute, rows, value
 from backfill.database.decodable import if_decodable
 from backfill.database.quoting import table
-from backfill.plan import Addresses, Table
+from backfill.plan import Addresses
+from backfill.raw_column import Table
 
 STAGE = sql.SQL("""
     create temporary table if not exists backfill_asked (hash text, address text, row_key text) on commit delete rows

@@ -20,7 +20,7 @@ from backfill.database.connection import copy_in, driver, execute, value
 from backfill.database.quoting import regclass, table
 from backfill.jobs.row_needs import may_be_address, short, text_of
 from backfill.lookup.hash_keys import mapped_spelling
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 BLOCK_BYTES = 8192  # of all builds but those with a size of their own
 BLOCKS = 60_000  # of a statement; half a gigabyte, seconds rather than minutes

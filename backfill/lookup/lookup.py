@@ -22,8 +22,9 @@ from backfill.lookup.hash_keys import HashKeys
 from backfill.lookup.known_rows import KnownRow, address_of
 from backfill.lookup.people import Person, References
 from backfill.lookup.question import Question
-from backfill.plan import LinkJob, Plan, RawColumn, Table
+from backfill.plan import LinkJob, Plan
 from backfill.pypi.references import NotAsked, foreign_keys
+from backfill.raw_column import RawColumn, Table
 
 READABLE = sql.SQL("select has_table_privilege({}, 'SELECT')")
 

@@ -11,9 +11,9 @@ from backfill.database.connection import copy_in, execute, rows
 from backfill.database.decodable import legible
 from backfill.database.quoting import table
 from backfill.lookup.address_rows import has_table
-from backfill.plan import Table
 from backfill.pypi.disclosure import PEOPLE
 from backfill.pypi.references import foreign_keys
+from backfill.raw_column import Table
 
 KEY, USERNAME = "id", "username"
 

@@ -11,8 +11,9 @@ from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
 from backfill.erase import leftovers
 from backfill.erase.targets import raw_columns
-from backfill.plan import Plan, RawColumn
+from backfill.plan import Plan
 from backfill.prove.finding import Depth, Finding, State
+from backfill.raw_column import RawColumn
 from backfill.shadow import names
 
 # What hangs on the table itself. PostgreSQL drops what depends on a column with it; what is left is

@@ -18,8 +18,9 @@ from backfill.database.connection import rows
 from backfill.database.decodable import decodable, legible
 from backfill.database.quoting import table
 from backfill.errors import SchemaUnfit, UnknownUser
-from backfill.plan import Plan, Table
+from backfill.plan import Plan
 from backfill.pypi.references import NotAsked, references
+from backfill.raw_column import Table
 
 RAW, HASHED, GEO = "raw address", "hashed address", "geo"
 

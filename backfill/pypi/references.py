@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
-from backfill.plan import Plan, Table
+from backfill.plan import Plan
+from backfill.raw_column import Table
 
 KEY, USERNAME = "id", "username"
 

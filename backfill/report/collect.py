@@ -23,8 +23,9 @@ from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.phases import Work
 from backfill.ledger.tables import batches, decisions, quarantine
-from backfill.plan import Plan, RawColumn
+from backfill.plan import Plan
 from backfill.prove.finding import Depth
+from backfill.raw_column import RawColumn
 from backfill.report.coverage import newest, verdict, verified
 from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.remaining import Scene, left

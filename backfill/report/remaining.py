@@ -9,8 +9,9 @@ from backfill.database.columns import has_column
 from backfill.gates.survey import Stage
 from backfill.ledger import erasure_checks
 from backfill.ledger.coverage_record import CoverageRecord
-from backfill.plan import Plan, Table
+from backfill.plan import Plan
 from backfill.prove.external_copies import SALT
+from backfill.raw_column import Table
 from backfill.report import external_copies
 from backfill.report.facts import Left
 from backfill.verify import seal

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backfill import escaping
-from backfill.plan import Part
+from backfill.raw_column import Part
 from backfill.scan.allowlist import AllowList
 from backfill.scan.place import Found
 from backfill.scan.proposal import NAME, Proposal, Proposed

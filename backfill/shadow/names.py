@@ -6,7 +6,8 @@ One copy a table, so they go by the table, not by the job.
 from psycopg2 import sql
 
 from backfill.job_id import helper_name, name_beside
-from backfill.plan import Job, Table
+from backfill.plan import Job
+from backfill.raw_column import Table
 
 
 def shadow(job: Job) -> Table:

@@ -19,7 +19,8 @@ from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs import duplicates
 from backfill.jobs.duplicates import Twins
 from backfill.ledger import decisions, quarantine
-from backfill.plan import Addresses, Table
+from backfill.plan import Addresses
+from backfill.raw_column import Table
 
 BLOCKS = 5_000
 

@@ -20,7 +20,8 @@ from backfill.database.seal_trigger import seal_name, seal_removal, seal_trigger
 from backfill.errors import NotSealed
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
-from backfill.plan import Discard, Job, LinkJob, Plan, Table, find, links
+from backfill.plan import Discard, Job, LinkJob, Plan, links
+from backfill.raw_column import Table, find
 
 LOCK_TIMEOUT_MS = 300  # CREATE TRIGGER waits for writers, and writers queue behind it
 

@@ -35,7 +35,8 @@ from backfill.ledger import coverage, locks, raw_columns, verification_ranges
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
 from backfill.ledger.verification_ranges import Part, RangeCounts
-from backfill.plan import Job, Plan, RawColumn
+from backfill.plan import Job, Plan
+from backfill.raw_column import RawColumn
 from backfill.verify import addresses, discards, lookups, sample
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.confirmation import with_confirmation

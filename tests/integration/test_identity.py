@@ -9,7 +9,8 @@ from alembic.util import CommandError
 from psycopg2 import sql
 
 from backfill.gates.guard import guard
-from backfill.plan import Discard, RawColumn
+from backfill.plan import Discard
+from backfill.raw_column import RawColumn
 from tests.databases import query
 from tests.integration.test_other_chain import ENV, upgrade
 from tests.operator import Operator

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, make_url
 from backfill.database.connection import execute, make_engine, value
 from backfill.database.lock_retry import patiently, send_vacuum_away, with_referenced
 from backfill.embedded import EmbeddedServer
-from backfill.plan import Table
+from backfill.raw_column import Table
 from tests.conftest import temporary_home
 from tests.databases import Databases, query
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from backfill.errors import AmbiguousJob, UnknownJob
 from backfill.job_id import LONGEST, helper_name, identity, name_beside
-from backfill.plan import PYPI, Addresses, Discard, LinkJob, Plan, find
+from backfill.plan import PYPI, Addresses, Discard, LinkJob, Plan
+from backfill.raw_column import find
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=15)
 LONG = "x" * 60

@@ -24,7 +24,8 @@ from backfill.database.preflight import (
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose, Target, open_target
 from backfill.errors import SchemaUnfit
-from backfill.plan import Plan, Table
+from backfill.plan import Plan
+from backfill.raw_column import Table
 
 Check = Callable[[Target], Iterator[Finding]]
 

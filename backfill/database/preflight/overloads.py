@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from backfill.database.connection import rows
 from backfill.database.preflight.finding import Finding, changes
 from backfill.database.search_path import under_application_path, under_own_path
-from backfill.plan import Table
+from backfill.raw_column import Table
 
 OVERLOAD = changes("overloads-built-in")
 

@@ -17,7 +17,8 @@ from backfill.database.connection import rows
 from backfill.database.decodable import escaped
 from backfill.database.preflight.finding import Finding, changes, note
 from backfill.database.quoting import table
-from backfill.plan import Addresses, GeoKey, LinkJob, Plan, Table
+from backfill.plan import Addresses, GeoKey, LinkJob, Plan
+from backfill.raw_column import Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second
 SPOTS = 16  # a table is not the same throughout; the last of them is its end

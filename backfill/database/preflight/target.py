@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table
-from backfill.plan import Addresses, Discard, Job, Plan, Table
+from backfill.plan import Addresses, Discard, Job, Plan
+from backfill.raw_column import Table
 
 
 class Purpose(StrEnum):

@@ -14,7 +14,8 @@ from backfill.database.decodable import decodable, escaped
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
-from backfill.plan import Addresses, Job, Table
+from backfill.plan import Addresses, Job
+from backfill.raw_column import Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")
 UNDECODABLE_KEY = blocks("undecodable-key")

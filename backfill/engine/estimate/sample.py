@@ -27,7 +27,8 @@ from backfill.jobs.resolve import Resolver
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.ledger.phases import LINK
-from backfill.plan import Addresses, LinkJob, Table
+from backfill.plan import Addresses, LinkJob
+from backfill.raw_column import Table
 from backfill.shadow import compare, expected_rows, names, table_definition
 from backfill.shadow.rows import insert, known
 from backfill.shadow.table_definition import TableDefinition

@@ -1,0 +1,135 @@
+"""Raw column: a column that holds addresses. What it is called, by people and on record, and how it is found by name."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+)
+
+from backfill.errors import AmbiguousJob, UnknownJob
+from backfill.job_id import LONGEST, JobId, identity
+
+
+def _in_bytes(name: str) -> str:
+    if len(name.encode()) > LONGEST:  # PostgreSQL would cut it, and mean another one
+        raise ValueError(f"a name in PostgreSQL has at most {LONGEST} bytes")
+    return name
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), AfterValidator(_in_bytes)]
+# TOML has no null: an empty text says that there is no such column.
+NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
+
+
+class Part(BaseModel):
+    """A frozen piece of a plan; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Table(Part):
+    """A table of the application, by schema and name."""
+
+    table: Name
+    schema_: Name = Field("public", alias="schema")
+    key: Name = "id"  # the primary key, one column
+
+    @property
+    def name(self) -> str:
+        """``table``, or ``schema.table`` outside ``public``: what messages call the table."""
+        return self.table if self.schema_ == "public" else f"{self.schema_}.{self.table}"
+
+    @property
+    def table_identity(self) -> str:
+        """The table alone, unambiguously: two jobs may share it."""
+        return identity(self.schema_, self.table)
+
+
+class RawColumn(Table):
+    """A raw column of a table: what a plan is about, and what everything on record belongs to.
+
+    ``identity`` is for the ledger, ``label`` for people: the table's name where that says enough.
+    """
+
+    _label: str = PrivateAttr("")  # given by the plan, which knows what else shares the table
+
+    @property
+    def raw_column(self) -> str:
+        """The column that holds addresses."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> JobId:
+        """Schema, table and column, unambiguously."""
+        return JobId(identity(self.schema_, self.table, self.raw_column))
+
+    @property
+    def label(self) -> str:
+        """What commands and messages call it."""
+        return self._label or self.name
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """What a command accepts for it, where nothing else is called the same."""
+        schema, table, column = self.schema_, self.table, self.raw_column
+        return frozenset(
+            {
+                self.identity,
+                self.label,
+                self.name,
+                table,
+                f"{schema}.{table}",
+                f"{self.name}.{column}",
+                f"{schema}.{table}.{column}",
+            }
+        )
+
+
+Some = TypeVar("Some", bound=RawColumn)
+
+
+def find(name: str, parts: Iterable[Some]) -> Some:
+    """The one of *parts* that *name* means: its identity, its label, or another name that is its alone.
+
+    Raises ``UnknownJob``, ``AmbiguousJob``.
+    """
+    known = tuple(parts)
+    for exact in (
+        (one for one in known if one.identity == name),
+        (one for one in known if one.label == name),
+    ):
+        if (found := next(exact, None)) is not None:
+            return found
+    alike = [one for one in known if name in one.aliases]
+    if not alike:
+        raise UnknownJob(job=name, known=", ".join(one.label for one in known))
+    if len(alike) > 1:
+        raise AmbiguousJob(job=name, choices=", ".join(one.label for one in alike))
+    return alike[0]
+
+
+def labels_of(parts: Sequence[RawColumn]) -> dict[JobId, str]:
+    """The table's name where it has one part; its column behind it, or the identity, where that is not enough."""
+    tables = Counter(part.name for part in parts)
+    labels = {
+        part.identity: part.name if tables[part.name] == 1 else f"{part.name}.{part.raw_column}"
+        for part in parts
+    }
+    times = Counter(labels.values())
+    return {name: label if times[label] == 1 else str(name) for name, label in labels.items()}
+
+
+def labelled(part: Some, labels: dict[JobId, str]) -> Some:
+    """A copy that is called so."""
+    copy = part.model_copy()
+    label = labels[part.identity]
+    copy._label = "" if label == part.name else label
+    return copy
