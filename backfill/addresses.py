@@ -93,6 +93,12 @@ def canonical_text(address: Address) -> str:
     return str(address)
 
 
+def network_text(address: Address, v4_bits: int, v6_bits: int) -> str:
+    """*address* with all but that many leading bits zeroed, as the text of a host: without a mask."""
+    host_bits = address.max_prefixlen - (v4_bits if address.version == 4 else v6_bits)
+    return str(type(address)(int(address) >> host_bits << host_bits))
+
+
 def classify(address: Address) -> Kind:
     """The kind of *address*, by the special-purpose registries of IANA as of 2025.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from backfill.errors import SaltUnusable, SettingInvalid
 from backfill.files import NotPlain, read_plain
+from backfill.hashing.pseudonym import Pseudonyms
 from backfill.hashing.schemes import scheme_named
 
 MAX_SALT_BYTES = 4_096  # of a file; a larger one is another file
@@ -74,6 +75,12 @@ class Salt:
         """The function address text → 64 lower-case hex digits, by the *scheme* of that name."""
         digest = scheme_named(scheme).digest
         return lambda text: digest(text.encode(), self._value)
+
+    def pseudonyms(self, prefix: int) -> Pseudonyms:
+        """What makes and recognises pseudonyms with that *prefix*, the byte after ``fd``. Raises ``SettingInvalid``."""
+        if not isinstance(prefix, int) or not 0 < prefix < 256:  # fd00::/16 is what people choose by hand
+            raise SettingInvalid(setting="the prefix of pseudonyms", problem="it is a number from 1 to 255")
+        return Pseudonyms(self._value, prefix)
 
 
 def read_salt_file(

@@ -1,0 +1,83 @@
+"""Forms: what the value of an in-place job looks like, as SQL over the value's text.
+
+True for what is in the form, false for anything else, NULL and undecodable bytes included; nothing here fails for any
+text, mask or zone id. A cast stands behind a pattern in the same CASE, and patterns read the text's bytes, since
+``left`` and ``starts_with`` fail on some. What a value in the form proves, and what it does not, is said in ``in_place``.
+"""
+
+from psycopg2 import sql
+
+from backfill.database.decodable import bytes_of
+from backfill.hashing.pseudonym import prefix_text
+
+HASH = "^[0-9a-f]{64}$"
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+DOTTED = rf"{_BYTE}(\.{_BYTE}){{3}}"
+_GROUP = "[0-9a-fA-F]{1,4}"
+# Eight groups, or fewer with one "::" that stands for at least one; or "::" and what is IPv4 in IPv6.
+COLONS = "|".join(
+    (
+        f"({_GROUP}:){{7}}{_GROUP}",
+        f"({_GROUP}:){{1,7}}:",
+        *(f"({_GROUP}:){{1,{before}}}(:{_GROUP}){{1,{7 - before}}}" for before in range(6, 0, -1)),
+        f":((:{_GROUP}){{1,7}}|:)",
+        rf"::([fF]{{4}}:)?{DOTTED}",
+    )
+)
+LONGEST = 45  # characters of an address that those patterns take
+
+IS_HASH = sql.SQL("""(
+    case when octet_length({text}) = 64 then {bytes} ~ {pattern} else false end
+)""")
+HAS_PREFIX = sql.SQL("""(
+    case when octet_length({text}) <= {longest} then {bytes} ~ {pattern} else false end
+)""")
+IS_NETWORK = sql.SQL("""(
+    case when octet_length({text}) > {longest} then false
+         when {bytes} ~ {dotted} then host(network(set_masklen({text}::inet, {v4}))) = host({text}::inet)
+         when {bytes} ~ {colons}
+         then host(network(set_masklen({text}::inet, case when {text}::inet <<= '::ffff:0.0.0.0/96' then 96 + {v4} else {v6} end)))
+              = host({text}::inet)
+         else false end
+)""")
+
+
+def is_hash(text: sql.Composable) -> sql.Composable:
+    """*text* is 64 lower-case hexadecimal digits."""
+    return IS_HASH.format(text=_plain(text), bytes=_ascii(text), pattern=sql.Literal(HASH))
+
+
+def has_prefix(text: sql.Composable, prefix: int) -> sql.Composable:
+    """*text* begins as every pseudonym of that *prefix* does. Its tag is for the client to check."""
+    return HAS_PREFIX.format(
+        text=_plain(text),
+        bytes=_ascii(text),
+        longest=sql.Literal(LONGEST),
+        pattern=sql.Literal(f"^{prefix_text(prefix)}"),
+    )
+
+
+def is_network(text: sql.Composable, v4_bits: int, v6_bits: int) -> sql.Composable:
+    """*text* is an address without a mask, in which only that many leading bits are set.
+
+    IPv4 in IPv6 (``::ffff:…``) counts as IPv4, as in ``addresses.canonicalise``.
+    """
+    return IS_NETWORK.format(
+        text=_plain(text),
+        bytes=_ascii(text),
+        longest=sql.Literal(LONGEST),
+        dotted=sql.Literal(f"^{DOTTED}$"),
+        colons=sql.Literal(f"^({COLONS})$"),
+        v4=sql.Literal(v4_bits),
+        v6=sql.Literal(v6_bits),
+    )
+
+
+def _plain(text: sql.Composable) -> sql.Composable:
+    """Letter for letter, whatever the column's type and collation call equal."""
+    return sql.SQL('({}::text collate "C")').format(text)
+
+
+def _ascii(text: sql.Composable) -> sql.Composable:
+    """Its bytes as ASCII; those beyond become a backslash and digits, which no pattern takes."""
+    return sql.SQL("""(encode({}, 'escape') collate "C")""").format(bytes_of(text))
