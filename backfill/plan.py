@@ -7,6 +7,7 @@ id give the same fingerprint, which ties runs, proofs and gates together.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from backfill.age.aged import Aged
+from backfill.age.time_column import TimeColumn
 from backfill.errors import InputUnreadable, KindUnfit, NoAddressTable, PlanInvalid
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
@@ -96,12 +99,17 @@ class Job(RawColumn):
 
     becomes: Name = LINK  # a kind of job: ``backfill.jobs.kinds``
     raw: Name = "ip_address_string"  # text
-    time: NameOrNone = "time"  # newest-first order for the write check
+    time: TimeColumn | NameOrNone = "time"  # newest-first order for the write check
 
     @property
     def raw_column(self) -> str:
         """The raw text."""
         return self.raw
+
+    @property
+    def time_column(self) -> str | None:
+        """The name of the column that tells when a row was written."""
+        return self.time.column if isinstance(self.time, TimeColumn) else self.time
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -114,6 +122,7 @@ class LinkJob(Job):
 
     link: Name = "ip_address_id"  # references Addresses.key
     extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
+    time: NameOrNone = "time"
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -134,12 +143,11 @@ def _one_line(text: str) -> str:
     return text
 
 
-class InPlaceJob(Job):
+class InPlaceJob(Aged, Job):
     """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
 
     becomes: Literal["pseudonym", "hash", "network", "nothing"]
     raw: Name
-    time: NameOrNone = None
     then: Literal["keep"] = "keep"
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
@@ -298,6 +306,11 @@ class Plan(Part):
         """The same, of a job whose values become links. Raises ``KindUnfit`` as well."""
         return links([self.job(name)])[0]
 
+    def at(self, moment: datetime) -> "Plan":
+        """A copy for one run: rows are as old as they are at *moment*, whoever asks and whenever."""
+        jobs = tuple(job.at(moment) if isinstance(job, InPlaceJob) else job for job in self.jobs)
+        return self.model_copy(update={"jobs": jobs})
+
     def label(self, identity: str) -> str:
         """What people call the part of that identity; the identity itself where this plan has none."""
         return next((part.label for part in self.parts if part.identity == identity), identity)
@@ -355,7 +368,7 @@ def _require_distinct(plan: Plan) -> None:
         owners[table, column] = owner
     raw = {(part.table_identity, part.raw_column) for part in plan.parts}
     for job in plan.jobs:
-        for name in (job.key, job.time):
+        for name in (job.key, job.time_column):
             if (job.table_identity, name) in raw:
                 raise ValueError(f"{job.name}.{name} is key or time of a job, and holds raw addresses")
 

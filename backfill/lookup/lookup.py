@@ -171,7 +171,7 @@ def _readings(world: _World, persons: References | None) -> Iterator[Reading]:
             linked.add((job.schema_, job.table, link))
             if link not in known:
                 world.not_asked.append(NotAsked(job.label, f"it has no column {link}, so no row is linked"))
-        yield _reading(job, job.label, known, link, job.raw, job.time, persons)
+        yield _reading(job, job.label, known, link, job.raw, job.time_column, persons)
     for part in world.plan.discard:
         if (known := _columns(world, part, part.label)) is None:
             continue

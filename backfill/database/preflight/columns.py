@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from backfill.age.time_column import TimeColumn
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Column, Purpose, Target
-from backfill.plan import Addresses, Discard, Job, LinkJob
+from backfill.plan import Addresses, Discard, InPlaceJob, Job, LinkJob
 
 NO_COLUMN = blocks("no-column")
 TYPE = blocks("column-type")
@@ -23,6 +24,7 @@ MOMENTS = {
     "timestamp": "timestamp without time zone",
     "date": "date",
 }
+INTEGERS = {"int4": "integer", "int8": "bigint"}
 HASH_DIGITS = 64
 TYPMOD_EXTRA = 4  # a varchar's typmod is its length and 4
 
@@ -46,7 +48,7 @@ def check(target: Target) -> Iterator[Finding]:
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
-        yield from _expect(target, part.time, MOMENTS, "time")
+        yield from _expect(target, part.time_column, _moments(part), "time")
         if isinstance(part, LinkJob):
             yield from _link_type(target, part)
     elif isinstance(part, Discard):
@@ -64,6 +66,23 @@ def check(target: Target) -> Iterator[Finding]:
             "from keeps every address.",
             f"alter table {part.name} alter column {raw.name} drop expression; and name its source in the plan as well.",
         )
+
+
+TIME_FORMS = (
+    'Say time = "NAME" for a timestamp with time zone, { column = "NAME", zone = "UTC" } for one without or a date, '
+    '{ column = "NAME", unit = "unix-s" } or "unix-ms" for an integer.'
+)
+
+
+def _moments(job: Job) -> dict[str, str]:
+    """The types that the job's time column may have, as the plan says that it is read."""
+    if not isinstance(job.time, TimeColumn):
+        return MOMENTS
+    if job.time.unit is not None:
+        return INTEGERS
+    return {
+        name: type_ for name, type_ in MOMENTS.items() if (name == "timestamptz") is (job.time.zone is None)
+    }
 
 
 # That of the column, or of its domain. "DEFAULT NULL" is none. Not shown: it may hold an address.
@@ -99,7 +118,9 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
     elif types and known.base not in types:
         fix = f"It has to be {' or '.join(sorted(types.values()))}."
         kind = TIME_TYPE if role == "time" else TYPE
-        if role == "time":
+        if role == "time" and isinstance(target.part, InPlaceJob):
+            fix += f" {TIME_FORMS}"
+        elif role == "time":
             fix += ' Name another column in the plan, or none (time = "").'
         yield kind(target.column(name), f"Column {target.part.name}.{name} ({role}) is {known.type}.", fix)
 
