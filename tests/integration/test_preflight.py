@@ -69,7 +69,7 @@ SITUATIONS = [
     Situation("a partition of the discard's table", "drop table journals; create table whole (id int, submitted_date timestamp) partition by hash (id); create table journals partition of whole for values with (modulus 1, remainder 0)", ("not-a-plain-table",), "public.journals"),
     Situation("a geo key that no live row carries", "select", ("new-geo-key", "new-geo-key"), "latitude", "user_events (all rows)", plan=PYPI.model_copy(update={"geo": Geo(keys=tuple(GeoKey))})),
     Situation("geo keys that live rows carry and the plan does not write", """update ip_addresses set geoip_info = geoip_info || '{"zip": 1}' where geoip_info is not null""", ("other-geo-keys",), says="'zip'"),
-    Situation("children", f"create table child () inherits ({E})", ("inheritance",), "public.user_events", "neither linked nor counted"),
+    Situation("children", f"create table child () inherits ({E})", ("inheritance",), "public.user_events", "neither written nor counted"),
     Situation("children of the address table", "create table child () inherits (ip_addresses)", ("inheritance",), "public.ip_addresses"),
     Situation("children, asked by verify", f"create table child () inherits ({E})", ("inheritance",), purpose=Purpose.READ),
     Situation("a parent", f"create table parent (tag varchar not null); alter table {E} inherit parent", ("inheritance",), says="inherits from another"),

@@ -17,6 +17,10 @@ from backfill.database.preflight import (
     places,
     privileges,
     publication,
+    raw_expressions,
+    raw_keys,
+    raw_readers,
+    raw_type,
     relation,
     texts,
     triggers,
@@ -37,11 +41,15 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("publications", publication.check),
     ("what a drop takes along", dependents.check),
     ("privileges", privileges.check),
+    ("type of values that are rewritten in place", raw_type.check),
+    ("unique and foreign keys of these", raw_keys.check),
+    ("who reads these", raw_readers.check),
 )
 LOOKED_AT = ", ".join(
     (
         "kind of relation",
         *(topic for topic, _ in OF_A_TABLE),
+        "what expressions make of a sample of results",
         "names and keys that the server cannot send",
         "collisions of links",
         "database",
@@ -125,6 +133,8 @@ def _of_table(
     if any(finding.code == relation.NOT_A_TABLE.code for finding in found):
         return found
     found += [finding for _, check in OF_A_TABLE for finding in check(target)]
+    if not raw_expressions.NEEDS & {finding.code for finding in found}:
+        found += raw_expressions.check(target)
     if not any(finding.severity is Severity.BLOCKS for finding in found):
         found += texts.keys(target)  # reads rows, where the key is a text
     if not any(finding.severity is Severity.BLOCKS for finding in found):

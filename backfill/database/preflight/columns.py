@@ -44,7 +44,8 @@ def check(target: Target) -> Iterator[Finding]:
             yield from _what_an_insert_needs(target, part)
     elif isinstance(part, Job):
         yield from _expect(target, part.key, {}, "key")
-        yield from _expect(target, part.raw, TEXTUAL, "raw address")
+        # What is rewritten in place asks more of its type: ``raw_type``.
+        yield from _expect(target, part.raw, {} if isinstance(part, InPlaceJob) else TEXTUAL, "raw address")
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
@@ -57,6 +58,8 @@ def check(target: Target) -> Iterator[Finding]:
     if target.writes:
         yield from _written(target)
     raw = target.columns.get(target.raw)
+    if isinstance(part, InPlaceJob):
+        return  # the column stays
     if raw and raw.has_default and not raw.generated and target.purpose is Purpose.PLAN:
         yield from _default(target, raw)
     if raw and raw.generated and not isinstance(part, Addresses) and target.purpose is not Purpose.READ:
@@ -215,7 +218,7 @@ def _written(target: Target) -> Iterator[Finding]:
                 f"Column {target.part.name}.{name} is generated, so nobody can write it.",
                 f"alter table {target.part.name} alter column {name} drop expression; or name another column in the plan.",
             )
-        if column.checked:
+        if column.checked and not isinstance(target.part, InPlaceJob):
             yield DOMAIN(
                 target.column(name),
                 f"Column {target.part.name}.{name} is of domain {column.type}, whose CHECK may refuse what is written.",

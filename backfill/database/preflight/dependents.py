@@ -8,7 +8,7 @@ from backfill.database.connection import rows
 from backfill.database.dependents import DEPENDENTS, NAMERS
 from backfill.database.preflight.finding import Finding, blocks, changes
 from backfill.database.preflight.target import Purpose, Target
-from backfill.plan import Addresses
+from backfill.plan import Addresses, InPlaceJob
 
 GOES_ALONG = changes("dropped-along")
 KEEPS = blocks("keeps-column")
@@ -26,7 +26,7 @@ def check(target: Target) -> Iterator[Finding]:
     if target.purpose not in (Purpose.PLAN, Purpose.COPY) or not target.raw_number:
         return
     part, raw = target.part, target.raw
-    if target.purpose is Purpose.COPY and isinstance(part, Addresses):
+    if isinstance(part, InPlaceJob) or (target.purpose is Purpose.COPY and isinstance(part, Addresses)):
         return
     names: dict[str, sql.Composable] = {
         "table": sql.Literal(target.relation.oid),

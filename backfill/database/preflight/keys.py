@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from backfill.database.preflight.finding import Finding, blocks, changes
 from backfill.database.preflight.target import Target
-from backfill.plan import Addresses, Job
+from backfill.plan import Addresses, InPlaceJob, Job
 
 NOT_UNIQUE = blocks("not-unique")
 NULL_KEY = blocks("key-without-not-null")
@@ -45,7 +45,8 @@ def check(target: Target) -> Iterator[Finding]:
     elif isinstance(part, Job):
         yield from _unique(target, part.key, immediate=False)
         yield from _never_null(target, part)
-    yield from _objections(target)
+    if not isinstance(part, InPlaceJob):  # those are ``raw_keys``'
+        yield from _objections(target)
 
 
 def _unique(target: Target, name: str, *, immediate: bool) -> Iterator[Finding]:

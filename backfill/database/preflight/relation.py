@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
-from backfill.plan import Addresses
+from backfill.plan import Addresses, InPlaceJob
 
 NO_TABLE = blocks("no-table")
 NOT_A_TABLE = blocks("not-a-plain-table")
@@ -61,7 +61,7 @@ def check(target: Target) -> Iterator[Finding]:
     if relation.has_children:
         yield INHERITANCE(
             subject,
-            f"Other tables inherit from {name}: their rows would be neither linked nor counted.",
+            f"Other tables inherit from {name}: their rows would be neither written nor counted.",
             f"Take them out: alter table CHILD no inherit {name}; or name each of them as a table of its own.",
         )
     if relation.has_parents:
@@ -83,7 +83,7 @@ def check(target: Target) -> Iterator[Finding]:
             f"{name} is not a heap: its block ranges mean something else, or nothing.",
             f"alter table {name} set access method heap;",
         )
-    if relation.of_type and target.raw_number:
+    if relation.of_type and target.raw_number and not isinstance(target.part, InPlaceJob):
         yield TYPED(
             subject,
             f"{name} is a table of a type: no column of it can be dropped as it is.",
@@ -99,7 +99,7 @@ def check(target: Target) -> Iterator[Finding]:
         for (subscription,) in target.ask(SUBSCRIPTIONS):
             yield SUBSCRIBED(
                 target.column(subscription),
-                f"{name} is filled by subscription {subscription}: its publisher overwrites what is linked here.",
+                f"{name} is filled by subscription {subscription}: its publisher overwrites what is written here.",
                 "Run on the publisher; or drop the subscription first.",
             )
 

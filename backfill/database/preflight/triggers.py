@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
+from backfill.plan import InPlaceJob
 
 BEFORE = changes("before-trigger")
 AFTER = changes("after-trigger")
@@ -71,6 +72,7 @@ OTHERS_CODE = """
      where not p.prosecdef and not owner.rolsuper and owner.rolname <> current_user
      order by 1, 2
 """
+HISTORY = " A history table would receive the old row, raw address and all."
 TRANSITIONS = ", and keeps every old row of a statement in memory (transition table)"
 
 
@@ -93,11 +95,13 @@ def check(target: Target) -> Iterator[Finding]:
                 if null
                 else " It may change, refuse or skip rows."
             )
+            if isinstance(target.part, InPlaceJob):
+                may += HISTORY
             yield BEFORE(target.column(trigger), f"{said}.{may}", _fix(target, trigger))
         else:
             yield AFTER(
                 target.column(trigger),
-                f"{said}. A history table would receive the old row, raw address and all.",
+                f"{said}.{HISTORY}",
                 _fix(target, trigger),
             )
         if not has_path:
