@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, make_url
 
-from backfill.age.aged import Aged
+from backfill import plan as plans
 from backfill.database.connection import make_engine, rows, value
+from backfill.database.preflight import ages as checks
+from backfill.database.preflight.target import Purpose, open_target
 from backfill.jobs import due
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Plan
 from backfill.verify import ages
 from tests.databases import query
 
@@ -58,11 +61,17 @@ VALUES = {
 }
 
 
+def plan_of(kind: str, **keys: object) -> Plan:
+    """A plan for one of the tables below."""
+    least = {"table": f"rows_{kind}", "becomes": "nothing", "then": "keep", "raw": "ip", "unreadable": "keep"}
+    with patch.dict(plans.NOT_YET, clear=True):
+        return Plan.model_validate(
+            {"name": "ages", "jobs": [least | {"time": COLUMNS[kind], "after": AFTER} | keys]}
+        )
+
+
 def job(kind: str, **keys: object) -> InPlaceJob:
-    return InPlaceJob.model_construct(
-        None, schema_="public", table=f"rows_{kind}", key="id", becomes="nothing", raw="ip", then="keep", unreadable="keep",
-        **vars(Aged.model_validate({"time": COLUMNS[kind], "after": AFTER} | keys)),
-    )  # fmt: skip
+    return plan_of(kind, **keys).in_place_jobs[0]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +147,39 @@ def test_an_index_on_the_time_is_used(connection, kind):
         assert f"{name}_t_idx" in text
         (condition,) = {line for line in text.splitlines() if "Index Cond" in line}
         assert "timezone" not in condition, "the bound is a constant"
+
+
+def findings(connection: Connection, plan: Plan, purpose: Purpose = Purpose.PLAN) -> dict[str, str]:
+    target = open_target(connection, plan, "backfill", purpose, plan.jobs[0])
+    assert target
+    return {finding.code: finding.text for finding in checks.check(target)}
+
+
+def test_a_time_that_is_read_wrongly_is_in_the_way(connection):
+    connection.exec_driver_sql("delete from public.rows_timestamptz where t between now() and '2100-01-01'")
+    as_it_is = findings(connection, plan_of("timestamptz"))
+    assert set(as_it_is) == {"time-reading", "few-times-ahead"}
+    assert "is read as a timestamp with time zone; its newest value is infinity" in as_it_is["time-reading"]
+    assert as_it_is["few-times-ahead"].startswith("1 of ")
+    assert set(findings(connection, plan_of("timestamptz"), Purpose.WRITE)) == {"few-times-ahead"}
+    assert findings(connection, plan_of("timestamptz"), Purpose.READ) == {}
+    connection.exec_driver_sql(
+        "delete from public.rows_bigint where t not between 0 and extract(epoch from now()) * 1000"
+    )
+    connection.exec_driver_sql(
+        "delete from public.rows_integer where t not between 0 and extract(epoch from now()); drop index public.rows_integer_t_idx"
+    )
+    for kind, unit, codes in (
+        ("bigint", "unix-ms", set()),
+        ("bigint", "unix-s", {"times-ahead"}),
+        ("integer", "unix-s", {"no-time-index"}),
+        ("integer", "unix-ms", {"no-time-index", "time-too-old"}),
+    ):
+        said = findings(connection, plan_of(kind, time={"column": "t", "unit": unit}))
+        assert set(said) == {"time-reading"} | codes
+    assert 'create index concurrently on "public"."rows_integer" using b' in said["no-time-index"]
+    nowhere = plan_of("timestamp", time={"column": "t", "zone": "Europe/Nowhere"})
+    assert set(findings(connection, nowhere)) == {"unknown-zone"}
 
 
 def test_the_look_at_the_whole_table_counts_what_is_raw_late_without_time_and_in_the_future(database):

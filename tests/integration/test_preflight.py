@@ -220,6 +220,17 @@ SHOWN_ELSEWHERE = {
     "undecodable-name": "tests/integration/test_undecodable.py",
     "undecodable-key": "tests/integration/test_undecodable.py",
     "access-method": "test_another_access_method",
+    **dict.fromkeys(
+        (
+            "unknown-zone",
+            "time-too-old",
+            "times-ahead",
+            "few-times-ahead",
+            "time-reading",
+            "no-time-index",
+        ),
+        "tests/integration/test_ages.py",
+    ),
     "filled-by-subscription": "test_a_table_that_a_subscription_fills",
 }
 

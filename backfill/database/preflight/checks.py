@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from backfill import escaping
 from backfill.database.preflight import (
+    ages,
     collisions,
     columns,
     constraints,
@@ -139,6 +140,7 @@ def _of_table(
         found += texts.keys(target)  # reads rows, where the key is a text
     if not any(finding.severity is Severity.BLOCKS for finding in found):
         found += collisions.check(target)  # reads rows, where there is a key that they could meet in
+        found += ages.check(target)  # reads rows, where an index does not lead to the newest
     return found
 
 
