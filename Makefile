@@ -7,7 +7,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-wheel lint reference requirements audit bench bench-full clean
+.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-pythons test-wheel lint reference requirements audit bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## Every step on a demo database: create, backfill, verify, migrate, erase, prove
@@ -68,6 +68,8 @@ test-matrix: $(VENV)/.dev ## Integration tests on PostgreSQL 14 to 18; what is n
 	@$(BIN)/python -m tests.matrix
 test-oldest: $(VENV)/.dev ## A few tests with the oldest libraries that pyproject.toml allows
 	@$(BIN)/python -m tests.oldest
+test-pythons: $(VENV)/.dev ## Unit tests, the tour and the wheel on each Python from 3.11 to 3.14 that is here
+	@$(BIN)/python -m tests.pythons
 test-wheel: $(VENV)/.dev ## The wheel: what is in it, and the whole way where it alone is installed
 	@$(BIN)/pytest -m "slow or not slow" tests/acceptance/test_wheel.py
 lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports

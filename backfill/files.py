@@ -33,8 +33,31 @@ KINDS = (
 )
 
 
+UNSEEN = "# Made by Backfill: data and secrets of a demo are not for a repository.\n*\n"
+
+
 class NotPlain(Exception):
     """The file is not a readable regular file of the expected size; the text says why."""
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of demo and embedded server; git does not see what is in one that is made here."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir()
+    except FileExistsError:
+        if not home.is_dir():
+            raise
+        return
+    (home / ".gitignore").write_text(UNSEEN, encoding="utf-8")
+
+
+def empty_home(home: Path) -> None:
+    """Take back what ``make_home`` left in a folder that holds nothing else any more."""
+    with suppress(OSError, UnicodeDecodeError):
+        own = home / ".gitignore"
+        if [path.name for path in home.iterdir()] == [own.name] and own.read_text(encoding="utf-8") == UNSEEN:
+            own.unlink()
 
 
 def require_writable(path: Path, *, new: bool = False, what: str = "--output") -> None:

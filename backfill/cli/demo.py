@@ -17,7 +17,8 @@ from backfill.database.connection import rows, value
 from backfill.database.quoting import table
 from backfill.embedded import EmbeddedServer
 from backfill.engine import signals
-from backfill.errors import GeoFileMissing, SettingInvalid
+from backfill.errors import DemoGeoMissing, SettingInvalid
+from backfill.files import make_home
 from backfill.geo.city import bundled_geo_path
 from backfill.hashing.salt import make_salt_file
 from backfill.plan import PYPI
@@ -80,7 +81,7 @@ def demo(context: click.Context, events: int, seed: int, addresses: int | None, 
 def _create(session: Session, events: int, seed: int, addresses: int | None) -> None:
     geo_path = session.settings.geoip_db or bundled_geo_path()
     if geo_path is None:
-        raise GeoFileMissing
+        raise DemoGeoMissing
     home = session.settings.home
     if session.settings.database_url is None:
         server = EmbeddedServer(home)
@@ -170,7 +171,7 @@ def _tour() -> int:
     found = _call("backfill", "prove", expect=None)
     _say("report", "all of it as a page for the privacy officer, with what is left and who must act")
     home = Settings.load().home
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     _call("backfill", "report", "--output", str(home / REPORT))
     _say("after", "what is left of the raw addresses, and what took their place")
     return _final(found)

@@ -21,6 +21,7 @@ from backfill.embedded import marked
 from backfill.embedded.marked import Marked
 from backfill.embedded.user import ServerUser, server_uid
 from backfill.errors import EmbeddedServerFailed, FolderNotOurs
+from backfill.files import make_home
 
 PORT = 5432  # names the socket file; no TCP port is ever opened
 MAX_SOCKET_PATH = 103  # bytes; Linux takes 107, macOS 103
@@ -140,7 +141,7 @@ def locked(home: Path) -> Iterator[None]:
     descriptor: int | None = None
     while descriptor is None:
         own = _own(home)
-        own.parent.mkdir(parents=True, exist_ok=True)
+        make_home(own.parent)
         marked.create(own, made_for=own)
         with suppress(FileNotFoundError):  # removed since: once more
             descriptor = _lock(own)

@@ -21,7 +21,7 @@ from backfill.embedded.marked import FOLDER
 from backfill.embedded.postmaster import Postmaster
 from backfill.embedded.user import account_name, server_uid
 from backfill.errors import EmbeddedServerFailed
-from backfill.files import NotPlain, read_plain
+from backfill.files import NotPlain, empty_home, read_plain
 
 ROLE = "backfill"
 DATABASE = "backfill"
@@ -83,6 +83,7 @@ class EmbeddedServer:
                     folders = Folders.look(self.home)
                     Postmaster(folders.data).stop()
                     folders.remove()
+                empty_home(self.home)
 
     def status(self) -> ServerStatus:
         """What is there; changes nothing and waits for nobody."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from backfill.engine import in_flight, worker
 from backfill.engine.run_batch import BatchResult
 from backfill.engine.worker import BatchRef, WorkerConfig
+from backfill.errors import NoWorkerProcesses
 
 POLL_SECONDS = 0.1  # how soon a signal is noticed
 GRACE_SECONDS = 0.6  # for workers to come to their checkpoint; killing them later is safe, only ruder
@@ -57,7 +58,15 @@ class LocalPool:
         # A fork server that has imported us once: a worker costs 10 ms and shares its memory.
         warm_up(workers)
         context = multiprocessing.get_context("forkserver")
-        self.executor = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=(config,))
+        try:
+            self.executor = ProcessPoolExecutor(
+                workers, context, initializer=worker.start, initargs=(config,)
+            )
+        except (
+            OSError,
+            ImportError,
+        ) as error:  # no semaphores: /dev/shm is missing, full, or closed to this user
+            raise NoWorkerProcesses(problem=getattr(error, "strerror", None) or "no semaphores") from error
 
     def slots(self) -> int:
         """One more than there are workers, so that none waits for us."""

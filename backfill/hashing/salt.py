@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backfill.errors import SaltUnusable, SettingInvalid
-from backfill.files import NotPlain, read_plain
+from backfill.files import NotPlain, make_home, read_plain
 from backfill.hashing.pseudonym import Pseudonyms
 from backfill.hashing.schemes import scheme_named
 
@@ -125,7 +125,7 @@ def make_salt_file(path: Path) -> Salt:
     killed one leaves no empty file behind. Raises ``SaltUnusable``.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_home(path.parent)
         if not path.exists():
             descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # mode 0600
             try:

@@ -64,17 +64,15 @@ class AddressTexts:
 
     def _found(self, text: bytes) -> Iterator[tuple[int, int, bytes]]:
         six = list(self._six(text)) if may_have_six(text) else []
-        four = self._four(text)
         if not six:
-            yield from four
+            yield from self._four(text, [])
             return
-        # A dotted end of IPv6 is no IPv4 address of its own.
-        taken = [(start, stop) for start, stop, _ in six]
-        alone = [one for one in four if not any(start < one[1] and one[0] < stop for start, stop in taken)]
-        yield from sorted(six + alone)
+        yield from sorted([*six, *self._four(text, [(start, stop) for start, stop, _ in six])])
 
-    def _four(self, text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    def _four(self, text: bytes, taken: list[tuple[int, int]]) -> Iterator[tuple[int, int, bytes]]:
         for start, stop in quads(text):
+            if any(first < stop and start < last for first, last in taken):
+                continue  # the dotted end of IPv6 is no IPv4 address of its own, and is counted once
             new = self._new(text[start:stop])
             if new is not None:
                 yield start, stop, new

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from backfill import __version__
+from tests.npm_postgres import extract
 from tests.operator import BIN, ROOT
 
 BUILT_FROM = ("LICENSE", "README.md", "alembic", "backfill", "pyproject.toml", "setup.py")
@@ -64,8 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, tree / name, ignore=LEFT_OUT)
         else:
             shutil.copy(source, tree)
-    with tarfile.open(built("sdist", tree)) as archive:
-        archive.extractall(tree / "unpacked", filter="data")
+    extract(built("sdist", tree), tree / "unpacked")
     (unpacked,) = (tree / "unpacked").iterdir()
     stale = unpacked / "build" / "lib" / "backfill" / "chain" / "versions" / "0006_renamed_since.py"
     stale.parent.mkdir(parents=True)

@@ -9,14 +9,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
 from backfill.cli.server import server
 from backfill.embedded import EmbeddedServer
 from backfill.errors import EmbeddedServerFailed, FolderNotOurs
+from backfill.hashing.salt import make_salt_file
 from tests.conftest import temporary_home
 from tests.databases import query
+from tests.operator import BIN
 
 AS_ROOT = os.geteuid() == 0
 NOBODY = 65_534
@@ -335,6 +338,43 @@ def test_a_pipe_in_place_of_the_pid_file_stops_nobody(running):
     os.mkfifo(pid_file)
     assert not running.status().running
     pid_file.unlink()
+
+
+def test_make_clean_removes_what_make_made_and_stops_its_server(tmp_path):
+    """What git would not track of a checkout in which everything was run: nothing is left."""
+    home = tmp_path / ".backfill"
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    before = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
+    make_salt_file(home / "salt")
+    EmbeddedServer(home).ensure()
+    pid = EmbeddedServer(home).status().pid
+    made = (
+        "build/lib",
+        "backfill.egg-info",
+        ".cache/x",
+        "backfill/__pycache__",
+        "tests/unit/__pycache__",
+        ".venv/bin",
+    )
+    for folder in (
+        *made,
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        ".import_linter_cache",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+    (home / "report.html").touch()
+    (tmp_path / ".venv" / ".made-by-make").touch()
+    (tmp_path / ".venv" / "bin" / "backfill").symlink_to(BIN / "backfill")
+    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= before
+    assert not home.exists()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_make_clean_leaves_what_make_did_not_make(tmp_path):

@@ -75,6 +75,14 @@ SPELLED = st.ip_addresses().flatmap(
 )
 
 
+def test_an_address_with_a_dotted_end_is_counted_once():
+    found = texts()
+    found.replaced(b"::ffff:1.2.3.4 64:ff9b::1.2.3.4 5.6.7.8")
+    assert (found.hashed, found.unclear) == (3, 0)
+    found.replaced(b"::ffff:010.1.2.3 010.1.2.3")
+    assert (found.hashed, found.unclear) == (3, 2)
+
+
 @given(SPELLED.filter(lambda text: text != "::"), AROUND, AROUND)
 def test_any_address_in_any_spelling_between_boundaries_is_found(text, before, after):
     found = texts()
