@@ -17,13 +17,14 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    or_,
     select,
     update,
 )
 
 from backfill.database.blocks import Range
 from backfill.job_id import JobId
-from backfill.ledger.phases import Phase
+from backfill.ledger.phases import Phase, Work
 from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches
 
@@ -220,6 +221,15 @@ def written(connection: Connection, run_id: int, phase: Phase) -> int:
     """Rows or texts that the phase has written, earlier attempts included."""
     statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
         batches.c.run_id == run_id, batches.c.phase == phase
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def rewritten(connection: Connection, job: JobId) -> int:
+    """Rows of that job that batches of all runs have written, sweeps included; a row may be written more than once."""
+    phase = cast(batches.c.phase, Text)
+    statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
+        batches.c.job == job, or_(phase == str(Work.LINK), phase.like(f"%-{Work.LINK}"))
     )
     return int(connection.execute(statement).scalar_one())
 

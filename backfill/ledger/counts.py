@@ -33,6 +33,11 @@ class Count(StrEnum):
     LINKED_TO_SENTINEL = "linked_to_sentinel", "linked to the sentinel"  # an address
     DANGLING = "dangling", "dangling"  # linked to a row that the address table lacks, or that has no address
     QUARANTINED = "quarantined", "quarantined"  # a text that is no address, not linked
+    # Every row of a table whose values are rewritten in place is in exactly one of these, NO_ADDRESS or QUARANTINED.
+    IN_FORM = "in_form", "in form"  # what the job makes of an address, as far as its form tells
+    STILL_RAW = "still_raw", "still raw"  # what a run would rewrite
+    FOREIGN_PREFIX = "foreign_prefix", "prefix of ours, not ours"  # a raw address that looks like a pseudonym
+    KEPT_UNREADABLE = "kept_unreadable", "kept unreadable"  # a text that is no address, as the plan wants it
     LINKED_WITHOUT_TEXT = "linked_without_text", "linked without text"
     HASH_RIGHT = "hash_right", "hash right"
     HASH_OF_RIGHT_FORM = "hash_of_right_form", "hash of the right form"  # no address is left to recompute it
@@ -61,7 +66,16 @@ CLASSES = (
     Count.QUARANTINED,
 )
 
-# A row of an event table that adds to one of these keeps the table from being covered.
+IN_PLACE_CLASSES = (
+    Count.NO_ADDRESS,
+    Count.IN_FORM,
+    Count.STILL_RAW,
+    Count.FOREIGN_PREFIX,
+    Count.KEPT_UNREADABLE,
+    Count.QUARANTINED,
+)
+
+# A row that adds to one of these keeps the table from being covered.
 UNCOVERING = (
     Count.UNLINKED,
     Count.WRONG,
@@ -71,6 +85,8 @@ UNCOVERING = (
     Count.HASH_WRONG,
     Count.HASH_MISSING,
     Count.GEO_MISSING,
+    Count.STILL_RAW,
+    Count.FOREIGN_PREFIX,
 )
 
 

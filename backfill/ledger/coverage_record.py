@@ -22,6 +22,7 @@ class Kind(StrEnum):
     EVENTS = "events"
     ADDRESSES = "addresses"
     DISCARD = "discard"
+    IN_PLACE = "in_place"  # values that are rewritten in their own column
 
 
 class Method(StrEnum):
@@ -65,6 +66,7 @@ class CoverageRecord:
     kind: Kind
     covered: bool
     counts: Mapping[Count, int]
+    becomes: str | None = None  # in place: what the values become
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
     reasons: tuple[str, ...] = ()  # why it is not covered, each with the command that fixes it
     raw_rows: int | None = None  # rows that hold a raw value

@@ -200,7 +200,8 @@ coverage = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("job", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # events, addresses, discard
+    Column("kind", Text, nullable=False),  # events, addresses, discard, in_place
+    Column("becomes", Text),  # in place: what the values become
     Column("plan_fingerprint", Text, nullable=False),
     Column("method", Text, nullable=False),  # full or sample
     Column("covered", Boolean, nullable=False),

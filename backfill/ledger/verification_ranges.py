@@ -29,6 +29,7 @@ class RangeCounts:
 
     counts: Mapping[Count, int]
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
+    kept: Mapping[str, int] = field(default_factory=dict)  # in place: unreadable texts that stay, by reason
     newest_raw: str | None = None
     since_run: int = 0  # raw values written since the last run of this table ended
     wrong_keys: tuple[str, ...] = ()

@@ -64,7 +64,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
     story = _story(connection, plan)
     proved = all(record.covered for record in records)
     scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
-    dropped = not scene.stands()
+    dropped = scene.dropped
     return Facts(
         made=datetime.now(UTC),
         database=str(value(connection, sql.SQL("select current_database()"))),

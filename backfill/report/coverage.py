@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backfill.ledger.counts import CLASSES, UNCOVERING, Count
+from backfill.ledger.counts import CLASSES, IN_PLACE_CLASSES, UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
 from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
@@ -35,6 +35,8 @@ WHERE_ANY = frozenset(
     }
 )
 
+IN_PLACE_ALWAYS = frozenset({Count.ROWS, Count.NO_ADDRESS, Count.IN_FORM, Count.STILL_RAW})
+
 
 def verdict(records: Sequence[CoverageRecord]) -> str:
     """The one sentence on top."""
@@ -43,15 +45,28 @@ def verdict(records: Sequence[CoverageRecord]) -> str:
         return f"Not covered: {', '.join(open_tables)}."
     if any(record.method is not Method.FULL for record in records):
         return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
+    in_place = [record for record in records if record.kind is Kind.IN_PLACE]
+    if in_place and not any(record.kind in (Kind.EVENTS, Kind.ADDRESSES) for record in records):
+        return f"Covered: {_rewritten(in_place)}."
+    also = f"; {_rewritten(in_place)}" if in_place else ""
     before = [record.table for record in records if record.proved]
     links = "every row with a raw address is linked to the right one"
     if before:
         links += f" (in {', '.join(before)}: as proved before the raw column went)"
     if form_only(records):
-        return (
-            f"Covered: {links}; every hash has the right form, and no address is left to recompute it from."
-        )
-    return f"Covered: {links}, and {claim(records)}."
+        return f"Covered: {links}; every hash has the right form, and no address is left to recompute it from{also}."
+    return f"Covered: {links}, and {claim(records)}{also}."
+
+
+def _rewritten(records: Sequence[CoverageRecord]) -> str:
+    """What may be said of columns whose values were rewritten in place."""
+    said = (
+        f"in {', '.join(record.table for record in records)} every value has the form that its job gives it"
+    )
+    kept = sum(record.counts.get(Count.KEPT_UNREADABLE, 0) for record in records)
+    if kept:
+        said += f", except {kept:,} {'text that is' if kept == 1 else 'texts that are'} no address and may hold one"
+    return said
 
 
 def newest(records: Sequence[CoverageRecord]) -> CoverageRecord:
@@ -90,7 +105,14 @@ def counted(records: Sequence[CoverageRecord]) -> list[Block]:
     events = [record for record in records if record.kind is Kind.EVENTS]
     addresses = [record for record in records if record.kind is Kind.ADDRESSES]
     discards = [record for record in records if record.kind is Kind.DISCARD]
-    tables = [_events(events), *map(_addresses, addresses), _discards(discards), _builds(addresses)]
+    in_place = [record for record in records if record.kind is Kind.IN_PLACE]
+    tables = [
+        _events(events),
+        _in_place(in_place),
+        *map(_addresses, addresses),
+        _discards(discards),
+        _builds(addresses),
+    ]
     return [table for table in tables if table.rows]
 
 
@@ -116,6 +138,29 @@ def _events(records: Sequence[CoverageRecord]) -> Table:
         (Column("table"), *(Column(count.words, number=True) for count in shown), Column("state")),
         tuple(
             (Cell(record.table), *(_count(record, count) for count in shown), state(record))
+            for record in records
+        ),
+    )
+
+
+def _in_place(records: Sequence[CoverageRecord]) -> Table:
+    some = {count for count in IN_PLACE_CLASSES if any(record.counts.get(count) for record in records)}
+    shown = [count for count in Count if count in IN_PLACE_ALWAYS | some]
+    return Table(
+        "Rows whose value is rewritten in place, by what it is (other kinds of rows: none)",
+        (
+            Column("table"),
+            Column("becomes"),
+            *(Column(count.words, number=True) for count in shown),
+            Column("state"),
+        ),
+        tuple(
+            (
+                Cell(record.table),
+                Cell(record.becomes),
+                *(_count(record, count) for count in shown),
+                state(record),
+            )
             for record in records
         ),
     )

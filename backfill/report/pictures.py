@@ -1,7 +1,7 @@
 """Pure: the numbers behind a document's pictures; a face that can draw only draws them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -30,6 +30,14 @@ class Slice:
 
 # Parts of a bar, and the class of the style sheet that paints each.
 EVENT_PARTS = {**{count: count.value for count in CLASSES}, Count.NO_ADDRESS: "none"}
+IN_PLACE_PARTS = {
+    Count.IN_FORM: "right",
+    Count.STILL_RAW: "unlinked",
+    Count.FOREIGN_PREFIX: "wrong",
+    Count.KEPT_UNREADABLE: "own_link_kept",
+    Count.QUARANTINED: "quarantined",
+    Count.NO_ADDRESS: "none",
+}
 ADDRESS_PARTS = {
     Count.HASH_RIGHT: "right",
     Count.HASH_OF_RIGHT_FORM: "settled",
@@ -42,7 +50,7 @@ ADDRESS_PARTS = {
 
 def coverage_bar(record: CoverageRecord) -> list[Slice]:
     """What becomes of a table's rows, as parts of 100 %."""
-    painted = ADDRESS_PARTS if record.kind is Kind.ADDRESSES else EVENT_PARTS
+    painted = {Kind.ADDRESSES: ADDRESS_PARTS, Kind.IN_PLACE: IN_PLACE_PARTS}.get(record.kind, EVENT_PARTS)
     parts = [(kind, count.words, record.counts.get(count, 0)) for count, kind in painted.items()]
     parts = [part for part in parts if part[2]]
     total = sum(number for _, _, number in parts)
@@ -87,8 +95,17 @@ def coverage_bars(records: Sequence[CoverageRecord], states: Mapping[JobId, str]
             )
             for record in records
         ),
-        tuple((kind, count.words) for count, kind in EVENT_PARTS.items()),
+        tuple((kind, count.words) for parts in _parts(records) for count, kind in parts.items()),
     )
+
+
+def _parts(records: Sequence[CoverageRecord]) -> Iterator[Mapping[Count, str]]:
+    """The kinds of rows that a legend has to explain."""
+    in_place = [record for record in records if record.kind is Kind.IN_PLACE]
+    if len(in_place) < len(records):
+        yield EVENT_PARTS
+    if in_place:
+        yield IN_PLACE_PARTS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from backfill.ledger import erasure_checks
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.plan import Plan
 from backfill.prove.external_copies import SALT
-from backfill.raw_column import Table
+from backfill.raw_column import RawColumn
 from backfill.report import external_copies
 from backfill.report.facts import Left
 from backfill.verify import seal
@@ -30,14 +30,25 @@ class Scene:
     stages: list[Stage]
     fingerprint: str
 
-    def stands(self) -> list[str]:
-        """Raw columns that are still there."""
+    @property
+    def to_drop(self) -> list[RawColumn]:
+        """Raw columns that a gate drops in the end: all but those whose values are rewritten in place."""
         plan = self.plan
-        columns: list[tuple[Table, str]] = [(job, job.raw) for job in plan.jobs] + [
-            (one, one.column) for one in plan.discard
+        staying = plan.in_place_jobs
+        return [*(job for job in plan.jobs if job not in staying), *plan.discard, *plan.address_tables]
+
+    def stands(self) -> list[str]:
+        """Those of them that are still there."""
+        return [
+            f"{part.name}.{part.raw_column}"
+            for part in self.to_drop
+            if has_column(self.connection, part, part.raw_column)
         ]
-        columns.append((plan.addresses, plan.addresses.address))
-        return [f"{part.name}.{name}" for part, name in columns if has_column(self.connection, part, name)]
+
+    @property
+    def dropped(self) -> bool:
+        """Whether no raw column is left."""
+        return not self.plan.in_place_jobs and not self.stands()
 
 
 def uncovered(scene: Scene) -> list[Left]:
@@ -71,9 +82,8 @@ def raw_columns(scene: Scene) -> list[Left]:
 
 def on_disk(scene: Scene) -> list[Left]:
     """DROP COLUMN erases no byte; copies elsewhere erase nothing either. ``erased`` knows more, once it looked."""
-    if (
-        erasure_checks.latest(scene.connection, scene.fingerprint) is not None
-        or len(scene.stands()) == len(scene.plan.jobs) + len(scene.plan.discard) + 1
+    if erasure_checks.latest(scene.connection, scene.fingerprint) is not None or len(scene.stands()) == len(
+        scene.to_drop
     ):
         return []
     return [

@@ -93,7 +93,9 @@ class EventVerifier:
 
     @classmethod
     def of(cls, ground: Ground, job: LinkJob) -> "EventVerifier":
-        """The judge of *job* in a verification."""
+        """The judge of *job* in a verification, whose plan has an address table."""
+        if ground.geo is None:
+            raise TypeError("links are judged with a geo database")
         return cls(
             ground.schema,
             ground.plan.addresses,

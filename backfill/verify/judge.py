@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from backfill.database.blocks import Range
 from backfill.geo.geo_database import GeoDatabase
+from backfill.hashing.pseudonym import Pseudonyms
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Plan
@@ -26,8 +27,9 @@ class Ground:
     plan: Plan
     fingerprint: str
     hasher: Callable[[str], str]
-    geo: GeoDatabase
+    geo: GeoDatabase | None  # None: the plan has no address table
     number: int  # of the verification
+    pseudonyms: Pseudonyms | None = None  # of the key id; None: no prefix was allotted, so there are none
 
 
 class Judge(Protocol):

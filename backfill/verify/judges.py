@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from backfill.plan import LINK, Job
+from backfill.plan import IN_PLACE, LINK, Job
 from backfill.verify.events import EventVerifier
+from backfill.verify.in_place import InPlaceJudge
 from backfill.verify.judge import Ground, Judge
 
 # By the value of ``becomes`` in a plan.
 JUDGES: Mapping[str, Callable[[Ground, Any], Judge]] = {
     LINK: EventVerifier.of,
+    **dict.fromkeys(IN_PLACE, InPlaceJudge.of),
 }
 
 

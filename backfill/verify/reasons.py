@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from backfill import escaping
 from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
-from backfill.plan import Addresses, LinkJob
+from backfill.plan import Addresses, InPlaceJob, LinkJob
 
 
 def shortfall(number: int, one: str, many: str, fix: str) -> list[str]:
@@ -87,6 +87,65 @@ def of_events(
             "`backfill run`",
         )
     )
+
+
+def of_in_place(job: InPlaceJob, counts: Mapping[Count, int], *, since: int, prefix: str | None) -> list[str]:
+    """Why a column whose values are rewritten in place is not covered.
+
+    *since*: raw values that were written after the last run ended; *prefix*: what pseudonyms begin with.
+    """
+    again = "`backfill run`"
+    if since:
+        again += f" again; {since:,} {'was' if since == 1 else 'were'} written after the last run ended, so the application still writes them"
+    raw = "a raw address" if job.unreadable != "nothing" else "a raw address, or a text that is none"
+    return (
+        shortfall(counts[Count.STILL_RAW], f"row holds {raw}", f"rows hold {raw}", again)
+        + shortfall(
+            counts[Count.FOREIGN_PREFIX],
+            f"row holds an address that begins with {prefix} and is no pseudonym of this key",
+            f"rows hold an address that begins with {prefix} and is no pseudonym of this key",
+            "`backfill run` makes pseudonyms of them",
+        )
+        + shortfall(
+            counts[Count.QUARANTINED],
+            "row holds a text that is no address",
+            "rows hold a text that is no address",
+            'correct them (`backfill quarantine list` has their keys), or set unreadable = "keep" or "nothing" '
+            "in the plan, then `backfill run`",
+        )
+    )
+
+
+# What the form of a value proves, and what it does not.
+BY_FORM = {
+    "pseudonym": "each distinct pseudonym was recognised by its tag, which an address that somebody else wrote has once in 4 billion",
+    "hash": "hashes were recognised by their form: any 64 lower-case hexadecimal digits count, whoever wrote them",
+    "network": "networks were recognised by their form: an address that has no host bits by itself counts as one",
+    "nothing": "that a row has no value does not say what stood there",
+}
+
+
+def notes_in_place(
+    job: InPlaceJob, counts: Mapping[Count, int], kept: Mapping[str, int], written: int
+) -> list[str]:
+    """What does not uncover such a column. *kept*: unreadable texts by reason; *written*: by runs, in all."""
+    number = counts[Count.IN_FORM]
+    notes = [f"recomputed from the text: 0 of {number:,}, since the text is gone; {BY_FORM[job.becomes]}"]
+    if written:
+        done = number + counts[Count.NO_ADDRESS]
+        notes.append(
+            f"by their batches' records, runs wrote {written:,} {'value' if written == 1 else 'values'} of this column in all; "
+            f"{done:,} {'row is' if done == 1 else 'rows are'} in the form or without a value now"
+        )
+    if kept:
+        told = ", ".join(f"{reason} {kept[reason]:,}" for reason in sorted(kept))
+        notes += shortfall(
+            sum(kept.values()),
+            'row keeps a text that is no address, as unreadable = "keep" wants, and it may hold a raw address',
+            'rows keep a text that is no address, as unreadable = "keep" wants, and it may hold a raw address',
+            told,
+        )
+    return notes
 
 
 def of_addresses(part: Addresses, counts: Mapping[Count, int], listed: Mapping[str, int]) -> list[str]:

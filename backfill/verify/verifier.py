@@ -16,6 +16,7 @@ database, place of the tables on disk, tool, and nothing that Backfill itself di
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from queue import Empty, LifoQueue
 from threading import BoundedSemaphore, Event
@@ -31,6 +32,7 @@ from backfill.database.connection import execute
 from backfill.engine.in_flight import in_threads
 from backfill.errors import TableRewritten, VerifyInProgress
 from backfill.geo.geo_database import GeoDatabase
+from backfill.hashing.pseudonym import Pseudonyms
 from backfill.ledger import coverage, locks, raw_columns, verification_ranges
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
@@ -73,10 +75,11 @@ class Verifier:
     plan: Plan
     fingerprint: str
     hasher: Callable[[str], str]
-    geo: GeoDatabase
+    geo: GeoDatabase | None  # None: the plan has no address table
     tell: Callable[[str], None]
     workers: int = 2
     key_id: str = "default"
+    pseudonyms: Pseudonyms | None = None  # of the key id; None: no prefix was allotted
     percent: float | None = None  # of the event tables' blocks; None: all of them
     blocks: int = BLOCKS  # of a statement, at most
 
@@ -91,20 +94,26 @@ class Verifier:
         return Method.FULL if self.percent is None else Method.SAMPLE
 
     def verify(self) -> list[CoverageRecord]:
-        """The records of all tables of the plan, in its order, entered in the ledger."""
+        """The records of all tables of the plan, entered in the ledger."""
         with self.engine.connect() as connection, ExitStack() as self._open:
             self._begin(connection)
-            self._plan(connection, self.plan.addresses, addresses.BLOCKS, whole=True)
+            for part in self.plan.address_tables:
+                self._plan(connection, part, addresses.BLOCKS, whole=True)
             connection.commit()
             size = self._size(connection)
             for job in self.plan.jobs:
                 self._plan(connection, job, size, whole=False)
             connection.commit()
+            looks: list[Callable[[Connection], Any]]
             looks = [partial(discards.observe, discard=discard) for discard in self.plan.discard]
-            known = partial(lookups.observe, schema=self.schema, addresses=self.plan.addresses)
-            geo, *observed = self._read_all(connection, known, *looks)
-            self.tell(f"{self.plan.addresses.label}: hashes recomputed")
-            if self._address.hashes_amiss(connection):
+            looks += [
+                partial(lookups.observe, schema=self.schema, addresses=part)
+                for part in self.plan.address_tables
+            ]
+            observed = self._read_all(connection, *looks)
+            if self._address is not None:
+                self.tell(f"{self.plan.addresses.label}: hashes recomputed")
+            if self._hashes_amiss(connection):
                 verification_ranges.read_again(connection, self._number)
                 self._read_all(connection)
             for _ in range(TAILS if self.method is Method.FULL else 0):
@@ -112,9 +121,10 @@ class Verifier:
                 self._read_all(connection)
             records = [self._event_record(connection, job) for job in self.plan.jobs]
             connection.commit()
-            address = self._address.verdict(connection, self._transaction, geo)
-            records.append(with_confirmation(connection, address, self.key_id, self.plan.hash.scheme))
-            connection.commit()
+            if self._address is not None:
+                address = self._address.verdict(connection, self._transaction, observed.pop())
+                records.append(with_confirmation(connection, address, self.key_id, self.plan.hash.scheme))
+                connection.commit()
             records += observed
             self._check_files(connection)
             records = self._enter(connection, records)
@@ -131,7 +141,8 @@ class Verifier:
             "method": self.method,
             "percent": self.percent,
             "blocks": self.blocks,
-            "geo": [self.geo.provenance.database_type, self.geo.provenance.build.isoformat()],
+            "geo": [self._geo_type, self._geo_build.isoformat() if self._geo_build else None],
+            "prefix": self.pseudonyms.prefix if self.pseudonyms else None,
             "version": __version__,
             "files": self._files,
             "raw": stands,
@@ -142,8 +153,12 @@ class Verifier:
         if resumed:
             left = len(verification_ranges.unread(connection, self._number))
             self.tell(f"Going on with verification {self._number}: {left} ranges are still to be read")
-        self._address = AddressVerifier(self.schema, self.plan.addresses, self.hasher, self._number)
-        ground = Ground(self.schema, self.plan, self.fingerprint, self.hasher, self.geo, self._number)
+        self._address: AddressVerifier | None = None
+        for part in self.plan.address_tables:
+            self._address = AddressVerifier(self.schema, part, self.hasher, self._number)
+        ground = Ground(
+            self.schema, self.plan, self.fingerprint, self.hasher, self.geo, self._number, self.pseudonyms
+        )
         self._judges = {job.identity: judge_of(ground, job) for job in self.plan.jobs}
         for judge in self._judges.values():
             judge.begin(connection)
@@ -156,7 +171,18 @@ class Verifier:
 
     @property
     def _tables(self) -> tuple[RawColumn, ...]:
-        return (self.plan.addresses, *self.plan.jobs)
+        return (*self.plan.address_tables, *self.plan.jobs)
+
+    @property
+    def _geo_type(self) -> str | None:
+        return self.geo.provenance.database_type if self.geo else None
+
+    @property
+    def _geo_build(self) -> datetime | None:
+        return self.geo.provenance.build if self.geo else None
+
+    def _hashes_amiss(self, connection: Connection) -> bool:
+        return self._address is not None and self._address.hashes_amiss(connection)
 
     def _size(self, connection: Connection) -> int:
         """Blocks of a range, so that every connection has one."""
@@ -189,13 +215,16 @@ class Verifier:
         """
         waiting = verification_ranges.unread(connection, self._number)
         connection.commit()
-        hashes = [part for part in waiting if part.job == self.plan.addresses.identity]
-        events = [part for part in waiting if part.job != self.plan.addresses.identity]
+        known = [part.identity for part in self.plan.address_tables]
+        hashes = [part for part in waiting if part.job in known]
+        events = [part for part in waiting if part.job not in known]
         self._hashed.clear() if hashes else self._hashed.set()
         if not waiting and not looks:
             return []
         beside = [partial(self._look, look) for look in looks]
-        tasks: list[Callable[[], Any]] = [partial(self._read_addresses, hashes)] if hashes else []
+        tasks: list[Callable[[], Any]] = []
+        if hashes and self._address is not None:
+            tasks.append(partial(self._read_addresses, self._address, hashes))
         tasks += [*beside, *(partial(self._read_events, part) for part in events)]
         # Stopped, what is being read is finished and recorded, no more.
         results = dict(in_threads(self.workers + 1, _call, tasks, name="verify", failed=self._stopping.set))
@@ -217,7 +246,7 @@ class Verifier:
         with self._session() as connection, self._slots:
             return look(connection)
 
-    def _read_addresses(self, parts: Sequence[Part]) -> None:
+    def _read_addresses(self, verifier: AddressVerifier, parts: Sequence[Part]) -> None:
         """One after the other: the client hashes, one thread at a time, while the server judges events."""
         for part in parts:
             if self._stopping.is_set():
@@ -225,7 +254,7 @@ class Verifier:
             with self._session() as connection:
                 counts = RangeCounts(counts={Count.ROWS: 0})
                 if has_column(connection, self.plan.addresses, self.plan.addresses.address):
-                    counts = self._address.read(connection, part.range, self._slots)
+                    counts = verifier.read(connection, part.range, self._slots)
                 verification_ranges.record_range(connection, self._number, part, counts)
         self._hashed.set()
 
@@ -235,7 +264,7 @@ class Verifier:
             execute(connection, sql.SQL("set local work_mem = {}").format(sql.Literal(WORK_MEM)))
             if judge.asks_hashes:
                 known = self._hashed.is_set()
-            amiss = judge.asks_hashes and known and self._address.hashes_amiss(connection)
+            amiss = judge.asks_hashes and known and self._hashes_amiss(connection)
             counts = judge.read(connection, part.range, self._slots, hashes_amiss=amiss)
             verification_ranges.record_range(connection, self._number, part, counts, hashes_known=known)
 
@@ -262,8 +291,8 @@ class Verifier:
         for record in records:
             evidence = replace(
                 record.evidence,
-                geo_type=self.geo.provenance.database_type,
-                geo_build=self.geo.provenance.build,
+                geo_type=self._geo_type,
+                geo_build=self._geo_build,
                 version=__version__,
                 verification=self._number,
                 snapshot=snapshot,

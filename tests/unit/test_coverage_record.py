@@ -31,6 +31,7 @@ RECORD = CoverageRecord(
     table="t",
     kind=Kind.ADDRESSES,
     covered=True,
+    becomes="pseudonym",
     counts={count: number for number, count in enumerate(Count)},
     quarantined={"unknown": 2},
     reasons=("2 rows: `backfill run`",),

@@ -5,25 +5,43 @@ import shlex
 
 import pytest
 
-from backfill.ledger.counts import UNCOVERING, Count
-from backfill.plan import PYPI
+from backfill.ledger.counts import CLASSES, IN_PLACE_CLASSES, UNCOVERING, Count
+from backfill.plan import PYPI, InPlaceJob
 from backfill.verify import reasons
 
 ODD = PYPI.addresses.model_copy(update={"table": "ip addresses; drop"})
 EVENTS = dict.fromkeys(Count, 0)
 
 
+IN_PLACE = InPlaceJob(table="logins", raw="ip", becomes="pseudonym", unreadable="refuse")
+
+
 @pytest.mark.parametrize("count", UNCOVERING)
-def test_numbers_of_events_agree_with_noun_and_verb(count: Count) -> None:
+def test_numbers_agree_with_noun_and_verb(count: Count) -> None:
     said = {}
     for number in (0, 1, 2, 1_000):
         counts = {**EVENTS, count: number}
-        said[number] = reasons.of_events(PYPI.jobs[0], PYPI.addresses, counts, discard=True, listed=number, undecided=0)  # fmt: skip
+        said[number] = []
+        if count in IN_PLACE_CLASSES:
+            said[number] = reasons.of_in_place(IN_PLACE, counts, since=0, prefix="fd4a:")
+        if count not in IN_PLACE_CLASSES or count in CLASSES:
+            said[number] += reasons.of_events(PYPI.jobs[0], PYPI.addresses, counts, discard=True, listed=number, undecided=0)  # fmt: skip
     assert said[0] == []
-    assert [reason.split(":")[0].split()[:2] for reason in said[1]] == [["1", "row"]]
-    assert re.search(r"^1 row .*?(has|is|holds|lacks) ", said[1][0])
-    assert re.search(r"^2 rows .*?(have|are|hold|lack) ", said[2][0])
-    assert said[1_000][0].startswith("1,000 rows")
+    assert {tuple(reason.split(":")[0].split()[:2]) for reason in said[1]} == {("1", "row")}
+    for one, two, many in zip(said[1], said[2], said[1_000], strict=True):
+        assert re.search(r"^1 row .*?(has|is|holds|lacks) ", one)
+        assert re.search(r"^2 rows .*?(have|are|hold|lack) ", two)
+        assert many.startswith("1,000 rows")
+
+
+def test_raw_values_that_came_after_the_last_run_are_said_to_be_the_applications() -> None:
+    for since, said in (
+        (0, "`backfill run`"),
+        (1, "`backfill run` again; 1 was written"),
+        (2, "again; 2 were written"),
+    ):
+        (reason,) = reasons.of_in_place(IN_PLACE, {**EVENTS, Count.STILL_RAW: 5}, since=since, prefix=None)
+        assert said in reason
 
 
 @pytest.mark.parametrize(

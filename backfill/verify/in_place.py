@@ -1,0 +1,231 @@
+"""In place: does every row hold what its job makes of an address, and none a raw one?
+
+The text that a value was made of is gone, so nothing can be recomputed from it. A value is known by its form: a
+pseudonym by its tag, which only the salt makes, so every distinct value comes to the client; a hash by 64 hexadecimal
+digits; a network by the bits that are not set; nothing by NULL or the constant. The record says what that proves.
+"""
+
+from collections import Counter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.addresses import MAX_LENGTH
+from backfill.database.blocks import Range
+from backfill.database.columns import columns, has_column
+from backfill.database.connection import driver, value
+from backfill.database.decodable import decodable
+from backfill.database.quoting import regclass, table
+from backfill.errors import SchemaUnfit
+from backfill.hashing.pseudonym import Pseudonyms, prefix_text
+from backfill.ledger import batches, runs
+from backfill.ledger.counts import IN_PLACE_CLASSES, Count, in_order
+from backfill.ledger.coverage_record import CoverageRecord, Kind
+from backfill.ledger.verification_ranges import RangeCounts
+from backfill.plan import InPlaceJob
+from backfill.verify import forms, reasons
+from backfill.verify.judge import Ground
+from backfill.verify.values import classify_value
+
+FETCHED = 10_000  # values at a time: of a million, the client holds no more
+RAW = (Count.STILL_RAW, Count.FOREIGN_PREFIX)  # raw addresses; and texts that a run would replace
+NO_RESULT = (*RAW, Count.QUARANTINED, Count.KEPT_UNREADABLE)
+MOMENTS = ("timestamp", "date")  # types of a time that can be compared with the end of a run
+
+# A group for each distinct value that the client has to look at: its kind is an array of one, NULL inside for one
+# that cannot be decoded; an empty one where the server knows the form, NULL where there is no value.
+# The inner query is not flattened (offset 0), or each row would work out its kind twice.
+VALUES = sql.SQL("""
+    select kind is null, cardinality(kind), kind[1], count(*), {since}, max(time)::text, {place}
+      from (select case when event.{raw} is null then null
+                        when {in_form} then '{{}}'::text[]
+                        else array[case when {decodable} then left({text}, {shown}) end] end as kind,
+                   {time} as time
+              from {table} as event
+             where {in_range}
+            offset 0) as judged
+     group by kind
+""")
+INET = sql.SQL("abbrev(event.{})")
+TEXT = sql.SQL('(event.{}::text collate "C")')
+IS_INET = sql.SQL("""
+    with recursive base as (
+        select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
+        union all
+        select t.typbasetype from base join pg_type as t on t.oid = base.oid where t.typtype = 'd'
+    )
+    select exists (select from base where oid = 'inet'::regtype)
+""")
+
+
+class Group(NamedTuple):
+    """Rows of one value."""
+
+    is_null: bool
+    size: int | None
+    text: str | None
+    number: int
+    since: int
+    newest: str | None
+    place: int  # by its newest row, the newest first
+
+
+@dataclass
+class InPlaceJudge:
+    """What the passes over one table need."""
+
+    job: InPlaceJob
+    pseudonyms: Pseudonyms | None
+    asks_hashes = False
+    run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
+    _is_inet: bool = field(default=False, init=False)
+    _time_type: str | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, ground: Ground, job: InPlaceJob) -> "InPlaceJudge":
+        """The judge of *job* in a verification."""
+        return cls(job, ground.pseudonyms if job.becomes == "pseudonym" else None)
+
+    def begin(self, connection: Connection) -> None:
+        """Of what type its columns are. Raises ``SchemaUnfit`` where the raw column is gone."""
+        if not has_column(connection, self.job, self.job.raw):
+            raise SchemaUnfit(problem=f"Table {self.job.name} has no column {self.job.raw}. Check the plan.")
+        self._is_inet = bool(value(connection, IS_INET.format(table=regclass(self.job)), (self.job.raw,)))
+        self.run_ended = runs.last_success(connection, self.job.identity)
+        found = columns(connection, self.job)
+        if self.job.time is not None and not isinstance(found, str):
+            self._time_type = found[self.job.time].type
+
+    @property
+    def _in_form(self) -> sql.Composable:
+        """What the server can tell by itself; a form that it knows needs no look of the client."""
+        match self.job.becomes:
+            case "hash":
+                return forms.is_hash(self._text)
+            case "network":
+                return forms.is_network(self._text, self.job.widths.v4, self.job.widths.v6)
+            case _:
+                return sql.SQL("false")
+
+    @property
+    def _text(self) -> sql.Composable:
+        """The value as text: letter for letter, or as the server prints an address."""
+        return (INET if self._is_inet else TEXT).format(sql.Identifier(self.job.raw))
+
+    def _statement(self, span: Range) -> sql.Composable:
+        time: sql.Composable = sql.SQL("null::text")
+        since: sql.Composable = sql.SQL("0")
+        place = sql.SQL("0")
+        if self.job.time is not None:
+            time = sql.Identifier("event", self.job.time)
+            place = sql.SQL("row_number() over (order by max(time) desc nulls last)")
+        if self._tells_since:
+            since = sql.SQL("count(*) filter (where time > {}::timestamptz)").format(
+                sql.Literal(self.run_ended)
+            )
+        return VALUES.format(
+            raw=sql.Identifier(self.job.raw),
+            in_form=self._in_form,
+            decodable=decodable(self._text),
+            text=self._text,
+            shown=sql.Literal(MAX_LENGTH + 1),
+            time=time,
+            since=since,
+            place=place,
+            table=table(self.job),
+            in_range=span.holds("event"),
+        )
+
+    @property
+    def _tells_since(self) -> bool:
+        return self.run_ended is not None and (self._time_type or "").startswith(MOMENTS)
+
+    def read(
+        self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
+    ) -> RangeCounts:
+        """Judge one range. *slot*: held while values are read, which the client classifies as they come."""
+        counts: Counter[Count] = Counter()
+        quarantined: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
+        since, newest = 0, None
+        with slot, driver(connection).cursor(name="backfill_values") as cursor:
+            cursor.itersize = FETCHED
+            cursor.execute(self._statement(span))
+            for row in cursor:
+                group = Group(*row)
+                counts[Count.ROWS] += group.number
+                found, reason = self._classify(group)
+                counts[found] += group.number
+                if reason is not None and found is Count.QUARANTINED:
+                    quarantined[reason] += group.number
+                if reason is not None and found is Count.KEPT_UNREADABLE:
+                    kept[reason] += group.number
+                if found in NO_RESULT and group.newest is not None:
+                    newest = min(newest or (group.place, group.newest), (group.place, group.newest))
+                if found in RAW:
+                    since += group.since
+        return RangeCounts(
+            counts=counts,
+            quarantined=quarantined,
+            kept=kept,
+            newest_raw=newest[1] if newest else None,
+            since_run=since,
+        )
+
+    def _classify(self, group: Group) -> tuple[Count, str | None]:
+        if group.is_null:
+            return Count.NO_ADDRESS, None
+        if group.size == 0:
+            return Count.IN_FORM, None
+        count, reason = classify_value(self.job, group.text, self.pseudonyms)
+        return count, reason.value if reason else None
+
+    def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
+        """The table's record, from what its ranges held."""
+        sums: Counter[Count] = Counter()
+        quarantined: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
+        for one in held:
+            sums.update(one.counts)
+            quarantined.update(one.quarantined)
+            kept.update(one.kept)
+        counts = in_order(
+            {count: sums[count] for count in (Count.ROWS, *IN_PLACE_CLASSES)}
+            | {Count.RAW: sum(sums[count] for count in NO_RESULT)}
+        )
+        since = sum(one.since_run for one in held)
+        prefix = prefix_text(self.pseudonyms.prefix) if self.pseudonyms else None
+        amiss = reasons.of_in_place(self.job, counts, since=since, prefix=prefix)
+        looked_at = sum(counts[count] for count in IN_PLACE_CLASSES)
+        if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
+            amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.IN_PLACE,
+            becomes=self.job.becomes,
+            covered=not amiss,
+            counts=counts,
+            reasons=tuple(amiss),
+            raw_rows=counts[Count.RAW],
+            newest_raw=self._newest(connection, [one.newest_raw for one in held if one.newest_raw]),
+            quarantined=quarantined,
+            notes=tuple(
+                reasons.notes_in_place(
+                    self.job, counts, kept, batches.rewritten(connection, self.job.identity)
+                )
+            ),
+            since_run=since if self._tells_since else None,
+        )
+
+    def _newest(self, connection: Connection, found: list[str]) -> str | None:
+        if not found or self._time_type is None:
+            return None
+        # Text of the server's own, compared as what it is.
+        statement = sql.SQL("select max(moment::{0})::text from unnest(%s::text[]) as moment").format(
+            sql.SQL(self._time_type)
+        )
+        return str(value(connection, statement, (found,)))
