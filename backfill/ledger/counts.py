@@ -38,6 +38,8 @@ class Count(StrEnum):
     STILL_RAW = "still_raw", "still raw"  # what a run would rewrite
     FOREIGN_PREFIX = "foreign_prefix", "prefix of ours, not ours"  # a raw address that looks like a pseudonym
     KEPT_UNREADABLE = "kept_unreadable", "kept unreadable"  # a text that is no address, as the plan wants it
+    NOT_DUE = "not_due", "not due"  # a raw value that is younger than the job asks for
+    WITHOUT_TIME = "without_time", "raw without time"  # never due, since nothing tells how old it is
     LINKED_WITHOUT_TEXT = "linked_without_text", "linked without text"
     HASH_RIGHT = "hash_right", "hash right"
     HASH_OF_RIGHT_FORM = "hash_of_right_form", "hash of the right form"  # no address is left to recompute it
@@ -72,6 +74,8 @@ IN_PLACE_CLASSES = (
     Count.STILL_RAW,
     Count.FOREIGN_PREFIX,
     Count.KEPT_UNREADABLE,
+    Count.NOT_DUE,
+    Count.WITHOUT_TIME,
     Count.QUARANTINED,
 )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -81,6 +82,13 @@ def snapshot(connection: Connection, number: int) -> str:
     """The snapshot from before its first range, as text."""
     where = verifications.c
     return str(connection.execute(select(where.snapshot).where(where.id == number)).scalar_one())
+
+
+def began(connection: Connection, number: int) -> datetime:
+    """When it began, by the server's clock: one moment for all of its ranges, also where it was resumed."""
+    where = verifications.c
+    moment: datetime = connection.execute(select(where.started).where(where.id == number)).scalar_one()
+    return moment
 
 
 def plan(connection: Connection, number: int, job: JobId, ranges: Iterable[Range]) -> None:

@@ -23,6 +23,8 @@ MEANINGS = {
     Count.STILL_RAW: "rows that hold a raw address, or a text that the plan wants replaced; keep the table from being covered",
     Count.FOREIGN_PREFIX: "the value begins as pseudonyms do, and its tag is wrong: somebody else wrote it, so it is a raw address; keeps the table from being covered",
     Count.KEPT_UNREADABLE: "the text is no address, and stays by the plan's wish; it may hold a raw address, as a list of them does",
+    Count.NOT_DUE: "rows with a raw value that is younger than the plan's age (`after`), or dated in the future, at the moment when the verification began",
+    Count.WITHOUT_TIME: "rows with a raw value whose time is NULL: they are never due, and stay as they are",
     Count.LINKED_WITHOUT_TEXT: "rows without a raw value that the application linked",
     Count.HASH_RIGHT: "addresses whose stored hash was computed again, with salt and scheme, and is the same; of an event table: rows that are linked to one",
     Count.HASH_OF_RIGHT_FORM: "hashes of 64 hexadecimal digits whose address is gone: nothing is left to compute them from",

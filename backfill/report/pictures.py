@@ -36,6 +36,8 @@ IN_PLACE_PARTS = {
     Count.FOREIGN_PREFIX: "wrong",
     Count.KEPT_UNREADABLE: "own_link_kept",
     Count.QUARANTINED: "quarantined",
+    Count.NOT_DUE: "own_link_kept",
+    Count.WITHOUT_TIME: "own_link_kept",
     Count.NO_ADDRESS: "none",
 }
 ADDRESS_PARTS = {

@@ -6,9 +6,13 @@ text, mask or zone id. A cast stands behind a pattern in the same CASE, and patt
 """
 
 from psycopg2 import sql
+from sqlalchemy import Connection
 
+from backfill.database.connection import value
 from backfill.database.decodable import bytes_of
+from backfill.database.quoting import regclass
 from backfill.hashing.pseudonym import prefix_text
+from backfill.plan import InPlaceJob
 
 HASH = "^[0-9a-f]{64}$"
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -26,6 +30,17 @@ COLONS = "|".join(
 )
 LONGEST = 45  # characters of an address that those patterns take
 
+INET = sql.SQL("abbrev(event.{})")
+TEXT = sql.SQL('(event.{}::text collate "C")')
+IS_INET = sql.SQL("""
+    with recursive base as (
+        select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
+        union all
+        select t.typbasetype from base join pg_type as t on t.oid = base.oid where t.typtype = 'd'
+    )
+    select exists (select from base where oid = 'inet'::regtype)
+""")
+
 IS_HASH = sql.SQL("""(
     case when octet_length({text}) = 64 then {bytes} ~ {pattern} else false end
 )""")
@@ -40,6 +55,31 @@ IS_NETWORK = sql.SQL("""(
               = host({text}::inet)
          else false end
 )""")
+
+
+def value_text(connection: Connection, job: InPlaceJob) -> sql.Composable:
+    """The raw value of ``event`` as text: letter for letter, or as the server prints an address, without a full mask."""
+    is_inet = value(connection, IS_INET.format(table=regclass(job)), (job.raw,))
+    return (INET if is_inet else TEXT).format(sql.Identifier(job.raw))
+
+
+def in_form(job: InPlaceJob, text: sql.Composable, prefix: int | None = None) -> sql.Composable:
+    """*text* has the form of what *job* makes, as far as the server can tell: of a pseudonym it knows the *prefix* alone.
+
+    False for NULL, which is no value. *prefix*: None where no pseudonym was ever made.
+    """
+    match job.becomes:
+        case "hash":
+            known = is_hash(text)
+        case "network":
+            known = is_network(text, job.widths.v4, job.widths.v6)
+        case "pseudonym" if prefix is not None:
+            known = has_prefix(text, prefix)
+        case _:
+            known = sql.SQL("false")
+    if job.constant is None:
+        return known
+    return sql.SQL("({} or coalesce({} = {}, false))").format(known, _plain(text), sql.Literal(job.constant))
 
 
 def is_hash(text: sql.Composable) -> sql.Composable:

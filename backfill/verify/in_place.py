@@ -8,6 +8,7 @@ digits; a network by the bits that are not set; nothing by NULL or the constant.
 from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
@@ -15,31 +16,33 @@ from sqlalchemy import Connection
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.blocks import Range
-from backfill.database.columns import columns, has_column
+from backfill.database.columns import has_column
 from backfill.database.connection import driver, value
 from backfill.database.decodable import decodable
-from backfill.database.quoting import regclass, table
+from backfill.database.quoting import table
 from backfill.errors import SchemaUnfit
 from backfill.hashing.pseudonym import Pseudonyms, prefix_text
-from backfill.ledger import batches, runs
+from backfill.ledger import batches, runs, verification_ranges
 from backfill.ledger.counts import IN_PLACE_CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import InPlaceJob
 from backfill.verify import forms, reasons
+from backfill.verify.ages import moment_of
 from backfill.verify.judge import Ground
 from backfill.verify.values import classify_value
 
 FETCHED = 10_000  # values at a time: of a million, the client holds no more
 RAW = (Count.STILL_RAW, Count.FOREIGN_PREFIX)  # raw addresses; and texts that a run would replace
-NO_RESULT = (*RAW, Count.QUARANTINED, Count.KEPT_UNREADABLE)
-MOMENTS = ("timestamp", "date")  # types of a time that can be compared with the end of a run
+BY_CLIENT = ("pseudonym", "nothing")  # a tag, and a constant in any spelling: the server cannot tell them
+DUE = (*RAW, Count.QUARANTINED)  # of these, only rows that are old enough uncover
+NO_RESULT = (*DUE, Count.KEPT_UNREADABLE, Count.NOT_DUE, Count.WITHOUT_TIME)
 
 # A group for each distinct value that the client has to look at: its kind is an array of one, NULL inside for one
 # that cannot be decoded; an empty one where the server knows the form, NULL where there is no value.
 # The inner query is not flattened (offset 0), or each row would work out its kind twice.
 VALUES = sql.SQL("""
-    select kind is null, cardinality(kind), kind[1], count(*), {since}, max(time)::text, {place}
+    select kind is null, cardinality(kind), kind[1], count(*), {since}, {young}, {timeless}, max(time)::text, {place}
       from (select case when event.{raw} is null then null
                         when {in_form} then '{{}}'::text[]
                         else array[case when {decodable} then left({text}, {shown}) end] end as kind,
@@ -49,16 +52,9 @@ VALUES = sql.SQL("""
             offset 0) as judged
      group by kind
 """)
-INET = sql.SQL("abbrev(event.{})")
-TEXT = sql.SQL('(event.{}::text collate "C")')
-IS_INET = sql.SQL("""
-    with recursive base as (
-        select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
-        union all
-        select t.typbasetype from base join pg_type as t on t.oid = base.oid where t.typtype = 'd'
-    )
-    select exists (select from base where oid = 'inet'::regtype)
-""")
+SINCE = sql.SQL("count(*) filter (where time > {}::timestamptz)")
+YOUNG = sql.SQL("count(*) filter (where time >= {}::timestamptz)")
+TIMELESS = sql.SQL("count(*) filter (where time is null)")
 
 
 class Group(NamedTuple):
@@ -68,7 +64,9 @@ class Group(NamedTuple):
     size: int | None
     text: str | None
     number: int
-    since: int
+    since: int  # written after the last run ended
+    young: int  # not as old as the job asks for
+    timeless: int  # of a job that asks for an age
     newest: str | None
     place: int  # by its newest row, the newest first
 
@@ -81,59 +79,47 @@ class InPlaceJudge:
     pseudonyms: Pseudonyms | None
     asks_hashes = False
     run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
-    _is_inet: bool = field(default=False, init=False)
-    _time_type: str | None = field(default=None, init=False)
+    _number: int = 0  # of the verification
+    _text: sql.Composable = field(init=False)
+    _now: datetime | None = field(default=None, init=False)  # rows are as old as they were when it began
 
     @classmethod
     def of(cls, ground: Ground, job: InPlaceJob) -> "InPlaceJudge":
         """The judge of *job* in a verification."""
-        return cls(job, ground.pseudonyms if job.becomes == "pseudonym" else None)
+        return cls(job, ground.pseudonyms if job.becomes == "pseudonym" else None, _number=ground.number)
 
     def begin(self, connection: Connection) -> None:
         """Of what type its columns are. Raises ``SchemaUnfit`` where the raw column is gone."""
         if not has_column(connection, self.job, self.job.raw):
             raise SchemaUnfit(problem=f"Table {self.job.name} has no column {self.job.raw}. Check the plan.")
-        self._is_inet = bool(value(connection, IS_INET.format(table=regclass(self.job)), (self.job.raw,)))
+        self._text = forms.value_text(connection, self.job)
         self.run_ended = runs.last_success(connection, self.job.identity)
-        found = columns(connection, self.job)
-        if self.job.time is not None and not isinstance(found, str):
-            self._time_type = found[self.job.time].type
-
-    @property
-    def _in_form(self) -> sql.Composable:
-        """What the server can tell by itself; a form that it knows needs no look of the client."""
-        match self.job.becomes:
-            case "hash":
-                return forms.is_hash(self._text)
-            case "network":
-                return forms.is_network(self._text, self.job.widths.v4, self.job.widths.v6)
-            case _:
-                return sql.SQL("false")
-
-    @property
-    def _text(self) -> sql.Composable:
-        """The value as text: letter for letter, or as the server prints an address."""
-        return (INET if self._is_inet else TEXT).format(sql.Identifier(self.job.raw))
+        self._now = verification_ranges.began(connection, self._number)
 
     def _statement(self, span: Range) -> sql.Composable:
         time: sql.Composable = sql.SQL("null::text")
-        since: sql.Composable = sql.SQL("0")
-        place = sql.SQL("0")
+        nobody: sql.Composable = sql.SQL("0")
+        since = young = timeless = place = nobody
         if self.job.time is not None:
-            time = sql.Identifier("event", self.job.time)
+            time = moment_of(self.job.time)
             place = sql.SQL("row_number() over (order by max(time) desc nulls last)")
         if self._tells_since:
-            since = sql.SQL("count(*) filter (where time > {}::timestamptz)").format(
-                sql.Literal(self.run_ended)
-            )
+            since = SINCE.format(sql.Literal(self.run_ended))
+        if self.job.after is not None and self._now is not None:
+            young = YOUNG.format(sql.Literal((self._now - self.job.after).isoformat()))
+            timeless = TIMELESS
         return VALUES.format(
             raw=sql.Identifier(self.job.raw),
-            in_form=self._in_form,
+            in_form=sql.SQL("false")
+            if self.job.becomes in BY_CLIENT
+            else forms.in_form(self.job, self._text),
             decodable=decodable(self._text),
             text=self._text,
             shown=sql.Literal(MAX_LENGTH + 1),
             time=time,
             since=since,
+            young=young,
+            timeless=timeless,
             place=place,
             table=table(self.job),
             in_range=span.holds("event"),
@@ -141,7 +127,8 @@ class InPlaceJudge:
 
     @property
     def _tells_since(self) -> bool:
-        return self.run_ended is not None and (self._time_type or "").startswith(MOMENTS)
+        """Of a date, or a time that its zone makes ambiguous, it would be guessed."""
+        return self.run_ended is not None and self.job.time is not None and self.job.time.zone is None
 
     def read(
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
@@ -158,9 +145,14 @@ class InPlaceJudge:
                 group = Group(*row)
                 counts[Count.ROWS] += group.number
                 found, reason = self._classify(group)
-                counts[found] += group.number
-                if reason is not None and found is Count.QUARANTINED:
-                    quarantined[reason] += group.number
+                number = group.number
+                if found in DUE:
+                    number -= group.young + group.timeless
+                    counts[Count.NOT_DUE] += group.young
+                    counts[Count.WITHOUT_TIME] += group.timeless
+                counts[found] += number
+                if reason is not None and found is Count.QUARANTINED and number:
+                    quarantined[reason] += number
                 if reason is not None and found is Count.KEPT_UNREADABLE:
                     kept[reason] += group.number
                 if found in NO_RESULT and group.newest is not None:
@@ -222,10 +214,8 @@ class InPlaceJudge:
         )
 
     def _newest(self, connection: Connection, found: list[str]) -> str | None:
-        if not found or self._time_type is None:
+        if not found:
             return None
         # Text of the server's own, compared as what it is.
-        statement = sql.SQL("select max(moment::{0})::text from unnest(%s::text[]) as moment").format(
-            sql.SQL(self._time_type)
-        )
+        statement = sql.SQL("select max(moment::timestamptz)::text from unnest(%s::text[]) as moment")
         return str(value(connection, statement, (found,)))

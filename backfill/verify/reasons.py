@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from backfill import escaping
+from backfill.age.age import age_text
 from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
 from backfill.plan import Addresses, InPlaceJob, LinkJob
@@ -137,6 +138,17 @@ def notes_in_place(
             f"by their batches' records, runs wrote {written:,} {'value' if written == 1 else 'values'} of this column in all; "
             f"{done:,} {'row is' if done == 1 else 'rows are'} in the form or without a value now"
         )
+    if job.after is not None:
+        young = counts[Count.NOT_DUE]
+        notes.append(
+            f"only values older than {age_text(job.after)} are due: {young:,} raw {'value is' if young == 1 else 'values are'} younger"
+        )
+    notes += shortfall(
+        counts[Count.WITHOUT_TIME],
+        "raw value has no time",
+        "raw values have no time",
+        "nothing tells how old they are, so they are never due, and stay",
+    )
     if kept:
         told = ", ".join(f"{reason} {kept[reason]:,}" for reason in sorted(kept))
         notes += shortfall(

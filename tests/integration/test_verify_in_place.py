@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import make_url
@@ -24,6 +25,16 @@ OURS = Salt(SALT, source="test").pseudonyms(0x4A)
 MADE = OURS.pseudonym("1.2.3.4")
 FOREIGN = f"{MADE[:-1]}{'0' if MADE[-1] != '0' else '1'}"  # a bit of the tag is wrong
 LIST = "1.2.3.4, 10.0.0.1"
+
+
+class Young(str):
+    """A value with a time of its own."""
+
+    def __new__(cls, text: str, at: str | None = "now") -> "Young":
+        made = super().__new__(cls, text)
+        made.at = at
+        return made
+
 
 # Column, its type, the job's keys, and by class the values that are in it. No value is in two columns by chance:
 # what a text becomes, its column says.
@@ -86,6 +97,18 @@ COLUMNS = {
             Count.KEPT_UNREADABLE: ["unknown"],
         },
     ),
+    "aged": (
+        "text",
+        'becomes = "pseudonym"\nunreadable = "refuse"\ntime = "at"',
+        {
+            Count.IN_FORM: [MADE],
+            Count.NOT_DUE: [Young("1.2.3.4"), Young(FOREIGN), Young(LIST), Young("1.2.3.4", "infinity")],
+            Count.WITHOUT_TIME: [Young("1.2.3.4", None)],
+            Count.STILL_RAW: ["1.2.3.4"],
+            Count.FOREIGN_PREFIX: [FOREIGN],
+            Count.QUARANTINED: [LIST],
+        },
+    ),
     "covered": (
         "text",
         'becomes = "pseudonym"\nunreadable = "keep"',
@@ -96,7 +119,12 @@ COLUMNS = {
 
 def plan_of(columns: dict[str, str]) -> Plan:
     jobs = "".join(f'[[jobs]]\ntable = "{name}"\nraw = "raw"\n{keys}\n' for name, keys in columns.items())
-    return Plan.model_validate(tomllib.loads(f'name = "in place"\n{jobs}'))
+    plan = Plan.model_validate(tomllib.loads(f'name = "in place"\n{jobs}'))
+    aged = [
+        job.model_copy(update={"after": timedelta(days=365)}) if job.table == "aged" else job
+        for job in plan.jobs
+    ]
+    return plan.model_copy(update={"jobs": tuple(aged)})
 
 
 def verified(url: str, plan: Plan, pseudonyms: Pseudonyms | None = OURS) -> list[CoverageRecord]:
@@ -136,8 +164,8 @@ def place(databases: Databases) -> Iterator[str]:
             for texts in values.values():
                 for text in texts:
                     cursor.execute(
-                        f"insert into public.{name} (raw, at, filler) values (%s, '2024-01-01', repeat('x', 1900))",
-                        (text,),
+                        f"insert into public.{name} (raw, at, filler) values (%s, %s, repeat('x', 1900))",
+                        (None if text is None else str(text), getattr(text, "at", "2024-01-01")),
                     )
     yield url
     databases.drop(url)
