@@ -83,6 +83,20 @@ class NoAddressTable(BackfillError):
     """Plan {plan} has no address table: nothing of it becomes a link, and this command is about links."""
 
 
+class PseudonymKeyChanged(BackfillError):
+    """Pseudonyms of key id {earlier} are in this database, and key id {key_id} cannot tell them from addresses:
+    a change of the key is not supported by this version. Set BACKFILL_KEY_ID={earlier} and its salt."""
+
+
+class PrefixesExhausted(BackfillError):
+    """Every network from fd01::/16 to fdff::/16 occurs among the raw values: none is left for pseudonyms."""
+
+
+class ResultChanged(BackfillError):
+    """{job}: {changed} of {written} rows do not hold what was written. A trigger or rule of the application
+    changed them; the batch was rolled back. `backfill plan` names the triggers; disable the one that does it."""
+
+
 class SaltMissing(BackfillError):
     """No salt is set. Set BACKFILL_IP_SALT or BACKFILL_IP_SALT_FILE to the salt of the live application."""
 

@@ -284,6 +284,11 @@ class Plan(Part):
         return () if self.address_table is None else (self.address_table,)
 
     @property
+    def needs_salt(self) -> bool:
+        """Whether anything of it is computed with the salt; geo goes with the address table."""
+        return bool(self.address_tables) or any(job.becomes in ("hash", "pseudonym") for job in self.jobs)
+
+    @property
     def link_jobs(self) -> tuple[LinkJob, ...]:
         """The jobs whose raw values become links: those that gates, remedies and copies know."""
         return tuple(job for job in self.jobs if isinstance(job, LinkJob))

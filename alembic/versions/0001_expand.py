@@ -91,6 +91,15 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
+        "pseudonym_prefixes",
+        sa.Column("key_id", sa.Text(), nullable=False),
+        sa.Column("prefix", sa.Integer(), nullable=False),
+        sa.Column("allotted", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("key_id"),
+        sa.UniqueConstraint("prefix"),
+        schema=schema,
+    )
+    op.create_table(
         "runs",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("jobs", sa.ARRAY(sa.Text()), nullable=False),
@@ -99,8 +108,8 @@ def upgrade() -> None:
         sa.Column("plan_fingerprint", sa.Text(), nullable=False),
         sa.Column("scheme", sa.Text(), nullable=False),
         sa.Column("key_id", sa.Text(), nullable=False),
-        sa.Column("geo_type", sa.Text(), nullable=False),
-        sa.Column("geo_build", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("geo_type", sa.Text(), nullable=True),
+        sa.Column("geo_build", sa.DateTime(timezone=True), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("mismatches", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -301,6 +310,7 @@ def downgrade() -> None:
     schema = op.get_context().version_table_schema
     require_no_guard()
     op.drop_table("let_in", schema=schema)
+    op.drop_table("pseudonym_prefixes", schema=schema)
     op.drop_table("shadows", schema=schema)
     op.drop_table("seals", schema=schema)
     op.drop_table("verification_addresses", schema=schema)

@@ -35,11 +35,11 @@ def gone(session: Session, parts: Sequence[RawColumn]) -> list[RawColumn]:
 
 def still_there(session: Session, jobs: tuple[Job, ...]) -> tuple[Job, ...] | None:
     """What a run still has to do; says which columns are done. ``None``: all are, or no address is left."""
-    done = gone(session, (session.plan.addresses, *jobs))
+    done = gone(session, (*session.plan.address_tables, *jobs))
     for part in done:
         click.echo(f"{part.name}.{part.raw_column} is gone, and was covered: done.")
     left = tuple(job for job in jobs if job not in done)
-    if session.plan.addresses in done or (jobs and not left):
+    if set(session.plan.address_tables) & set(done) or (jobs and not left):
         click.echo(NOTHING_LEFT)
         return None
     return left

@@ -1,6 +1,6 @@
 """``backfill plan``: what a run would do and cost here, and what is in the way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -20,7 +20,7 @@ from backfill.errors import BackfillError, NoRun
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import runs
 from backfill.ledger.run_state import UNFINISHED
-from backfill.plan import Discard, Job
+from backfill.plan import Discard, InPlaceJob, Job
 from backfill.report import forecast as forecasts
 
 
@@ -61,7 +61,12 @@ def plan(
     )
     header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
     click.echo(escaping.table(body, header, tablefmt="simple", intfmt=","))
-    for open_part in (lambda: session.salt, lambda: session.geo):
+    opened: list[Callable[[], object]] = []
+    if session.plan.needs_salt:
+        opened.append(lambda: session.salt)
+    if session.plan.address_tables:
+        opened.append(lambda: session.geo)
+    for open_part in opened:
         try:
             open_part()
         except BackfillError as error:
@@ -73,10 +78,11 @@ def plan(
         click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
     if problems or not report.fit:
         context.exit(2)
-    click.echo(
-        f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
-    )
-    ahead = [job for job in chosen if with_raw[job.identity]]
+    if session.plan.address_tables:
+        click.echo(
+            f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
+        )
+    ahead = [job for job in chosen if with_raw[job.identity] and not isinstance(job, InPlaceJob)]
     if not no_sample and ahead:
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)

@@ -37,7 +37,7 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     session = sessions.session_of(context)
     session.require_ledger()
     plan = session.plan
-    part = None if table is None else find(table, (*plan.link_jobs, plan.addresses))
+    part = None if table is None else find(table, (*plan.jobs, *plan.address_tables))
     with session.engine.begin() as connection:
         found = entries.entries(connection, part.identity if part else None)
         waiting = {entry.job for entry in found}
@@ -71,7 +71,11 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
     )
     for job in dict.fromkeys(entry.job for entry in found):
         number, name = sum(entry.job == job for entry in found), plan.label(job)
-        if job == plan.addresses.identity:
+        if job in {one.identity for one in plan.in_place_jobs}:
+            click.echo(
+                f'{name}: the plan says what becomes of them: unreadable = "keep" or "nothing". After a change, `backfill run` again.'
+            )
+        elif job in {one.identity for one in plan.address_tables}:
             networks = sum(entry.job == job and entry.reason == Reason.NETWORK for entry in found)
             if networks:
                 click.echo(f"To settle: `backfill addresses keep --count {networks}`")

@@ -1,5 +1,6 @@
 """``backfill run``: hash, locate and link, or go on where an earlier run stopped."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -7,23 +8,26 @@ import click
 from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import cutover, preflight
+from backfill.cli.attempt import Attempt
 from backfill.cli.calibrate import tell_confirmation
-from backfill.cli.context import weak_salt_option
+from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import still_there
-from backfill.cli.observers import observed, require_observers
+from backfill.cli.in_place import rewrite
+from backfill.cli.observers import require_observers
 from backfill.cli.plan import predicted
 from backfill.cli.preflight import accept_option
 from backfill.database.preflight.target import Purpose
 from backfill.engine import control, dask_pool
 from backfill.engine.control import Deadline
-from backfill.engine.driver import Driver, run_lock
+from backfill.engine.driver import run_lock
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
-from backfill.plan import links
+from backfill.ledger.runs import TableCount
+from backfill.plan import InPlaceJob, Job, LinkJob, links
 from backfill.report import closing
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
@@ -165,72 +169,98 @@ def run(
         return
     chosen = left
     looks = preflight.RunPreflight(session, chosen, purpose, accept)
+    attempt = Attempt(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
+    in_place = tuple(job for job in chosen if isinstance(job, InPlaceJob))
     if strategy == "shadow":
-        require_one_a_table(links(chosen))
-        with session.engine.connect() as connection:
-            for job in links(chosen):
-                require_copyable(connection, job)
-    geo, salt = session.geo, session.salt
+        _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
+        return
+    if chosen != in_place:
+        others = tuple(job for job in chosen if job not in in_place)
+        _link(attempt, others, accept_mismatches, no_sample=no_sample)
+    if in_place:
+        rewrite(attempt, in_place)
+    _tell_next(session)
+
+
+def _calibrated(attempt: Attempt, accept_mismatches: int) -> tuple[int, int]:
+    """Salt and scheme are those of the live application; returns the hashes that disagree, and those that agree."""
+    session, salt = attempt.session, attempt.session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
     mismatches = require(found, session.plan.hash.scheme, accept_mismatches) if found.pairs else 0
+    explained = found.pairs - mismatches
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
-        confirmed = runs.confirmed(
-            connection, session.settings.key_id, session.plan.hash.scheme, found.pairs - mismatches
-        )
-    preflight.record(session, looks.report, accept)
+        confirmed = runs.confirmed(connection, session.settings.key_id, session.plan.hash.scheme, explained)
+    preflight.record(session, attempt.looks.report, attempt.accept)
     tell_confirmation(session, found, mismatches, confirmed)
-    if strategy == "shadow" and cutover.are_ready(session, links(chosen)):  # the same command again
-        cutover.postpone_or_cut_over(session, links(chosen), hold=postpone_cutover)
-        return
-    if strategy == "shadow":
-        require_no_other_copy(session.engine, links(chosen))
-        require_disk(session.engine, session.settings.ledger_schema, links(chosen))
-    resolver = Resolver(salt.hasher(session.plan.hash.scheme), geo)
-    fact = Fact(
-        session.engine,
-        chosen,
-        None if no_sample or not chosen else predicted(session, chosen, resolver, strategy),
+    return mismatches, explained
+
+
+def _link(attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool) -> None:
+    """Rows are updated where they are: links, and what other kinds need of addresses."""
+    session = attempt.session
+    geo = session.geo  # opened before anything is done
+    mismatches, explained = _calibrated(attempt, accept_mismatches)
+    resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
+    forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "in-place")
+    number, counts = attempt.drive(
+        jobs,
+        resolver,
+        InPlace(),
+        Fact(session.engine, jobs, forecast),
+        mismatches=mismatches,
+        explained=explained,
     )
-    copies = cutover.with_resolver(session, resolver) if strategy == "shadow" else None
-    with observed(session) as observe, fact:
-
-        def hears(event: str, **fields: object) -> None:
-            fact.hears(event, **fields)
-            observe(event, **fields)
-
-        driver = Driver(
-            engine=session.engine,
-            settings=session.settings,
-            plan=session.plan,
-            jobs=chosen,
-            resolver=resolver,
-            mismatches=mismatches,
-            explained=found.pairs - mismatches,
-            quiet=quiet,
-            tell=click.echo,
-            deadline=Deadline(max_runtime, until),
-            observe=hears,
-            see=looks.definitions,
-            pool=pool,
-            strategy=InPlace() if copies is None else ShadowCopies(copies),
-            hooks=session.hooks,
-        )
-        counts = driver.drive(session.settings.key_id)
-    click.echo(closing.as_text(counts, session.plan.label))
-    click.echo(f"Run {driver.run.id} finished.")
-    if copies is not None:
-        cutover.cut_over_or_postpone(session, copies, links(chosen), hold=postpone_cutover)
-        return
-    for line in preflight.kept(looks.report, counts, session.plan):
+    _tell_counts(session, number, counts)
+    for line in preflight.kept(attempt.looks.report, counts, session.plan):
         click.echo(line)
     with session.engine.begin() as connection:
-        for field, number, first in lost_fields.summary(connection):
+        for field, rows, first in lost_fields.summary(connection):
             click.echo(
-                f"{escaping.counted(number, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
-                f"hold it. Row keys: {', '.join(first)}{', …' if number > len(first) else ''}."
+                f"{escaping.counted(rows, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
+                f"hold it. Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}."
             )
+
+
+def _copy(
+    attempt: Attempt, jobs: tuple[LinkJob, ...], accept_mismatches: int, postpone: bool, *, no_sample: bool
+) -> None:
+    """Each table is copied without its raw column, and the copy swapped in."""
+    session = attempt.session
+    require_one_a_table(jobs)
+    with session.engine.connect() as connection:
+        for job in jobs:
+            require_copyable(connection, job)
+    geo = session.geo
+    mismatches, explained = _calibrated(attempt, accept_mismatches)
+    if cutover.are_ready(session, jobs):  # the same command again
+        cutover.postpone_or_cut_over(session, jobs, hold=postpone)
+        return
+    require_no_other_copy(session.engine, jobs)
+    require_disk(session.engine, session.settings.ledger_schema, jobs)
+    resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
+    forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "shadow")
+    copies = cutover.with_resolver(session, resolver)
+    number, counts = attempt.drive(
+        jobs,
+        resolver,
+        ShadowCopies(copies),
+        Fact(session.engine, jobs, forecast),
+        mismatches=mismatches,
+        explained=explained,
+    )
+    _tell_counts(session, number, counts)
+    cutover.cut_over_or_postpone(session, copies, jobs, hold=postpone)
+
+
+def _tell_counts(session: Session, number: int, counts: Sequence[TableCount]) -> None:
+    click.echo(closing.as_text(counts, session.plan.label))
+    click.echo(f"Run {number} finished.")
+
+
+def _tell_next(session: Session) -> None:
+    with session.engine.begin() as connection:
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
     if waiting:
         click.echo(

@@ -11,17 +11,21 @@ from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from sqlalchemy import Connection
+
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine import in_flight
 from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
 from backfill.engine.run_context import RunContext
 from backfill.engine.scheduler import BatchScheduler
-from backfill.jobs import fill, resolve
-from backfill.jobs.resolve import Ready, Resolver
+from backfill.jobs import fill, resolve, values
+from backfill.jobs.resolve import Ready, Resolved, Resolver
+from backfill.jobs.values import ValueResolver
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped
 from backfill.ledger.phases import FILL, RESOLVE, Phase
+from backfill.plan import Addresses
 
 SESSIONS = 2  # that enter what was resolved; more of them would wait for the interpreter
 HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who may be gone
@@ -30,8 +34,15 @@ HELD_SECONDS = 0.5  # between two looks at a batch that somebody else holds, who
 class ClientPhases:
     """One run's, for its driver."""
 
-    def __init__(self, context: RunContext, scheduler: BatchScheduler, resolver: Resolver) -> None:
+    def __init__(
+        self, context: RunContext, scheduler: BatchScheduler, resolver: Resolver | ValueResolver
+    ) -> None:
         self._context, self._scheduler, self._resolver = context, scheduler, resolver
+        self._enter: resolve.Enter = (
+            partial(_enter_addresses, context.schema, context.plan.addresses, resolver)
+            if isinstance(resolver, Resolver)
+            else partial(values.enter, context.schema)
+        )
 
     def resolve(self, phase: Phase) -> int:
         """Resolve what the map lacks; returns the texts entered."""
@@ -61,13 +72,16 @@ class ClientPhases:
         return scheduler.written(phase)
 
     def fill(self) -> None:
-        """Give hash and place to what the live application left without."""
+        """Give hash and place to what the live application left without; nothing where no links are made."""
+        resolver = self._resolver
+        if not isinstance(resolver, Resolver):
+            return
         context, scheduler, addresses = self._context, self._scheduler, self._context.plan.addresses
         scheduler.plan(FILL, addresses)
 
         def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
             return fill.process(
-                context.engine, context.schema, addresses, self._resolver, batch, lease, context.timeouts
+                context.engine, context.schema, addresses, resolver, batch, lease, context.timeouts
             )
 
         while scheduler.is_open(FILL):
@@ -80,7 +94,7 @@ class ClientPhases:
                 self._do(batch, work)
         context.control.checkpoint(context.run)
         with context.engine.begin() as connection:
-            fill.settle_odd_rows(connection, context.schema, addresses, self._resolver, context.run.id)
+            fill.settle_odd_rows(connection, context.schema, addresses, resolver, context.run.id)
 
     def stoppable(self, work: Work) -> Work:
         """*work*, whose statements are cancelled when somebody is in a hurry: no timeout then, and no retry."""
@@ -142,14 +156,12 @@ class ClientPhases:
         context = self._context
 
         def work(_batch: Batch, lease: uuid.UUID) -> PassCounts:
-            return resolve.process(
-                context.engine,
-                context.schema,
-                context.plan.addresses,
-                self._resolver,
-                ready,
-                lease,
-                context.timeouts,
-            )
+            return resolve.process(context.engine, self._enter, ready, lease, context.timeouts)
 
         return work
+
+
+def _enter_addresses(
+    schema: str, addresses: Addresses, resolver: Resolver, connection: Connection, part: Sequence[Resolved]
+) -> int:
+    return resolve.enter_all(connection, schema, addresses, resolver, list(part))

@@ -40,6 +40,7 @@ from backfill.engine.worker_phases import MakePool, WorkerPhases
 from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
 from backfill.job_id import JobId
 from backfill.jobs.resolve import Resolver
+from backfill.jobs.values import ValueResolver
 from backfill.ledger import address_map, batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.claims import Stopped
@@ -63,7 +64,7 @@ class Driver:
     settings: Settings
     plan: Plan
     jobs: tuple[Job, ...]
-    resolver: Resolver
+    resolver: Resolver | ValueResolver
     mismatches: int = 0
     explained: int = 0  # stored hashes that agree with salt and scheme
     quiet: bool = False
@@ -143,14 +144,15 @@ class Driver:
         return ""
 
     def _begin(self, key_id: str) -> None:
+        geo = self.resolver.geo.provenance if isinstance(self.resolver, Resolver) else None
         identity = Identity(
             jobs=tuple(job.identity for job in self.jobs),
             plan_name=self.plan.name,
             plan_fingerprint=self.plan.fingerprint(key_id),
             scheme=self.plan.hash.scheme,
             key_id=key_id,
-            geo_type=self.resolver.geo.provenance.database_type,
-            geo_build=self.resolver.geo.provenance.build,
+            geo_type=None if geo is None else geo.database_type,
+            geo_build=None if geo is None else geo.build,
             strategy=self.strategy.name,
         )
         definitions = self.see()
@@ -276,7 +278,8 @@ class Driver:
                 self._phases.resolve(RESOLVE)
                 with self.engine.begin() as connection:
                     # A run that was away may find rows of the address table deleted; sweeps resolve their texts.
-                    address_map.forget_gone(connection, self.schema, self.plan.addresses, self.run.id)
+                    for known in self.plan.address_tables:
+                        address_map.forget_gone(connection, self.schema, known, self.run.id)
                     address_map.complete(connection, self.schema, self.run.id)
                     # The planner has to know the size of the map; its columns have statistics 0.
                     execute(connection, sql.SQL("analyze {}").format(address_map.name(self.schema)))
@@ -289,7 +292,7 @@ class Driver:
                 return
 
     def _new_map(self, connection: Connection) -> None:
-        address_map.create(connection, self.schema, self.plan.addresses)
+        address_map.create(connection, self.schema, self.plan.address_table)
         runs.set_map_rows(connection, self.run.id, 0)
         batches.restart(connection, self.run.id, phase=RESOLVE)
 

@@ -15,7 +15,7 @@ from backfill.jobs.kinds import writer_of
 from backfill.ledger import batches, quarantine, runs
 from backfill.ledger.phases import CLOSE, LINK, RESOLVE, Phase, Work
 from backfill.ledger.runs import TableCount
-from backfill.plan import Job
+from backfill.plan import InPlaceJob, Job
 
 SWEEPS = 3  # under constant inserts there is always one row more
 
@@ -47,10 +47,17 @@ class InPlace:
             # Where batches were refused, it is known why rows are left: a trigger that raises would raise again.
             kept = 0 if job.identity in refused else _kept(context, job, found)
             with context.engine.begin() as connection:
-                key, unfinished = column_type(connection, job, job.key), writer_of(job).unfinished
+                key, unfinished = (
+                    column_type(connection, job, job.key),
+                    writer_of(job, context.schema).unfinished,
+                )
                 quarantine.release_fixed(connection, context.schema, job, key, unfinished)
                 already = batches.already_linked(connection, context.run.id, RESOLVE, job.identity)
-                count = found.closing(job, already, kept)
+                emptying = isinstance(job, InPlaceJob) and job.constant is None
+                written = (
+                    batches.written_by_workers(connection, context.run.id, job.identity) if emptying else 0
+                )
+                count = found.closing(job, already, kept, written)
                 runs.close_table(connection, context.run.id, count)
             counts.append(count)
         return counts

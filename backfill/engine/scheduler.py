@@ -98,7 +98,8 @@ class BatchScheduler:
                 context.run.id,
                 phase,
                 jobs=[
-                    part.identity for part in ([only] if only else [*context.jobs, context.plan.addresses])
+                    part.identity
+                    for part in ([only] if only else [*context.jobs, *context.plan.address_tables])
                 ],
                 blocks=size,
                 one_pass=self._pinned(),

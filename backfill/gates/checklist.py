@@ -5,11 +5,15 @@ from backfill.gates.gate import Gate
 from backfill.gates.steps import Step
 from backfill.plan import PYPI
 
+ERASE = (
+    "operator",
+    "`backfill erase`, `backfill prove`; let WAL archives, base backups and dumps expire: no byte was erased before",
+)
+
 
 def checklist(gate: Gate) -> list[tuple[str, str]]:
     """What to deploy, and what to type, in order; (who, what) for this plan."""
     plan = gate.plan
-    addresses = plan.addresses
     raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.link_jobs)
     built_in = plan == PYPI
 
@@ -26,6 +30,22 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
                 f"{migrate(step, step.call)} drops {part.name}.{part.column}",
             ),
         ]
+    if plan.in_place_jobs:
+        names = ", ".join(f"{job.name}.{job.raw}" for job in plan.in_place_jobs)
+        todo += [
+            (
+                "application",
+                f"look at every look-up by {names}: none finds a raw address afterwards (docs/kinds.md)",
+            ),
+            (
+                "operator",
+                "make a backup, `backfill plan`, `backfill run`, which asks for its name and a count",
+            ),
+            ("operator", f"`backfill verify`: nothing is dropped, {names} stay"),
+        ]
+    if plan.address_table is None:
+        return [*todo, ERASE]
+    addresses = plan.addresses
     optional, hashed, dropped = (
         steps.address_optional(gate),
         steps.hash_required(gate),
@@ -88,9 +108,6 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
             "operator",
             f"{migrate(dropped, dropped.call)} drops {addresses.name}.{addresses.address}",
         ),
-        (
-            "operator",
-            "`backfill erase`, `backfill prove`; let WAL archives, base backups and dumps expire: the drop erased no byte",
-        ),
+        ERASE,
     ]
     return todo

@@ -99,7 +99,9 @@ class Gate:
             lock_timeout_ms=settings.lock_timeout_ms,
             ledger_owner=settings.ledger_owner,
         )
-        gate = replace(gate, never_null=frozenset({plan.addresses.identity}))  # what it is for
+        gate = replace(
+            gate, never_null=frozenset(known.identity for known in plan.address_tables)
+        )  # what it is for
         if connection is None:
             return gate
         parts = (*plan.jobs, *plan.discard)

@@ -34,9 +34,7 @@ def steps(gate: Gate) -> list[Step]:
         *(guard(gate, job) for job in plan.link_jobs),
         *(validation(gate, job) for job in plan.link_jobs),
         *(drop(gate, job) for job in plan.link_jobs),
-        address_optional(gate),
-        hash_required(gate),
-        address_drop(gate),
+        *((address_optional(gate), hash_required(gate), address_drop(gate)) if plan.address_table else ()),
     ]
 
 

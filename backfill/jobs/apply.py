@@ -92,7 +92,7 @@ def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, 
         undecodable=sql.Literal(Reason.UNDECODABLE.value),
         may_be_address=may_be_address(raw_text(job)),
         in_range=which,
-        unfinished=writer_of(job).unfinished,
+        unfinished=writer_of(job, schema).unfinished,
     )
     with execute(connection, statement) as cursor:
         return cursor.rowcount
@@ -123,7 +123,7 @@ def run_pass(
     check_filenode(connection, job, filenode)
     check_definition(connection, schema, job, batch.run_id)
     now = pass_of(batch.range, batch.passes, number)
-    written = writer_of(job).write(connection, schema, plan, batch, now)
+    written = writer_of(job, schema).write(connection, plan, batch, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
@@ -157,7 +157,7 @@ def process(
                 timeouts.apply(connection)
                 address_map.require_complete(connection, schema, batch.run_id)
                 check_filenode(connection, job, filenode)
-                batch_map.ensure(connection, schema, writer_of(job), batch)
+                batch_map.ensure(connection, writer_of(job, schema), batch)
         while done < batch.passes:
             try:
                 with connection.begin():
@@ -166,7 +166,9 @@ def process(
                 with connection.begin():
                     timeouts.apply(connection)
                     batch_map.drop(connection)
-                    gone = plan is not None and address_map.names_gone(connection, schema, plan.addresses)
+                    gone = plan is not None and any(
+                        address_map.names_gone(connection, schema, known) for known in plan.address_tables
+                    )
                 if gone:
                     raise address_map.AddressesGone from None
                 if tried_anew:

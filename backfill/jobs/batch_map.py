@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import regclass, table
+from backfill.jobs.passes import Pass
 from backfill.jobs.row_needs import raw_text, short
 from backfill.jobs.writer import Writer
 from backfill.ledger import address_map
@@ -46,7 +47,7 @@ MADE_FOR = sql.SQL("select obj_description(to_regclass('pg_temp.backfill_batch_m
 
 MAKE = sql.SQL("""
     create temporary table backfill_batch_map as
-    select map.raw, map.address_id, map.geo
+    select {columns}
       from (select distinct {text} as raw from {table} as event
              where {in_range} and {short} and {needs_text}) as text
       join {map} as map on map.raw = text.raw
@@ -63,7 +64,7 @@ def choose_join(connection: Connection, schema: str, job: Job, blocks: int, *, t
     execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
 
 
-def statement(schema: str, writer: Writer, batch: Batch) -> sql.Composed:
+def statement(writer: Writer, batch: Batch) -> sql.Composed:
     """Makes the batch map of *batch*."""
     job = writer.job
     return MAKE.format(
@@ -73,19 +74,34 @@ def statement(schema: str, writer: Writer, batch: Batch) -> sql.Composed:
         short=short(raw_text(job)),
         needs_text=writer.needs_text,
         usable=writer.usable,
-        map=address_map.name(schema),
+        columns=sql.SQL(", ").join(sql.Identifier("map", name) for name in ("raw", *writer.carries)),
+        map=address_map.name(writer.schema),
         batch_map=NAME,
         batch=sql.Literal(str(batch.id)),
     )
 
 
-def ensure(connection: Connection, schema: str, writer: Writer, batch: Batch) -> None:
+def ensure(connection: Connection, writer: Writer, batch: Batch) -> None:
     """The batch map of *batch*, unless this session has it; from a map that the caller knows to be complete."""
     if value(connection, MADE_FOR) == str(batch.id):
         return
     drop(connection)
-    choose_join(connection, schema, writer.job, batch.range.last - batch.range.first, texts_only=True)
-    execute(connection, statement(schema, writer, batch))
+    blocks = batch.range.last - batch.range.first
+    choose_join(connection, writer.schema, writer.job, blocks, texts_only=True)
+    execute(connection, statement(writer, batch))
+
+
+def texts(connection: Connection, writer: Writer, batch: Batch, now: Pass) -> sql.Identifier:
+    """The batch map, or all of the map where the pass needs no part of it; the join is chosen for this transaction."""
+    if batch.phase.is_sweep:
+        execute(connection, PROBE)
+        return address_map.name(writer.schema)
+    if batch.passes == 1:
+        choose_join(connection, writer.schema, writer.job, now.range.last - now.range.first, texts_only=False)
+        return address_map.name(writer.schema)
+    ensure(connection, writer, batch)
+    execute(connection, HASH)
+    return NAME
 
 
 def drop(connection: Connection) -> None:

@@ -68,15 +68,20 @@ class Counted:
         """The blocks that hold all rows that are left."""
         return joined(self.stretches)
 
-    def closing(self, job: Job, already_linked: int, kept: int) -> TableCount:
-        """The closing count; *already_linked* rows were found so when their batch began, *kept* by a trigger."""
+    def closing(self, job: Job, already_linked: int, kept: int, written: int = 0) -> TableCount:
+        """The closing count; *already_linked* rows were found so when their batch began, *kept* by a trigger.
+
+        *written*: by the run, where it may have left NULL in place of a value: such a row is no row without an
+        address. Where rows came or went meanwhile, no more are counted so than hold NULL.
+        """
         already = min(already_linked, self.linked)
+        emptied = min(max(0, written - (self.linked - already)), self.no_address)
         return TableCount(
             job=job.identity,
             rows=self.rows,
-            linked=self.linked - already,
+            linked=self.linked - already + emptied,
             already_linked=already,
-            no_address=self.no_address,
+            no_address=self.no_address - emptied,
             quarantined=self.quarantined,
             left_to_live=self.rows - self.no_address - self.linked - self.quarantined - kept,
             kept=kept,
@@ -123,9 +128,9 @@ def count_rows(
 
 def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range]) -> Counted:
     job, span = part
-    writer = writer_of(job)
+    writer = writer_of(job, schema)
     with engine.begin() as connection:
-        more = writer.more(connection, schema, plan)
+        more = writer.more(connection, plan)
     statement = COUNT.format(
         raw=sql.Identifier(job.raw),
         left=LEFT.format(unfinished=writer.unfinished, more=more),

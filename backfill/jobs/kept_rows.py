@@ -61,7 +61,7 @@ def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: T
 
 
 def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) -> tuple[int, int]:
-    key, writer = column_type(connection, job, job.key), writer_of(job)
+    key, writer = column_type(connection, job, job.key), writer_of(job, schema)
     names = {
         "table": table(job),
         "map": address_map.name(schema),

@@ -7,19 +7,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backfill.errors import PlanInvalid
+from backfill.jobs.in_place import HashWriter, NetworkWriter, NothingWriter, PseudonymWriter
 from backfill.jobs.link import LinkWriter
 from backfill.jobs.writer import Writer
 from backfill.plan import LINK, Job, Plan
 
 # By the value of ``becomes`` in a plan.
-WRITERS: Mapping[str, Callable[[Any], Writer]] = {
+WRITERS: Mapping[str, Callable[[Any, str], Writer]] = {
     LINK: LinkWriter,
+    "hash": HashWriter,
+    "pseudonym": PseudonymWriter,
+    "network": NetworkWriter,
+    "nothing": NothingWriter,
 }
 
 
-def writer_of(job: Job) -> Writer:
-    """What writes the rows of that job, of a kind that ``require_known`` has let in."""
-    return WRITERS[job.becomes](job)
+def writer_of(job: Job, schema: str) -> Writer:
+    """What writes the rows of that job, of a kind that ``require_known`` has let in. *schema*: of the ledger."""
+    return WRITERS[job.becomes](job, schema)
 
 
 def require_known(plan: Plan, source: object) -> None:

@@ -14,6 +14,7 @@ from backfill.database.connection import execute
 from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.jobs import batch_map, index_hint
+from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
 from backfill.jobs.row_needs import (
     lacks_geo,
@@ -70,16 +71,6 @@ WITHOUT_GEO = sql.SQL("""
         and exists (select from {addresses} as known where known.{address_key} {equals} event.{link} and {readable}))
 """)
 
-# Rows are spread over the passes by where they lie. The last pass takes whatever is left, so that
-# a row that live traffic moved between two passes is not missed. Two inequalities say "equal": the
-# planner takes a third of the rows for each, a ninth together, which is about right for shares of four
-# and eight; for "= {number}" on an expression it would take one row in 200.
-IN_PASS = sql.SQL("""
-    (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}) OPERATOR(pg_catalog.<=) {number}
-    and (OPERATOR(pg_catalog.-) (pg_catalog.hashtid(event.ctid) OPERATOR(pg_catalog.&) {mask}))
-        OPERATOR(pg_catalog.<=) {minus}
-""")
-
 
 def statement(
     texts: sql.Identifier, job: LinkJob, now: Pass, unchanged: Sequence[str] = (), *, few: bool = False
@@ -107,27 +98,14 @@ def statement(
         if few
         else sql.SQL("true"),
         in_range=now.range.holds("event"),
-        in_pass=sql.SQL("true")
-        if now.last
-        else IN_PASS.format(
-            mask=sql.Literal(now.shares - 1), number=sql.Literal(now.share), minus=sql.Literal(-now.share)
-        ),
+        in_pass=in_pass(now),
     )
 
 
 def link_rows(connection: Connection, schema: str, job: LinkJob, batch: Batch, now: Pass) -> int:
-    """One turn; returns the rows written. A single one needs no excerpt."""
+    """One pass; returns the rows written."""
     few = batch.phase.is_sweep
-    if few:
-        execute(connection, batch_map.PROBE)
-        texts = address_map.name(schema)
-    elif batch.passes == 1:
-        batch_map.choose_join(connection, schema, job, now.range.last - now.range.first, texts_only=False)
-        texts = address_map.name(schema)
-    else:
-        batch_map.ensure(connection, schema, LinkWriter(job), batch)
-        execute(connection, batch_map.HASH)
-        texts = batch_map.NAME
+    texts = batch_map.texts(connection, LinkWriter(job, schema), batch, now)
     unchanged = index_hint.unchanged(connection, job)
     with (
         writes(connection, job),
@@ -165,6 +143,8 @@ class LinkWriter:
     """Writes link and geo."""
 
     job: LinkJob
+    schema: str  # of the ledger
+    carries = ("address_id", "geo")
 
     @property
     def unfinished(self) -> sql.Composable:
@@ -188,14 +168,14 @@ class LinkWriter:
         """The link alone."""
         return sql.SQL("{} = map.address_id").format(sql.Identifier(self.job.link))
 
-    def more(self, connection: Connection, schema: str, plan: Plan) -> sql.Composable:
+    def more(self, connection: Connection, plan: Plan) -> sql.Composable:
         """A linked row without its geo. A text that the map lacks may have geo as far as anybody knows."""
         job, known = self.job, plan.addresses
         return WITHOUT_GEO.format(
             raw=sql.Identifier(job.raw),
             text=raw_text(job),
             link=sql.Identifier(job.link),
-            map=address_map.name(schema),
+            map=address_map.name(self.schema),
             lacks_geo=lacks_geo(job),
             short=short(raw_text(job)),
             may_be_address=may_be_address(raw_text(job)),
@@ -205,9 +185,9 @@ class LinkWriter:
             readable=readable_place(sql.Identifier("known", known.geo), plan.geo.keys),
         )
 
-    def write(self, connection: Connection, schema: str, plan: Plan | None, batch: Batch, now: Pass) -> int:
+    def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
         """Links, and in a sweep the places of rows that are linked and hold no text."""
-        written = link_rows(connection, schema, self.job, batch, now)
+        written = link_rows(connection, self.schema, self.job, batch, now)
         if plan is not None and batch.phase.is_sweep:  # where the count has seen some
             written += place_linked_rows(connection, self.job, plan, now)
         return written

@@ -11,10 +11,10 @@ to be given the salt.
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
@@ -59,9 +59,29 @@ class Resolved(NamedTuple):
     lost: str | None = None  # keys of the place whose values the database cannot hold, with commas
 
 
+class Entry(Protocol):
+    """A text and what became of it, as COPY wants it."""
+
+    @property
+    def raw(self) -> str:
+        """The text."""
+        ...
+
+
+class Computes(Protocol):
+    """Computes what texts become."""
+
+    def resolve(self, texts: Iterable[str]) -> Iterator[Entry]:
+        """Each text once; never raises for a text."""
+        ...
+
+
+Enter = Callable[[Connection, Sequence[Any]], int]  # new texts into the map; returns how many entered it
+
+
 @dataclass(frozen=True)
 class Resolver:
-    """Text → ``Resolved``; holds the salt inside the hash function and the open geo database."""
+    """Text → ``Resolved``, for links; holds the salt inside the hash function and the open geo database."""
 
     hash_address: Callable[[str], str]
     geo: GeoDatabase
@@ -220,7 +240,7 @@ def new_texts(connection: Connection, schema: str, job: Job, batch: Batch) -> li
         in_range=batch.range.holds("event"),
         short=short(raw_text(job)),
         may_be_address=may_be_address(sql.SQL("fresh.raw")),
-        needs_text=writer_of(job).needs_text,
+        needs_text=writer_of(job, schema).needs_text,
         map=address_map.name(schema),
     )
     return [text for (text,) in rows(connection, statement)]
@@ -300,7 +320,7 @@ class Ready:
     batch: Batch
     rows: int
     already_linked: int | None
-    resolved: list[Resolved]
+    resolved: Sequence[Entry]
     seconds: float  # that reading took
 
 
@@ -308,7 +328,7 @@ def prepare(
     engine: Engine,
     schema: str,
     job: Job,
-    resolver: Resolver,
+    resolver: Computes,
     batch: Batch,
     in_flight: Set[str],
     timeouts: Timeouts,
@@ -323,7 +343,7 @@ def prepare(
         if counting:
             count = COUNT.format(
                 raw=sql.Identifier(job.raw),
-                unfinished=writer_of(job).unfinished,
+                unfinished=writer_of(job, schema).unfinished,
                 table=table(job),
                 in_range=batch.range.holds("event"),
             )
@@ -336,9 +356,7 @@ def prepare(
 
 def process(
     engine: Engine,
-    schema: str,
-    addresses: Addresses,
-    resolver: Resolver,
+    enter: Enter,
     ready: Ready,
     lease: uuid.UUID,
     timeouts: Timeouts,
@@ -359,7 +377,7 @@ def process(
             execute(connection, ASYNCHRONOUS)  # a crash empties the map as well, and it all begins anew
             if claims.fence(connection, batch, lease) >= batch.passes:
                 return PassCounts()  # committed, and the answer was lost on its way to us
-            count = enter_all(connection, schema, addresses, resolver, part) if part else 0
+            count = enter(connection, part) if part else 0
             runs.add_map_rows(connection, batch.run_id, count)
             seconds = time.monotonic() - started
             worked += seconds

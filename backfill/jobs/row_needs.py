@@ -10,7 +10,7 @@ from psycopg2 import sql
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.decodable import decodable
-from backfill.plan import Job, LinkJob
+from backfill.plan import InPlaceJob, Job, LinkJob
 
 NOTHING = sql.SQL("false")
 MOST_BYTES = 4  # of a character, in any encoding of a server
@@ -79,9 +79,23 @@ def text_of(column: sql.Composable) -> sql.Composable:
     return sql.SQL('({}::pg_catalog.text collate pg_catalog."C")').format(column)
 
 
+# A cast of inet to text has a mask always; what the server prints has one where it is a network. The type is not
+# known here, and both branches are text: which one is taken, a row asks.
+AS_PRINTED = sql.SQL("""
+    (case when pg_catalog.pg_typeof({column}) OPERATOR(pg_catalog.=) 'pg_catalog.inet'::pg_catalog.regtype
+          then pg_catalog.concat({column}) else {column}::pg_catalog.text end collate pg_catalog."C")
+""")
+
+
+def printed(column: sql.Composable) -> sql.Composable:
+    """A raw *column* of a text-like type or of inet, as the text that the application reads."""
+    return AS_PRINTED.format(column=column)
+
+
 def raw_text(job: Job, alias: str = "event") -> sql.Composable:
     """The row's raw text."""
-    return text_of(sql.Identifier(alias, job.raw))
+    column = sql.Identifier(alias, job.raw)
+    return printed(column) if isinstance(job, InPlaceJob) else text_of(column)
 
 
 def short(text: sql.Composable) -> sql.Composable:

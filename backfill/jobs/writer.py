@@ -7,6 +7,7 @@ All SQL may stand in a statement that writes the application's table, under the 
 operators, functions and types are qualified. The row is ``event``, its entry in the map is ``map``.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from psycopg2 import sql
@@ -23,6 +24,16 @@ class Writer(Protocol):
     @property
     def job(self) -> Job:
         """Whose rows."""
+        ...
+
+    @property
+    def schema(self) -> str:
+        """Of the ledger, where the map is."""
+        ...
+
+    @property
+    def carries(self) -> Sequence[str]:
+        """The columns of the map that ``assignment`` and ``write`` take from it."""
         ...
 
     @property
@@ -45,11 +56,11 @@ class Writer(Protocol):
         """What SET says, from the entry, of a row that is unfinished."""
         ...
 
-    def more(self, connection: Connection, schema: str, plan: Plan) -> sql.Composable:
+    def more(self, connection: Connection, plan: Plan) -> sql.Composable:
         """A sweep could do something about the row, although it is not unfinished; ``false`` where that never is."""
         ...
 
-    def write(self, connection: Connection, schema: str, plan: Plan | None, batch: Batch, now: Pass) -> int:
+    def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
         """Write the rows of one pass, in *connection*'s transaction; returns their number.
 
         The map is complete, the table is locked against changes of its shape and is what preflight saw.

@@ -22,7 +22,7 @@ from backfill.ledger import runs
 from backfill.plan import Addresses
 from backfill.raw_column import Table
 
-COLUMNS = ["raw", "address_id", "geo", "reason"]
+COLUMNS = ["raw", "address_id", "geo", "reason", "address", "hash", "pseudonym", "foreign_prefix"]
 MARKER_COLUMNS = ["run_id"]
 
 FOUND = sql.SQL("""
@@ -41,7 +41,11 @@ class AddressesGone(MapIncomplete):
 
 
 def name(schema: str) -> sql.Identifier:
-    """``raw text`` primary key, ``address_id`` (null: no address), ``geo`` (wrapped), ``reason``."""
+    """``raw text`` primary key, what it becomes, or the ``reason`` why it is no address.
+
+    For links ``address_id`` and ``geo`` (wrapped); else what the run's kinds need of ``address`` (canonical, without a
+    mask), ``hash`` and ``pseudonym``. ``foreign_prefix``: looks like a pseudonym, and is none of ours.
+    """
     return sql.Identifier(schema, "address_map")
 
 
@@ -55,17 +59,10 @@ def marker(schema: str) -> sql.Identifier:
     return sql.Identifier(schema, "address_map_complete")
 
 
-def create(connection: Connection, schema: str, addresses: Addresses) -> None:
-    """An empty map with its marker, whatever was there before."""
+def create(connection: Connection, schema: str, addresses: Addresses | None) -> None:
+    """An empty map with its marker, whatever was there before. *addresses*: what its links refer to."""
     drop(connection, schema)
-    key_type = value(
-        connection,
-        sql.SQL("""
-            select format_type(atttypid, atttypmod) from pg_attribute
-             where attrelid = {} and attname = %s and not attisdropped
-        """).format(quoting.regclass(addresses)),
-        (addresses.key,),
-    )
+    key_type = "text" if addresses is None else _key_type(connection, addresses)
     execute(
         connection,
         sql.SQL("""
@@ -73,15 +70,32 @@ def create(connection: Connection, schema: str, addresses: Addresses) -> None:
                 raw text collate "C" primary key,
                 address_id {key_type},
                 geo jsonb,
-                reason text
+                reason text,
+                address inet,
+                hash text,
+                pseudonym text,
+                foreign_prefix boolean
             );
             create index on {map} (raw) where reason is not null;
+            create index on {map} (raw) where foreign_prefix;
             alter table {map} alter raw set statistics 0;
             alter table {map} alter address_id set statistics 0;
             alter table {map} alter geo set statistics 0;
+            alter table {map} alter address set statistics 0;
+            alter table {map} alter hash set statistics 0;
+            alter table {map} alter pseudonym set statistics 0;
+            alter table {map} alter foreign_prefix set statistics 0;
             create unlogged table {marker} (run_id bigint primary key);
         """).format(map=name(schema), marker=marker(schema), key_type=sql.SQL(key_type)),
     )
+
+
+def _key_type(connection: Connection, addresses: Addresses) -> str:
+    statement = sql.SQL("""
+        select format_type(atttypid, atttypmod) from pg_attribute
+         where attrelid = {} and attname = %s and not attisdropped
+    """).format(quoting.regclass(addresses))
+    return str(value(connection, statement, (addresses.key,)))
 
 
 def drop(connection: Connection, schema: str) -> None:

@@ -122,6 +122,16 @@ def already_linked(connection: Connection, run_id: int, phase: Phase, job: JobId
     return int(counted)
 
 
+def written_by_workers(connection: Connection, run_id: int, job: JobId) -> int:
+    """Rows of that job that the run's workers wrote, in all phases."""
+    counted = connection.execute(
+        select(batches.c.phase, func.sum(batches.c.written))
+        .where(batches.c.run_id == run_id, batches.c.job == job)
+        .group_by(batches.c.phase)
+    ).all()
+    return sum(int(rows) for phase, rows in counted if phase.work is Work.LINK)
+
+
 def phase(connection: Connection, run_id: int, phase: Phase) -> list[Row[Any]]:
     """All batches of a phase, in the order in which they lie on disk."""
     statement = (

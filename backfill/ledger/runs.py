@@ -26,8 +26,8 @@ class Identity:
     plan_fingerprint: str
     scheme: str
     key_id: str
-    geo_type: str
-    geo_build: datetime
+    geo_type: str | None  # None: no place is looked up
+    geo_build: datetime | None
     strategy: str = "in-place"
 
 

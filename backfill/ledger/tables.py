@@ -48,8 +48,8 @@ runs = Table(
     Column("plan_fingerprint", Text, nullable=False),
     Column("scheme", Text, nullable=False),
     Column("key_id", Text, nullable=False),
-    Column("geo_type", Text, nullable=False),
-    Column("geo_build", DateTime(timezone=True), nullable=False),
+    Column("geo_type", Text),  # null: no place is looked up
+    Column("geo_build", DateTime(timezone=True)),
     Column("status", Text, nullable=False),
     Column("phase", PhaseName, nullable=False),
     Column(
@@ -331,6 +331,15 @@ canaries = Table(
     Column("key_id", Text, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("key_id", "hash"),
+)
+
+# The byte after "fd" that marks the pseudonyms of a key id; as int, which every driver and "to_hex" know.
+pseudonym_prefixes = Table(
+    "pseudonym_prefixes",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("prefix", Integer, nullable=False, unique=True),
+    _moment("allotted", default=True),
 )
 
 # Session locks of our commands: the number of each, drawn anew whenever it is taken.

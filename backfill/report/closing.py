@@ -8,14 +8,14 @@ from backfill.ledger.runs import TableCount
 COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live", "kept")
 
 
-def as_text(counts: Sequence[TableCount], label: Callable[[str], str]) -> str:
-    """rows = linked + already linked + no address + quarantined + left to the live application. *label*: what people call a job."""
+def as_text(counts: Sequence[TableCount], label: Callable[[str], str], done: str = "linked") -> str:
+    """rows = linked + already linked + no address + quarantined + left to the live application. *label*: what people call a job; *done*: what became of its rows."""
     columns: tuple[str, ...] = COLUMNS
     header = [
         "table",
         "rows",
-        "= linked",
-        "+ already linked",
+        f"= {done}",
+        f"+ already {done}",
         "+ no address",
         "+ quarantined",
         "+ left to live",

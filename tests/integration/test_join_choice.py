@@ -85,7 +85,7 @@ def plan_of_excerpt(connection: Connection, blocks: int) -> str:
     batch = Batch(1, 1, LINK, JOB.name, Range(0, blocks), 8, 0)
     batch_map.choose_join(connection, SCHEMA, JOB, blocks, texts_only=True)
     made, _, _ = (
-        batch_map.statement(SCHEMA, link.LinkWriter(JOB), batch).as_string(driver(connection)).rpartition(";")
+        batch_map.statement(link.LinkWriter(JOB, SCHEMA), batch).as_string(driver(connection)).rpartition(";")
     )
     found = rows(connection, sql.SQL("explain ") + sql.SQL(made))
     connection.rollback()
@@ -146,7 +146,7 @@ def test_a_turn_of_a_batch_looks_at_its_excerpt_and_never_at_the_map(
 ) -> None:
     batch = Batch(1, 1, LINK, JOB.name, Range(0, 2_000), 8, 0)
     now = pass_of(batch.range, batch.passes, 0)
-    batch_map.ensure(connection, SCHEMA, link.LinkWriter(JOB), batch)
+    batch_map.ensure(connection, link.LinkWriter(JOB, SCHEMA), batch)
     execute(connection, batch_map.HASH)
     plan = explained(connection, link.statement(batch_map.NAME, JOB, now))
     assert "Hash Join" in plan
@@ -161,7 +161,7 @@ def test_a_session_makes_an_excerpt_once_a_batch(connection: Connection, texts: 
     which = sql.SQL("select 'pg_temp.backfill_batch_map'::regclass::oid")
     made = []
     for batch in (first, first, second):
-        batch_map.ensure(connection, SCHEMA, link.LinkWriter(JOB), batch)
+        batch_map.ensure(connection, link.LinkWriter(JOB, SCHEMA), batch)
         made.append(rows(connection, which))
     batch_map.drop(connection)
     connection.rollback()

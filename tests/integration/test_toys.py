@@ -245,6 +245,8 @@ WRITE = sql.SQL("""
 @dataclass(frozen=True)
 class SeenWriter:
     job: Job
+    schema: str
+    carries = ()
 
     @property
     def unfinished(self) -> sql.Composable:
@@ -262,13 +264,13 @@ class SeenWriter:
     def assignment(self) -> sql.Composable:
         return sql.SQL("{} = 'seen'").format(sql.Identifier(self.job.raw))
 
-    def more(self, connection: Connection, schema: str, plan: Plan) -> sql.Composable:
+    def more(self, connection: Connection, plan: Plan) -> sql.Composable:
         return sql.SQL("false")
 
-    def write(self, connection: Connection, schema: str, plan: Plan | None, batch: Batch, now: Pass) -> int:
+    def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
         statement = WRITE.format(
             table=table(self.job),
-            map=address_map.name(schema),
+            map=address_map.name(self.schema),
             text=raw_text(self.job),
             assignment=self.assignment,
             usable=self.usable,

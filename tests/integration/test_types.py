@@ -176,7 +176,7 @@ def test_a_sweep_looks_into_the_map_by_its_index(database: str, raw: str) -> Non
         in_range=batch.range.holds("event"),
         short=row_needs.short(text),
         may_be_address=row_needs.may_be_address(sql.SQL("fresh.raw")),
-        needs_text=link.LinkWriter(job).needs_text,
+        needs_text=link.LinkWriter(job, "backfill").needs_text,
         map=address_map.name("backfill"),
     )
     with engine.begin() as connection:

@@ -1,0 +1,54 @@
+"""The part of ``backfill run`` that rewrites raw values where they are."""
+
+from collections.abc import Sequence
+
+import click
+
+from backfill.cli import preflight
+from backfill.cli.attempt import Attempt
+from backfill.engine.driver import run_lock
+from backfill.engine.estimate.actual import Fact
+from backfill.engine.in_place import InPlace
+from backfill.hashing.pseudonym import Pseudonyms
+from backfill.jobs import prefixes_in_use
+from backfill.jobs.values import ValueResolver
+from backfill.ledger import keys, prefixes
+from backfill.plan import InPlaceJob
+from backfill.report import closing
+
+
+def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob]) -> None:
+    """Rewrite the values of *jobs*, or go on where an earlier run stopped."""
+    session = attempt.session
+    session.expand()
+    needs_salt = any(job.becomes in ("hash", "pseudonym") for job in jobs)
+    if needs_salt:
+        salt = session.salt
+        with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
+            keys.record(connection, session.settings.key_id, salt)
+    resolver = ValueResolver(
+        hash_address=salt.hasher(session.plan.hash.scheme)
+        if any(job.becomes == "hash" for job in jobs)
+        else None,
+        pseudonyms=_pseudonyms(attempt) if any(job.becomes == "pseudonym" for job in jobs) else None,
+    )
+    preflight.record(session, attempt.looks.report, attempt.accept)
+    number, counts = attempt.drive(jobs, resolver, InPlace(), Fact(session.engine, jobs, None))
+    click.echo(closing.as_text(counts, session.plan.label, done="rewritten"))
+    click.echo(f"Run {number} finished.")
+    for line in preflight.kept(attempt.looks.report, counts, session.plan):
+        click.echo(line)
+
+
+def _pseudonyms(attempt: Attempt) -> Pseudonyms:
+    """Under the prefix of the key id, which is drawn the first time, beside all that is in the data."""
+    session = attempt.session
+    key_id = session.settings.key_id
+    with run_lock(session.engine, session.settings.ledger_schema):
+        with session.engine.begin() as connection:
+            prefix = prefixes.prefix_of(connection, key_id)
+        if prefix is None:
+            living = prefixes_in_use.living(session.engine, session.plan.parts)
+            with session.engine.begin() as connection:
+                prefix = prefixes.allot(connection, key_id, living)
+    return session.salt.pseudonyms(prefix)

@@ -1,0 +1,239 @@
+"""In place: a raw value becomes its hash, its pseudonym, its network or nothing, in its own column.
+
+Four kinds of job. What they share stands in ``InPlaceWriter``: a row is finished when its value has the kind's
+form, so that nothing is transformed twice, whatever is repeated; and every row that a pass writes is compared, as
+the server then has it, with what the map says of the text that it had.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.database.columns import column_type
+from backfill.database.connection import rows
+from backfill.database.quoting import table
+from backfill.database.writing import writes
+from backfill.errors import ResultChanged
+from backfill.jobs import address_forms, batch_map, index_hint
+from backfill.jobs.in_pass import in_pass
+from backfill.jobs.passes import Pass
+from backfill.jobs.row_needs import may_be_address, raw_text
+from backfill.ledger import address_map, prefixes
+from backfill.ledger.batches import Batch
+from backfill.plan import InPlaceJob, Plan
+
+INET = "pg_catalog.inet"
+
+# Under the application's search_path, as all that writes its table: every operator and function is qualified.
+# What RETURNING sees is the row as it is stored: after a BEFORE trigger, cut or padded by its type.
+WRITE = sql.SQL("""
+    with written as (
+        update {table} as event
+           set {assignments}
+          from {source}
+         where {condition}
+           and {unfinished}
+           and {in_range}
+           and {in_pass}
+        returning {is_right} as is_right
+    )
+    select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
+""")
+SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
+
+
+@dataclass(frozen=True)
+class InPlaceWriter:
+    """What the four kinds share."""
+
+    job: InPlaceJob
+    schema: str
+    carries: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def in_form(self) -> sql.Composable:
+        """The row's text is a result already. May be NULL."""
+        raise NotImplementedError
+
+    @property
+    def value(self) -> sql.Composable:
+        """What the text of the entry ``map`` becomes, as text; NULL is nothing."""
+        raise NotImplementedError
+
+    @property
+    def usable(self) -> sql.Composable:
+        """The entry is an address."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> sql.Composable:
+        """The row's value, as text."""
+        return raw_text(self.job)
+
+    @property
+    def unfinished(self) -> sql.Composable:
+        """A value that is no result."""
+        return sql.SQL("(event.{} is not null and not coalesce({}, false))").format(
+            sql.Identifier(self.job.raw), self.in_form
+        )
+
+    @property
+    def needs_text(self) -> sql.Composable:
+        """Unfinished."""
+        return self.unfinished
+
+    @property
+    def nothing(self) -> sql.Composable:
+        """What stands for nothing: NULL, or the plan's constant."""
+        return sql.Literal(self.job.constant)
+
+    @property
+    def assignment(self) -> sql.Composable:
+        """The value; a text is assigned to any text-like type, and one that is too long is refused and not cut."""
+        return self._assign(self.value)
+
+    def _assign(self, value: sql.Composable) -> sql.Composable:
+        return sql.SQL("{} = {}").format(sql.Identifier(self.job.raw), value)
+
+    def more(self, connection: Connection, plan: Plan) -> sql.Composable:
+        """Nothing besides."""
+        return sql.SQL("false")
+
+    def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
+        """Results, and in the last pass what the plan wants of texts that are no address. Raises ``ResultChanged``."""
+        texts = batch_map.texts(connection, self, batch, now)
+        condition = sql.SQL("map.raw OPERATOR(pg_catalog.=) {} and {}").format(self.text, self.usable)
+        written = self._update(connection, now, self.value, sql.SQL("{} as map").format(texts), condition)
+        if now.last and self.job.unreadable == "nothing":
+            no_entry = sql.SQL("(select) as no_entry")
+            written += self._update(connection, now, self.nothing, no_entry, self._unreadable())
+        return written
+
+    def _unreadable(self) -> sql.Composable:
+        """The row's text is none that a client could make an address of, or one that it looked at in vain."""
+        return sql.SQL("""
+            (not {may_be} or exists (select from {map} as looked
+                                      where looked.raw OPERATOR(pg_catalog.=) {text} and looked.reason is not null))
+        """).format(may_be=may_be_address(self.text), map=address_map.name(self.schema), text=self.text)
+
+    def _update(
+        self,
+        connection: Connection,
+        now: Pass,
+        value: sql.Composable,
+        source: sql.Composable,
+        condition: sql.Composable,
+    ) -> int:
+        """One UPDATE of the pass; returns its rows."""
+        type_ = column_type(connection, self.job, self.job.raw).name
+        cast = sql.SQL("({})::pg_catalog.inet" if type_ == INET else "({})").format(value)
+        unchanged = index_hint.unchanged(connection, self.job)
+        assignments = [self._assign(cast)] + [
+            SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged
+        ]
+        statement = WRITE.format(
+            table=table(self.job),
+            assignments=sql.SQL(", ").join(assignments),
+            source=source,
+            condition=condition,
+            unfinished=self.unfinished,
+            in_range=now.range.holds("event"),
+            in_pass=in_pass(now),
+            is_right=self._is_right(value),
+        )
+        with writes(connection, self.job):
+            ((written, right),) = rows(connection, statement)
+        if right < written:
+            raise ResultChanged(job=self.job.label, changed=written - right, written=written)
+        return int(written)
+
+    def _is_right(self, value: sql.Composable) -> sql.Composable:
+        """The row holds what was to be written."""
+        return sql.SQL("""
+            case when ({value})::pg_catalog.text is null then event.{raw} is null
+                 else coalesce({text} OPERATOR(pg_catalog.=) ({value})::pg_catalog.text, false) end
+        """).format(value=value, raw=sql.Identifier(self.job.raw), text=self.text)
+
+
+@dataclass(frozen=True)
+class HashWriter(InPlaceWriter):
+    """The hash of the plan's scheme."""
+
+    carries = ("hash",)
+    value = sql.SQL("map.hash")
+    usable = sql.SQL("map.hash is not null")
+
+    @property
+    def in_form(self) -> sql.Composable:
+        """64 lower-case hex digits."""
+        return sql.SQL("{} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$'").format(self.text)
+
+
+@dataclass(frozen=True)
+class PseudonymWriter(InPlaceWriter):
+    """A pseudonym. The server knows it by its prefix; what somebody else wrote inside the prefix, the map says."""
+
+    carries = ("pseudonym",)
+    value = sql.SQL("map.pseudonym")
+    usable = sql.SQL("map.pseudonym is not null")
+
+    @property
+    def has_prefix(self) -> sql.Composable:
+        """The text begins as pseudonyms do."""
+        return sql.SQL("coalesce(pg_catalog.starts_with({}, {}), false)").format(
+            self.text, prefixes.text(self.schema)
+        )
+
+    @property
+    def in_form(self) -> sql.Composable:
+        """The prefix, and no entry of the map that would have it replaced."""
+        return sql.SQL("""
+            ({has_prefix} and not exists (select from {map} as foreign_one
+                                           where foreign_one.foreign_prefix
+                                             and foreign_one.raw OPERATOR(pg_catalog.=) {text}))
+        """).format(has_prefix=self.has_prefix, map=address_map.name(self.schema), text=self.text)
+
+    @property
+    def needs_text(self) -> sql.Composable:
+        """Any value: what has the prefix is looked at in the client, which alone can tell whose it is."""
+        return sql.SQL("event.{} is not null").format(sql.Identifier(self.job.raw))
+
+
+@dataclass(frozen=True)
+class NetworkWriter(InPlaceWriter):
+    """The address without its host bits, as a host."""
+
+    carries = ("address",)
+    usable = sql.SQL("map.address is not null")
+
+    @property
+    def value(self) -> sql.Composable:
+        """By the widths of the plan."""
+        return address_forms.network(sql.SQL("map.address"), self.job.widths)
+
+    @property
+    def in_form(self) -> sql.Composable:
+        """An address that has no host bits."""
+        return address_forms.is_network(self.text, self.job.widths)
+
+
+@dataclass(frozen=True)
+class NothingWriter(InPlaceWriter):
+    """NULL, or the constant of the plan where NULL is not allowed."""
+
+    carries = ("address",)
+    usable = sql.SQL("map.address is not null")
+
+    @property
+    def value(self) -> sql.Composable:
+        """The same for every address."""
+        return self.nothing
+
+    @property
+    def in_form(self) -> sql.Composable:
+        """The constant; NULL is no value at all."""
+        if self.job.constant is None:
+            return sql.SQL("false")
+        return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(self.text, sql.Literal(self.job.constant))

@@ -1,0 +1,50 @@
+"""Prefixes: which byte after ``fd`` marks the pseudonyms of a key id. A server selects by it; the tag is checked in the client.
+
+One key id may have one: pseudonyms of another key could be told from raw addresses only by whoever holds that
+key's salt as well, and a value that was a pseudonym already would be made one again.
+"""
+
+import secrets
+from collections.abc import Set
+
+from psycopg2 import sql
+from sqlalchemy import Connection, select
+
+from backfill.errors import PrefixesExhausted, PseudonymKeyChanged
+from backfill.ledger.tables import pseudonym_prefixes
+
+NEVER = 0x00  # fd00::/16 is what people choose who do not draw at random
+
+
+def prefix_of(connection: Connection, key_id: str) -> int | None:
+    """The byte of that key id, where one was allotted. Raises ``PseudonymKeyChanged`` where another key id has one."""
+    found = {row.key_id: int(row.prefix) for row in connection.execute(select(pseudonym_prefixes)).all()}
+    others = sorted(set(found) - {key_id})
+    if others:
+        raise PseudonymKeyChanged(key_id=key_id, earlier=others[0])
+    return found.get(key_id)
+
+
+def allot(connection: Connection, key_id: str, living: Set[int]) -> int:
+    """The byte of that key id; drawn at random where it has none, among those that are not *living* in the data.
+
+    Raises ``PseudonymKeyChanged``, ``PrefixesExhausted``.
+    """
+    known = prefix_of(connection, key_id)
+    if known is not None:
+        return known
+    free = sorted(set(range(256)) - {NEVER} - living)
+    if not free:
+        raise PrefixesExhausted()
+    prefix = secrets.choice(free)
+    connection.execute(pseudonym_prefixes.insert().values(key_id=key_id, prefix=prefix))
+    return prefix
+
+
+def text(schema: str) -> sql.Composed:
+    """The beginning of the canonical text of our pseudonyms, as SQL: ``fd7a:``; NULL where none was allotted."""
+    # Not format(): beside values, the driver takes its % for a placeholder.
+    return sql.SQL("""
+        (select 'fd' OPERATOR(pg_catalog.||) pg_catalog.lpad(pg_catalog.to_hex(known.prefix), 2, '0')
+                OPERATOR(pg_catalog.||) ':' from {} as known)
+    """).format(sql.Identifier(schema, pseudonym_prefixes.name))
