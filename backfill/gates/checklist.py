@@ -35,7 +35,7 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
         todo += [
             (
                 "application",
-                f"look at every look-up by {names}: none finds a raw address afterwards (docs/kinds.md)",
+                f"look at every look-up by {names}: none finds a raw address afterwards",
             ),
             (
                 "operator",
