@@ -321,6 +321,26 @@ class WrongCount(BackfillError):
     `{look}`, then repeat with the count you mean."""
 
 
+class RewriteUnconfirmed(BackfillError):
+    """The dry run counted {rows} to be rewritten in place{given}. Nothing was rewritten, and no row can be put back
+    afterwards but from a backup. Make one, name it, and confirm the count: `{command}`."""
+
+
+class RestorePointMissing(BackfillError):
+    """No restore point is named: a backup that you could go back to, since no row that is rewritten in place can be
+    put back. Nothing was rewritten. Type `{command}`, or set BACKFILL_RESTORE_POINT."""
+
+
+class UnreadableRefused(BackfillError):
+    """{job}: {rows} a text that is no address ({reasons}), and the plan says unreadable = "refuse". Nothing was
+    rewritten. Correct these rows, or decide in the plan: "keep" or "nothing"."""
+
+
+class ConsentMissing(BackfillError):
+    """{job}: consent to rewrite its values in place, as this plan and key id define it, is not on record for this
+    database. Nothing of it was written. `backfill run` counts the rows, and says how to confirm."""
+
+
 class MigrationsMissing(BackfillError):
     """The revisions of the chain are missing: neither {packaged} (of an installation) nor {beside} (of a checkout) has
     them. Nothing was changed. Install Backfill again, or run it from a whole checkout."""

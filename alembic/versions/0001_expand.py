@@ -66,6 +66,18 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
+        "dry_runs",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("rewrites", sa.BigInteger(), nullable=False),
+        sa.Column("counts", postgresql.JSONB(), nullable=False),
+        sa.Column("counted_by", sa.Text(), nullable=False),
+        sa.Column("finished", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        schema=schema,
+    )
+    op.create_table(
         "geo_lookups",
         sa.Column("address_key", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
@@ -130,6 +142,7 @@ def upgrade() -> None:
         sa.Column("batch_blocks", sa.BigInteger(), nullable=True),
         sa.Column("retries", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("definitions", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("rewrites", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("forecast", postgresql.JSONB(), nullable=True),
         sa.Column("outcome", postgresql.JSONB(), nullable=True),
         sa.Column("throttled_since", sa.DateTime(timezone=True), nullable=True),
@@ -311,6 +324,7 @@ def downgrade() -> None:
     require_no_guard()
     op.drop_table("let_in", schema=schema)
     op.drop_table("pseudonym_prefixes", schema=schema)
+    op.drop_table("dry_runs", schema=schema)
     op.drop_table("shadows", schema=schema)
     op.drop_table("seals", schema=schema)
     op.drop_table("verification_addresses", schema=schema)

@@ -20,7 +20,7 @@ from backfill.database.preflight.target import Purpose
 from backfill.database.preflight.triggers import BEFORE
 from backfill.database.quoting import regclass
 from backfill.job_id import JobId
-from backfill.ledger import acceptances
+from backfill.ledger import acceptances, consents
 from backfill.ledger.runs import TableCount
 from backfill.plan import InPlaceJob, Job, Plan
 from backfill.raw_column import Table
@@ -57,7 +57,8 @@ def inspect(session: Session, parts: Sequence[Table], purpose: Purpose, accept: 
         if acceptances.began(connection, schema, session.fingerprint):
             # Its preflight saw the keys of live places. What it wrote may lack one, where no address has it.
             known += [f"{NEW_KEY.code}:{key.value}" for key in session.plan.geo.keys]
-        report = checks.inspect(connection, session.plan, parts, schema, purpose, accept, known)
+        rewritten = consents.rewritten(connection, schema, session.plan, session.settings.key_id)
+        report = checks.inspect(connection, session.plan, parts, schema, purpose, accept, known, rewritten)
         connection.rollback()
     return report
 

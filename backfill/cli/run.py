@@ -6,10 +6,11 @@ from datetime import datetime
 import click
 
 from backfill import escaping
+from backfill.cli import consent, cutover, preflight
 from backfill.cli import context as sessions
-from backfill.cli import cutover, preflight
 from backfill.cli.attempt import Attempt
 from backfill.cli.calibrate import tell_confirmation
+from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import still_there
 from backfill.cli.in_place import rewrite
@@ -114,6 +115,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="Remove the shadow copies of these tables and everything that belongs to them.",
 )
+@consent_options
 @accept_option
 @weak_salt_option
 @click.pass_context
@@ -134,6 +136,8 @@ def run(
     strategy: str,
     postpone_cutover: bool,
     abandon: bool,
+    restore_point: str | None,
+    count: int | None,
     accept: tuple[str, ...],
     allow_weak_salt: bool,
 ) -> None:
@@ -174,6 +178,9 @@ def run(
     if strategy == "shadow":
         _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
         return
+    if in_place:
+        session.expand()
+        consent.require(context, session, in_place, restore_point, count)
     if chosen != in_place:
         others = tuple(job for job in chosen if job not in in_place)
         _link(attempt, others, accept_mismatches, no_sample=no_sample)

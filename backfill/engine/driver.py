@@ -41,7 +41,7 @@ from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused
 from backfill.job_id import JobId
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.values import ValueResolver
-from backfill.ledger import address_map, batches, claims, runs
+from backfill.ledger import address_map, batches, claims, consents, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.claims import Stopped
 from backfill.ledger.phases import RESOLVE
@@ -168,6 +168,7 @@ class Driver:
                 claims.reclaim(connection, self.run.id, failed=True)
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
             runs.set_definitions(connection, self.run.id, definitions)
+            consents.enter(connection, self.run.id, self.plan, self.jobs, key_id)
         self.observe("started", run=self.run.id, attempt=self.run.attempts)
 
     def _put_together(self) -> None:

@@ -25,7 +25,7 @@ from backfill.database.transient import (
     transient_error_of,
 )
 from backfill.engine.phase_hooks import nothing
-from backfill.errors import TableRewritten
+from backfill.errors import ConsentMissing, TableRewritten
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -137,6 +137,10 @@ def run_batch(
             rewritten=isinstance(reason, TableRewritten),
             map_incomplete=isinstance(reason, MapIncomplete),
         )
+    except ConsentMissing as error:
+        with engine.begin() as connection:
+            claims.fail(connection, batch_id, lease, str(error))
+        return BatchResult(batch_id, error=str(error))
     except (*DRIVER_ERRORS, TableLocked) as error:
         return _give_up(engine, batch_id, held[0] if held else None, lease, error, retry_policy)
     return BatchResult(batch_id, lost=True) if counts is None else BatchResult(batch_id, counts)

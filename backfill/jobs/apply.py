@@ -24,7 +24,7 @@ from backfill.jobs import batch_map
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.passes import pass_of
 from backfill.jobs.row_needs import may_be_address, raw_text
-from backfill.ledger import address_map, claims
+from backfill.ledger import address_map, claims, consents
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Job, Plan
 
@@ -122,6 +122,7 @@ def run_pass(
     address_map.require_complete(connection, schema, batch.run_id)
     check_filenode(connection, job, filenode)
     check_definition(connection, schema, job, batch.run_id)
+    consents.fence(connection, schema, job, batch.run_id)
     now = pass_of(batch.range, batch.passes, number)
     written = writer_of(job, schema).write(connection, plan, batch, now)
     quarantined = (

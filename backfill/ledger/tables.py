@@ -71,6 +71,7 @@ runs = Table(
     Column("batch_blocks", BigInteger),  # size of the next batch
     Column("retries", JSONB, nullable=False, server_default=text("'{}'")),  # by kind of error
     Column("definitions", JSONB, nullable=False, server_default=text("'{}'")),  # by job: what preflight saw
+    Column("rewrites", JSONB, nullable=False, server_default=text("'{}'")),  # by job in place: its definition
     Column("forecast", JSONB(none_as_null=True)),  # seconds, bytes of WAL and of growth, when it began
     Column("outcome", JSONB(none_as_null=True)),  # the same, as it came
     _moment("throttled_since"),
@@ -136,6 +137,19 @@ decisions = Table(
     Column("count", BigInteger, nullable=False),
     Column("decided_by", Text, nullable=False),
     _moment("decided", default=True),
+)
+
+# What jobs in place would rewrite, as it was counted before the first row: a consent names one.
+dry_runs = Table(
+    "dry_runs",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("rewrites", BigInteger, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    Column("counted_by", Text, nullable=False),
+    _moment("finished", default=True),
 )
 
 quarantine = Table(

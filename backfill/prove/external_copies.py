@@ -164,7 +164,9 @@ def _subscribers(connection: Connection, plan: Plan) -> Iterator[ExternalCopy]:
 
 
 def _restore_points(connection: Connection) -> Iterator[ExternalCopy]:
-    found = connection.execute(select(decisions).where(decisions.c.kind == "drop").order_by(decisions.c.id))
+    found = connection.execute(
+        select(decisions).where(decisions.c.kind.in_(("drop", "rewrite"))).order_by(decisions.c.id)
+    )
     named = dict.fromkeys(row.detail.get("restore point") for row in found)
     for name in filter(None, named):
         yield ExternalCopy("restore point", f"{name}: it still holds everything", ADMIN, UNKNOWN)

@@ -274,7 +274,7 @@ def _latest(connection: Connection) -> list[runs.Run]:
 def _restore_point(connection: Connection) -> str | None:
     statement = (
         select(decisions.c.detail["restore point"].astext)
-        .where(decisions.c.kind == "drop")
+        .where(decisions.c.kind.in_(("drop", "rewrite")))
         .order_by(decisions.c.id.desc())
         .limit(1)
     )

@@ -22,11 +22,13 @@ from backfill.database.preflight import (
     raw_keys,
     raw_readers,
     raw_type,
+    redefined,
     relation,
     texts,
     triggers,
 )
 from backfill.database.preflight.finding import Finding, Severity
+from backfill.database.preflight.redefined import Rewritten
 from backfill.database.preflight.target import Purpose, Target, open_target
 from backfill.errors import SchemaUnfit
 from backfill.plan import Plan
@@ -53,6 +55,7 @@ LOOKED_AT = ", ".join(
         "what expressions make of a sample of results",
         "names and keys that the server cannot send",
         "collisions of links",
+        "definitions by which rows were rewritten before",
         "database",
         places.LOOKED_AT,
     )
@@ -84,14 +87,17 @@ def inspect(
     purpose: Purpose,
     accept: Sequence[str] = (),
     recorded: Sequence[str] = (),
+    rewritten: Sequence[Rewritten] = (),
 ) -> Report:
     """All findings about these tables and the database they lie in.
 
-    *accept*: names that the operator gave now; *recorded*: those that count from before.
+    *accept*: names that the operator gave now; *recorded*: those that count from before. *rewritten*: what the ledger
+    has of rows that were rewritten by other definitions than those of now.
     """
     found = [*database.check(connection, ledger_schema, purpose)]
     for part in parts:
         found += _of_table(connection, plan, part, ledger_schema, purpose)
+    found += redefined.check(parts, rewritten, purpose)
     if purpose is not Purpose.READ:
         found += overloads.check(connection, parts)
     # Rows are read only where nothing keeps us from reading them all.

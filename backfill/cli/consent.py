@@ -1,0 +1,181 @@
+"""Consent to rewriting values in place: a dry run, then a restore point and the exact number of rows, once a definition."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+
+from backfill import escaping
+from backfill.cli.context import Session
+from backfill.errors import RestorePointMissing, RewriteUnconfirmed, UnreadableRefused
+from backfill.job_id import JobId
+from backfill.jobs import dry_run
+from backfill.ledger import consents, dry_runs
+from backfill.ledger.consents import Consent
+from backfill.ledger.dry_runs import DryRun
+from backfill.ledger.run_lock import run_lock
+from backfill.plan import InPlaceJob, Job
+
+OPTIONS = ("restore_point", "count")  # of ``backfill run``
+
+
+def consent_options(command: click.decorators.FC) -> click.decorators.FC:
+    """``--restore-point`` and ``--rewrite``."""
+    for option in (
+        click.option(
+            "--rewrite",
+            "count",
+            type=click.IntRange(0),
+            metavar="N",
+            help="Number of rows that the dry run counted, as confirmation that values are rewritten in place.",
+        ),
+        click.option(
+            "--restore-point",
+            metavar="NAME",
+            help="Name of the backup that you could go back to; overrides BACKFILL_RESTORE_POINT.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def require(
+    context: click.Context,
+    session: Session,
+    jobs: Sequence[Job],
+    restore_point: str | None,
+    count: int | None,
+) -> None:
+    """Return where every job in place of *jobs* has its consent on record, or gets it now.
+
+    Else a dry run counts and says what to type. Writes nothing but the ledger, which has to be there. Raises
+    ``RewriteUnconfirmed``, ``RestorePointMissing``, ``UnreadableRefused``, ``RunInProgress``.
+    """
+    in_place = [job for job in jobs if isinstance(job, InPlaceJob)]
+    if not in_place:
+        return
+    schema = session.settings.ledger_schema
+    with run_lock(session.engine, schema):
+        with session.engine.begin() as connection:
+            asked = [
+                job for job in in_place if not consents.given(connection, job, _definition(session, job))
+            ]
+            known = {
+                job.identity: dry_runs.newest(connection, job, _definition(session, job)) for job in asked
+            }
+        if not asked:
+            return
+        found = {job.identity: one for job in asked if (one := known[job.identity]) is not None}
+        # Rows that were refused may have been corrected since.
+        refused = any(_unreadable(job, found[job.identity]) for job in asked if job.identity in found)
+        anew = count is None or len(found) < len(asked) or refused
+        if anew:
+            found = {job.identity: _count(session, job) for job in asked}
+        _require_readable(asked, found)
+        number = sum(one.rewrites for one in found.values())
+        name = (restore_point or session.settings.restore_point or "").strip()
+        if anew or count != number:
+            given = "" if count is None else f", and --rewrite says {count:,}"
+            if count is not None and anew:
+                given += ", which no dry run of the last 24 hours counted"
+            rows = escaping.counted(number, "row", "rows")
+            raise RewriteUnconfirmed(rows=rows, given=given, command=_command(context, name, number))
+        if not name:
+            raise RestorePointMissing(command=_command(context, name, number))
+        with session.engine.begin() as connection:
+            for job in asked:
+                one = found[job.identity]
+                consent = Consent(
+                    _definition(session, job),
+                    session.settings.key_id,
+                    session.plan.hash.scheme,
+                    one.rewrites,
+                    name,
+                    one.id,
+                )
+                consents.record(connection, job, consent)
+    click.echo(
+        f"On record: {escaping.counted(number, 'row', 'rows')} of {', '.join(job.label for job in asked)} may be "
+        f"rewritten in place, as well as those that come later; restore point {escaping.name(name)}."
+    )
+
+
+def _definition(session: Session, job: InPlaceJob) -> str:
+    return session.plan.definition(job, session.settings.key_id)
+
+
+def _count(session: Session, job: InPlaceJob) -> DryRun:
+    counts = dry_run.count(session.engine, session.settings.ledger_schema, job)
+    with session.engine.begin() as connection:
+        found = dry_runs.record(connection, job, _definition(session, job), counts)
+    click.echo(_shown(job, found))
+    return found
+
+
+def _shown(job: InPlaceJob, found: DryRun) -> str:
+    """What was counted, without any value."""
+    counts = found.counts
+    fates = {"keep": "kept", "nothing": "removed", "refuse": "refused"}
+    lines: list[list[object]] = [
+        ["rows", counts.rows],
+        ["NULL", counts.null],
+        [f"already in the form of a {job.becomes}", counts.already],
+        ["to be rewritten", found.rewrites],
+        *([["not older than after", counts.not_due]] if job.after is not None else []),
+        *(
+            [f"no address ({reason}), {fates[job.unreadable]}", number]
+            for reason, number in counts.unreadable.items()
+        ),
+        ["distinct texts" + (" (at least)" if counts.more_texts else ""), counts.texts],
+    ]
+    text = f"Dry run of {job.label}, which becomes {job.becomes} in place. Nothing was changed.\n"
+    text += escaping.table(lines, ["", "number"], intfmt=",")
+    if counts.oldest is not None:
+        text += f"\n{job.time_column} from {counts.oldest} to {counts.newest}."
+    return text + "\n"
+
+
+def _unreadable(job: InPlaceJob, found: DryRun) -> bool:
+    return job.unreadable == "refuse" and found.counts.no_address > 0
+
+
+def _require_readable(jobs: Sequence[InPlaceJob], found: dict[JobId, DryRun]) -> None:
+    for job in jobs:
+        counts = found[job.identity].counts
+        if _unreadable(job, found[job.identity]):
+            reasons = ", ".join(f"{reason} {number:,}" for reason, number in counts.unreadable.items())
+            raise UnreadableRefused(
+                job=job.label,
+                rows=escaping.counted(counts.no_address, "row holds", "rows hold"),
+                reasons=reasons,
+            )
+
+
+def _command(context: click.Context, name: str | None, number: int) -> str:
+    """The command that was typed, with what was missing."""
+    words: list[object] = ["backfill", "run"]
+    for parameter in context.command.params:
+        given = context.params.get(parameter.name or "")
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not click.core.ParameterSource.COMMANDLINE or parameter.name in OPTIONS:
+            continue
+        option = parameter.opts[0]
+        if isinstance(parameter, click.Argument):
+            words += given if isinstance(given, tuple) else [given]
+        elif isinstance(given, bool):
+            words.append(option)
+        else:
+            for one in given if isinstance(given, tuple) else (given,):
+                words += [option, f"{one:.0f}s" if parameter.type.name == "duration" else _typed(one)]
+    if not name:
+        words += ["--restore-point", "NAME"]
+    elif context.params.get("restore_point"):
+        words += ["--restore-point", name]
+    return escaping.command(*words, "--rewrite", number)
+
+
+def _typed(given: object) -> object:
+    """As it can be typed again."""
+    if isinstance(given, datetime):
+        return f"{given:%H:%M}"
+    return f"{given:g}" if isinstance(given, float) else given
