@@ -231,6 +231,8 @@ SHOWN_ELSEWHERE = {
         ),
         "tests/integration/test_ages.py",
     ),
+    "rewritten-otherwise": "tests/integration/test_consent.py",
+    "rewritten-before": "tests/integration/test_consent.py",
     "filled-by-subscription": "test_a_table_that_a_subscription_fills",
 }
 
