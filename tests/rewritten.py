@@ -6,12 +6,13 @@ What is expected is computed here, from the plan's words and nothing of the writ
 import ipaddress
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from tests.databases import query
-from tests.operator import Operator
+from tests.operator import Operator, Said
 
 SALT = "0123456789abcdef0123456789abcdef"
 TEXTS = (
@@ -61,6 +62,18 @@ def operator(url: str, home: Path, plan: Path) -> Operator:
         "BACKFILL_PLAN": str(plan),
     }
     return Operator(url, variables)
+
+
+def confirmed(said: Said) -> list[str]:
+    """The words that a refusal tells to type, with the name of a restore point, but for the program's own."""
+    words = shlex.split(re.findall(r"`backfill (run [^`]*)`", said.err)[-1])
+    return ["monday" if word == "NAME" else word for word in words]
+
+
+def run(operator: Operator, *words: object, expect: int = 0) -> Said:
+    """``backfill run``, with the consent that the first one of a definition asks for."""
+    asked = operator.types("run", *words, expect=2)
+    return operator.types(*confirmed(asked), expect=expect)
 
 
 def values(url: str, name: str) -> list[tuple[int, str | None, str]]:

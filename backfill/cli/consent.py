@@ -58,7 +58,9 @@ def require(
     with run_lock(session.engine, schema):
         with session.engine.begin() as connection:
             asked = [
-                job for job in in_place if not consents.given(connection, job, _definition(session, job))
+                job
+                for job in in_place
+                if not consents.given(connection, schema, job, _definition(session, job))
             ]
             known = {
                 job.identity: dry_runs.newest(connection, job, _definition(session, job)) for job in asked
@@ -105,7 +107,7 @@ def _definition(session: Session, job: InPlaceJob) -> str:
 
 
 def _count(session: Session, job: InPlaceJob) -> DryRun:
-    counts = dry_run.count(session.engine, session.settings.ledger_schema, job)
+    counts = dry_run.count(session.engine, session.settings.ledger_schema, session.plan, job)
     with session.engine.begin() as connection:
         found = dry_runs.record(connection, job, _definition(session, job), counts)
     click.echo(_shown(job, found))

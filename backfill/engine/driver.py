@@ -168,7 +168,7 @@ class Driver:
                 claims.reclaim(connection, self.run.id, failed=True)
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
             runs.set_definitions(connection, self.run.id, definitions)
-            consents.enter(connection, self.run.id, self.plan, self.jobs, key_id)
+            consents.enter(connection, self.schema, self.run.id, self.plan, self.jobs, key_id)
         self.observe("started", run=self.run.id, attempt=self.run.attempts)
 
     def _put_together(self) -> None:

@@ -5,10 +5,8 @@ leaves this process. Memory is bounded: of texts that were met, a number each is
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from psycopg2 import sql
 from sqlalchemy import Engine
@@ -24,7 +22,7 @@ from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
 from backfill.ledger import address_map
 from backfill.ledger.dry_runs import Counts
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Plan
 
 RANGE_BLOCKS = 2_000  # 16 MB a snapshot: as many texts at once as fit into it
 MOST_TEXTS = 1_000_000  # distinct ones that are told apart, at some 80 bytes each
@@ -85,21 +83,22 @@ class _Tally:
             self.readable += number
 
 
-def count(
-    engine: Engine, schema: str, job: InPlaceJob, after_range: Callable[[], Any] = lambda: None
-) -> Counts:
-    """Every row of the table, in its class; *after_range* is called after each range, and may raise."""
+def count(engine: Engine, schema: str, plan: Plan, job: InPlaceJob) -> Counts:
+    """Every row of the table, in its class."""
     tally = _Tally()
     with engine.begin() as connection:
         moment: datetime = value(connection, NOW)
         heap = heap_of(connection, job)
-        if not address_map.exists(connection, schema):  # a writer asks it; a run makes it anew
-            address_map.create(connection, schema, None)
+        known = address_map.exists(connection, schema)
+        if not known:  # writers ask it, and an empty one says what none says
+            address_map.create(connection, schema, plan.address_table)
     for span in ranges(heap.blocks, RANGE_BLOCKS):
         with engine.begin() as connection:
             for name, text, number, *times in rows(connection, _statement(schema, job.at(moment), span)):
                 tally.add(name, text, number, (times[0], times[1]), (times[2], times[3]))
-        after_range()
+    if not known:
+        with engine.begin() as connection:
+            address_map.drop(connection, schema)
     return Counts(
         rows=sum(tally.classes.values()),
         null=tally.classes["null"],

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, update
 
 from backfill.database.connection import rows, value
 from backfill.database.preflight.redefined import Rewritten
-from backfill.database.server_identity import database_identity, identity_expression
+from backfill.database.server_identity import WEAK_IDENTITY, database_identity, identity_expression
 from backfill.errors import ConsentMissing
 from backfill.job_id import JobId
 from backfill.ledger import decisions
@@ -23,13 +23,15 @@ from backfill.plan import InPlaceJob, Job, Plan, Widths
 KIND = "rewrite"
 
 GIVEN = sql.SQL("""
-    select exists (select from {decisions} as given join {runs} as run on run.id = {run}
-                    where given.kind = {kind} and given.job = {job}
-                      and given.detail ->> 'definition' = run.rewrites ->> {job}
-                      and given.detail ->> 'database' = {database})
+    select exists (select from {decisions} as given
+                    where given.kind = {kind} and given.job = {job} and given.detail ->> 'definition' = {definition}
+                      and {here})
 """)
-
-
+# By the run, in a batch: it has what the driver noted.
+OF_RUN = sql.SQL("(select run.rewrites ->> {job} from {runs} as run where run.id = {run})")
+# Roles that may not ask for the system's identifier (some managed servers) know the database's number alone.
+HERE = sql.SQL("given.detail ->> 'database' in ({identity}, {weak})")
+HERE_BY_NUMBER = sql.SQL("split_part(given.detail ->> 'database', '/', 2) = split_part({weak}, '/', 2)")
 STANDS = sql.SQL("""
     select exists (select from pg_attribute as a join pg_class as c on c.oid = a.attrelid
                      join pg_namespace as n on n.oid = c.relnamespace
@@ -87,15 +89,23 @@ def rewritten(connection: Connection, schema: str, plan: Plan, key_id: str) -> l
     ]
 
 
-def given(connection: Connection, job: Job, definition: str) -> bool:
+def given(connection: Connection, schema: str, job: Job, definition: str) -> bool:
     """Whether one to that definition is on record, about this database."""
-    statement = select(func.count()).where(
-        table.c.kind == KIND,
-        table.c.job == job.identity,
-        table.c.detail["definition"].astext == definition,
-        table.c.detail["database"].astext == database_identity(connection),
+    return _given(connection, schema, job, sql.Literal(definition))
+
+
+def _given(connection: Connection, schema: str, job: Job, definition: sql.Composable) -> bool:
+    weak, known = sql.SQL(WEAK_IDENTITY), identity_expression(connection)
+    statement = GIVEN.format(
+        decisions=sql.Identifier(schema, table.name),
+        kind=sql.Literal(KIND),
+        job=sql.Literal(job.identity),
+        definition=definition,
+        here=HERE_BY_NUMBER.format(weak=weak)
+        if known == WEAK_IDENTITY
+        else HERE.format(identity=sql.SQL(known), weak=weak),
     )
-    return bool(connection.execute(statement).scalar())
+    return bool(value(connection, statement))
 
 
 def record(connection: Connection, job: InPlaceJob, consent: Consent) -> int:
@@ -118,13 +128,15 @@ def record(connection: Connection, job: InPlaceJob, consent: Consent) -> int:
     )
 
 
-def enter(connection: Connection, run_id: int, plan: Plan, jobs: Sequence[Job], key_id: str) -> None:
+def enter(
+    connection: Connection, schema: str, run_id: int, plan: Plan, jobs: Sequence[Job], key_id: str
+) -> None:
     """Note by which definitions the run rewrites. Raises ``ConsentMissing`` where one of them has no consent."""
     definitions: dict[JobId, str] = {}
     for job in jobs:
         if isinstance(job, InPlaceJob):
             definitions[job.identity] = plan.definition(job, key_id)
-            if not given(connection, job, definitions[job.identity]):
+            if not given(connection, schema, job, definitions[job.identity]):
                 raise ConsentMissing(job=job.label)
     connection.execute(update(runs).where(runs.c.id == run_id).values(rewrites=definitions))
 
@@ -133,13 +145,8 @@ def fence(connection: Connection, schema: str, job: Job, run_id: int) -> None:
     """In a batch's transaction, before it writes. Raises ``ConsentMissing``."""
     if not isinstance(job, InPlaceJob):
         return
-    statement = GIVEN.format(
-        decisions=sql.Identifier(schema, table.name),
-        runs=sql.Identifier(schema, runs.name),
-        run=sql.Literal(run_id),
-        kind=sql.Literal(KIND),
-        job=sql.Literal(job.identity),
-        database=sql.SQL(identity_expression(connection)),
+    definition = OF_RUN.format(
+        job=sql.Literal(job.identity), runs=sql.Identifier(schema, runs.name), run=sql.Literal(run_id)
     )
-    if not value(connection, statement):
+    if not _given(connection, schema, job, definition):
         raise ConsentMissing(job=job.label)

@@ -161,7 +161,7 @@ def consents():
 
     def run(operator, *accept: str, expect: int = 0) -> str:
         accepted = [word for name in accept for word in ("--accept", name)]
-        said = operator.types("run", "--quiet", *accepted, expect=expect)
+        said = rewritten.run(operator, "--quiet", *accepted, expect=expect)
         return said.out + said.err
 
     return run
