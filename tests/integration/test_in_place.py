@@ -139,7 +139,7 @@ def test_another_key_id_cannot_take_pseudonyms_for_addresses(
     consents(operator)
     after = rewritten.values(database, "logins")
     said = operator.having(key_id="next", ip_salt="f" * 32).types("run", "--quiet", expect=2)
-    assert "a change of the key is not supported" in said.err
+    assert "pseudonyms of another key cannot be told from addresses" in said.err
     assert rewritten.values(database, "logins") == after
 
 

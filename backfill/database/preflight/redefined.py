@@ -53,6 +53,12 @@ def _finding(job: Job, earlier: Rewritten) -> Finding:
     reason = _in_the_way(job, earlier)
     if reason is None:
         return BEFORE(subject, f"{said}. {_becomes_of_them(job, earlier)}", "")
+    if job.becomes == earlier.becomes:
+        return OTHERWISE(
+            subject,
+            f"{said}: {reason}.",
+            f"Set BACKFILL_KEY_ID={earlier.key_id}, and the salt of that key id.",
+        )
     return OTHERWISE(
         subject,
         f'{said}, and the plan says becomes = "{job.becomes}" now: {reason}.',
