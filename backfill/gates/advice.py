@@ -21,6 +21,8 @@ def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False, eras
     if ahead is None:
         blocked = next((stage for stage in left if stage.state is State.BLOCKED), left[0])
         return f"Blocked: {blocked.change}. To fix it: {fixes([blocked])[0]}."
+    if not ahead.call:
+        return f"Next: `backfill run`, then `backfill verify` ({ahead.change})."
     if ahead.revision is None:
         return f"Next: {ahead.change}: gates.{ahead.call} in a revision of your own chain (docs/migrate.md)."
     words = ["backfill", "migrate", ahead.revision.split(", ")[-1]]

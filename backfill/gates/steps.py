@@ -9,7 +9,7 @@ from backfill.database import verbatim
 from backfill.database.columns import Column, columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, LinkJob
+from backfill.plan import Discard, InPlaceJob, LinkJob
 from backfill.raw_column import RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
@@ -20,8 +20,8 @@ class Step:
     """A change: what it is called, what it asks first, and how one sees that it was made."""
 
     change: str
-    call: str  # of ``backfill.gates``, for a chain of the application's own
-    revisions: tuple[str, ...]  # of our own chain
+    call: str  # of ``backfill.gates``, for a chain of the application's own; empty where nothing is migrated
+    revisions: tuple[str, ...]  # of our own chain; one empty name where nothing is migrated
     needs: Callable[[], list[Condition]]
     done: Callable[[Connection], bool]
 
@@ -30,12 +30,28 @@ def steps(gate: Gate) -> list[Step]:
     """Every change of the plan, in order."""
     plan = gate.plan
     return [
+        *(rewritten(gate, job) for job in plan.in_place_jobs),
         *(discard(gate, part) for part in plan.discard),
         *(guard(gate, job) for job in plan.link_jobs),
         *(validation(gate, job) for job in plan.link_jobs),
         *(drop(gate, job) for job in plan.link_jobs),
         *((address_optional(gate), hash_required(gate), address_drop(gate)) if plan.address_table else ()),
     ]
+
+
+def rewritten(gate: Gate, job: InPlaceJob) -> Step:
+    """A column stays, and its values go: there is nothing to migrate, and a proof that holds until the next value."""
+    needs = [
+        conditions.proved(gate, job),
+        *([conditions.settled(gate, job)] if job.unreadable == "refuse" else []),
+    ]
+    return Step(
+        f"rewrite {job.name}.{job.raw} in place",
+        "",
+        ("",),
+        lambda: needs,
+        lambda connection: all(_holds(connection, condition) for condition in needs),
+    )
 
 
 def discard(gate: Gate, part: Discard) -> Step:
