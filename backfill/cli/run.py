@@ -12,7 +12,7 @@ from backfill.cli.attempt import Attempt
 from backfill.cli.calibrate import tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import still_there
+from backfill.cli.dropped_columns import gone, still_there
 from backfill.cli.in_place import rewrite
 from backfill.cli.observers import require_observers
 from backfill.cli.plan import predicted
@@ -178,6 +178,8 @@ def run(
     if strategy == "shadow":
         _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
         return
+    if chosen == in_place:
+        _calibrate_in_place(attempt, in_place, accept_mismatches)
     if in_place:
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
@@ -202,6 +204,16 @@ def _calibrated(attempt: Attempt, accept_mismatches: int) -> tuple[int, int]:
     preflight.record(session, attempt.looks.report, attempt.accept)
     tell_confirmation(session, found, mismatches, confirmed)
     return mismatches, explained
+
+
+def _calibrate_in_place(attempt: Attempt, jobs: Sequence[InPlaceJob], accept_mismatches: int) -> None:
+    """By the hashes of the address table, where the plan has one: what a wrong salt writes cannot be put back."""
+    session, known = attempt.session, attempt.session.plan.address_tables
+    if not any(job.becomes in ("hash", "pseudonym") for job in jobs) or not known:
+        return
+    preflight.require(session, known, Purpose.READ)
+    if not gone(session, known):
+        _calibrated(attempt, accept_mismatches)
 
 
 def _link(attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool) -> None:

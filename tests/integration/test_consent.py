@@ -91,6 +91,13 @@ def test_nothing_is_rewritten_before_a_dry_run_a_restore_point_and_its_number(
     after = rows(url)
     assert after != before
 
+    # It is about this database, whether a role may ask for the system's identifier or not: no dump restored elsewhere.
+    stored = query(url, "select detail ->> 'database' from backfill.decisions where kind = 'rewrite'")[0][0]
+    database = "update backfill.decisions set detail = detail || jsonb_build_object('database', %s::text) where kind = 'rewrite'"
+    query(url, database, f"{stored}1")
+    assert "--restore-point NAME" in operator.types("run", "--quiet", "hashes", expect=2).err
+    query(url, database, f"unknown/{stored.partition('/')[2]}")
+
     # Once a definition: not when it is repeated, whatever came meanwhile.
     query(url, "insert into networks (ip) values ('203.0.113.7')")
     operator.types("run", "--quiet")
@@ -123,3 +130,23 @@ def test_a_text_that_is_no_address_is_refused_before_the_first_row(
     assert rows(operator.url) == before
     query(operator.url, "delete from hashes where ip = any (%s)", list(UNREADABLE))
     assert f"--rewrite {READABLE}`" in operator.types("run", "--quiet", expect=2).err
+
+
+def test_stored_hashes_have_to_confirm_the_salt_before_anything_is_hashed_in_place(
+    operator: Operator, tmp_path: Path
+) -> None:
+    query(
+        operator.url,
+        """create table ip_addresses (id uuid primary key default gen_random_uuid(), ip_address inet unique,
+               hashed_ip_address text unique, geoip_info jsonb);
+           insert into ip_addresses (ip_address, hashed_ip_address) values ('192.0.2.1', repeat('0', 64))""",
+    )
+    plan = rewritten.plan_file(tmp_path, HASHES)
+    bans = 'banned = ""\nban_reason = ""\nban_date = ""\n'
+    plan.write_text(f'{plan.read_text()}[addresses]\ntable = "ip_addresses"\n{bans}')
+    before = rows(operator.url)
+    assert "explains 0 of 1 live hashes" in operator.types("run", "--quiet", expect=2).err
+    assert query(operator.url, "select from pg_namespace where nspname = 'backfill'") == []
+    query(operator.url, "update ip_addresses set hashed_ip_address = %s", rewritten.hashed("192.0.2.1"))
+    assert f"--rewrite {READABLE}`" in operator.types("run", "--quiet", expect=2).err
+    assert rows(operator.url) == before

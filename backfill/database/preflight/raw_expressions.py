@@ -10,6 +10,7 @@ from enum import Enum
 
 from psycopg2 import sql
 
+from backfill.database.blocks import Range
 from backfill.database.columns import column_type
 from backfill.database.connection import driver, execute, value
 from backfill.database.error_text import DRIVER_ERRORS
@@ -31,7 +32,9 @@ NEEDS = frozenset(
     kind.code
     for kind in (raw_type.TYPE, columns.NO_COLUMN, privileges.TABLE, privileges.SCHEMA, relation.ROW_SECURITY)
 )
-SAMPLE_ROWS = 1_000  # of the table, where an expression reads other columns as well
+# Of the table, where an expression reads other columns as well.
+SAMPLE_ROWS = 1_000
+SAMPLE_BLOCKS = 4_096
 
 # Functions and operators that came neither with the server nor with an extension.
 CALLS = """
@@ -101,7 +104,8 @@ DOMAINS_CALL = """
 OF_VALUE = sql.SQL("select bool_and({what}) from (select {value} as {raw}) as {name}")
 OF_ROWS = sql.SQL("""
     select bool_and({what})
-      from (select {columns} from {table} as {name} where {raw} is not null and {before} limit {most}) as {name}
+      from (select {columns} from {table} as {name} 
+             where {in_range} and {raw} is not null and {before} limit {most}) as {name}
 """)
 
 
@@ -261,6 +265,7 @@ def _takes(target: Target, column: Column, one: _Expression, text: str | None) -
             table=table(target.part),
             name=name,
             raw=raw,
+            in_range=Range(0, SAMPLE_BLOCKS).holds(target.part.table),
             before=what if one.is_condition else sql.SQL("true"),
             most=sql.Literal(SAMPLE_ROWS),
         )
