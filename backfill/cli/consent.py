@@ -1,13 +1,13 @@
 """Consent to rewriting values in place: a dry run, then a restore point and the exact number of rows, once a definition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import click
 
 from backfill import escaping
 from backfill.cli.context import Session
-from backfill.errors import RestorePointMissing, RewriteUnconfirmed, UnreadableRefused
+from backfill.errors import NoRun, RestorePointMissing, RewriteUnconfirmed, UnreadableRefused
 from backfill.job_id import JobId
 from backfill.jobs import dry_run
 from backfill.ledger import consents, dry_runs
@@ -102,6 +102,36 @@ def require(
     )
 
 
+def told(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> Iterator[str]:
+    """Of each job in place: whether its consent is on record, or what will be asked; *words*: options a run needs."""
+    try:
+        session.require_ledger()
+        known = True
+    except NoRun:
+        known = False
+    for job in jobs:
+        if not isinstance(job, InPlaceJob):
+            continue
+        given, newest = False, None
+        if known:
+            with session.engine.begin() as connection:
+                definition = _definition(session, job)
+                given = consents.given(connection, session.settings.ledger_schema, job, definition)
+                newest = None if given else dry_runs.newest(connection, job, definition)
+        if given:
+            yield f"{job.label}: consent to this definition is on record."
+        elif newest is not None:
+            command = escaping.command(
+                "backfill", "run", job.label, *words, "--restore-point", "NAME", "--rewrite", newest.rewrites
+            )
+            yield f"{_shown(job, newest)}To confirm it: `{command}`."
+        else:
+            yield (
+                f"{job.label} is rewritten in place: the first `backfill run` counts its rows, changes nothing, and says "
+                "what it needs from you."
+            )
+
+
 def _definition(session: Session, job: InPlaceJob) -> str:
     return session.plan.definition(job, session.settings.key_id)
 
@@ -130,7 +160,7 @@ def _shown(job: InPlaceJob, found: DryRun) -> str:
         ),
         ["distinct texts" + (" (at least)" if counts.more_texts else ""), counts.texts],
     ]
-    text = f"Dry run of {job.label}, which becomes {job.becomes} in place. Nothing was changed.\n"
+    text = f"\nDry run of {job.label}, which becomes {job.becomes} in place. Nothing was changed.\n"
     text += escaping.table(lines, ["", "number"], intfmt=",")
     if counts.oldest is not None:
         text += f"\n{job.time_column} from {counts.oldest} to {counts.newest}."

@@ -7,8 +7,8 @@ import click
 from sqlalchemy import Connection
 
 from backfill import escaping
+from backfill.cli import consent, preflight
 from backfill.cli import context as sessions
-from backfill.cli import preflight
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import gone, still_there
 from backfill.cli.preflight import accept_option
@@ -87,7 +87,11 @@ def plan(
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
         click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
-    following = preflight.then_run(report, jobs, accept, allow_weak_salt)
+    words = [word for name in accept for word in ("--accept", name)]
+    words += ["--allow-weak-salt"] if allow_weak_salt else []
+    for text in consent.told(session, [job for job in chosen if with_raw[job.identity]], words):
+        click.echo(text)
+    following = preflight.then_run(report, jobs, accept, allow_weak_salt, session.plan)
     click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
 
 

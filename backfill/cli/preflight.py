@@ -163,10 +163,14 @@ def nothing_in_the_way(report: Report) -> str:
     return f"Nothing is in the way, as far as was looked at: {LOOKED_AT} of {report.tables} tables."
 
 
-def then_run(report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool) -> str:
+def then_run(
+    report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool, plan: Plan
+) -> str:
     """The commands after ``plan``, with the words that it was given: without them a run would be refused."""
     weak = ["--allow-weak-salt"] if allow_weak_salt else []
     found = {finding.name for finding in report.accepted}
     accepted = [word for name in accept if name in found for word in ("--accept", name)]
     run = escaping.command("backfill", "run", *jobs, *accepted, *weak)
+    if not plan.address_tables:
+        return f"`{run}`"  # no stored hash to calibrate with
     return f"`{escaping.command('backfill', 'calibrate', *weak)}`, then `{run}`"

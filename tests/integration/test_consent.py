@@ -45,6 +45,11 @@ def test_nothing_is_rewritten_before_a_dry_run_a_restore_point_and_its_number(
     operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, before = operator.url, rows(operator.url)
+    said = operator.types("plan", "--no-sample").out
+    assert (
+        "networks is rewritten in place: the first `backfill run` counts its rows, changes nothing," in said
+    )
+    assert said.endswith(" Next: `backfill run`.\n")
     number = READABLE + READABLE - NETWORK_ALREADY + NO_ADDRESS
     asked = operator.types("run", "--quiet", "--workers", "2", expect=2)
     assert f"`backfill run --workers 2 --quiet --restore-point NAME --rewrite {number}`." in asked.err
@@ -61,6 +66,9 @@ def test_nothing_is_rewritten_before_a_dry_run_a_restore_point_and_its_number(
     assert not [text for text in (*TEXTS[:9], *SPELT) if text in asked.out + asked.err]
     counts = "select job, rewrites from backfill.dry_runs order by id"
     assert query(url, counts) == [("public.hashes.ip", READABLE), ("public.networks.ip", number - READABLE)]
+
+    said = operator.types("plan", "--no-sample").out
+    assert f"To confirm it: `backfill run hashes --restore-point NAME --rewrite {READABLE}`." in said
 
     def refused(*words: object, says: str) -> None:
         assert says in operator.types("run", "--quiet", *words, expect=2).err
@@ -109,6 +117,7 @@ def test_nothing_is_rewritten_before_a_dry_run_a_restore_point_and_its_number(
 
     # A plan that changed after the first rows.
     said = operator.types("plan", "--no-sample").out
+    assert "hashes: consent to this definition is on record." in said
     assert "rewritten-before: Runs before, under key id default, rewrote" in said
     assert "as networks (/24 and /48). They become coarser (/16 and /48)." in said
     rewritten.plan_file(tmp_path, {**HASHES, "becomes": "pseudonym"}, {**NETWORKS, "becomes": "hash"})

@@ -104,7 +104,7 @@ DOMAINS_CALL = """
 OF_VALUE = sql.SQL("select bool_and({what}) from (select {value} as {raw}) as {name}")
 OF_ROWS = sql.SQL("""
     select bool_and({what})
-      from (select {columns} from {table} as {name} 
+      from (select {columns} from {table} as {name}
              where {in_range} and {raw} is not null and {before} limit {most}) as {name}
 """)
 
