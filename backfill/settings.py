@@ -243,6 +243,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Observers": ("hook", "log_format", "metrics_port", "metrics_file"),
 }
 
+LETTERS = set(PREFIX)
+LEAST_LETTERS = len(LETTERS) - 4  # a name that is nine tenths one of ours lacks no more; to compare takes longer
+
 ENVIRONMENT, DEFAULT, HERE = "environment", "default", "working directory"
 
 
@@ -323,7 +326,9 @@ def _require_known() -> None:
             near = [PREFIX + one for one in near]
             if rest.lower() in Settings.model_fields:  # the field is not called as its variable is
                 near = [str(Settings.model_fields[rest.lower()].validation_alias)]
-        elif not (near := get_close_matches(given, known, n=1, cutoff=0.9)):
+        elif len(LETTERS & set(given)) < LEAST_LETTERS or not (
+            near := get_close_matches(given, known, n=1, cutoff=0.9)
+        ):
             continue
         meant = f"Did you mean {near[0]}?" if near else "`backfill config` lists those that are."
         raise SettingInvalid(

@@ -90,23 +90,21 @@ STRICT: Mapping[str, str] = {
 # The values that PostgreSQL comes with; costs and memory are the administrator's to choose.
 PLANNER = r"^enable_|^(plan_cache_mode|geqo|(from|join)_collapse_limit|(debug_parallel|force_parallel)_(query|mode))$"
 
-# Run when the path is ours: nothing but pg_catalog is found.
+# Run when the path is ours: nothing but pg_catalog is found. One look at pg_settings, which takes a millisecond.
 SET = """
-    select set_config(known.name, wanted.value, false)
-      from unnest(%s::text[], %s::text[]) as wanted (name, value)
-      join pg_settings as known on lower(known.name) = lower(wanted.name)
+    select set_config(known.name, coalesce(wanted.value, known.boot_val), false)
+      from pg_settings as known
+      left join unnest(%s::text[], %s::text[]) as wanted (name, value) on lower(known.name) = lower(wanted.name)
      where known.context = 'user'
+       and (wanted.name is not null or known.name ~ %s and known.setting <> known.boot_val)
        -- Read-only for the whole server is no habit of a role or database: it steps down, or its disk is full.
        and not (known.name = 'default_transaction_read_only'
                 and known.source in ('default', 'configuration file', 'command line'))
 """
-SET_PLANNER = """
-    select set_config(name, boot_val, false) from pg_settings
-     where name ~ %s and context = 'user' and setting <> boot_val
-"""
+IS_ANOTHER_ROLE = "select current_user <> session_user"
 # A role's own setting wins over the database's, as it does in the server.
 ROLE_OF_DATABASE = """
-    select current_user <> session_user and not exists (
+    select not exists (
            select from pg_db_role_setting, unnest(setconfig) as one
             where setrole = (select oid from pg_roles where rolname = session_user)
               and setdatabase in (0, (select oid from pg_database
@@ -199,16 +197,18 @@ def _settle(cursor: Any, version: int, options: str) -> Origin:
     cursor.execute("show timezone")
     (zone,) = cursor.fetchone()
     cursor.execute(f"set search_path to {SAFE_PATH}")
-    cursor.execute(SET, (list(SETTINGS), list(SETTINGS.values())))
-    cursor.execute(SET_PLANNER, (PLANNER,))
+    cursor.execute(SET, (list(SETTINGS), list(SETTINGS.values()), PLANNER))
     _end_with_client(cursor)
-    if "role" not in options:
-        cursor.execute(ROLE_OF_DATABASE)
-        if cursor.fetchone()[0]:
-            cursor.execute("set role none")
+    if "role" not in options and _says(cursor, IS_ANOTHER_ROLE) and _says(cursor, ROLE_OF_DATABASE):
+        cursor.execute("set role none")
     for name, wanted in STRICT.items():
         _require(cursor, name, wanted)
     return Origin(path, zone)
+
+
+def _says(cursor: Any, question: str) -> bool:
+    cursor.execute(question)
+    return bool(cursor.fetchone()[0])
 
 
 def _end_with_client(cursor: Any) -> None:
