@@ -58,8 +58,14 @@ STILL = sql.SQL("""
       join pg_temp.backfill_pairs as pair on event.{link} {equals} pair.other::{key_type}
      where event.ctid = any (%s::tid[]) or {ours}
 """)
-# A trigger after the change may have put it back, in a version of its own, wherever that lies: the whole table is read.
-OURS = sql.SQL("event.xmin = pg_current_xact_id()::xid")
+# A trigger may have put it back, or moved it and skipped our change, in a version of its own, wherever that lies: the
+# whole table is read. What we see of a transaction in progress is ours, subtransactions of a trigger's included.
+OURS = sql.SQL("""
+    case when age(event.xmin) <= age(pg_current_xact_id()::xid)
+         then pg_xact_status((pg_current_xact_id()::text::bigint + age(pg_current_xact_id()::xid)
+                              - age(event.xmin))::text::xid8) = 'in progress'
+         else false end
+""")
 AFTER_TRIGGER = sql.SQL("""
     select exists (select from pg_trigger where tgrelid = {table} and not tgisinternal and tgenabled in ('O', 'A')
                       and tgtype & 16 <> 0 and tgtype & 2 = 0)
@@ -199,14 +205,15 @@ def _repoint(connection: Connection, schema: str, addresses: Addresses) -> None:
                     "key_type": sql.SQL(kind.name),
                     "equals": kind.equals,
                     "in_range": span.holds("event"),
-                    "ours": OURS if puts_back else sql.SQL("false"),
                 }
                 places = [place for (place,) in rows(connection, POINTING.format(**names))]
                 if not places:
                     continue
                 with collisions_told(part, link), writes(connection, part):
                     changed = rows(connection, REPOINT.format(**names))
-                kept = [place for (place,) in rows(connection, STILL.format(**names), (places,))]
+                ours = OURS if puts_back or len(changed) < len(places) else sql.SQL("false")
+                still = STILL.format(ours=ours, **names)
+                kept = [place for (place,) in rows(connection, still, (places,))]
                 kept += [place for place, right in changed if not right]
                 require_taken(
                     connection, schema, part, link, [f"ctid {place}" for place in kept], len(places)

@@ -19,6 +19,12 @@ PUTS_BACK = (
           where id = new.id; end if; return null;""",
 )
 DELETES = ("after", "delete from public.user_events where id = new.id; return null;")
+PUTS_BACK_APART = ("after", f"begin {PUTS_BACK[1].removesuffix('return null;')} exception when division_by_zero then null; end; return null;")  # fmt: skip
+MOVES = (
+    "before",
+    """if pg_trigger_depth() > 1 then return new; end if;
+       update public.user_events set tag = tag where id = new.id; return null;""",
+)
 WAYS = [SKIPS, pytest.param(*UNDOES, marks=pytest.mark.slow), PUTS_BACK]
 
 
@@ -116,7 +122,7 @@ def merges(operator: Operator, expect: int = 0) -> str:
     return operator.types("addresses", "merge", "--count", 1, expect=expect).err
 
 
-@pytest.mark.parametrize(("when", "body"), WAYS)
+@pytest.mark.parametrize(("when", "body"), [*WAYS, PUTS_BACK_APART, MOVES])
 def test_merge_decides_nothing_where_an_event_keeps_its_link(
     finished_run: Operator, when: str, body: str
 ) -> None:
@@ -124,6 +130,7 @@ def test_merge_decides_nothing_where_an_event_keeps_its_link(
     _, mapped = twins(finished_run)
     (event,) = query(url, "select id::text from user_events where ip_address_id = %s limit 1", mapped)[0]
     keeps(finished_run, when, body, event)
+    fill_the_last_page(url)
     said = merges(finished_run, expect=2)
     assert "user_events: 1 of" in said
     assert "did not keep what was written to ip_address_id" in said
