@@ -59,7 +59,7 @@ test: $(VENV)/.dev ## Run every test that takes seconds, on a real PostgreSQL
 test-browser: $(VENV)/.dev ## The report in a headless Chromium (Debian: apt-get install chromium)
 	@$(BIN)/pytest -m browser
 test-faults: $(VENV)/.dev ## The faults that take longer: kills, fail-over, full disk, Dask, 40 seconds of soak
-	@SOAK_SECONDS=40 $(BIN)/pytest -n 3 -m "slow and not thorough" tests/faults
+	@SOAK_SECONDS=40 $(BIN)/pytest -n 4 -m "slow and not thorough" tests/faults
 test-all: $(VENV)/.dev ## Every test, the variants and two minutes of soak as well; about an hour
 	@$(BIN)/pytest -n 2 --dist loadscope -m "not slow or slow"
 soak: $(VENV)/.dev ## Ten minutes under a live writer and a killer; ledger and data must agree to the row
@@ -104,6 +104,6 @@ $(VENV)/.demo: pyproject.toml requirements/demo.txt | $(VENV)/bin/python
 	@touch $@
 $(VENV)/.dev: pyproject.toml requirements/dev.txt | $(VENV)/bin/python
 	@echo "Installing what the tests need into $(VENV)"
-	@$(PIP) --require-hashes -r requirements/dev.txt
+	@VENV=$(VENV) .ci/install
 	@$(PIP) --no-index --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.demo
