@@ -6,21 +6,27 @@ with spaces between, each worker has its own.
 """
 
 import compileall
+import functools
+import gc
+import hashlib
 import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from backfill.database.server_identity import IDENTITY
-from backfill.embedded import EmbeddedServer
+from backfill.embedded import EmbeddedServer, postmaster
 from backfill.ledger.coverage import digest
 from tests.databases import Databases, connect, query
 from tests.demo_template import environment, fill_demo
 from tests.operator import ROOT, Operator
+
+RUN = ("run", "--quiet", "--no-sample")
 
 # Under nohup, or in the background of a script, these are ignored, and a command of ours would inherit that: a
 # handler is not inherited. This process goes on hearing none of them.
@@ -42,6 +48,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         for folder in ("backfill", "alembic"):
             compileall.compile_dir(ROOT / folder, quiet=1)
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of lives to the end: a collection of garbage need not look at it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_verifier_a_salt() -> Iterator[None]:
+    """scrypt takes 60 ms, in nearly every command, of the same salts and nonces: each is computed once."""
+    with mock.patch.object(hashlib, "scrypt", functools.cache(hashlib.scrypt)):
+        yield
 
 
 @contextmanager
@@ -73,10 +92,13 @@ def server_url() -> Iterator[str]:
         yield urls[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(urls)]
         return
     with temporary_home() as home:
-        url = EmbeddedServer(home).ensure()
+        # Nobody kills this one. `erase` and `prove` search all of its WAL, of all tests: little is kept.
+        quick = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+        with mock.patch.dict(postmaster.SETTINGS, {"shared_buffers": "64MB", "min_wal_size": "32MB"}):
+            url = EmbeddedServer(home).ensure()
         with closing(connect(url)) as connection, connection.cursor() as cursor:
-            for name in ("fsync", "synchronous_commit", "full_page_writes"):
-                cursor.execute(f"alter system set {name} = off")  # nobody kills this one
+            for name, value in quick.items():
+                cursor.execute(f"alter system set {name} = {value}")
             cursor.execute("select pg_reload_conf()")
         yield url
 
@@ -147,7 +169,7 @@ def operator_of(databases: Databases, clone: Callable[[str], str], home: Path) -
     def reach(state: str) -> Operator:
         databases.template("small demo", fill_demo)
         if state != "demo":
-            databases.template("run", lambda url: at(url).types("run", "--quiet") and None, "small demo")
+            databases.template("run", lambda url: at(url).types(*RUN) and None, "small demo")
         if state not in ("demo", "run"):
             databases.template("settled", settle, "run")
         if state == "proved":

@@ -82,11 +82,13 @@ class Databases:
 
     def _create(self, origin: str) -> str:
         name = f"test_{uuid.uuid4().hex[:12]}"
-        query(
-            self.server_url,
-            sql.SQL("create database {} template {} encoding 'UTF8'").format(
-                sql.Identifier(name), sql.Identifier(origin)
-            ),
-        )
+        with closing(connect(self.server_url)) as connection, connection.cursor() as cursor:
+            # Its files are copied, not written again and logged: half of the CPU time, and no WAL. Before 15 it is so anyway.
+            how = "strategy file_copy" if connection.server_version >= 150_000 else ""
+            cursor.execute(
+                sql.SQL("create database {} template {} encoding 'UTF8' {}").format(
+                    sql.Identifier(name), sql.Identifier(origin), sql.SQL(how)
+                )
+            )
         self._created.add(name)
         return name

@@ -217,8 +217,8 @@ def test_a_live_writer_is_counted_and_keeps_the_gate_shut(proved_run: Operator) 
     (note,) = found["notes"]
     assert "2 raw values were written after the last run ended" in note
     assert "`backfill seal user_events`" in note
-    patient = proved_run.having(observe="3600")
-    assert "it has to stay unchanged for 3600 s" in patient.is_refused("0003a_user_events")
+    patient = proved_run.having(observe="864000")
+    assert "it has to stay unchanged for 864000 s" in patient.is_refused("0003a_user_events")
     proved_run.types("seal", "user_events")
     query(url, f"insert into user_events (source_id, tag, {RAW}) select source_id, 'sealed', '198.51.100.9' from user_events limit 1")  # fmt: skip
     assert query(url, f"select {RAW} from user_events where tag = 'sealed'") == [(None,)]

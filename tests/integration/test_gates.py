@@ -65,8 +65,8 @@ def test_a_record_that_was_edited_by_hand_opens_nothing(proved_run: Operator, ed
 
 
 def test_a_record_with_an_earlier_date_is_noticed(proved_run: Operator) -> None:
-    query(proved_run.url, "update backfill.coverage set finished = finished - interval '1 day'")
-    patient = proved_run.having(observe="3600")
+    query(proved_run.url, "update backfill.coverage set finished = finished - interval '20 days'")
+    patient = proved_run.having(observe="864000")
     asked = [c for stage in gates(patient) for c in stage["conditions"]]
     proofs = [c for c in asked if c["name"].startswith("proof of")]
     assert proofs
@@ -296,7 +296,12 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+LATER = {link_elsewhere, no_hash, take_the_geo_away}
+
+
+@pytest.mark.parametrize(
+    "damage", [pytest.param(one, marks=pytest.mark.slow if one in LATER else ()) for one in DAMAGES]
+)
 def test_a_pasted_script_refuses_what_a_verification_found(
     proved_run: Operator, damage: Callable[[Operator, list[str]], None]
 ) -> None:
@@ -317,8 +322,17 @@ def test_a_pasted_script_refuses_what_a_verification_found(
         assert query(proved_run.url, f"select count({RAW}) > 0 from {name}") == [(True,)]
 
 
-@pytest.mark.parametrize("damage", [unlink, link_elsewhere, link_to_the_sentinel, no_address, a_live_writer])
-@pytest.mark.parametrize("at", ["0002_journals", "0003b_team_events"])
+@pytest.mark.parametrize(
+    ("damage", "at"),
+    [
+        pytest.param(damage, at, marks=pytest.mark.slow if later else ())
+        for at, quick in (("0002_journals", 1), ("0003b_team_events", 5))
+        for number, damage in enumerate(
+            [a_live_writer, unlink, link_elsewhere, link_to_the_sentinel, no_address]
+        )
+        for later in [number >= quick]
+    ],
+)
 def test_a_pasted_script_refuses_what_happened_after_the_verification(
     proved_run: Operator, damage: Callable[[Operator, list[str]], None], at: str
 ) -> None:
@@ -404,7 +418,7 @@ def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: O
     assert "At most 3 raw values" in proved_run.types("unseal", "journals").out
     assert query(url, "select kind, count from backfill.decisions where job = 'public.journals.submitted_from' order by id") == [("seal", 0), ("unseal", 3)]  # fmt: skip
     assert "is not sealed" in proved_run.types("unseal", "journals", expect=2).err
-    patient = proved_run.having(observe="3600")  # without the seal it is the writes that count again
+    patient = proved_run.having(observe="864000")  # without the seal it is the writes that count again
     assert "writes to journals.submitted_from" in patient.is_refused("0002_journals")
     query(
         url, "insert into journals (name, action, submitted_from) values (null, 'unsealed', '198.51.100.9')"
@@ -422,7 +436,7 @@ def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Ope
     sealed = [c for stage in gates(proved_run) for c in stage["conditions"] if "user_events" in c["name"]]
     assert any(c["evidence"] == "sealed" and c["holds"] for c in sealed)
     proved_run.types("seal", "journals")
-    proved_run.having(observe="3600").migrates("0002_journals")
+    proved_run.having(observe="864000").migrates("0002_journals")
     proved_run.migrates("0004_user_events")
     assert query(url, "select count(*) from pg_trigger where tgname like 'zy_backfill_seal%'") == [(0,)]
     assert query(url, "select count(*) from pg_proc where pronamespace = 'backfill'::regnamespace and proname like 'seal%'") == [(0,)]  # fmt: skip

@@ -49,15 +49,23 @@ def test_no_command_ends_in_the_server_s_word(finished_run: Operator, role: str)
 NAMED = r"{table}\.{column}|Table {table} has no column {column}"
 
 
+TABLES_FIRST = ("0003a_user_events", "0003b_user_events", "0004_user_events")
+ADDRESSES_LAST = ("0005a_ip_address_optional", "0005b_propose_hash_required", "0005c_hash_required", "0005d_drop_ip_address")  # fmt: skip
+QUICK = {"0003b_user_events", "0005d_drop_ip_address"}  # each column at these, one column at each
+
+
 @pytest.mark.parametrize(
     ("role", "revision"),
     [
-        (role, revision)
-        for role in ("link", "time", "key", "hash", "address", "address key", "raw")
-        for revision in ("0003a_user_events", "0003b_user_events", "0004_user_events")
-    ]
-    + [(role, revision) for role in ("hash", "address", "address key") for revision in ("0005a_ip_address_optional", "0005b_propose_hash_required", "0005c_hash_required", "0005d_drop_ip_address")],
-)  # fmt: skip
+        pytest.param(role, revision, marks=() if revision in QUICK or role == one else pytest.mark.slow)
+        for roles, revisions, one in (
+            (("link", "time", "key", "hash", "address", "address key", "raw"), TABLES_FIRST, "raw"),
+            (("hash", "address", "address key"), ADDRESSES_LAST, "address"),
+        )
+        for role in roles
+        for revision in revisions
+    ],
+)
 def test_each_revision_names_the_column_that_it_misses(
     operator_of: Callable[[str], Operator], role: str, revision: str
 ) -> None:

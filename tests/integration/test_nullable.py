@@ -49,8 +49,6 @@ def operator(databases: Databases, clone: Callable[[str], str], home: Path, tmp_
 QUICK = {
     "NOT NULL",
     "a domain over such a domain",
-    "constraint not_empty",
-    "the primary key",
     "allows one NULL",
 }
 

@@ -344,7 +344,10 @@ def test_scan_erase_and_prove_send_no_address_and_no_salt_to_the_server_log(prov
     assert "vacuum (full)" in written
     assert SALT not in written
     assert [
-        text for text in known if re.search(rf"(?<![0-9a-f.:]){re.escape(text)}(?![0-9a-f.:])", written)
+        text
+        for text in known
+        if text in written  # a thousand patterns over megabytes of log take half a minute
+        and re.search(rf"(?<![0-9a-f.:]){re.escape(text)}(?![0-9a-f.:])", written)
     ] == []
 
 

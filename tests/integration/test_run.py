@@ -28,7 +28,7 @@ from tests.faults.stage import in_background
 from tests.names import identity
 from tests.operator import Operator
 
-SMALL = ("--quiet", "--batch-blocks", "4")
+SMALL = ("--quiet", "--no-sample", "--batch-blocks", "4")
 
 
 @pytest.fixture(scope="session")

@@ -357,10 +357,9 @@ CUTOVER = "lock table user_events in access share mode"
 @pytest.mark.parametrize(
     "phase",
     [
-        "load",
         "replay",
         "cut-over",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("index", "verification")),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("load", "index", "verification")),
     ],
 )
 def test_a_kill_in_any_phase_and_the_same_command_again_end_as_if_nothing_had_been(

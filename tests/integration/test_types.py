@@ -141,7 +141,10 @@ def test_a_raw_text_of_any_type_and_collation(database: str, home: Path, tmp_pat
     goes_the_whole_way(prepared(database, home, tmp_path, raw=raw), "bigint")
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(one, marks=pytest.mark.slow if one in ("bigint", KEYS[3]) else ()) for one in KEYS],
+)
 def test_a_key_of_any_type_comes_back_as_it_is(database: str, home: Path, tmp_path: Path, key: str) -> None:
     goes_the_whole_way(prepared(database, home, tmp_path, key=key), key)
 

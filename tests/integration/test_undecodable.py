@@ -215,7 +215,7 @@ def test_a_name_of_that_kind_blocks_before_the_first_write(encoded: Callable[[st
     assert query(place.url, "select to_regclass('backfill.runs')") == [(None,)]
 
 
-@pytest.mark.parametrize("encoding", ["WIN1252", "UTF8"])
+@pytest.mark.parametrize("encoding", ["WIN1252", pytest.param("UTF8", marks=pytest.mark.slow)])
 def test_the_whole_chain_with_such_texts_everywhere(encoded: Callable[[str], Encoded], home: Path, encoding: str) -> None:  # fmt: skip
     """Raw texts, JSON, a discarded column, and columns that nobody asked about."""
     place = encoded(encoding)
