@@ -244,7 +244,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 LETTERS = set(PREFIX)
-LEAST_LETTERS = len(LETTERS) - 4  # a name that is nine tenths one of ours lacks no more; to compare takes longer
+# A name that is nine tenths one of ours lacks no more; to compare takes longer.
+LEAST_LETTERS = len(LETTERS) - 4
 
 ENVIRONMENT, DEFAULT, HERE = "environment", "default", "working directory"
 
