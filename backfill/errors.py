@@ -240,6 +240,37 @@ class NoWorkerProcesses(BackfillError):
     /dev/shm writable, or set BACKFILL_WORKERS=1: one worker needs none."""
 
 
+class DueInProgress(BackfillError):
+    """Another command is driving run {run} ({holder}; {session}), so nothing was done. The next due run does what is
+    due then."""
+
+    exit_code = 75  # EX_TEMPFAIL: two timers at once are no failure
+
+
+class RunUnfinished(BackfillError):
+    """Run {run} of these tables is not finished, and a due run would end it. `backfill run` goes on with it,
+    `backfill cancel` ends it. Nothing was done."""
+
+
+class NothingAges(BackfillError):
+    """{what} names no age: `backfill run --due` is for jobs with `after` in the plan. Nothing was done."""
+
+
+class DueRefused(BackfillError):
+    """What is due is not what was seen before."""
+
+
+class TooManyDue(DueRefused):
+    """{job}: {rows} rows are due, and {bound}. Nothing was written. If the number is right:
+    `backfill run --due --accept-due {total}`, which may be the number of all jobs or more."""
+
+
+class ClockJumped(DueRefused):
+    """The server's clock shows {now}, which is {ahead} after the last due run, and the longest of the last intervals
+    is {longest}. Nothing was written. Check the clock of the server; if it is right:
+    `backfill run --due --accept-due {total}`."""
+
+
 class RunFailed(BackfillError):
     """Run {run} failed: {problem}. `backfill status` shows its progress; `backfill run` resumes it."""
 

@@ -17,7 +17,6 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
-    StringConstraints,
     Tag,
     ValidationError,
     model_validator,
@@ -30,7 +29,7 @@ from backfill.errors import InputUnreadable, KindUnfit, NoAddressTable, PlanInva
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.raw_column import Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
+from backfill.raw_column import Constant, Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
 
 AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 
@@ -58,7 +57,6 @@ NOT_YET = {
     "path": "members of JSON documents",
     "into": "another column for the result",
     "geo": "places beside a value that stays",
-    "after": "values that become something at an age",
     "on_duplicate": "a raw column that is part of a unique constraint",
     "removes": "the retention of links, hashes and places",
 }
@@ -137,12 +135,6 @@ class Widths(Part):
     v6: int = Field(48, ge=1, le=127)
 
 
-def _one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("a constant is one line of printable characters")
-    return text
-
-
 class InPlaceJob(Aged, Job):
     """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
 
@@ -151,7 +143,7 @@ class InPlaceJob(Aged, Job):
     then: Literal["keep"] = "keep"
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
-    constant: Annotated[str, StringConstraints(max_length=64), AfterValidator(_one_line)] | None = None
+    constant: Constant | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,16 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), After
 NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a constant is one line of printable characters")
+    return text
+
+
+# A value that a plan gives, and messages show.
+Constant = Annotated[str, StringConstraints(max_length=64), AfterValidator(_one_line)]
+
+
 class Part(BaseModel):
     """A frozen piece of a plan; unknown keys are errors."""
 

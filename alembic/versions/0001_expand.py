@@ -207,6 +207,7 @@ def upgrade() -> None:
         sa.Column("no_address", sa.BigInteger(), nullable=True),
         sa.Column("quarantined", sa.BigInteger(), nullable=True),
         sa.Column("left_to_live", sa.BigInteger(), nullable=True),
+        sa.Column("not_due", sa.BigInteger(), nullable=True),
         sa.Column("kept", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], [f"{schema}.runs.id"]),
         sa.PrimaryKeyConstraint("run_id", "job"),

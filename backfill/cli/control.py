@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from datetime import timedelta
 
 import click
 
@@ -11,6 +12,8 @@ from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import output
 from backfill.cli.context import Session
+from backfill.cli.due import AgeType
+from backfill.cli.due import show as show_due
 from backfill.engine import signals
 from backfill.errors import NoDriver, TransitionRefused
 from backfill.ledger import address_map, runs
@@ -47,14 +50,28 @@ def _move(session: Session, run: Run, status: RunState, reason: str | None = Non
     "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two updates."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--due", is_flag=True, help="Show whether a raw value is older than its job allows. Exit 1 when one is."
+)
+@click.option(
+    "--grace",
+    type=AgeType(),
+    help="With --due: late only when older by this much, as between two runs: '1 day'.",
+)
 @click.pass_context
-def status(context: click.Context, watch: bool, every: float, form: str) -> None:
+def status(
+    context: click.Context, watch: bool, every: float, form: str, due: bool, grace: timedelta | None
+) -> None:
     """Show the newest run: rows, rate, what each worker does, and why the run is not moving.
 
-    With --watch and --format json, each update is one line of JSON.
+    With --watch and --format json, each update is one line of JSON. With --due, every table of a job with
+    `after` is read, and a run is not needed.
     """
     session = sessions.session_of(context)
     session.require_ledger()
+    if due:
+        show_due(context, session, form, grace or timedelta())
+        return
     try:
         _show_again_and_again(session, every if watch else None, form)
     except (Exception, signals.Ended):

@@ -7,6 +7,7 @@ import click
 from backfill.cli import preflight
 from backfill.cli.attempt import Attempt
 from backfill.engine.driver import run_lock
+from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.hashing.pseudonym import Pseudonyms
@@ -17,7 +18,7 @@ from backfill.plan import InPlaceJob
 from backfill.report import closing
 
 
-def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob]) -> None:
+def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> None:
     """Rewrite the values of *jobs*, or go on where an earlier run stopped."""
     session = attempt.session
     session.expand()
@@ -33,7 +34,9 @@ def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob]) -> None:
         pseudonyms=_pseudonyms(attempt) if any(job.becomes == "pseudonym" for job in jobs) else None,
     )
     preflight.record(session, attempt.looks.report, attempt.accept)
-    number, counts = attempt.drive(jobs, resolver, InPlace(), Fact(session.engine, jobs, None))
+    number, counts = attempt.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
+    if isinstance(strategy, Due):
+        click.echo("Counted in the blocks that hold what was due:")
     click.echo(closing.as_text(counts, session.plan.label, done="rewritten"))
     click.echo(f"Run {number} finished.")
     for line in preflight.kept(attempt.looks.report, counts, session.plan):

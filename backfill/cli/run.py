@@ -13,6 +13,7 @@ from backfill.cli.calibrate import tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import gone, still_there
+from backfill.cli.due import aging, as_a_timer, due_options, due_workers, require_no_other
 from backfill.cli.in_place import rewrite
 from backfill.cli.observers import require_observers
 from backfill.cli.plan import predicted
@@ -21,6 +22,7 @@ from backfill.database.preflight.target import Purpose
 from backfill.engine import control, dask_pool
 from backfill.engine.control import Deadline
 from backfill.engine.driver import run_lock
+from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
@@ -115,6 +117,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="Remove the shadow copies of these tables and everything that belongs to them.",
 )
+@due_options
 @consent_options
 @accept_option
 @weak_salt_option
@@ -136,6 +139,8 @@ def run(
     strategy: str,
     postpone_cutover: bool,
     abandon: bool,
+    due: bool,
+    accept_due: int | None,
     restore_point: str | None,
     count: int | None,
     accept: tuple[str, ...],
@@ -145,12 +150,13 @@ def run(
 
     Stop it with Ctrl-C; the same command continues where it stopped, also after a crash. From another
     shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked is
-    linked, 1 when the run failed, 2 when it could not begin, 3 when it was stopped.
+    linked, 1 when the run failed, 2 when it could not begin, 3 when it was stopped; with --due, 75 when
+    another run is at work.
     """
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.settings = Settings.load(
-        workers=workers,
+        workers=due_workers(workers) if due else workers,
         batch_blocks=batch_blocks,
         nice=nice,
         dask=dask,
@@ -167,6 +173,8 @@ def run(
     if abandon:
         cutover.abandon(session, links(chosen))
         return
+    if due:
+        chosen = aging(session, chosen, named=bool(jobs))
     purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
     left = still_there(session, chosen) if purpose is Purpose.WRITE else chosen
     if left is None:
@@ -178,6 +186,14 @@ def run(
     if strategy == "shadow":
         _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
         return
+    if due:
+        with as_a_timer():
+            _calibrate_in_place(attempt, in_place, accept_mismatches)
+            session.expand()
+            consent.require(context, session, in_place, restore_point, count)
+            require_no_other(session, in_place)
+            rewrite(attempt, in_place, Due(accepted=accept_due))
+        return
     if chosen == in_place:
         _calibrate_in_place(attempt, in_place, accept_mismatches)
     if in_place:
@@ -187,7 +203,7 @@ def run(
         others = tuple(job for job in chosen if job not in in_place)
         _link(attempt, others, accept_mismatches, no_sample=no_sample)
     if in_place:
-        rewrite(attempt, in_place)
+        rewrite(attempt, in_place, InPlace())
     _tell_next(session)
 
 

@@ -37,7 +37,14 @@ from backfill.engine.throttle import sensors
 from backfill.engine.throttle.monitor import SensorMonitor
 from backfill.engine.vacuum import Vacuumer
 from backfill.engine.worker_phases import MakePool, WorkerPhases
-from backfill.errors import ExecutorUnusable, RunCancelled, RunFailed, RunPaused, TransitionRefused
+from backfill.errors import (
+    DueRefused,
+    ExecutorUnusable,
+    RunCancelled,
+    RunFailed,
+    RunPaused,
+    TransitionRefused,
+)
 from backfill.job_id import JobId
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.values import ValueResolver
@@ -119,6 +126,9 @@ class Driver:
         except Cancel:
             self._end(RunState.CANCELLED, reason="cancelled by the operator")
             raise RunCancelled(run=self.run.id) from None
+        except DueRefused as refused:
+            self._end(RunState.CANCELLED, error=str(refused))
+            raise
         except ExecutorUnusable as unusable:
             self._end(RunState.FAILED, error=str(unusable))
             raise
@@ -169,6 +179,9 @@ class Driver:
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
             runs.set_definitions(connection, self.run.id, definitions)
             consents.enter(connection, self.schema, self.run.id, self.plan, self.jobs, key_id)
+        # Resumed or not, and for all workers: how old a row is, is asked at the moment when the run was begun.
+        self.plan = self.plan.at(self.run.created)
+        self.jobs = tuple(self.plan.job(job.identity) for job in self.jobs)
         self.observe("started", run=self.run.id, attempt=self.run.attempts)
 
     def _put_together(self) -> None:
@@ -276,6 +289,7 @@ class Driver:
         while True:
             try:
                 self._check_map()
+                self.strategy.begin(self._phases)
                 self._phases.resolve(RESOLVE)
                 with self.engine.begin() as connection:
                     # A run that was away may find rows of the address table deleted; sweeps resolve their texts.

@@ -26,13 +26,17 @@ class InPlace:
 
     name: str = "in-place"
     keeps_map: bool = False
+    passes: int | None = None  # over each batch; None: as the settings say
     _found: dict[JobId, Counted] = field(
         default_factory=dict, init=False
     )  # the rows as they are when all is done
 
+    def begin(self, phases: RunPhases) -> None:
+        """Nothing: all blocks are gone over."""
+
     def work(self, phases: RunPhases) -> None:
         """Link, fill, and sweep while the count finds something that a sweep could do."""
-        phases.link(LINK, phases.context.settings.passes)
+        phases.link(LINK, self.passes or phases.context.settings.passes)
         phases.fill()
         self._found = _counted(phases)
 
@@ -78,6 +82,7 @@ def _counted(phases: RunPhases) -> dict[JobId, Counted]:
                 context.jobs,
                 context.settings.workers,
                 lambda: context.control.checkpoint(context.run),
+                phases.scheduler.within,
             )
         if number > SWEEPS or not any(counted.left for counted in found.values()):
             break

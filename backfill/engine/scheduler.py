@@ -34,6 +34,8 @@ class BatchScheduler:
         self._leases, self._looked = Leases(LEASE_SECONDS), 0.0
         # By job: where a sweep has something to do. A table that is not in it is swept as a whole.
         self.left: dict[JobId, list[Range]] = {}
+        # By job: the only blocks that the run looks at. A table that is not in it is gone over as a whole.
+        self.within: dict[JobId, list[Range]] = {}
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 
@@ -54,7 +56,7 @@ class BatchScheduler:
                 runs.plan_table(connection, run_id, part.identity, heap)
                 self.tables = runs.planned(connection, run_id)
             # An empty table has one empty batch, so that it counts as planned.
-            whole = [Range(0, heap.blocks)]
+            whole = self.within.get(part.identity, [Range(0, heap.blocks)])
             parts = self.left.get(part.identity, whole) if phase.is_sweep else whole
             batches.plan(connection, run_id, phase, part.identity, parts or [Range(0, 0)], passes)
 
@@ -73,6 +75,7 @@ class BatchScheduler:
                     continue
                 batches.forget(connection, run_id, phase=phase, job=job.identity)
                 self.left.pop(job.identity, None)  # it lies elsewhere now
+                self.within.pop(job.identity, None)
                 runs.plan_table(connection, run_id, job.identity, heap)
                 self.tables = runs.planned(connection, run_id)
             self._context.tell(

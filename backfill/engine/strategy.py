@@ -22,6 +22,10 @@ class Strategy(Protocol):
         """Whether something still looks texts up when the run has succeeded."""
         ...
 
+    def begin(self, phases: RunPhases) -> None:
+        """Look at the tables before texts are resolved; called again after each setback. Raises ``DueRefused``."""
+        ...
+
     def work(self, phases: RunPhases) -> None:
         """All phases after resolve. Raises ``MapIncomplete`` where texts have to be resolved again."""
         ...

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from multiprocessing import connection as pipes
 from multiprocessing import parent_process
 from typing import Any
@@ -52,6 +53,7 @@ class BatchRef:
     batch_id: int
     job: JobId
     filenode: int
+    moment: datetime | None = None  # of the run: how old a row is
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def link_from_environment(
 
 def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> BatchResult:
     config, engine = bench.config, bench.engine
-    job = config.plan.job(batch_ref.job)
+    plan = config.plan if batch_ref.moment is None else config.plan.at(batch_ref.moment)
+    job = plan.job(batch_ref.job)
 
     def work(batch: Batch, lease: uuid.UUID) -> PassCounts:
         rest = rester(engine, batch, lease, retry_policy.nice, _told.wait)
@@ -174,7 +177,7 @@ def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> Batc
                 batch_ref.filenode,
                 retry_policy.timeouts,
                 rest,
-                config.plan,
+                plan,
             )
         except DRIVER_ERRORS:
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again

@@ -1,12 +1,12 @@
 """Closing count: the count that ends a run, made from the data, in short snapshots.
 
-rows = linked + already linked + no address + quarantined + left to the live application.
+rows = linked + already linked + no address + quarantined + not due + left to the live application.
 
 The same look tells whether anything is left that a sweep could do, so that a table to which nobody
 wrote meanwhile is read once more and not three times.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,9 +31,10 @@ LEFT = sql.SQL("({unfinished} and entry.row_key is null) or {more}")
 COUNT = sql.SQL("""
     select count(*),
            count(*) filter (where event.{raw} is null),
-           count(*) filter (where event.{raw} is not null and not {unfinished}),
+           count(*) filter (where {finished}),
            count(*) filter (where {unfinished} and entry.row_key is not null),
            count(*) filter (where {left}),
+           count(*) filter (where event.{raw} is not null and not {finished} and not {unfinished}),
            array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
       from {table} as event
       left join {quarantine} as entry
@@ -51,6 +52,7 @@ class Counted:
     no_address: int = 0
     linked: int = 0  # before this run or by it
     quarantined: int = 0
+    not_due: int = 0  # raw, and not old enough
     left: int = 0  # a sweep would do something about them
     stretches: tuple[int, ...] = ()  # where those are, in numbers of ``STRETCH`` blocks
 
@@ -60,6 +62,7 @@ class Counted:
             self.no_address + other.no_address,
             self.linked + other.linked,
             self.quarantined + other.quarantined,
+            self.not_due + other.not_due,
             self.left + other.left,
             self.stretches + other.stretches,
         )
@@ -83,8 +86,9 @@ class Counted:
             already_linked=already,
             no_address=self.no_address - emptied,
             quarantined=self.quarantined,
-            left_to_live=self.rows - self.no_address - self.linked - self.quarantined - kept,
+            left_to_live=self.rows - self.no_address - self.linked - self.quarantined - self.not_due - kept,
             kept=kept,
+            not_due=self.not_due,
         )
 
 
@@ -111,13 +115,18 @@ def count_rows(
     jobs: tuple[Job, ...],
     workers: int,
     checkpoint: Callable[[], None],
+    within: Mapping[JobId, Sequence[Range]],
 ) -> dict[JobId, Counted]:
-    """Every table's rows, *workers* ranges at a time; *checkpoint* is asked between them and may raise."""
+    """Every table's rows, *workers* ranges at a time; *checkpoint* is asked between them and may raise.
+
+    *within*: the ranges that a table is counted in; one that is not named is counted as a whole.
+    """
     parts: list[tuple[Job, Range]] = []
     for job in jobs:
         with engine.begin() as connection:
-            blocks = heap_of(connection, job).blocks
-        parts += [(job, span) for span in ranges(blocks, COUNT_BLOCKS)]
+            whole = [Range(0, heap_of(connection, job).blocks)]
+        for found_in in within.get(job.identity, whole):
+            parts += [(job, span) for span in ranges(found_in.last, COUNT_BLOCKS, found_in.first)]
     found = {job.identity: Counted() for job in jobs}
     for (job, _), counted in in_threads(
         workers, partial(_count, engine, schema, plan), parts, name="count", checkpoint=checkpoint
@@ -140,8 +149,9 @@ def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range]) -> 
         quarantine=sql.Identifier(schema, "quarantine"),
         name=sql.Literal(job.identity),
         unfinished=writer.unfinished,
+        finished=writer.finished,
         in_range=span.holds("event"),
     )
     with engine.begin() as connection:
-        ((total, no_address, linked, quarantined, number, where),) = rows(connection, statement)
-    return Counted(total, no_address, linked, quarantined, number, tuple(where or ()))
+        ((total, no_address, linked, quarantined, left, not_due, where),) = rows(connection, statement)
+    return Counted(total, no_address, linked, quarantined, not_due, left, tuple(where or ()))

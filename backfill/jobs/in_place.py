@@ -16,7 +16,7 @@ from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.errors import ResultChanged
-from backfill.jobs import address_forms, batch_map, index_hint
+from backfill.jobs import address_forms, batch_map, due, index_hint
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
 from backfill.jobs.row_needs import may_be_address, raw_text
@@ -74,8 +74,15 @@ class InPlaceWriter:
 
     @property
     def unfinished(self) -> sql.Composable:
-        """A value that is no result."""
-        return sql.SQL("(event.{} is not null and not coalesce({}, false))").format(
+        """A value that is no result, in a row that is due."""
+        return sql.SQL("(event.{} is not null and {} and not coalesce({}, false))").format(
+            sql.Identifier(self.job.raw), due.condition(self.job), self.in_form
+        )
+
+    @property
+    def finished(self) -> sql.Composable:
+        """A value that is a result."""
+        return sql.SQL("(event.{} is not null and coalesce({}, false))").format(
             sql.Identifier(self.job.raw), self.in_form
         )
 
@@ -197,8 +204,10 @@ class PseudonymWriter(InPlaceWriter):
 
     @property
     def needs_text(self) -> sql.Composable:
-        """Any value: what has the prefix is looked at in the client, which alone can tell whose it is."""
-        return sql.SQL("event.{} is not null").format(sql.Identifier(self.job.raw))
+        """Any value that is due: what has the prefix is looked at in the client, which alone can tell whose it is."""
+        return sql.SQL("(event.{} is not null and {})").format(
+            sql.Identifier(self.job.raw), due.condition(self.job)
+        )
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,13 @@ class LinkWriter:
         return unlinked(self.job)
 
     @property
+    def finished(self) -> sql.Composable:
+        """A text and a link."""
+        return sql.SQL("(event.{} is not null and event.{} is not null)").format(
+            sql.Identifier(self.job.raw), sql.Identifier(self.job.link)
+        )
+
+    @property
     def needs_text(self) -> sql.Composable:
         """No link, or no place."""
         return sql.SQL("(event.{} is not null and (event.{} is null or {}))").format(

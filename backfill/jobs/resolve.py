@@ -113,7 +113,7 @@ TEXTS = sql.SQL("""
 """)
 
 COUNT = sql.SQL("""
-    select count(*), count(*) filter (where event.{raw} is not null and not {unfinished})
+    select count(*), count(*) filter (where {finished})
       from {table} as event where {in_range}
 """)
 
@@ -342,8 +342,7 @@ def prepare(
         timeouts.apply(connection)
         if counting:
             count = COUNT.format(
-                raw=sql.Identifier(job.raw),
-                unfinished=writer_of(job, schema).unfinished,
+                finished=writer_of(job, schema).finished,
                 table=table(job),
                 in_range=batch.range.holds("event"),
             )

@@ -42,6 +42,11 @@ class Writer(Protocol):
         ...
 
     @property
+    def finished(self) -> sql.Composable:
+        """The row holds a raw value and has what the job asks for. Never NULL. Neither is it, where it is not due."""
+        ...
+
+    @property
     def needs_text(self) -> sql.Composable:
         """The row holds a raw value, and to write it its text is looked up in the map."""
         ...

@@ -268,6 +268,7 @@ class TableCount:
     quarantined: int
     left_to_live: int
     kept: int = 0  # as they are, by a trigger of the application
+    not_due: int = 0  # raw, and not old enough
 
 
 def plan_table(connection: Connection, run_id: int, job: JobId, heap: Heap) -> None:

@@ -94,6 +94,7 @@ run_tables = Table(
     Column("no_address", BigInteger),
     Column("quarantined", BigInteger),
     Column("left_to_live", BigInteger),
+    Column("not_due", BigInteger),  # raw, and not old enough
     Column("kept", BigInteger),  # by a trigger of the application, of those that were looked at
     PrimaryKeyConstraint("run_id", "job"),
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from backfill import escaping
 from backfill.ledger.runs import TableCount
 
-COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live", "kept")
+COLUMNS = ("rows", "linked", "already_linked", "no_address", "quarantined", "left_to_live", "not_due", "kept")
 
 
 def as_text(counts: Sequence[TableCount], label: Callable[[str], str], done: str = "linked") -> str:
@@ -19,12 +19,14 @@ def as_text(counts: Sequence[TableCount], label: Callable[[str], str], done: str
         "+ no address",
         "+ quarantined",
         "+ left to live",
+        "+ not due",
         "+ kept",
     ]
-    if not any(
-        count.kept for count in counts
-    ):  # hardly ever: a trigger of the application keeps rows as they are
-        columns, header = columns[:-1], header[:-1]
+    # Hardly ever: a trigger of the application keeps rows as they are.
+    for name in ("kept", "not_due"):
+        if not any(getattr(count, name) for count in counts):
+            place = columns.index(name)
+            columns, header = columns[:place] + columns[place + 1 :], header[:place] + header[place + 1 :]
     body = [[label(count.job), *(getattr(count, name) for name in columns)] for count in counts]
     body.append(["all", *(sum(getattr(count, name) for count in counts) for name in columns)])
     return escaping.table(body, header, tablefmt="simple", intfmt=",")

@@ -31,6 +31,9 @@ class ShadowCopies:
     name: str = "shadow"
     keeps_map: bool = True  # until the last copy serves: the replay looks texts up
 
+    def begin(self, phases: RunPhases) -> None:
+        """Nothing: tables are copied as a whole."""
+
     def work(self, phases: RunPhases) -> None:
         """Fill, then copy one table after the other, and compare every row of it."""
         phases.fill()

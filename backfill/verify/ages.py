@@ -15,6 +15,7 @@ from backfill.age.time_column import TimeColumn, Unit
 from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.plan import InPlaceJob
+from backfill.verify import forms
 
 NOT_LOOKED_AT = "free space and other bytes of its files, indexes, statistics, WAL, copies and subscribers"
 
@@ -68,6 +69,17 @@ def is_late(job: InPlaceJob, now: datetime, alias: str = "event") -> sql.Composa
         return sql.SQL("true")
     return sql.SQL("coalesce({} < {}::timestamptz, false)").format(
         moment_of(job.time, alias), sql.Literal((now - job.after).isoformat())
+    )
+
+
+def still_raw(connection: Connection, job: InPlaceJob, prefix: int | None) -> sql.Composable:
+    """``event`` holds a value that has not the form of what it becomes.
+
+    The form is all that a server can tell. A text that a client made up with the *prefix* of pseudonyms has it, and
+    ``verify``, which knows the salt, counts it; one that is no address and was kept has it not, and counts as raw.
+    """
+    return sql.SQL("({} is not null and not {})").format(
+        sql.Identifier("event", job.raw), forms.in_form(job, forms.value_text(connection, job), prefix)
     )
 
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from unittest.mock import patch
 
 import pytest
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine, make_url
 
-from backfill import plan as plans
 from backfill.database.connection import make_engine, rows, value
 from backfill.database.preflight import ages as checks
 from backfill.database.preflight.target import Purpose, open_target
@@ -64,10 +62,9 @@ VALUES = {
 def plan_of(kind: str, **keys: object) -> Plan:
     """A plan for one of the tables below."""
     least = {"table": f"rows_{kind}", "becomes": "nothing", "then": "keep", "raw": "ip", "unreadable": "keep"}
-    with patch.dict(plans.NOT_YET, clear=True):
-        return Plan.model_validate(
-            {"name": "ages", "jobs": [least | {"time": COLUMNS[kind], "after": AFTER} | keys]}
-        )
+    return Plan.model_validate(
+        {"name": "ages", "jobs": [least | {"time": COLUMNS[kind], "after": AFTER} | keys]}
+    )
 
 
 def job(kind: str, **keys: object) -> InPlaceJob:

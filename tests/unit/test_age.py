@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from backfill import plan as plans
 from backfill.age.age import LONGEST, age_text, parse_age
 from backfill.age.time_column import TimeColumn, Unit
 from backfill.jobs import due
@@ -15,12 +14,6 @@ from backfill.plan import InPlaceJob, Plan
 
 WHOLE_HOURS = st.integers(1, int(LONGEST / timedelta(hours=1))).map(lambda hours: timedelta(hours=hours))
 JOB = {"table": "events", "becomes": "nothing", "then": "keep", "raw": "ip", "unreadable": "keep"}
-
-
-@pytest.fixture
-def _with_ages(monkeypatch):
-    """A plan may name an age."""
-    monkeypatch.setattr(plans, "NOT_YET", {})
 
 
 @given(WHOLE_HOURS)
@@ -65,15 +58,6 @@ def test_what_is_no_age_is_told(text, problem):
         parse_age(text)
 
 
-def test_a_plan_with_an_age_is_refused_by_name_as_long_as_not_everything_honours_it():
-    if "after" in plans.NOT_YET:
-        with pytest.raises(
-            ValidationError, match="after: values that become something at an age are not supported"
-        ):
-            InPlaceJob.model_validate(JOB | {"time": "created", "after": "28 days"})
-
-
-@pytest.mark.usefixtures("_with_ages")
 @pytest.mark.parametrize(
     ("time", "read"),
     [
@@ -88,7 +72,6 @@ def test_a_time_is_a_name_or_a_table(time, read):
     assert (job.time, job.time_column, job.after, job.max_due) == (read, read.column, timedelta(days=28), 5)
 
 
-@pytest.mark.usefixtures("_with_ages")
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
@@ -112,7 +95,6 @@ def test_what_is_wrong_with_an_age_or_a_time_is_told(keys, problem):
         Plan.model_validate({"name": "x", "jobs": [JOB | keys]})
 
 
-@pytest.mark.usefixtures("_with_ages")
 def test_two_spellings_of_an_age_are_one_definition():
     def definition(**keys):
         plan = Plan.model_validate({"name": "x", "jobs": [JOB | {"time": "created"} | keys]})
@@ -122,7 +104,6 @@ def test_two_spellings_of_an_age_are_one_definition():
     assert definition(after="28 days") != definition(after="27 days") != definition()
 
 
-@pytest.mark.usefixtures("_with_ages")
 def test_a_run_has_one_moment_and_without_one_nobody_can_ask_what_is_due():
     plan = Plan.model_validate({"name": "x", "jobs": [JOB | {"time": "created", "after": "28 days"}]})
     with pytest.raises(RuntimeError, match="has a moment"):

@@ -13,6 +13,7 @@ from backfill.database.connection import rows
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Purpose, Target, relation_name
 from backfill.database.quoting import quoted, table
+from backfill.database.time_index import has_time_index
 from backfill.plan import InPlaceJob
 
 UNKNOWN_ZONE = blocks("unknown-zone")
@@ -40,12 +41,8 @@ NEWEST = sql.SQL("""
       from (select max({time}) as time from {table} as event) as newest
      cross join (select count(*) as number from {table} as event where {time} > {tomorrow}) as ahead
 """)
-HAS_INDEX = """
-    select exists (select from pg_index as i join pg_class as c on c.oid = i.indexrelid join pg_am as m on m.oid = c.relam
-                    where i.indrelid = %(table)s and i.indisvalid and i.indisready and i.indpred is null
-                      and (i.indkey[0] = %(time)s or (m.amname = 'brin' and %(time)s = any (i.indkey::int2[])))
-                      and m.amname in ('btree', 'brin')),
-           c.relpages::bigint, greatest(c.reltuples, 0)::bigint, pg_relation_size(c.oid),
+SIZES = """
+    select c.relpages::bigint, greatest(c.reltuples, 0)::bigint, pg_relation_size(c.oid),
            coalesce((select abs(s.correlation) from pg_stats as s
                       where s.schemaname = n.nspname and s.tablename = c.relname and s.attname = %(name)s), 0)
       from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = %(table)s
@@ -123,16 +120,15 @@ def _times(target: Target, job: InPlaceJob, time: TimeColumn) -> Iterator[Findin
 
 
 def _index(target: Target, job: InPlaceJob, time: TimeColumn) -> Iterator[Finding]:
-    column = target.columns[time.column]
-    ((there, pages, number, size, correlation),) = target.ask(HAS_INDEX, time=column.number, name=time.column)
-    if there:
+    if has_time_index(target.connection, job, time.column):
         return
+    ((pages, number, size, correlation),) = target.ask(SIZES, name=time.column)
     method, cost = "btree", int(number) * ENTRY_BYTES
     if correlation >= CORRELATED:
         method, cost = "brin", FIXED_BYTES + int(pages) // BLOCKS_PER_SUMMARY * SUMMARY_BYTES
     yield NO_INDEX(
         target.column(time.column),
-        f"No index leads to the old rows of {job.name}: each due run reads all of its {_megabytes(size)}.",
+        f"No index leads to the old rows of {job.name}: each `backfill run --due` reads all of its {_megabytes(size)}.",
         f"create index concurrently on {relation_name(job)} using {method} ({quoted(time.column)}); about {_megabytes(cost)}"
         + (", since its rows lie in the order of their times." if method == "brin" else "."),
     )

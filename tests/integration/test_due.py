@@ -1,0 +1,159 @@
+"""Due runs: ten days of a timer, its bounds, two at once, and what is said of rows that are late."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from backfill.database.connection import make_engine
+from backfill.ledger.run_lock import run_lock
+from tests import rewritten
+from tests.databases import query
+from tests.operator import Operator
+
+AFTER = 28
+SCHEMA = """
+    create table logins (id bigint generated always as identity primary key, ip text, created timestamptz, note text default 'kept');
+    create index on logins (created);
+"""
+# Fifty days of a site, forty rows a day; rows of one day share addresses with those of others.
+HISTORY = """
+    insert into logins (ip, created)
+    select '81.2.' || n % 7 || '.' || n, now() - make_interval(days => day) - make_interval(hours => 6, mins => n) from generate_series(0, 49) as day, generate_series(1, 40) as n
+     order by day desc, n
+"""
+
+
+def site_job() -> dict[str, object]:
+    return {
+        "table": "logins", "raw": "ip", "becomes": "network", "unreadable": "keep", "time": "created", "after": f"{AFTER} days",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def site(database: str, home: Path, tmp_path: Path) -> Operator:
+    query(database, SCHEMA)
+    query(database, HISTORY)
+    query(database, "analyze logins")
+    return rewritten.operator(database, home, rewritten.plan_file(tmp_path, site_job()))
+
+
+def shown(url: str) -> list[tuple]:
+    """Rows by key: the value, and its age in days."""
+    return query(
+        url, "select id, ip, extract(epoch from now() - created) / 86400, note from logins order by id"
+    )
+
+
+@pytest.mark.parametrize("days", [2, pytest.param(10, marks=pytest.mark.thorough)])
+def test_days_of_a_timer(site, days: int) -> None:
+    """Rows grow older instead of the clock going on."""
+    before = {key: ip for key, ip, _, _ in shown(site.url)}
+    rewritten.run(site, "--due", "--quiet")
+    for _ in range(days):
+        query(site.url, "update logins set created = created - interval '1 day'")
+        query(
+            site.url,
+            "insert into logins (ip, created) values ('81.2.3.3', now()), ('9.9.9.9', null), ('9.9.9.9', now() + interval '3 days')",
+        )
+        late = site.types("status", "--due", expect=1).out
+        assert "40 rows of logins show a raw value older than 28 days" in late
+        said = site.types("run", "--due", "--quiet").out
+        assert "logins: 40 rows are due" in said
+        for key, ip, age, note in shown(site.url):
+            was = before.get(key, ip)
+            assert note == "kept"
+            assert ip == (rewritten.network(was) if age is not None and age > AFTER else was)
+    ages = json.loads(site.types("status", "--due", "--format", "json").out)["jobs"][0]
+    assert (ages["late_rows"], ages["raw_rows_without_time"], ages["rows_ahead"]) == (0, days, 2)
+
+
+def test_a_due_run_is_bounded_and_asks_nobody(site, tmp_path: Path) -> None:
+    url = site.url
+    rewritten.run(site, "--due", "--quiet")  # 880 rows, confirmed by count
+    assert "0 rows are due" in site.types("run", "--due", "--quiet").out
+    untouched = rewritten.values(url, "logins")
+    # A wrong unit, an import of old rows: more than three times what was ever accepted.
+    query(
+        url,
+        "insert into logins (ip, created) select '81.2.9.' || n % 200 + 1, now() - interval '1 year' from generate_series(1, 2641) as n",
+    )
+    refusal = site.types("run", "--due", "--quiet", expect=2).err
+    assert "2,641 rows are due, and 2,640 are allowed, 3 times the largest run that was accepted" in refusal
+    assert rewritten.values(url, "logins")[: len(untouched)] == untouched
+    assert query(url, "select status, count(*) from backfill.runs group by 1 order by 1") == [
+        ("cancelled", 1),
+        ("succeeded", 2),
+    ]
+    assert "2,641 rows are due" in site.types("run", "--due", "--quiet", "--accept-due", 2640, expect=2).err
+    (command,) = re.findall(r"`backfill (run --due [^`]*)`", refusal)
+    site.types(*command.split(), "--quiet")
+    assert query(
+        url, "select count(*) from logins where created < now() - interval '300 days' and ip !~ '[.]0$'"
+    ) == [(0,)]
+    # The interval between runs is known now. A clock that is further on than two of them is not believed.
+    query(url, "update backfill.runs set created = created - interval '1 day' * (10 - id)")
+    query(url, "insert into logins (ip, created) values ('81.2.9.9', now() - interval '1 year')")
+    query(url, "update backfill.runs set created = created - interval '2 days'")
+    late = site.types("run", "--due", "--quiet", expect=2).err
+    assert "after the last due run, and the longest of the last intervals is" in late
+    assert query(
+        url, "select count(*) from logins where ip = '81.2.9.9' and created < now() - interval '300 days'"
+    ) == [(1,)]
+    (command,) = re.findall(r"`backfill (run --due [^`]*)`", late)
+    site.types(*command.split(), "--quiet")
+    # A bound of the plan counts instead.
+    job = dict(site_job(), max_due=5)
+    bounded = rewritten.operator(
+        url, Path(site.variables["BACKFILL_HOME"]), rewritten.plan_file(tmp_path, job)
+    )
+    query(
+        url,
+        "insert into logins (ip, created) select '81.2.8.' || n, now() - interval '1 year' from generate_series(1, 6) as n",
+    )
+    rewritten.run(bounded, "--due", "--quiet", "--accept-due", 6)
+    query(
+        url,
+        "insert into logins (ip, created) select '81.2.8.' || n, now() - interval '1 year' from generate_series(1, 6) as n",
+    )
+    assert (
+        "6 rows are due, and max_due of the plan allows 5"
+        in bounded.types("run", "--due", "--quiet", expect=2).err
+    )
+
+
+def test_two_timers_at_once_and_a_run_that_is_not_finished(site) -> None:
+    url = site.url
+    rewritten.run(site, "--due", "--quiet")
+    query(url, "update logins set created = created - interval '1 day'")
+    engine = make_engine(make_url(url), ledger_schema="backfill")
+    with run_lock(engine, "backfill"):
+        busy = site.types("run", "--due", "--quiet", expect=75)
+    engine.dispose()
+    assert "so nothing was done" in busy.err
+    site.types("run", "--quiet")
+    query(url, "update backfill.runs set status = 'paused', finished = null where strategy = 'in-place'")
+    query(url, "update logins set created = created - interval '1 day'")
+    waiting = site.types("run", "--due", "--quiet", expect=2).err
+    assert "is not finished, and a due run would end it" in waiting
+    site.types("run", "--quiet")
+    assert "No row of logins shows a raw value older than 28 days" in site.types("status", "--due").out
+
+
+def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
+    said = rewritten.run(site, "--quiet").out
+    assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120", said)  # = rewritten, …, + not due
+    query(site.url, "update logins set created = created - interval '1 day'")
+    site.types("status", "--due", expect=1)
+    site.types("status", "--due", "--grace", "25 hours")
+    site.types("status", "--due", "--grace", "a while", expect=None)
+
+
+def test_run_due_is_for_jobs_with_an_age(database: str, home: Path, tmp_path: Path) -> None:
+    query(database, SCHEMA)
+    job = {key: value for key, value in site_job().items() if key not in ("after", "time")}
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
+    assert "names no age" in operator.types("run", "--due", expect=2).err
+    assert "names no age" in operator.types("run", "--due", "logins", expect=2).err
