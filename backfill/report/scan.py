@@ -1,9 +1,10 @@
 """What a scan found: for a terminal, for machines, and as entries for a plan. Counts and places, never a value."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backfill import escaping
+from backfill.plan import InPlaceJob, LinkJob
 from backfill.raw_column import Part
 from backfill.scan.allowlist import AllowList
 from backfill.scan.place import Found
@@ -90,8 +91,10 @@ def as_json(found: Sequence[Found], allowed: AllowList) -> dict[str, Any]:
 def as_toml(proposal: Proposal) -> str:
     """A plan file that loads and passes ``backfill plan``; what could not be a job is a comment with the reason."""
     parts = []
-    if proposal.addresses is not None and proposal.jobs:
-        parts = [f"name = {escaping.toml(NAME)}", _table("[addresses]", proposal.addresses)]
+    if proposal.jobs:
+        parts = [f"name = {escaping.toml(NAME)}"]
+        if proposal.addresses is not None and any(isinstance(one.job, LinkJob) for one in proposal.jobs):
+            parts.append(_table("[addresses]", proposal.addresses))
         parts += [_job(one) for one in proposal.jobs]
     else:
         parts = ["# nothing to plan for" if not proposal.left else "# nothing that a plan can have as it is"]
@@ -107,13 +110,36 @@ def _job(proposed: Proposed) -> str:
     about = f"# {one.share:.1%} of {'' if one.exact else 'the sampled '}values are addresses"
     about += f", {one.aside:,} left aside (empty or a word for none)" if one.aside else ""
     accept = [f"# accept = [{', '.join(map(escaping.toml, proposed.accept))}]  # look at them first"]
-    return "\n".join([_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])])
+    lines = [_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])]
+    if proposed.no_link:
+        lines.append(f"# no link: {escaping.comment(proposed.no_link)}")
+    return "\n".join([*lines, *_kinds(proposed)])
+
+
+def _kinds(proposed: Proposed) -> Iterator[str]:
+    """A comment a kind that could stand there instead, with what it costs, or what is in its way."""
+    yield "# in its place (docs/kinds.md says what each kind keeps and loses):"
+    for option in proposed.rewriting:
+        if option.blocking:
+            yield f"#   {option.job.becomes}: no. {escaping.comment(option.blocking[0].text)}"
+            continue
+        costs = [finding.text for finding in (*option.changes, *option.notes)]
+        known = option.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        keys = ", ".join(
+            f"{key} = {escaping.toml(known[key])}" for key in ("becomes", "then", "constant") if key in known
+        )
+        yield f"#   {keys}: possible." + "".join(f" {escaping.comment(cost)}" for cost in costs)
 
 
 def _table(title: str, part: Part) -> str:
     """Every key, defaults as well: what the file says is then all there is to know."""
     known = part.model_dump(mode="json", by_alias=True)
+    if isinstance(part, InPlaceJob):  # keys of other kinds are errors
+        known = {key: value for key, value in known.items() if key in _KEYS or key in part.model_fields_set}
     return "\n".join([title, *(f"{key} = {escaping.toml(value or '')}" for key, value in known.items())])
+
+
+_KEYS = ("table", "schema", "key", "becomes", "raw", "unreadable")
 
 
 def _number(one: Found, number: int) -> str:

@@ -17,11 +17,17 @@ from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
-from backfill.plan import Addresses, Geo, Hash, LinkJob, Plan
+from backfill.plan import Addresses, Geo, Hash, InPlaceJob, LinkJob, Plan
 from backfill.scan.columns import Column
 from backfill.scan.place import Found
+from backfill.scan.rewriting import Option, chosen, options, takes
 
 NAME = "scan"
+NO_KEY = "the table has no key of one column that is unique, never NULL and not this one"
+NO_ADDRESS_TABLE = (
+    "There is no table that holds each address once (inet, unique, with columns for hash and geo): "
+    "docs/plan.md says what it has."
+)
 
 # Of one table: its columns in their order, whether each is a key by itself, and whether it refers to another table.
 COLUMNS = sql.SQL("""
@@ -67,9 +73,11 @@ PARTITION = sql.SQL("""
 class Proposed:
     """A job that can be, and what is known of its column."""
 
-    job: LinkJob
+    job: LinkJob | InPlaceJob
     found: Found
     accept: tuple[str, ...]  # findings that would have to be accepted first
+    rewriting: tuple[Option, ...] = ()  # what could become of it in its place instead
+    no_link: str = ""  # why it can be no link; empty where it is one
 
 
 @dataclass(frozen=True)
@@ -100,24 +108,49 @@ def propose(connection: Connection, plan: Plan, ledger_schema: str, found: Seque
     for one in found:
         if not one.alarming or one.unread:
             continue
-        objection = _objection(connection, one, addresses)
-        if objection is not None or one.column is None or addresses is None:
+        objection = _objection(connection, one)
+        if objection is not None or one.column is None:
             left.append((one, objection or "it is no column"))
             continue
-        job, objection = _job(connection, one.column, addresses, [made.job for made in jobs])
-        if job is None:
-            left.append((one, objection))
-            continue
-        findings = _findings(connection, plan, addresses, job, ledger_schema)
-        blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
-        if blocking:
-            left.append((one, " ".join(finding.text for finding in blocking)))
+        links = [made.job for made in jobs if isinstance(made.job, LinkJob)]
+        made, why = _proposed(connection, plan, one, one.column, addresses, links, ledger_schema)
+        if made is None:
+            left.append((one, why))
         else:
-            jobs.append(Proposed(job, one, tuple(finding.name for finding in findings)))
+            jobs.append(made)
     return Proposal(addresses, tuple(jobs), tuple(left))
 
 
-def _objection(connection: Connection, one: Found, addresses: Addresses | None) -> str | None:
+def _proposed(
+    connection: Connection,
+    plan: Plan,
+    one: Found,
+    column: Column,
+    addresses: Addresses | None,
+    links: Sequence[LinkJob],
+    ledger_schema: str,
+) -> tuple[Proposed | None, str]:
+    """A link where one can be; else what the values can become in their place; else why neither."""
+    members = _members(connection, column.oid)
+    key = _key(members, column.name)
+    if key is None:
+        return None, NO_KEY
+    not_null = next(member.not_null for member in members if member.name == column.name)
+    rewriting = options(connection, column, key, not_null, ledger_schema, plan.accept)
+    job, why = _job(column, members, key, addresses, connection, links)
+    if job is not None and addresses is not None:
+        findings = _findings(connection, plan, addresses, job, ledger_schema)
+        blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
+        if not blocking:
+            return Proposed(job, one, tuple(finding.name for finding in findings), rewriting), ""
+        why = " ".join(finding.text for finding in blocking)
+    best = chosen(rewriting)
+    if best is None:
+        return None, f"{why} In its place: {rewriting[0].blocking[0].text}"
+    return Proposed(best.job, one, best.accept, rewriting, why), ""
+
+
+def _objection(connection: Connection, one: Found) -> str | None:
     if one.planned:
         return "the plan has it already"
     column = one.column
@@ -127,18 +160,13 @@ def _objection(connection: Connection, one: Found, addresses: Addresses | None) 
         if one.lists > one.are:
             return "most of its values are lists of addresses, and a job takes one address a value"
         return f"it contains addresses; {one.share:.1%} of its values are one, so it is no raw column"
-    if column.type not in TEXTUAL:
-        return "its values are addresses; a job takes text, so no plan takes it out yet"
     parents = rows(connection, PARTITION, (column.oid,))
     if parents:
         return f"it is part of {parents[0][0]}, and a column of a part cannot be dropped by itself"
     if column.kind != "r":
         return "a materialized view follows its tables: refresh it afterwards"
-    if addresses is None:
-        return (
-            "there is no table that holds each address once (inet, unique, with columns for hash and geo): "
-            "docs/plan.md says what it has"
-        )
+    if not takes(column):
+        return "its values are addresses, and no job takes a column of its type"
     return None
 
 
@@ -151,9 +179,9 @@ def _members(connection: Connection, oid: int) -> list[_Member]:
 
 def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
     """The plan's own address table where it is here; else one of the catalog."""
-    own = plan.addresses
-    if rows(connection, OID, (own.schema_, own.table)):
-        return own
+    for own in plan.address_tables:
+        if rows(connection, OID, (own.schema_, own.table)):
+            return own
     for oid, schema, table, address in rows(connection, ADDRESS_TABLES):
         members = _members(connection, oid)
         key = _key(members, address)
@@ -170,20 +198,25 @@ def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
 
 
 def _job(
-    connection: Connection, column: Column, addresses: Addresses, others: Iterable[LinkJob]
+    column: Column,
+    members: Sequence[_Member],
+    key: str,
+    addresses: Addresses | None,
+    connection: Connection,
+    others: Iterable[LinkJob],
 ) -> tuple[LinkJob | None, str]:
-    """A job for *column*, or why there is none."""
-    members = _members(connection, column.oid)
-    key = _key(members, column.name)
-    if key is None:
-        return None, "the table has no key of one column that is unique, never NULL and not this one"
+    """A job that links the values of *column*, or why there is none."""
+    if column.type not in TEXTUAL:
+        return None, "Its values cannot become links: those are made of text."
+    if addresses is None:
+        return None, NO_ADDRESS_TABLE
     ((target,),) = rows(connection, OID, (addresses.schema_, addresses.table))
     taken = {job.link for job in others if (job.schema_, job.table) == (column.schema, column.table)}
     links = [one.name for one in members if target in one.refers and one.name not in taken]
     if not links:
         return None, (
-            f"the table has no {'other ' if taken else ''}column that refers to {addresses.name}: add one for the link, "
-            "nullable, with a foreign key"
+            f"The table has no {'other ' if taken else ''}column that refers to {addresses.name}: add one for the link, "
+            "nullable, with a foreign key."
         )
     details = [one.name for one in members if one.type == "jsonb"]
     times = [one for one in members if one.type in ("timestamptz", "timestamp")]

@@ -17,7 +17,7 @@ from tests.faults.cluster import Cluster
 from tests.operator import Operator, ended
 from tests.rewritten import SALT
 
-ROWS = 9_000
+ROWS = 4_000
 KINDS = {"pseudonym": "inet", "hash": "text", "network": "varchar(45)", "nothing": "inet"}
 RUN = ("run", "--quiet", "--workers", "2", "--batch-blocks", "8")
 PATIENCE = 120.0

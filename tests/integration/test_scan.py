@@ -206,6 +206,8 @@ CONTENTS = {
     "networks": ("'203.0.113.0/24'", False),
     "padded": ("'010.001.002.003'", False),
 }  # fmt: skip
+# What can be no link, and can be rewritten where it is.
+IN_PLACE = {("two", "third"), ("no_link", "v"), ("typed", "v")}
 
 
 @pytest.fixture
@@ -268,7 +270,23 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         ("two", "sign_up_ip"),
         ("two", "last_ip"),
         ('a " table\n$1 %s', "v\n]]"),
+        *IN_PLACE,
     }
+    assert {place for place, job in jobs.items() if job["becomes"] == "pseudonym"} == IN_PLACE
+    for place, why in {
+        "two": "no link: The table has no other column that refers to seen_addresses",
+        "no_link": "no link: The table has no column that refers to seen_addresses",
+        "typed": "no link: Its values cannot become links",
+    }.items():
+        (block,) = [
+            part
+            for part in text.split("[[jobs]]")
+            if f'table = "{place}"' in part and "pseudonym" in part.split("#")[0]
+        ]
+        assert f"# {why}" in block
+        assert '#   becomes = "network": possible.' in block
+        assert '#   becomes = "nothing"' in block
+        assert ("#   hash: no. Column typed.v" in block) == (place == "typed")
     assert (jobs["two", "sign_up_ip"]["link"], jobs["two", "last_ip"]["link"]) == ("sign_up_ip_id", "link")
     assert (jobs["plain", "v"]["key"], jobs["plain", "v"]["time"]) == ("id", "created")
     assert jobs["one", "v"]["time"] == ""
@@ -278,11 +296,9 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         "comments.v": "it contains addresses; 0.0% of its values are one",
         "user_names.v": "it contains addresses; 33.3% of its values are one",
         "lists.v": "lists of addresses",
-        "no_link.v": "no column that refers to seen_addresses",
         "no_key.v": "no key of one column",
         "raw_is_key.v": "no key of one column",
-        "two.third": "other column that refers to",
-        "typed.v": "a job takes text",
+        "typed.w": "so it is no raw column",
         "part_1.v": "it is part of parted",
         "listed.j $.ip": "no plan takes it out",
     }.items():
@@ -291,10 +307,10 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     assert "203.0.113" not in text
 
 
-def test_without_a_table_for_addresses_nothing_is_proposed_and_it_says_so(hidden):
+def test_a_table_without_a_key_is_left_out_and_it_says_so(hidden):
     text = hidden.types("scan", "--format", "toml", expect=1).out
     assert tomllib.loads(text) == {}
-    assert "# t_varchar.v (varchar): there is no table that holds each address once" in text
+    assert "# t_varchar.v (varchar): the table has no key of one column" in text
     assert V4 not in text
 
 

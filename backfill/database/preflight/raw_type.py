@@ -40,7 +40,8 @@ def check(target: Target) -> Iterator[Finding]:
         yield TYPE(
             subject,
             f'Column {name} (raw address) is {column.type}, in which becomes = "{job.becomes}" is not supported: {reason}.',
-            "It has to be text, varchar, char, citext, a domain over one of these, or inet.",
+            "It has to be text, varchar, char, citext or a domain over one of these"
+            + ("." if job.becomes == "hash" else ", or inet."),
         )
         return
     room, needed = column.typmod - TYPMOD_EXTRA, longest(job)
