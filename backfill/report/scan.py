@@ -118,7 +118,7 @@ def _job(proposed: Proposed) -> str:
 
 def _kinds(proposed: Proposed) -> Iterator[str]:
     """A comment a kind that could stand there instead, with what it costs, or what is in its way."""
-    yield "# in its place (docs/kinds.md says what each kind keeps and loses):"
+    yield "# in its place, the kinds that can be:"
     for option in proposed.rewriting:
         if option.blocking:
             yield f"#   {option.job.becomes}: no. {escaping.comment(option.blocking[0].text)}"
