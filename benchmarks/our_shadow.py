@@ -38,7 +38,7 @@ class OurShadow:
             return types(site, *words, watch=self.watch)
 
         def waiting(name: str) -> int:
-            return len(json.loads(backfill("quarantine", "list", name, "--format", "json").output))
+            return len(json.loads(backfill("quarantine", "list", name, "--format", "json").output)["rows"])
 
         words = ("--postpone-cutover", "--quiet", "--log-format", "json", "--workers", str(self.workers))
         copied = backfill("run", "--strategy", "shadow", *words)

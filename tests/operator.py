@@ -103,7 +103,7 @@ class Operator:
 
     def waiting(self, table: str) -> dict[str, str]:
         """``row key → reason`` of what waits for a decision."""
-        found = json.loads(self.types("quarantine", "list", table, "--format", "json").out)
+        found = json.loads(self.types("quarantine", "list", table, "--format", "json").out)["rows"]
         return {entry["key"]: entry["reason"] for entry in found}
 
     def starts(self, *words: object, tool: str = "backfill", **options: object) -> "subprocess.Popen[str]":
@@ -120,11 +120,15 @@ class Operator:
             cwd=ROOT,
         )
 
-    def is_told(self, *words: object) -> Said:
-        """``backfill WORDS…`` in this process, by way of ``main``: as in one of its own, but for signals."""
-        runner = CliRunner(env=dict(self.variables), **APART)
+    def is_told(self, *words: object, columns: int = 0) -> Said:
+        """``backfill WORDS…`` in this process, by way of ``main``: as in one of its own, but for signals. *columns*: on
+        a terminal of that width."""
+        width = {"COLUMNS": str(columns)} if columns else {}
+        runner = CliRunner(env={**self.variables, **width}, **APART)
         with (
             runner.isolation() as streams,
+            mock.patch.object(sys.stdout, "isatty", return_value=bool(columns)),
+            mock.patch.object(sys.stderr, "isatty", return_value=bool(columns)),
             mock.patch.object(sys, "argv", ["backfill", *map(str, words)]),
             mock.patch.object(signals, "obeyed", nullcontext),
             mock.patch.object(threading, "excepthook", threading.excepthook),

@@ -113,6 +113,34 @@ shows files and lines of the code when a command fails, never values. A file of 
 | 74 | done, but the output is incomplete (a full disk) |
 | 129, 130, 143 | ended by SIGHUP, Ctrl-C or SIGTERM (`run`: by the second signal); what was committed stays: [operations.md](operations.md) |
 | 255 | from `alembic` in a checkout: a revision refused, or failed (`backfill migrate`: 1) |
+
+## Completion
+A shell completes commands, options, and the names of jobs and tables of the plan; no database is asked. For the shell
+at hand; in its start-up file, for all:
+
+    eval "$(_BACKFILL_COMPLETE=bash_source backfill)"     # zsh: zsh_source
+    _BACKFILL_COMPLETE=fish_source backfill | source      # fish
+
+## Output
+The last line says what the command came to, and what to type next. **On a terminal** no line is wider than it (or than
+`COLUMNS`): columns wrap, and a table with too many becomes a list of names and values for each row. A command too long
+for a line ends in a backslash and can be pasted as it is; a word without a place to break is left to the terminal.
+Colours repeat what the words say; none with `NO_COLOR`, nor with `TERM=dumb`. **In a pipe or a file** a row, a sentence
+and a command are one line each, whatever their length: nothing is wrapped, cut or coloured.
+
+`--format json` prints one object, and nothing else, on standard output; what a command says meanwhile goes to standard
+error. [output.schema.json](output.schema.json) describes it. All commands have these keys; the facts of the command
+are beside them:
+
+| key | |
+|---|---|
+| `version` | of this form: 1. A key may be added, none may change its meaning |
+| `command`, `tool`, `made`, `database` | what was typed, by which version, when, and the name of the database, where one was asked |
+| `ok`, `exit_code` | `ok`: the exit code is 0 |
+| `verdict`, `next` | the last line: one sentence, and the commands |
+| `failure` | where the command failed: the kind of error; `verdict` is its message, and no facts are there |
+
+`backfill logs` has no such object: its `--format` is that of the log, and it counts on standard error.
 """
 
 

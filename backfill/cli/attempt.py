@@ -1,10 +1,12 @@
 """Attempt: what one invocation of ``run`` was told, and how it drives a run with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 
+from backfill.cli import output
 from backfill.cli.context import Session
 from backfill.cli.observers import observed
 from backfill.cli.preflight import RunPreflight
@@ -17,6 +19,7 @@ from backfill.jobs.resolve import Resolver
 from backfill.jobs.values import ValueResolver
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job
+from backfill.report import closing
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,12 @@ class Attempt:
             )
             counts = driver.drive(session.settings.key_id)
         return driver.run.id, counts
+
+    def tell(
+        self, number: int, counts: Sequence[TableCount], strategy: str, *, done: str = "linked"
+    ) -> dict[str, Any]:
+        """Show the closing counts of that run; the same for machines."""
+        label = self.session.plan.label
+        output.show(closing.counted(counts, label, done))
+        tables = [{**asdict(count), "table": label(count.job)} for count in counts]
+        return {"run": number, "strategy": strategy, "tables": tables}

@@ -1,6 +1,5 @@
 """``backfill ban`` and ``backfill unban``: by address or by hash, with a reason, on record."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import Engine
 from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import preflight
+from backfill.cli.answer import JSON, Answer, answers
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.question import WithoutAddresses, salt_files_option, salts_of, typed_or_sent
 from backfill.database.preflight.target import Purpose
@@ -23,6 +23,7 @@ from backfill.lookup.question import (
     questions_of_options,
     require_addresses,
 )
+from backfill.report.document import Tone
 
 SHOWN = 20  # outcomes that text shows; JSON has them all
 
@@ -44,9 +45,6 @@ def _options(command: click.decorators.FC) -> click.decorators.FC:
         metavar="HASH",
         help="A stored hash in place of an address. May be repeated.",
     )(command)
-    command = click.option(
-        "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-    )(command)
     return weak_salt_option(salt_files_option(command))
 
 
@@ -56,21 +54,23 @@ def _options(command: click.decorators.FC) -> click.decorators.FC:
     help="Why; it is stored beside the ban and on record. Required where the table has a column for it.",
 )
 @_options
+@answers
 @click.pass_context
-def ban_command(context: click.Context, /, reason: str | None, **given: Any) -> None:
+def ban_command(context: click.Context, /, reason: str | None, *, form: str, **given: Any) -> Answer:
     """Ban an address, also one that was never seen. It is typed when the command asks for it, or sent to its standard
     input; many, one a line. On the command line, it is refused. The decision is recorded, without the address."""
-    _change(context, ban, reason, **given)
+    return _change(context, ban, reason, form, **given)
 
 
 @click.command("unban", cls=WithoutAddresses)
 @click.option("--reason", help="Why; on record.")
 @_options
+@answers
 @click.pass_context
-def unban_command(context: click.Context, /, reason: str | None, **given: Any) -> None:
+def unban_command(context: click.Context, /, reason: str | None, *, form: str, **given: Any) -> Answer:
     """Take the ban of an address back. It is typed when the command asks for it, or sent to its standard input; many,
     one a line. On the command line, it is refused. The decision is recorded, without the address."""
-    _change(context, unban, reason, **given)
+    return _change(context, unban, reason, form, **given)
 
 
 def _change(
@@ -82,7 +82,7 @@ def _change(
     hashes: tuple[str, ...],
     salt_files: tuple[str, ...],
     allow_weak_salt: bool,
-) -> None:
+) -> Answer:
     asked = questions_of_options(hashes, ()) or None
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
@@ -104,11 +104,9 @@ def _change(
         session.expand()
     work = Work(session.plan, session.settings.ledger_schema, keys, different, doing)
     outcomes = change(session.engine, work, reason)
-    if form == "json":
-        click.echo(json.dumps(_plain(outcomes, keys, doing=doing), indent=2))
-        return
-    for line in _lines(outcomes, keys, doing=doing):
+    for line in _lines(outcomes, keys) if form != JSON else ():
         click.echo(line)
+    facts, verdict = _plain(outcomes, keys, doing=doing), " ".join(_states(outcomes, doing=doing))
     if not doing:
         said = [
             "backfill",
@@ -117,7 +115,13 @@ def _change(
             "--count",
             len(different),
         ]
-        click.echo(f"Nothing was changed. To do it: `{escaping.command(*said)}`, with the same input.")
+        return Answer(
+            f"{verdict} Nothing was changed. With the same input, the next command does it.",
+            (escaping.command(*said),),
+            facts,
+            tone=Tone.NEXT,
+        )
+    return Answer(verdict, facts=facts)
 
 
 def _keys(session: Session, salt_files: Sequence[str], asked: Sequence[Question]) -> HashKeys:
@@ -134,7 +138,6 @@ def _keys(session: Session, salt_files: Sequence[str], asked: Sequence[Question]
 
 def _plain(outcomes: Sequence[Outcome], keys: HashKeys, *, doing: bool) -> dict[str, Any]:
     return {
-        "version": 1,
         "done": doing,
         "key_ids": [{"key_id": key.key_id, "on_record": key.on_record} for key in keys.asked],
         "key_ids_not_asked": list(keys.not_asked),
@@ -161,12 +164,15 @@ def _plain(outcomes: Sequence[Outcome], keys: HashKeys, *, doing: bool) -> dict[
     }
 
 
-def _lines(outcomes: Sequence[Outcome], keys: HashKeys, *, doing: bool) -> Iterator[str]:
+def _states(outcomes: Sequence[Outcome], *, doing: bool) -> Iterator[str]:
     for state in State:
         its = [one for one in outcomes if one.state is state]
         if its:
             would = "would be " if not doing and state in (State.BANNED, State.UNBANNED) else ""
             yield f"{len(its):,} {would}{state}."
+
+
+def _lines(outcomes: Sequence[Outcome], keys: HashKeys) -> Iterator[str]:
     for one in outcomes[:SHOWN]:
         label = one.question.label if len(outcomes) > 1 or one.question.named else "the address"
         rows = [known for known in one.rows if not known.of_network]

@@ -1,69 +1,76 @@
 """``backfill calibrate``: whether salt and formula are the live application's."""
 
-import json
-
 import click
 
 from backfill import escaping
 from backfill.cli import context as sessions
-from backfill.cli import preflight
+from backfill.cli import output, preflight
+from backfill.cli.answer import JSON, Answer, answers
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import NOTHING_LEFT, gone
+from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone
 from backfill.database.preflight.target import Purpose
-from backfill.errors import NoRun
+from backfill.errors import BackfillError, NoRun
 from backfill.jobs.calibrate import Calibration, calibrate, require
 from backfill.ledger import runs
+from backfill.report.document import table
 from backfill.verify import confirmation
 
 
 @click.command("calibrate")
 @weak_salt_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@answers
 @click.pass_context
-def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> None:
+def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) -> Answer:
     """Check salt and hash scheme against hashes that the live application stored. Changes nothing."""
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
     if gone(session, (session.plan.addresses,)):
-        click.echo(f"No address is left to calibrate with. {NOTHING_LEFT}")
-        return
+        return Answer(f"No address is left to calibrate with. {NOTHING_LEFT}", AFTER_ALL)
     found = calibrate(session.engine, session.plan.addresses, session.salt)
-    if form == "json":
-        click.echo(json.dumps({"pairs": found.pairs, "explained": dict(found.explained)}))
-    else:
-        _tell_calibration(session, found)
-        _tell_whose(session, found)
-    require(found, session.plan.hash.scheme, 0)
-
-
-def _tell_calibration(session: Session, found: Calibration) -> None:
+    scheme = session.plan.hash.scheme
+    if found.pairs and form != JSON:
+        _show(found, scheme)
+    facts = {"scheme": scheme, "pairs": found.pairs, "explained": dict(found.explained)}
+    try:
+        require(found, scheme, 0)
+    except BackfillError as error:
+        if form != JSON:
+            raise
+        return Answer(str(error), facts=facts, code=error.exit_code)
     if not found.pairs:
-        click.echo(
+        verdict = (
             "No live hash is stored yet: nothing could be checked. Make sure that the salt is the live one."
         )
-        return
+    elif _may_be_ours(session, found):
+        verdict = (
+            "An earlier run of ours may have written these hashes: they confirm neither salt nor formula."
+        )
+    else:
+        hashes = escaping.counted(found.pairs, "live hash", "live hashes")
+        verdict = f"Calibrated: {scheme} explains {found.explained[scheme]:,} of {hashes}."
+    return Answer(verdict, ("backfill run",), facts)
+
+
+def _show(found: Calibration, configured: str) -> None:
     body = [
-        [scheme, number, found.pairs, "configured" if scheme == session.plan.hash.scheme else ""]
+        [scheme, number, found.pairs, "configured" if scheme == configured else ""]
         for scheme, number in found.explained.items()
     ]
-    click.echo(escaping.table(body, ["scheme", "explains", "of", ""], tablefmt="simple", intfmt=","))
+    output.show(table(["scheme", "hashes explained", "of", "note"], body))
 
 
-def _tell_whose(session: Session, found: Calibration) -> None:
+def _may_be_ours(session: Session, found: Calibration) -> bool:
     """After a run without confirmation the stored hashes may be ours, which prove nothing."""
     try:
         session.require_ledger()
     except NoRun:
-        return
+        return False
     scheme = session.plan.hash.scheme
     right = found.explained[scheme]
     with session.engine.begin() as connection:
         confirmed = runs.confirmed(connection, session.settings.key_id, scheme, right)
-    if right and not confirmed:
-        click.echo(
-            "An earlier run of ours may have written these hashes: they confirm neither salt nor formula."
-        )
+    return bool(right) and not confirmed
 
 
 def tell_confirmation(session: Session, found: Calibration, mismatches: int, confirmed: int) -> None:

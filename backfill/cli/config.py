@@ -1,41 +1,47 @@
 """``backfill config``: which settings there are, what each is, and where its value comes from."""
 
-import json
 from enum import Enum
 
 import click
 from pydantic import SecretStr
 
-from backfill import escaping
+from backfill.cli import output
+from backfill.cli.answer import JSON, Answer, answers
 from backfill.database import urls
 from backfill.errors import SettingInvalid
-from backfill.settings import GROUPS, Settings, sources, variable_of
+from backfill.report.document import table
+from backfill.settings import DEFAULT, GROUPS, Settings, sources, variable_of
 
 HIDDEN = "(set, not shown)"
 
 
 @click.command("config")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def config_command(form: str) -> None:
+@answers
+def config_command(form: str) -> Answer:
     """Show every setting and where its value comes from: the environment, a settings file, or the default."""
     settings, found = Settings.load(), sources()
-    if form == "json":
-        made = [
-            {
-                "group": group,
-                "variable": variable_of(name),
-                "value": _plain(settings, name),
-                "source": found[name],
-            }
-            for group, names in GROUPS.items()
-            for name in names
-        ]
-        click.echo(json.dumps({"settings": made}))
-        return
+    made = [
+        {
+            "group": group,
+            "variable": variable_of(name),
+            "value": _plain(settings, name),
+            "source": found[name],
+        }
+        for group, names in GROUPS.items()
+        for name in names
+    ]
+    own = sum(one["source"] != DEFAULT for one in made)
+    answer = Answer(
+        f"{own} of {len(made)} settings are not the default.", ("backfill plan",), {"settings": made}
+    )
+    if form == JSON:
+        return answer
     for group, names in GROUPS.items():
-        click.echo(group)
         body = [[variable_of(name), _shown(settings, name), found[name]] for name in names]
-        click.echo(escaping.table(body, ["setting", "value", "from"], disable_numparse=True) + "\n")
+        click.echo(group)
+        output.show(table(["setting", "value", "from"], body))
+        click.echo()
+    return answer
 
 
 def _plain(settings: Settings, name: str) -> object:

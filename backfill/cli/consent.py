@@ -1,11 +1,12 @@
 """Consent to rewriting values in place: a dry run, then a restore point and the exact number of rows, once a definition."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
 
 from backfill import escaping
+from backfill.cli import output
 from backfill.cli.context import Session
 from backfill.errors import NoRun, RestorePointMissing, RewriteUnconfirmed, UnreadableRefused
 from backfill.job_id import JobId
@@ -15,6 +16,7 @@ from backfill.ledger.consents import Consent
 from backfill.ledger.dry_runs import DryRun
 from backfill.ledger.run_lock import run_lock
 from backfill.plan import InPlaceJob, Job
+from backfill.report.document import table
 
 OPTIONS = ("restore_point", "count")  # of ``backfill run``
 
@@ -102,8 +104,8 @@ def require(
     )
 
 
-def told(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> Iterator[str]:
-    """Of each job in place: whether its consent is on record, or what will be asked; *words*: options a run needs."""
+def tell(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> None:
+    """Say of each job in place: whether its consent is on record, or what will be asked; *words*: options a run needs."""
     try:
         session.require_ledger()
         known = True
@@ -119,14 +121,15 @@ def told(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> Iterato
                 given = consents.given(connection, session.settings.ledger_schema, job, definition)
                 newest = None if given else dry_runs.newest(connection, job, definition)
         if given:
-            yield f"{job.label}: consent to this definition is on record."
+            click.echo(f"{job.label}: consent to this definition is on record.")
         elif newest is not None:
             command = escaping.command(
                 "backfill", "run", job.label, *words, "--restore-point", "NAME", "--rewrite", newest.rewrites
             )
-            yield f"{_shown(job, newest)}To confirm it: `{command}`."
+            _show(job, newest)
+            click.echo(f"To confirm it: `{command}`.")
         else:
-            yield (
+            click.echo(
                 f"{job.label} is rewritten in place: the first `backfill run` counts its rows, changes nothing, and says "
                 "what it needs from you."
             )
@@ -140,11 +143,11 @@ def _count(session: Session, job: InPlaceJob) -> DryRun:
     counts = dry_run.count(session.engine, session.settings.ledger_schema, session.plan, job)
     with session.engine.begin() as connection:
         found = dry_runs.record(connection, job, _definition(session, job), counts)
-    click.echo(_shown(job, found))
+    _show(job, found)
     return found
 
 
-def _shown(job: InPlaceJob, found: DryRun) -> str:
+def _show(job: InPlaceJob, found: DryRun) -> None:
     """What was counted, without any value."""
     counts = found.counts
     fates = {"keep": "kept", "nothing": "removed", "refuse": "refused"}
@@ -160,11 +163,12 @@ def _shown(job: InPlaceJob, found: DryRun) -> str:
         ),
         ["distinct texts" + (" (at least)" if counts.more_texts else ""), counts.texts],
     ]
-    text = f"\nDry run of {job.label}, which becomes {job.becomes} in place. Nothing was changed.\n"
-    text += escaping.table(lines, ["", "number"], intfmt=",")
+    click.echo()
+    click.echo(f"Dry run of {job.label}, which becomes {job.becomes} in place. Nothing was changed.")
+    output.show(table(["what", "number"], lines))
     if counts.oldest is not None:
-        text += f"\n{job.time_column} from {counts.oldest} to {counts.newest}."
-    return text + "\n"
+        click.echo(f"{job.time_column} from {counts.oldest} to {counts.newest}.")
+    click.echo()
 
 
 def _unreadable(job: InPlaceJob, found: DryRun) -> bool:

@@ -1,6 +1,5 @@
 """``backfill status``, ``pause``, ``resume`` and ``cancel``: from any shell that reaches the database."""
 
-import json
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ import click
 from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import output
+from backfill.cli.answer import JSON, Answer, failures_told, format_option, tell
 from backfill.cli.context import Session
 from backfill.cli.due import AgeType
 from backfill.cli.due import show as show_due
@@ -22,6 +22,8 @@ from backfill.ledger.run_state import UNFINISHED, RunState
 from backfill.ledger.run_status import RunStatus, run_status
 from backfill.ledger.runs import Run
 from backfill.report import status as report
+from backfill.report import text
+from backfill.report.document import Note
 from backfill.shadow.cutover import discard
 
 HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
@@ -49,7 +51,7 @@ def _move(session: Session, run: Run, status: RunState, reason: str | None = Non
 @click.option(
     "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two updates."
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option
 @click.option(
     "--due", is_flag=True, help="Show whether a raw value is older than its job allows. Exit 1 when one is."
 )
@@ -68,9 +70,11 @@ def status(
     `after` is read, and a run is not needed.
     """
     session = sessions.session_of(context)
-    session.require_ledger()
+    with failures_told(form):
+        session.require_ledger()
     if due:
-        show_due(context, session, form, grace or timedelta())
+        with failures_told(form):
+            show_due(context, session, form, grace or timedelta())
         return
     try:
         _show_again_and_again(session, every if watch else None, form)
@@ -81,30 +85,30 @@ def status(
 
 
 def _show_again_and_again(session: Session, every: float | None, form: str) -> None:
-    drawn = every is not None and form == "text" and sys.stdout.isatty()
+    drawn = every is not None and form != JSON and sys.stdout.isatty()
     if drawn:
         escaping.unfiltered(sys.stdout).write(CLEAR)
     while True:
         now = _standing(session)
-        text = json.dumps(now.as_dict(), default=str) if form == "json" else report.as_text(now)
-        if drawn:
-            _redraw(text)
+        answer = Answer(report.verdict(now), report.following(now), now.as_dict(), tone=report.tone(now))
+        if form == JSON:
+            tell(answer, form, one_line=True)
         else:
-            click.echo(text)
+            screen = output.screen_of(sys.stdout)
+            shown = f"{report.as_text(now, screen)}\n\n{text.blocks([Note(answer.line, report.tone(now))], screen)}"
+            (_redraw if drawn else output.draw)(shown)
         over = now.run.status in {RunState.SUCCEEDED, RunState.CANCELLED, RunState.FAILED}
         if every is None or over or output.gone():
             return
         time.sleep(every)
 
 
-def _redraw(text: str) -> None:
+def _redraw(shown: str) -> None:
     """Over what is there, line by line: a screen that is cleared first flickers."""
     raw = escaping.unfiltered(sys.stdout)
     raw.write(HOME)
-    for line in text.splitlines():
-        click.echo(line, nl=False)
-        sys.stdout.flush()
-        raw.write(f"{CLEAR_LINE}\n")
+    for line in shown.splitlines():
+        raw.write(f"{line}{CLEAR_LINE}\n")
     raw.write(CLEAR_BELOW)
     raw.flush()
 
@@ -117,12 +121,12 @@ def pause(context: click.Context) -> None:
     run, driven = _newest(session)
     if driven:
         _move(session, run, RunState.PAUSING, reason="paused from another shell")
-        click.echo(f"Run {run.id} pauses at its next checkpoint. `backfill resume` lets it go on.")
+        click.echo(f"Run {run.id} pauses at its next checkpoint. Next: `backfill resume` lets it go on.")
     elif run.status is RunState.PAUSED:
-        click.echo(f"Run {run.id} is paused already, and no process drives it.")
+        click.echo(f"Run {run.id} is paused already, and no process drives it. Next: `backfill run` goes on.")
     else:
         _move(session, run, RunState.PAUSED, reason="paused while no process drove it")
-        click.echo(f"No process drove run {run.id}; it is marked as paused. `backfill run` goes on.")
+        click.echo(f"No process drove run {run.id}; it is marked as paused. Next: `backfill run` goes on.")
 
 
 @click.command()
@@ -132,14 +136,14 @@ def resume(context: click.Context) -> None:
     session = sessions.session_of(context)
     run, driven = _newest(session)
     if run.status is RunState.RUNNING and driven:
-        click.echo(f"Run {run.id} is running.")
+        click.echo(f"Run {run.id} is running. Next: `backfill status --watch`.")
         return
     if run.status not in {RunState.PAUSED, RunState.PAUSING, RunState.RUNNING, RunState.FAILED}:
         raise TransitionRefused(run=run.id, state=run.status, wanted=RunState.RUNNING)
     if not driven:
         raise NoDriver(run=run.id, state=run.status)
     _move(session, run, RunState.RUNNING, reason=None)
-    click.echo(f"Run {run.id} goes on.")
+    click.echo(f"Run {run.id} goes on. Next: `backfill status --watch`.")
 
 
 @click.command()
@@ -163,7 +167,10 @@ def cancel(context: click.Context) -> None:
         _remove_copies(session, run)
         with session.engine.begin() as connection:
             address_map.drop(connection, schema)
-    click.echo(f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked.")
+    click.echo(
+        f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked. "
+        "Next: `backfill run` begins another one."
+    )
 
 
 def _remove_copies(session: Session, run: Run) -> bool:

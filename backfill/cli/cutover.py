@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import click
 
 from backfill import escaping
+from backfill.cli import complete, preflight
 from backfill.cli import context as sessions
-from backfill.cli import preflight
+from backfill.cli.answer import Answer
 from backfill.cli.context import Session, weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
@@ -20,7 +21,7 @@ from backfill.shadow.cutover import Cutover
 
 
 @click.command()
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", shell_complete=complete.jobs)
 @click.option("--finish", is_flag=True, help="Drop the old table. This cannot be undone.")
 @weak_salt_option
 @click.pass_context
@@ -41,10 +42,10 @@ def cutover(context: click.Context, tables: tuple[str, ...], finish: bool, allow
         for job in chosen:
             if finish and work.finish(job):
                 click.echo(
-                    f"The old {job.label} is dropped, and its addresses with it. There is no way back."
+                    f"The old {job.label} is dropped, and its addresses with it. There is no way back. Next: `backfill verify`."
                 )
             elif finish:
-                click.echo(f"There is no old {job.label} left to drop.")
+                click.echo(f"There is no old {job.label} left to drop. Next: `backfill verify`.")
             elif work.serves(job):  # the same command again, after a kill between two tables
                 click.echo(
                     f"{job.label} is the copy already. Next: `backfill cutover --finish {escaping.word(job.label)}`."
@@ -97,6 +98,16 @@ def cut_over_or_postpone(session: Session, work: Cutover, jobs: Sequence[LinkJob
                 _say_swapped(job)
     if held:
         raise held[0]
+
+
+def ending(jobs: Sequence[LinkJob], *, hold: bool) -> Answer:
+    """The last line of a run that made copies, where nothing went wrong."""
+    tables = [job.label for job in jobs]
+    number = escaping.counted(len(tables), "copy is", "copies are")
+    if hold:
+        return Answer(f"{number} ready and in sync.", (escaping.command("backfill", "cutover", *tables),))
+    finish = escaping.command("backfill", "cutover", "--finish", *tables)
+    return Answer(f"{number} in use.", (finish, "backfill verify"))
 
 
 def abandon(session: Session, jobs: Sequence[LinkJob]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from psycopg2 import sql
 
-from backfill import escaping
 from backfill.cli import context as sessions
+from backfill.cli import output
 from backfill.cli.context import SALT_FILE, Session
 from backfill.database.columns import has_column
 from backfill.database.connection import rows, value
@@ -23,6 +23,8 @@ from backfill.geo.city import bundled_geo_path
 from backfill.hashing.salt import make_salt_file
 from backfill.plan import PYPI
 from backfill.pypi.demo import create_demo
+from backfill.report.document import Tone
+from backfill.report.document import table as table_of
 from backfill.settings import Settings
 
 REPORT = "report.html"  # under BACKFILL_HOME
@@ -76,6 +78,7 @@ def demo(context: click.Context, events: int, seed: int, addresses: int | None, 
         _tell_server(session.settings)
         context.exit(code)
     _tell_server(session.settings)
+    click.echo("Next: `backfill plan`.")
 
 
 def _create(session: Session, events: int, seed: int, addresses: int | None) -> None:
@@ -116,7 +119,8 @@ def _tell_server(settings: Settings) -> None:
 
 
 def _say(step: str, what: str) -> None:
-    click.secho(f"\n── {step}: {what}", bold=True)
+    click.echo()
+    output.say(f"── {step}: {what}", Tone.NEXT)
 
 
 def _call(*words: str, expect: int | None = 0, **variables: str) -> int:
@@ -125,7 +129,7 @@ def _call(*words: str, expect: int | None = 0, **variables: str) -> int:
     *expect* ``None``: yes and no are both answers; returns which.
     """
     shown = " ".join(f"{name}={json.dumps(value)}" for name, value in variables.items())
-    click.secho(f"$ {shown} {' '.join(words)}".replace("$  ", "$ "), fg="cyan")
+    output.say(f"$ {shown} {' '.join(words)}".replace("$  ", "$ "), Tone.LATER)
     executable = Path(sys.executable).parent / words[0]
     done = signals.call([str(executable), *words[1:]], env=os.environ | variables)
     if done.returncode not in ((0, 1) if expect is None else (expect,)):
@@ -135,7 +139,8 @@ def _call(*words: str, expect: int | None = 0, **variables: str) -> int:
 
 def _waiting() -> list[dict[str, str]]:
     words = [str(Path(sys.executable).parent / "backfill"), "quarantine", "list", "--format", "json"]
-    found: list[dict[str, str]] = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    said = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    found: list[dict[str, str]] = said["rows"]
     return found
 
 
@@ -198,17 +203,18 @@ def _final(found: int) -> int:
         hashes = value(connection, sql.SQL("select count(hashed_ip_address) from {}").format(table(part)))
         located = value(connection, sql.SQL("select count(geoip_info) from {}").format(table(part)))
     session.close()
-    body.append(["all", *(sum(row[column] for row in body) for column in range(1, 5)), "", ""])
-    header = ["table", "rows", "= linked", "+ no address", "with geo", "distinct addresses", "raw column"]
-    click.echo(escaping.table(body, header, tablefmt="simple", intfmt=","))
+    body.append(["all", *(sum(row[column] for row in body) for column in range(1, 5)), None, None])
+    header = ["table", "rows", "= linked", "+ not linked", "with a place", "distinct addresses", "raw column"]
+    output.show(table_of(header, body))
+    click.echo("Distinct addresses have no sum: one may be in several tables.")
     click.echo(f"ip_addresses: {hashes:,} hashes, {located:,} with geography, no address.")
     if left:
-        click.secho(f"{left} raw columns are still there.", fg="red")
+        output.say(f"{left} raw columns are still there.", Tone.ALARM)
         return 1
     if found and ours:
-        click.secho("Their bytes are not gone: `backfill prove` says where they are.", fg="red")
+        output.say("Their bytes are not gone: `backfill prove` says where they are.", Tone.ALARM)
         return 1
     # On a server of the operator's, other databases share the WAL, and the role may not see everything.
     where = "the tables; for the files, see what `backfill prove` said above" if found else "tables and files"
-    click.secho(f"The raw addresses are gone from {where}.", fg="green")
+    output.say(f"The raw addresses are gone from {where}.", Tone.DONE)
     return 0

@@ -11,7 +11,8 @@ from backfill.ledger import coverage, raw_columns
 from backfill.plan import Job
 from backfill.raw_column import RawColumn
 
-NOTHING_LEFT = "Nothing is left to run. Next: `backfill gates`."
+NOTHING_LEFT = "Nothing is left to run."
+AFTER_ALL = ("backfill gates",)
 
 
 def gone(session: Session, parts: Sequence[RawColumn]) -> list[RawColumn]:
@@ -40,6 +41,5 @@ def still_there(session: Session, jobs: tuple[Job, ...]) -> tuple[Job, ...] | No
         click.echo(f"{part.name}.{part.raw_column} is gone, and was covered: done.")
     left = tuple(job for job in jobs if job not in done)
     if set(session.plan.address_tables) & set(done) or (jobs and not left):
-        click.echo(NOTHING_LEFT)
         return None
     return left

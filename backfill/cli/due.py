@@ -1,6 +1,5 @@
 """The parts of ``run`` and ``status`` that are for a timer: what is due at an age, and whether anything is late."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,6 +7,8 @@ from datetime import timedelta
 import click
 
 from backfill.age.age import parse_age
+from backfill.cli import output
+from backfill.cli.answer import JSON, Answer, tell
 from backfill.cli.context import Session
 from backfill.errors import DueInProgress, NothingAges, RunInProgress, RunUnfinished
 from backfill.ledger import due_runs
@@ -87,6 +88,10 @@ def show(context: click.Context, session: Session, form: str, grace: timedelta) 
     """What is late, in words or as JSON; exit 1 when anything is."""
     jobs = aging(session, session.plan.jobs, named=False)
     found = standing.look(session.engine, session.settings.ledger_schema, jobs, grace)
-    click.echo(json.dumps(report.as_dict(found), default=str) if form == "json" else report.as_text(found))
-    if found.is_late:
-        context.exit(EXIT_LATE)
+    if form != JSON:
+        output.show(*report.blocks(found))
+        click.echo()
+    following = ("backfill run --due",) if found.is_late else ()
+    code = EXIT_LATE if found.is_late else 0
+    tell(Answer(report.verdict(found), following, report.as_dict(found), code), form, one_line=True)
+    context.exit(code)

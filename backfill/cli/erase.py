@@ -3,8 +3,9 @@
 import click
 
 from backfill import escaping
+from backfill.cli import complete, output, preflight
 from backfill.cli import context as sessions
-from backfill.cli import preflight
+from backfill.cli.answer import Answer, answers
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
 from backfill.erase import erase, rewrite
@@ -12,12 +13,13 @@ from backfill.erase.erase import Intent
 from backfill.erase.rewrite import Method
 from backfill.erase.targets import Target
 from backfill.ledger import erasures
+from backfill.report.document import Tone, table
 
 METHODS = {"vacuum": Method.VACUUM, "repack": Method.REPACK}
 
 
 @click.command("erase")
-@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.argument("tables", nargs=-1, metavar="[TABLE]...", shell_complete=complete.tables)
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be locked, and for about how long; change nothing."
 )
@@ -33,10 +35,11 @@ METHODS = {"vacuum": Method.VACUUM, "repack": Method.REPACK}
     is_flag=True,
     help="Do not recycle the WAL (by checkpoints and segment switches); it is then reported as left.",
 )
+@answers
 @click.pass_context
 def erase_command(
     context: click.Context, tables: tuple[str, ...], dry_run: bool, method: str | None, keep_wal: bool
-) -> None:
+) -> Answer:
     """Rewrite every table that lost a raw column, its TOAST and indexes, the statistics and the WAL.
 
     The values of a dropped column stay in the table's pages until these are rewritten. Without TABLE, all tables
@@ -55,9 +58,10 @@ def erase_command(
         )
     _announce(intent)
     if dry_run:
-        click.echo("Dry run: nothing was changed.")
-        return
-    left = []
+        facts = {"dry_run": True, "steps": [], "to_rewrite": [target.name for target in intent.rewrite]}
+        following = "backfill erase" if intent.rewrite else "backfill gates"
+        return Answer("Dry run: nothing was changed.", (following,), facts, tone=Tone.PLAIN)
+    left, steps = [], []
     with run_lock(session.engine, schema):
         for step in erase.erase(
             session.engine,
@@ -68,17 +72,22 @@ def erase_command(
             keep_wal=keep_wal,
         ):
             done = step.status == erasures.DONE
+            steps.append({"target": step.target, "done": done, "method": step.method, "note": step.note})
             click.echo(
                 f"{step.target}: {step.method if done else 'LEFT'}{': ' if step.note else ''}{step.note}"
             )
             if not done:
                 left.append(step)
+    facts = {"dry_run": False, "steps": steps, "to_rewrite": [target.name for target in intent.rewrite]}
     if left:
-        click.echo(
-            f"Left as it is: {', '.join(step.target for step in left)}. `backfill prove` says what that means."
+        return Answer(
+            f"Left as it is: {', '.join(step.target for step in left)}. `backfill prove` says what that means.",
+            ("backfill prove",),
+            facts,
+            code=1,
         )
-        context.exit(1)
-    click.echo("Next: `backfill prove`.")
+    rewritten = escaping.counted(len(steps), "place is", "places are")
+    return Answer(f"{rewritten} rewritten or emptied.", ("backfill prove",), facts)
 
 
 def _announce(intent: Intent) -> None:
@@ -90,11 +99,7 @@ def _announce(intent: Intent) -> None:
             [t.name, f"{t.size / 2**20:,.1f}", f"about {rewrite.seconds(t)} s", _remarks(t)]
             for t in intent.rewrite
         ]
-        click.echo(
-            escaping.table(
-                body, ["table", "MiB", "locked", ""], disable_numparse=True, colalign=("left", "right")
-            )
-        )
+        output.show(table(["table", "MiB", "locked", "remark"], body, right=["MiB"]))
     for skipped in (*intent.done, *intent.skipped):
         click.echo(f"{skipped.name}: {skipped.why}")
     if intent.leftovers:

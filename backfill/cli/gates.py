@@ -1,12 +1,11 @@
 """``backfill gates``, ``repair``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
 
-import json
-
 import click
 
 from backfill import escaping
+from backfill.cli import complete, output, preflight
 from backfill.cli import context as sessions
-from backfill.cli import preflight
+from backfill.cli.answer import JSON, Answer, answers, commands_in
 from backfill.cli.context import Session, weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
@@ -18,6 +17,8 @@ from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks, keys
 from backfill.plan import Discard, LinkJob
 from backfill.raw_column import find
+from backfill.report.document import Tone
+from backfill.report.document import table as rows
 from backfill.verify import seal as seals
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier
@@ -28,12 +29,12 @@ from backfill.verify.repair import HashRepair, LinkRepair, Repair
 @click.option(
     "--checklist", "steps", is_flag=True, help="Show what to deploy before which revision, for this plan."
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--restore-point", help="Name of the backup that you could go back to; overrides BACKFILL_RESTORE_POINT."
 )
+@answers
 @click.pass_context
-def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> None:
+def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> Answer:
     """Show the next command, and every revision's conditions with their evidence. Changes nothing.
 
     Exit 0 when the next revision can run or all are done, 1 when it is blocked.
@@ -43,22 +44,31 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
     if restore_point:
         settings = settings.model_copy(update={"restore_point": restore_point})
     if steps:
-        _show_checklist(Gate.of(settings, session.plan, None), form)
-        return
+        return _checklist(Gate.of(settings, session.plan, None), form)
     session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
         gate = Gate.of(settings, session.plan, connection)
         stages = survey(connection, gate)
         proof = erasure_checks.latest(connection, gate.fingerprint)
-    if form == "json":
-        click.echo(json.dumps([_as_json(stage) for stage in stages], indent=2))
-    else:
-        erased = proof is not None and proof.verdict == "gone"
-        line = first_line(stages, gate, named=restore_point is not None, erased=erased)
-        click.echo(f"{line}\n\n{as_text(stages)}")
-    if not goes_on(stages):
-        context.exit(1)
+    erased = proof is not None and proof.verdict == "gone"
+    line = first_line(stages, gate, named=restore_point is not None, erased=erased)
+    tone = Tone.NEXT if goes_on(stages) else Tone.ALARM
+    if form != JSON:
+        output.say(line, tone)
+        click.echo()
+        _show(stages)
+        click.echo()
+    facts = {"gates": list(map(_as_json, stages))}
+    verdict, _, rest = line.partition(" Next: ")
+    following = commands_in(rest if rest else line)
+    return Answer(
+        line if form != JSON else verdict,
+        following if form == JSON else (),
+        facts,
+        code=int(not goes_on(stages)),
+        tone=tone,
+    )
 
 
 def _as_json(stage: Stage) -> dict[str, object]:
@@ -70,38 +80,41 @@ def _as_json(stage: Stage) -> dict[str, object]:
     }
 
 
-def as_text(stages: list[Stage]) -> str:
+def _show(stages: list[Stage]) -> None:
     """A line a change, below it its conditions; what opens the blocked ones once, at the end."""
-    lines = []
     for stage in stages:
         named = f"  ({stage.revision})" if stage.revision else ""
-        lines.append(f"{stage.state:<7} {stage.change}{named}")
+        output.say(f"{stage.state:<7} {stage.change}{named}", Tone(stage.state.value))
         for answer in stage.answers:
             evidence = (
                 "comes with an earlier step"
                 if answer.by_chain and not (answer.holds or stage.lost)
                 else answer.evidence
             )
-            lines.append(f"          {'+' if answer.holds else '-'} {answer.name}: {evidence}")
+            click.echo(f"          {'+' if answer.holds else '-'} {answer.name}: {evidence}")
         if stage.lost:
-            lines.append("          - the chain has passed this step, and what it made is gone")
+            click.echo("          - the chain has passed this step, and what it made is gone")
     helping = fixes(stages)
     if helping:
-        lines += ["", "What opens the blocked ones:", *(f"- {fix}" for fix in helping)]
-    return "\n".join(lines)
+        click.echo("\nWhat opens the blocked ones:")
+        for fix in helping:
+            click.echo(f"- {fix}")
 
 
-def _show_checklist(gate: Gate, form: str) -> None:
+def _checklist(gate: Gate, form: str) -> Answer:
     steps = checklist(gate)
-    if form == "json":
-        click.echo(json.dumps([{"who": who, "what": what} for who, what in steps], indent=2))
-    else:
+    if form != JSON:
         body = [[number, who, what] for number, (who, what) in enumerate(steps, 1)]
-        click.echo(escaping.table(body, ["", "who", "what"], tablefmt="simple"))
+        output.show(rows(["step", "who", "what"], body))
+    return Answer(
+        f"{escaping.counted(len(steps), 'step', 'steps')}, in this order.",
+        ("backfill gates",),
+        {"steps": [{"who": who, "what": what} for who, what in steps]},
+    )
 
 
 @click.command("repair")
-@click.argument("table")
+@click.argument("table", shell_complete=complete.tables)
 @click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Repair]),
@@ -148,7 +161,7 @@ def repair_command(context: click.Context, table: str, kind: str, count: int, al
 
 
 @click.command("seal")
-@click.argument("table")
+@click.argument("table", shell_complete=complete.tables)
 @click.pass_context
 def seal_command(context: click.Context, table: str) -> None:
     """Discard the raw values of new rows of TABLE from now on. They are never linked; the decision is recorded."""
@@ -157,20 +170,24 @@ def seal_command(context: click.Context, table: str) -> None:
     name = part.label
     if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
         click.echo(
-            f"{name} is sealed: raw values in new rows are discarded and counted. `backfill unseal {escaping.word(name)}`"
+            f"{name} is sealed: raw values in new rows are discarded and counted. Next: `backfill verify`; "
+            f"`backfill unseal {escaping.word(name)}` takes the seal away."
         )
     else:
-        click.echo(f"{name} was sealed already.")
+        click.echo(f"{name} was sealed already. Next: `backfill verify`.")
 
 
 @click.command("unseal")
-@click.argument("table")
+@click.argument("table", shell_complete=complete.tables)
 @click.pass_context
 def unseal_command(context: click.Context, table: str) -> None:
     """Remove the seal of TABLE."""
     session, part = _with_part(context, table)
     number = seals.unseal(session.engine, session.settings.ledger_schema, part, click.echo)
-    click.echo(f"{part.label} is no longer sealed. At most {number:,} raw values were discarded meanwhile.")
+    values = escaping.counted(number, "raw value was", "raw values were")
+    click.echo(
+        f"{part.label} is no longer sealed. At most {values} discarded meanwhile. Next: `backfill verify`."
+    )
 
 
 def _with_part(context: click.Context, name: str) -> tuple[Session, LinkJob | Discard]:

@@ -1,6 +1,7 @@
 """The part of ``backfill run`` that rewrites raw values where they are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -15,11 +16,10 @@ from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
 from backfill.ledger import keys, prefixes
 from backfill.plan import InPlaceJob
-from backfill.report import closing
 
 
-def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> None:
-    """Rewrite the values of *jobs*, or go on where an earlier run stopped."""
+def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> dict[str, Any]:
+    """Rewrite the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines."""
     session = attempt.session
     session.expand()
     needs_salt = any(job.becomes in ("hash", "pseudonym") for job in jobs)
@@ -37,10 +37,10 @@ def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> 
     number, counts = attempt.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
     if isinstance(strategy, Due):
         click.echo("Counted in the blocks that hold what was due:")
-    click.echo(closing.as_text(counts, session.plan.label, done="rewritten"))
-    click.echo(f"Run {number} finished.")
+    facts = attempt.tell(number, counts, "in-place", done="rewritten")
     for line in preflight.kept(attempt.looks.report, counts, session.plan):
         click.echo(line)
+    return facts
 
 
 def _pseudonyms(attempt: Attempt) -> Pseudonyms:

@@ -1,7 +1,7 @@
 """Output: the streams that every command writes to, made safe, and honest about what could not be written.
 
 Names of other people's objects pass through here last: what a terminal would obey is shown as an
-escape. A reader who goes away, or a full disk under standard output, never ends a command in its
+escape. On a terminal, lines keep to its width; in a pipe or a file they are as they were made. A reader who goes away, or a full disk under standard output, never ends a command in its
 middle: it comes to its end, and the exit code says afterwards that something is missing there.
 """
 
@@ -13,7 +13,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
+import click
+
 from backfill import escaping
+from backfill.report import text
+from backfill.report.document import Block, Note, Tone
+from backfill.report.screen import PAGE, Screen
+
+WIDTH = 80  # of a terminal that does not say
 
 
 class Stream(io.TextIOBase):
@@ -43,10 +50,24 @@ class Stream(io.TextIOBase):
         """Of the stream beneath."""
         return self.raw.errors
 
-    def write(self, shown: str) -> int:
-        """As for any stream; says that all was written even where it could not be."""
-        self._try(lambda: self.raw.write(self._encodable(escaping.text(shown))))
+    def write(self, shown: str | bytes) -> int:
+        """As for any stream; says that all was written even where it could not be. Click hands completions over as bytes."""
+        safe = escaping.text(shown if isinstance(shown, str) else shown.decode(errors="replace"))
+        width = screen_of(self).width
+        if width is not None:
+            from backfill.report import wrap  # here: a pipe does not need it
+
+            safe = wrap.text(safe, width)
+        self._try(lambda: self.raw.write(self._encodable(safe)))
         return len(shown)
+
+    def write_unwrapped(self, shown: str) -> None:
+        """*shown* made safe, on lines as long as they are."""
+        self._try(lambda: self.raw.write(self._encodable(escaping.text(shown))))
+
+    def write_drawn(self, shown: str) -> None:
+        """*shown*, made safe and drawn for this terminal before: it may hold colours."""
+        self._try(lambda: self.raw.write(self._encodable(shown)))
 
     def write_exactly(self, content: bytes) -> None:
         """*content* as it is, for a program that reads it; a failure is kept as that of any line is."""
@@ -112,13 +133,21 @@ def failure() -> OSError | None:
     return None if stream.gone else stream.failure
 
 
-def exactly(text: str) -> None:
-    """Write *text* to standard output, in UTF-8: to a terminal as any line, to a file or program without any change."""
+def exactly(content: str) -> None:
+    """Write *content* to standard output, in UTF-8: to a terminal as any line, to a file or program without any change."""
     stream = sys.stdout
     if isinstance(stream, Stream) and not stream.isatty():
-        stream.write_exactly(text.encode())
+        stream.write_exactly(content.encode())
+    elif isinstance(stream, Stream):
+        stream.write_unwrapped(content)
     else:
-        stream.write(text)
+        stream.write(content)
+
+
+def unwrapped(content: str) -> None:
+    """Write *content*, which is for a program or a file, made safe, on lines as long as they are."""
+    stream = sys.stdout
+    (stream.write_unwrapped if isinstance(stream, Stream) else stream.write)(content)
 
 
 def stream_bytes(content: bytes) -> bool:
@@ -137,3 +166,37 @@ def stream_bytes(content: bytes) -> bool:
 def gone() -> bool:
     """Whether nobody reads standard output any more: a command that shows for ever can end."""
     return isinstance(sys.stdout, Stream) and sys.stdout.gone
+
+
+def screen_of(stream: TextIO | Any) -> Screen:
+    """What *stream* is shown on."""
+    if not stream.isatty():
+        return PAGE
+    colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return Screen(int(given), colour)
+    try:
+        return Screen(os.get_terminal_size(stream.fileno()).columns or WIDTH, colour)
+    except (OSError, ValueError):
+        return Screen(WIDTH, colour)
+
+
+def show(*blocks: Block) -> None:
+    """Print these blocks, one under the other."""
+    draw(text.blocks(blocks, screen_of(sys.stdout)))
+
+
+def say(sentence: str, tone: Tone) -> None:
+    """Print a sentence in the colour of what it says."""
+    show(Note(sentence, tone))
+
+
+def draw(made: str) -> None:
+    """Print what ``report.text`` made for ``screen_of(sys.stdout)``."""
+    stream = sys.stdout
+    if isinstance(stream, Stream) and stream.isatty():
+        stream.write_drawn(f"{made}\n")
+        stream.flush()
+    else:
+        click.echo(made)

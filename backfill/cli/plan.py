@@ -6,11 +6,11 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from backfill import escaping
-from backfill.cli import consent, preflight
+from backfill.cli import complete, consent, output, preflight
 from backfill.cli import context as sessions
+from backfill.cli.answer import Answer, answers
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import gone, still_there
+from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
 from backfill.cli.preflight import accept_option
 from backfill.database.blocks import heap_of
 from backfill.database.columns import has_column
@@ -22,13 +22,15 @@ from backfill.ledger import runs
 from backfill.ledger.run_state import UNFINISHED
 from backfill.plan import Discard, InPlaceJob, Job
 from backfill.report import forecast as forecasts
+from backfill.report.document import table
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete.jobs)
 @click.option("--no-sample", is_flag=True, help="Take no sample: no prediction of time, WAL and disk.")
 @accept_option
 @weak_salt_option
+@answers
 @click.pass_context
 def plan(
     context: click.Context,
@@ -36,7 +38,7 @@ def plan(
     no_sample: bool,
     accept: tuple[str, ...],
     allow_weak_salt: bool,
-) -> None:
+) -> Answer:
     """Show what a run would do and cost, and what is in the way. Changes nothing. Exit 2 when something is in the way.
 
     docs/preflight.md describes every finding. One that "will change" must be accepted by name first.
@@ -47,12 +49,12 @@ def plan(
     session.allow_weak_salt = allow_weak_salt
     chosen = still_there(session, session.plan.choose(jobs))
     if chosen is None:
-        return  # done
+        return Answer(NOTHING_LEFT, AFTER_ALL)
     parts = preflight.parts_of(session, chosen)
     report = preflight.inspect(
         session, parts if jobs else (*parts, *_discards(session)), Purpose.PLAN, accept
     )
-    problems = []
+    problems: list[str] = []
     with session.engine.connect() as connection:
         with_raw = {job.identity: _has_raw(connection, job) for job in chosen}
         body = [_planned(connection, session, job) for job in chosen if with_raw[job.identity]]
@@ -60,7 +62,14 @@ def plan(
         f"Plan {session.plan.name}, hash {session.plan.hash.scheme}, key id {session.settings.key_id}."
     )
     header = ["table", "rows (estimated)", "distinct texts (estimated)", "MB", "batches", "passes each"]
-    click.echo(escaping.table(body, header, tablefmt="simple", intfmt=","))
+    output.show(table(header, body))
+    names = ("table", "rows", "texts", "mb", "batches", "passes")
+    facts: dict[str, Any] = {
+        "tables": [dict(zip(names, line, strict=True)) for line in body],
+        "findings": preflight.as_facts(report),
+        "missing": problems,
+        "costs": [],
+    }
     opened: list[Callable[[], object]] = []
     if session.plan.needs_salt:
         opened.append(lambda: session.salt)
@@ -77,7 +86,8 @@ def plan(
     if problems:
         click.echo("\nMissing:\n" + "\n".join(f"- {problem}" for problem in problems))
     if problems or not report.fit:
-        context.exit(2)
+        click.echo()
+        return Answer(preflight.in_the_way(report, len(problems)), facts=facts, code=2)
     if session.plan.address_tables:
         click.echo(
             f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
@@ -86,13 +96,15 @@ def plan(
     if not no_sample and ahead:
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
-        click.echo("\n" + forecasts.as_text(costs, session.settings.workers) + "\n")
+        click.echo()
+        output.show(*forecasts.blocks(costs, session.settings.workers))
+        facts["costs"] = forecasts.as_facts(costs)
     words = [word for name in accept for word in ("--accept", name)]
     words += ["--allow-weak-salt"] if allow_weak_salt else []
-    for text in consent.told(session, [job for job in chosen if with_raw[job.identity]], words):
-        click.echo(text)
+    consent.tell(session, [job for job in chosen if with_raw[job.identity]], words)
+    click.echo()
     following = preflight.then_run(report, jobs, accept, allow_weak_salt, session.plan)
-    click.echo(f"{preflight.nothing_in_the_way(report)} Next: {following}.")
+    return Answer(preflight.nothing_in_the_way(report), following, facts)
 
 
 def predicted(
@@ -121,7 +133,7 @@ def _has_raw(connection: Connection, job: Job) -> bool:
     return found
 
 
-def _planned(connection: Connection, session: Session, job: Job) -> list[object]:
+def _planned(connection: Connection, session: Session, job: Job) -> list[str | int | None]:
     heap = heap_of(connection, job)
     distinct = size_of(connection, job).texts
     connection.rollback()

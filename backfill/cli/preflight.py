@@ -163,14 +163,41 @@ def nothing_in_the_way(report: Report) -> str:
     return f"Nothing is in the way, as far as was looked at: {LOOKED_AT} of {report.tables} tables."
 
 
+def in_the_way(report: Report, missing: int) -> str:
+    """How much has to be changed or accepted first."""
+    said = [
+        escaping.counted(len(report.blocking), "finding blocks", "findings block"),
+        escaping.counted(len(report.unaccepted), "finding has", "findings have") + " to be accepted",
+        escaping.counted(missing, "thing is", "things are") + " missing",
+    ]
+    numbers = (len(report.blocking), len(report.unaccepted), missing)
+    counted = ", ".join(line for line, number in zip(said, numbers, strict=True) if number)
+    return f"In the way: {counted}. Change that, then type the same command again."
+
+
+def as_facts(report: Report) -> list[dict[str, str]]:
+    """The findings for machines."""
+    states = {
+        "blocks": report.blocking,
+        "not accepted": report.unaccepted,
+        "accepted": report.accepted,
+        "note": report.notes,
+    }
+    return [
+        {"code": one.code, "subject": one.subject, "state": state, "problem": one.problem, "fix": one.fix}
+        for state, findings in states.items()
+        for one in findings
+    ]
+
+
 def then_run(
     report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool, plan: Plan
-) -> str:
+) -> tuple[str, ...]:
     """The commands after ``plan``, with the words that it was given: without them a run would be refused."""
     weak = ["--allow-weak-salt"] if allow_weak_salt else []
     found = {finding.name for finding in report.accepted}
     accepted = [word for name in accept if name in found for word in ("--accept", name)]
     run = escaping.command("backfill", "run", *jobs, *accepted, *weak)
     if not plan.address_tables:
-        return f"`{run}`"  # no stored hash to calibrate with
-    return f"`{escaping.command('backfill', 'calibrate', *weak)}`, then `{run}`"
+        return (run,)  # no stored hash to calibrate with
+    return escaping.command("backfill", "calibrate", *weak), run

@@ -1,24 +1,25 @@
 """``backfill prove``: that the raw addresses are gone, how deep that was looked, and what is left where."""
 
-import json
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from backfill import escaping
 from backfill.cli import context as sessions
+from backfill.cli import output
+from backfill.cli.answer import JSON, Answer, answers, commands_in
 from backfill.cli.context import Session, weak_salt_option
 from backfill.errors import SaltMissing
 from backfill.ledger import erasure_checks, keys
 from backfill.prove.finding import Depth, Evidence, State
 from backfill.prove.prove import Hasher, prove, prove_folder
-from backfill.report import external_copies
-from backfill.report import text as terminal
+from backfill.report import external_copies, text
+from backfill.report.document import Cell, Tone, table
 
-SCHEMA_VERSION = 1  # of the JSON
+TONES = {State.GONE: Tone.DONE, State.FOUND: Tone.ALARM, State.UNPROVED: Tone.BLOCKED, State.NOTE: Tone.PLAIN}
 
 
 @click.command("prove")
@@ -47,8 +48,8 @@ SCHEMA_VERSION = 1  # of the JSON
     metavar="NAME=DATE",
     help="Record when something that is left elsewhere (a backup, an archive, a dump) expires. May be repeated.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @weak_salt_option
+@answers
 @click.pass_context
 def prove_command(
     context: click.Context,
@@ -58,7 +59,7 @@ def prove_command(
     expires: tuple[str, ...],
     form: str,
     allow_weak_salt: bool,
-) -> None:
+) -> Answer:
     """Search catalog, pages, files and WAL for raw addresses, and list the copies that are out of reach.
 
     Searches as deep as the privileges allow, says how deep that was, and records it. Exit 0 when
@@ -67,12 +68,12 @@ def prove_command(
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
 
-    def tell(line: str) -> None:
+    def say(line: str) -> None:
         if form == "text":
             click.echo(f"  {line}", err=True)
 
     if pgdata is not None and session.settings.database_url is None:
-        proof = prove_folder(pgdata, session.plan, session.settings.key_id, tell)
+        proof = prove_folder(pgdata, session.plan, session.settings.key_id, say)
     else:
         session.require_ledger()
         proof = prove(
@@ -85,13 +86,17 @@ def prove_command(
             pgdata=pgdata,
             standbys=[*standbys, *_standby_urls(session)],
             expires=_dates(session, expires),
-            tell=tell,
+            tell=say,
         )
         with session.engine.begin() as connection:
             erasure_checks.record(connection, plan_fingerprint=session.fingerprint, **_plain(proof))
-    _show(proof, form)
-    if proof.verdict is not State.GONE:
-        context.exit(1)
+    if form != JSON:
+        _show(proof)
+    gone = proof.verdict is State.GONE
+    plain = _plain(proof)
+    facts = {"state": plain.pop("verdict"), **plain}
+    following = ("backfill report",) if gone else commands_in(*(finding.act for finding in proof.findings))
+    return Answer(external_copies.verdict(_plain(proof)), following, facts, code=int(not gone))
 
 
 def _hasher(session: Session) -> Hasher | None:
@@ -107,14 +112,14 @@ def _hasher(session: Session) -> Hasher | None:
 
 def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:
     """What the operator says now, over what the last proof has on record."""
-    for text in given:
-        if not text.partition("=")[2].strip()[:1].isdigit():
+    for said in given:
+        if not said.partition("=")[2].strip()[:1].isdigit():
             raise click.UsageError(
-                f"--expires {text}: write NAME=DATE, with the name of a line below 'copy'."
+                f"--expires {said}: write NAME=DATE, with the name of a line below 'copy'."
             )
     with session.engine.begin() as connection:
         last = erasure_checks.latest(connection, session.fingerprint)
-    stated = {name.strip(): date.strip() for name, _, date in (text.partition("=") for text in given)}
+    stated = {name.strip(): date.strip() for name, _, date in (said.partition("=") for said in given)}
     # Only what an operator has stated begins with a digit: a date.
     known = {line["name"]: line["until"] for line in last.external_copies} if last else {}
     kept = {name: until for name, until in known.items() if until[:1].isdigit()}
@@ -135,18 +140,15 @@ def _plain(proof: Evidence) -> dict[str, Any]:
     }
 
 
-def _show(proof: Evidence, form: str) -> None:
-    if form == "json":
-        click.echo(json.dumps({"version": SCHEMA_VERSION, **_plain(proof)}, indent=2))
-        return
-    body = [
-        [
-            finding.depth,
-            finding.where,
-            finding.state.upper() if finding.state is State.FOUND else finding.state,
-            finding.what,
-        ]
-        for finding in proof.findings
-    ]
-    click.echo(escaping.table(body, ["depth", "place", "", "what"], tablefmt="simple"))
-    click.echo("\n" + terminal.section(external_copies.section(_plain(proof))))
+def _show(proof: Evidence) -> None:
+    body = [[finding.depth, finding.where, _state(finding.state), finding.what] for finding in proof.findings]
+    output.show(table(["depth", "place", "state", "what"], body))
+    click.echo()
+    left = external_copies.section(_plain(proof))
+    if len(left.blocks) > 1:  # the verdict comes last
+        left = replace(left, blocks=left.blocks[1:])
+        output.draw(text.section(left, output.screen_of(sys.stdout)) + "\n")
+
+
+def _state(state: State) -> Cell:
+    return Cell(state.upper() if state is State.FOUND else state.value, TONES[state])

@@ -1,13 +1,12 @@
 """``backfill quarantine`` and ``backfill addresses``: what the operator decides, by exact count."""
 
-import json
-
 import click
 
 from backfill import escaping
 from backfill.addresses import Reason
+from backfill.cli import complete, output, preflight
 from backfill.cli import context as sessions
-from backfill.cli import preflight
+from backfill.cli.answer import JSON, Answer, answers
 from backfill.cli.context import Session, weak_salt_option
 from backfill.database.nullable import discardable, to_settle
 from backfill.database.preflight.target import Purpose
@@ -17,6 +16,8 @@ from backfill.jobs import networks as network_rows
 from backfill.ledger import keys
 from backfill.ledger import quarantine as entries
 from backfill.raw_column import find
+from backfill.report.document import Tone
+from backfill.report.document import table as rows
 from backfill.verify.merge import merge
 from backfill.verify.settle import Fate, settle
 
@@ -29,10 +30,10 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@click.argument("table", required=False)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("table", required=False, shell_complete=complete.tables)
+@answers
 @click.pass_context
-def list_(context: click.Context, table: str | None, form: str) -> None:
+def list_(context: click.Context, table: str | None, form: str) -> Answer:
     """List the rows that wait for a decision, by row key and reason, never by value."""
     session = sessions.session_of(context)
     session.require_ledger()
@@ -44,30 +45,25 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
         discards = {
             job.identity: discardable(connection, job) for job in plan.link_jobs if job.identity in waiting
         }
-    if form == "json":
-        click.echo(
-            json.dumps(
-                [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
-            )
-        )
-        return
+    facts = {
+        "rows": [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
+    }
     if not found:
-        click.echo("Nothing waits for a decision.")
-        return
+        return Answer("Nothing waits for a decision.", ("backfill verify",), facts)
+    waiting_rows = escaping.counted(len(found), "row waits", "rows wait")
+    answer = Answer(
+        f"{waiting_rows} for a decision: settle as shown.", ("backfill verify",), facts, tone=Tone.BLOCKED
+    )
+    if form == JSON:
+        return answer
     sums: dict[tuple[str, str], int] = {}
     for entry in found:
         what = plan.label(entry.job), entry.reason
         sums[what] = sums.get(what, 0) + 1
-    click.echo(
-        escaping.table(
-            [[*key, number] for key, number in sums.items()], ["table", "reason", "rows"], intfmt=","
-        )
-    )
+    output.show(rows(["table", "reason", "rows"], [[*key, number] for key, number in sums.items()]))
     click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
-    click.echo(
-        escaping.table(
-            [[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]], ["table", "key", "reason"]
-        )
+    output.show(
+        rows(["table", "key", "reason"], [[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]])
     )
     for job in dict.fromkeys(entry.job for entry in found):
         number, name = sum(entry.job == job for entry in found), plan.label(job)
@@ -83,10 +79,11 @@ def list_(context: click.Context, table: str | None, form: str) -> None:
                 click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
             click.echo(f"To settle: {to_settle(name, number, discard=discards.get(job, False))}")
+    return answer
 
 
 @quarantine.command("settle")
-@click.argument("table")
+@click.argument("table", shell_complete=complete.jobs)
 @click.option(
     "--as",
     "fate",

@@ -1,21 +1,25 @@
 """``backfill run``: hash, locate and link, or go on where an earlier run stopped."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import click
 
 from backfill import escaping
-from backfill.cli import consent, cutover, preflight
+from backfill.cli import complete, consent, cutover, preflight
 from backfill.cli import context as sessions
+from backfill.cli.answer import Answer, answers
 from backfill.cli.attempt import Attempt
 from backfill.cli.calibrate import tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import gone, still_there
+from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
 from backfill.cli.due import aging, as_a_timer, due_options, due_workers, require_no_other
 from backfill.cli.in_place import rewrite
 from backfill.cli.observers import require_observers
+from backfill.cli.option_groups import GroupedCommand
 from backfill.cli.plan import predicted
 from backfill.cli.preflight import accept_option
 from backfill.database.preflight.target import Purpose
@@ -29,13 +33,13 @@ from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
-from backfill.ledger.runs import TableCount
 from backfill.plan import InPlaceJob, Job, LinkJob, links
-from backfill.report import closing
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
 from backfill.shadow.refusals import require_copyable, require_no_other_copy, require_one_a_table
 from backfill.shadow.strategy import ShadowCopies
+
+COPYING = "The copy strategy (experimental)"  # a title of --help
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -64,8 +68,8 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no time of day such as 06:00", param, ctx)
 
 
-@click.command()
-@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.command(cls=GroupedCommand, groups={COPYING: ("strategy", "postpone_cutover", "abandon")})
+@click.argument("jobs", nargs=-1, metavar="[JOB]...", shell_complete=complete.jobs)
 @click.option(
     "--workers", type=click.IntRange(1, 64), help="Worker processes of the link phase.  [default: 2]"
 )
@@ -121,6 +125,7 @@ class TimeOfDay(click.ParamType):  # type: ignore[type-arg]
 @consent_options
 @accept_option
 @weak_salt_option
+@answers
 @click.pass_context
 def run(
     context: click.Context,
@@ -145,7 +150,7 @@ def run(
     count: int | None,
     accept: tuple[str, ...],
     allow_weak_salt: bool,
-) -> None:
+) -> Answer:
     """Hash, locate and link all addresses. JOB is the name of a table; without it, all jobs.
 
     Stop it with Ctrl-C; the same command continues where it stopped, also after a crash. From another
@@ -172,39 +177,39 @@ def run(
     chosen = session.plan.choose(jobs)
     if abandon:
         cutover.abandon(session, links(chosen))
-        return
+        return Answer("Nothing of a copy is left.", ("backfill run",))
     if due:
         chosen = aging(session, chosen, named=bool(jobs))
     purpose = Purpose.COPY if strategy == "shadow" else Purpose.WRITE
     left = still_there(session, chosen) if purpose is Purpose.WRITE else chosen
     if left is None:
-        return
+        return Answer(NOTHING_LEFT, AFTER_ALL)
     chosen = left
     looks = preflight.RunPreflight(session, chosen, purpose, accept)
     attempt = Attempt(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
     in_place = tuple(job for job in chosen if isinstance(job, InPlaceJob))
     if strategy == "shadow":
-        _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
-        return
+        return _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
     if due:
         with as_a_timer():
             _calibrate_in_place(attempt, in_place, accept_mismatches)
             session.expand()
             consent.require(context, session, in_place, restore_point, count)
             require_no_other(session, in_place)
-            rewrite(attempt, in_place, Due(accepted=accept_due))
-        return
+            done = [rewrite(attempt, in_place, Due(accepted=accept_due))]
+        return _finished(session, done, ("backfill status --due",))
     if chosen == in_place:
         _calibrate_in_place(attempt, in_place, accept_mismatches)
     if in_place:
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
+    done = []
     if chosen != in_place:
         others = tuple(job for job in chosen if job not in in_place)
-        _link(attempt, others, accept_mismatches, no_sample=no_sample)
+        done.append(_link(attempt, others, accept_mismatches, no_sample=no_sample))
     if in_place:
-        rewrite(attempt, in_place, InPlace())
-    _tell_next(session)
+        done.append(rewrite(attempt, in_place, InPlace()))
+    return _finished(session, done)
 
 
 def _calibrated(attempt: Attempt, accept_mismatches: int) -> tuple[int, int]:
@@ -232,7 +237,9 @@ def _calibrate_in_place(attempt: Attempt, jobs: Sequence[InPlaceJob], accept_mis
         _calibrated(attempt, accept_mismatches)
 
 
-def _link(attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool) -> None:
+def _link(
+    attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool
+) -> dict[str, Any]:
     """Rows are updated where they are: links, and what other kinds need of addresses."""
     session = attempt.session
     geo = session.geo  # opened before anything is done
@@ -247,7 +254,7 @@ def _link(attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no
         mismatches=mismatches,
         explained=explained,
     )
-    _tell_counts(session, number, counts)
+    facts = attempt.tell(number, counts, "in-place")
     for line in preflight.kept(attempt.looks.report, counts, session.plan):
         click.echo(line)
     with session.engine.begin() as connection:
@@ -256,11 +263,12 @@ def _link(attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no
                 f"{escaping.counted(rows, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
                 f"hold it. Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}."
             )
+    return facts
 
 
 def _copy(
     attempt: Attempt, jobs: tuple[LinkJob, ...], accept_mismatches: int, postpone: bool, *, no_sample: bool
-) -> None:
+) -> Answer:
     """Each table is copied without its raw column, and the copy swapped in."""
     session = attempt.session
     require_one_a_table(jobs)
@@ -271,7 +279,7 @@ def _copy(
     mismatches, explained = _calibrated(attempt, accept_mismatches)
     if cutover.are_ready(session, jobs):  # the same command again
         cutover.postpone_or_cut_over(session, jobs, hold=postpone)
-        return
+        return cutover.ending(jobs, hold=postpone)
     require_no_other_copy(session.engine, jobs)
     require_disk(session.engine, session.settings.ledger_schema, jobs)
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
@@ -285,22 +293,18 @@ def _copy(
         mismatches=mismatches,
         explained=explained,
     )
-    _tell_counts(session, number, counts)
+    facts = attempt.tell(number, counts, "shadow")
     cutover.cut_over_or_postpone(session, copies, jobs, hold=postpone)
+    return replace(cutover.ending(jobs, hold=postpone), facts={"runs": [facts]})
 
 
-def _tell_counts(session: Session, number: int, counts: Sequence[TableCount]) -> None:
-    click.echo(closing.as_text(counts, session.plan.label))
-    click.echo(f"Run {number} finished.")
-
-
-def _tell_next(session: Session) -> None:
+def _finished(
+    session: Session, runs_done: Sequence[dict[str, Any]], look: tuple[str, ...] = ("backfill verify",)
+) -> Answer:
     with session.engine.begin() as connection:
         waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
+    verdict = " ".join(f"Run {done['run']} finished." for done in runs_done)
     if waiting:
-        click.echo(
-            f"{escaping.counted(waiting, 'row waits', 'rows wait')} in the quarantine. Next: `backfill quarantine list`, "
-            "then `backfill verify`."
-        )
-    else:
-        click.echo("Next: `backfill verify`.")
+        verdict += f" {escaping.counted(waiting, 'row waits', 'rows wait')} in the quarantine."
+        look = ("backfill quarantine list", *look)
+    return Answer(verdict, look, {"runs": list(runs_done), "waiting": waiting})

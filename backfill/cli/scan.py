@@ -2,17 +2,24 @@
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from backfill.cli import context as sessions
+from backfill.cli import output as streams
+from backfill.cli.answer import Answer, envelope, failures_told, tell
 from backfill.cli.context import Session
 from backfill.engine.throttle.monitor import EVERY_SECONDS, decide
 from backfill.engine.throttle.sensors import sensors
 from backfill.files import require_suffix, require_writable, write_whole
 from backfill.report import scan as faces
+from backfill.report import text
+from backfill.report.document import Note
 from backfill.scan.allowlist import AllowList
+from backfill.scan.place import Found
 from backfill.scan.proposal import propose
 from backfill.scan.scan import scan
 
@@ -78,35 +85,50 @@ def scan_command(
     form = form or SUFFIXES.get(output.suffix if output else "", "text")
     session = sessions.session_of(context)
     allowed = AllowList.load(allow)
-    found = list(
-        scan(
-            session.engine,
-            session.plan,
-            allowed,
-            schema=schema,
-            table=table,
-            percent=100.0 if full else percent or SAMPLE,
-            rest=rest,
-            ledger=session.settings.ledger_schema,
-            hold=_Holder(session).wait,
-            tell=lambda line: click.echo(f"  {line}", err=True) if form == "text" else None,
+    with failures_told(form):
+        found = list(
+            scan(
+                session.engine,
+                session.plan,
+                allowed,
+                schema=schema,
+                table=table,
+                percent=100.0 if full else percent or SAMPLE,
+                rest=rest,
+                ledger=session.settings.ledger_schema,
+                hold=_Holder(session).wait,
+                tell=lambda line: click.echo(f"  {line}", err=True) if form == "text" else None,
+            )
         )
-    )
-    if form == "json":
-        text = json.dumps(faces.as_json(found, allowed), indent=2)
-    elif form == "toml":
-        with session.engine.connect() as connection:
-            text = faces.as_toml(propose(connection, session.plan, session.settings.ledger_schema, found))
-            connection.rollback()
+    alarming = any(one.alarming for one in found)
+    following = ("backfill scan --format toml",) if alarming and form != "toml" else ("backfill plan",)
+    answer = Answer(faces.verdict(found), following, faces.as_json(found, allowed), code=int(alarming))
+    if output is None and form == "text":
+        streams.show(*faces.blocks(found, allowed))
+        click.echo()
+    if output is None and form != "toml":
+        tell(answer, form)
     else:
-        text = faces.as_text(found, allowed)
-    if output is None:
-        click.echo(text)
-    else:
-        write_whole(output, text + "\n")
-        click.echo(f"{faces.verdict(found)} Written to {output}.")
-    if any(one.alarming for one in found):
+        made = _rendered(session, found, allowed, answer, form) + "\n"
+        if output is None:
+            streams.unwrapped(made)
+        else:
+            write_whole(output, made)
+            tell(replace(answer, verdict=f"{answer.verdict} Written to {output}."), "text")
+    if alarming:
         context.exit(1)
+
+
+def _rendered(session: Session, found: Sequence[Found], allowed: AllowList, answer: Answer, form: str) -> str:
+    """What a scan found, for a file or a program."""
+    if form == "json":
+        return json.dumps(envelope(answer), indent=2)
+    if form == "text":
+        return text.blocks([*faces.blocks(found, allowed), Note(answer.verdict)])
+    with session.engine.connect() as connection:
+        made = faces.as_toml(propose(connection, session.plan, session.settings.ledger_schema, found))
+        connection.rollback()
+    return made
 
 
 class _Holder:

@@ -1,11 +1,10 @@
 """``backfill server``: start, stop and look at the embedded PostgreSQL."""
 
-import json
-import sys
 from dataclasses import asdict
 
 import click
 
+from backfill.cli.answer import JSON, Answer, answers
 from backfill.database.urls import parse, shown
 from backfill.embedded import EmbeddedServer
 from backfill.errors import OwnServerInUse
@@ -27,7 +26,9 @@ def start() -> None:
         raise OwnServerInUse
     embedded = EmbeddedServer(settings.home)
     embedded.ensure()
-    click.echo(f"running: PostgreSQL {embedded.status().version} in {settings.home}")
+    click.echo(
+        f"running: PostgreSQL {embedded.status().version} in {settings.home}. Next: `backfill demo`, or `backfill server status`."
+    )
 
 
 @server.command()
@@ -44,21 +45,25 @@ def stop(delete: bool) -> None:
 
 
 @server.command()
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def status(form: str) -> None:
+@answers
+def status(form: str) -> Answer:
     """Show whether it runs and where its files are. Exit 0 when it runs, 1 when it does not."""
     settings = Settings.load()
     found = EmbeddedServer(settings.home).status()
-    if form == "json":
-        click.echo(json.dumps({**asdict(found), "in_use": settings.database_url is None}, default=str))
-    else:
+    if form != JSON:
         if settings.database_url is not None:
             click.echo(OWN_SERVER)
         click.echo("running" if found.running else "stopped")
         for name, value in asdict(found).items():
             if name != "running" and value is not None:
                 click.echo(f"  {name:<8} {value}")
-    sys.exit(0 if found.running else 1)
+    facts = asdict(found)
+    return Answer(
+        f"The embedded server {'runs' if found.running else 'does not run'}.",
+        ("backfill server stop",) if found.running else ("backfill server start",),
+        {"server_version": facts.pop("version"), **facts, "in_use": settings.database_url is None},
+        code=int(not found.running),
+    )
 
 
 @server.command()

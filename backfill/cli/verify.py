@@ -1,32 +1,32 @@
 """``backfill verify`` and ``backfill report``."""
 
-import json
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
 import click
 
-from backfill import escaping
 from backfill.cli import context as sessions
+from backfill.cli import output as streams
 from backfill.cli import preflight
+from backfill.cli.answer import JSON, Answer, answers, commands_in, tell
 from backfill.cli.context import weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
 from backfill.ledger import keys
-from backfill.ledger.coverage_record import CoverageRecord
 from backfill.report import check, coverage, text
 from backfill.report.collect import collect, decided
-from backfill.report.document import Note
+from backfill.report.document import Cell, Tone, table
 from backfill.report.formats import BY_NAME, BY_SUFFIX
 from backfill.report.sections import document
 from backfill.settings import Settings
 from backfill.verify import canaries
 from backfill.verify.verifier import Verifier, verify_lock
 
+SHOWN = 3  # remedies that the last line names; all stand above it
+
 
 @click.command("verify")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--sample",
     "percent",
@@ -37,10 +37,11 @@ from backfill.verify.verifier import Verifier, verify_lock
     "--workers", type=click.IntRange(1, 64), help="Number of connections that read in parallel.  [default: 2]"
 )
 @weak_salt_option
+@answers
 @click.pass_context
 def verify_command(
     context: click.Context, form: str, percent: float | None, workers: int | None, allow_weak_salt: bool
-) -> None:
+) -> Answer:
     """Recompute coverage from the data and record it. Exit 0 only when everything is covered.
 
     After an interruption the same command continues where it stopped, unless something that it depends
@@ -68,19 +69,21 @@ def verify_command(
     with verify_lock(session.engine, session.settings.ledger_schema):
         records = verifier.verify()
     canaries.take_canaries(session.engine, session.plan, session.settings.key_id, salt)
-    _show(records, form)
-    if not all(record.covered for record in records):
-        context.exit(1)
-    if form == "text" and percent is None:
-        click.echo("Next: `backfill gates`.")
-
-
-def _show(records: Sequence[CoverageRecord], form: str) -> None:
-    if form == "json":
-        click.echo(json.dumps(coverage.as_json(records), indent=2))
+    if form != JSON:
+        streams.show(*coverage.blocks(records), *coverage.remarks(records))
+        click.echo()
+    following: tuple[str, ...]
+    if all(record.covered for record in records):
+        following = ("backfill gates",) if percent is None else ("backfill verify",)
     else:
-        found = [*coverage.blocks(records), *coverage.remarks(records), Note(coverage.verdict(records))]
-        click.echo(text.blocks(found))
+        reasons = (reason for record in records for reason in record.reasons)
+        following = (*commands_in(*reasons)[:SHOWN], "backfill verify")
+    return Answer(
+        coverage.verdict(records),
+        following,
+        coverage.as_json(records),
+        code=int(not all(record.covered for record in records)),
+    )
 
 
 @click.command()
@@ -118,12 +121,18 @@ def report(context: click.Context, form: str | None, output: Path | None, checke
     with session.engine.connect() as connection:
         made = document(collect(connection, Gate.of(session.settings, session.plan, connection)))
     by_suffix = BY_SUFFIX.get(output.suffix if output else "", BY_NAME["text"])
-    rendered = (BY_NAME[form] if form else by_suffix).render(made)
+    following = tuple(made.data["next"])
+    face = BY_NAME[form] if form else by_suffix
+    if output is None and face.name == "text":
+        streams.draw(text.render(made, streams.screen_of(sys.stdout)))
+        click.echo(Answer(made.verdict, following).line, err=True)  # the document is not longer for it
+        return
+    rendered = face.render(made)
     if output is None:
-        click.echo(rendered)
+        streams.unwrapped(rendered + "\n")
     else:
         write_whole(output, rendered + "\n")
-        click.echo(f"Written to {output}.")
+        tell(Answer(f"{made.verdict} Written to {output}.", following, tone=Tone.PLAIN), "text")
 
 
 def _check(context: click.Context, path: Path) -> None:
@@ -133,8 +142,11 @@ def _check(context: click.Context, path: Path) -> None:
     with session.engine.connect() as connection:
         recorded = decided(connection, session.plan)
         answers = list(check.compare(connection, session.plan, content, recorded))
-    body = [[answer.what, "yes" if answer.holds else "NO", answer.found] for answer in answers]
-    click.echo(escaping.table(body, ["compared", "same", "found"]))
+    body = [
+        [answer.what, Cell("yes", Tone.DONE) if answer.holds else Cell("NO", Tone.ALARM), answer.found]
+        for answer in answers
+    ]
+    streams.show(table(["compared", "same", "found"], body))
     click.echo(check.UNCHECKED)
     if all(answer.holds for answer in answers):
         click.echo(f"What was compared of report {content['document'].get('id')} is as the ledger has it.")

@@ -1,6 +1,6 @@
 """Closing count: the count that ends a run, made from the data, in short snapshots.
 
-rows = linked + already linked + no address + quarantined + not due + left to the live application.
+rows = linked + already linked + no raw value + quarantined + not due + left to the live application.
 
 The same look tells whether anything is left that a sweep could do, so that a table to which nobody
 wrote meanwhile is read once more and not three times.

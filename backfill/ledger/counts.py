@@ -23,7 +23,7 @@ class Count(StrEnum):
 
     ROWS = "rows", "rows"
     RAW = "raw", "with a raw value"
-    NO_ADDRESS = "no_address", "no address"
+    NO_ADDRESS = "no_address", "no raw value"
     # Every row of an event table with a raw value is in exactly one of these classes.
     RIGHT = "right", "right"
     SETTLED = "settled", "settled"  # a text that is no address, linked to the sentinel

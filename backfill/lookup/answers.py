@@ -13,14 +13,12 @@ from backfill.lookup.question import INSTEAD, Kind, Question
 from backfill.report.document import Block, Cell, Column, Document, Entries, Entry, Note, Section, Table
 
 SHOWN = 20  # answers that text shows; JSON has them all
-VERSION = 1
 
 
 def as_json(found: Lookup, questions: Sequence[Question], *, with_data: bool = False) -> dict[str, Any]:
     """Plain data. *with_data*: with names of accounts, and raw addresses as far as rows still have them."""
     of = {(one.question.kind, one.question.number): one for one in found.answers}
     return {
-        "version": VERSION,
         "scheme": found.keys.scheme,
         "key_ids": [{"key_id": key.key_id, "on_record": key.on_record} for key in found.keys.asked],
         "key_ids_not_asked": list(found.keys.not_asked),

@@ -1,9 +1,11 @@
 """Whether a raw address is older than it may be, as text and as data."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from backfill import escaping
 from backfill.age.age import age_text
+from backfill.report.document import Block, Note, Tone, table
 from backfill.verify.ages import NOT_LOOKED_AT
 from backfill.verify.standing import JobAges, Standing
 
@@ -21,7 +23,7 @@ HEADER = [
 ]
 
 
-def as_text(found: Standing) -> str:
+def blocks(found: Standing) -> Iterator[Block]:
     """What is late first, then the numbers of each job, then what nobody looked at."""
     body = [
         [
@@ -38,13 +40,20 @@ def as_text(found: Standing) -> str:
         ]
         for job in found.jobs
     ]
-    lines = [_verdict(job, found) for job in found.jobs]
-    lines += ["", escaping.table(body, HEADER, intfmt=",")]
-    lines += ["", f"Looked at: all rows, by the form of their values. Not looked at: {NOT_LOOKED_AT}."]
-    lines += [_erased(job) for job in found.jobs]
-    if found.is_late:
-        lines.append("Next: `backfill run --due`.")
-    return "\n".join(lines)
+    for job in found.jobs:
+        yield Note(_verdict(job, found), Tone.ALARM if job.is_late else Tone.DONE)
+    yield table(HEADER, body)
+    yield Note(f"Looked at: all rows, by the form of their values. Not looked at: {NOT_LOOKED_AT}.")
+    for job in found.jobs:
+        yield Note(_erased(job))
+
+
+def verdict(found: Standing) -> str:
+    """The one sentence."""
+    late = sum(job.is_late for job in found.jobs)
+    return (
+        f"Late: {late} of {escaping.counted(len(found.jobs), 'job', 'jobs')}." if late else "Nothing is late."
+    )
 
 
 def _verdict(job: JobAges, found: Standing) -> str:

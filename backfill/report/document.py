@@ -3,7 +3,7 @@
 A picture is the exception: only a face that can draw has it, and it repeats the tables of its section.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a caption. The first column names the row."""
+    """Rows of cells under a caption, where there is one. The first column names the row."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -72,6 +72,7 @@ class Note:
 
     kind: ClassVar[str] = "note"
     text: str
+    tone: Tone = Tone.PLAIN
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,35 @@ class Picture:
 
 
 Block: TypeAlias = Note | Table | Entries | Picture
+
+
+def table(
+    titles: Sequence[str],
+    body: Iterable[Sequence[object]],
+    *,
+    caption: str = "",
+    right: Sequence[str] = (),
+) -> Table:
+    """A table of plain values. Columns that hold whole numbers, and those titled *right*, are numbers."""
+    rows = [tuple(map(_cell, row)) for row in body]
+    columns = tuple(
+        Column(
+            title,
+            number=title in right
+            or (
+                any(isinstance(row[at].value, int) for row in rows)
+                and not any(isinstance(row[at].value, str) for row in rows)
+            ),
+        )
+        for at, title in enumerate(titles)
+    )
+    return Table(caption, columns, tuple(rows))
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    return Cell(value if value is None or isinstance(value, int) else str(value))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,15 @@ VERDICTS = {
 }
 
 
+def verdict(check: Mapping[str, Any]) -> str:
+    """The one sentence."""
+    return f"{VERDICTS[check['verdict']]} Depth reached: {check['depth']}."
+
+
 def section(check: Mapping[str, Any]) -> Section:
     """The section; *check* has verdict, depth, findings and external copies, as in the ledger."""
     open_ = [finding for finding in check["findings"] if finding["state"] != "gone"]
-    blocks: list[Block] = [Note(f"{VERDICTS[check['verdict']]} Depth reached: {check['depth']}.")]
+    blocks: list[Block] = [Note(verdict(check))]
     if open_:
         titles = {"where": "place", "state": "state", "what": "what", "act": "what to do"}
         blocks.append(_table("Not gone", titles, open_))

@@ -1,12 +1,14 @@
 """What a run would cost, and what it did, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from backfill import escaping
 from backfill.engine.estimate import prediction
 from backfill.engine.estimate.forecast import Forecast
+from backfill.report.document import Block, Note, table
 
 MB = 1024 * 1024
 HEADER = [
@@ -17,39 +19,49 @@ HEADER = [
     "longest transaction",
     "extra disk MB",
     "WAL MB",
-    "size / fresh",
+    "size, 1: rewritten",
 ]
 
 
-def as_text(forecasts: Sequence[Forecast], workers: int) -> str:
+def blocks(forecasts: Sequence[Forecast], workers: int) -> Iterator[Block]:
     """A line a table and strategy, their sums, and the advice."""
     known = [one for one in forecasts if one.sampled is not None]
-    lines = []
     if known:
-        body = []
-        for one in known:
-            for strategy, cost in one.costs.items():
-                body.append([one.table if strategy == prediction.IN_PLACE else "", strategy, *_cells(cost)])
+        body = [[one.table, strategy, *_cells(cost)] for one in known for strategy, cost in one.costs.items()]
         for strategy in (prediction.IN_PLACE, prediction.SHADOW):
             whole = prediction.total(one.costs[strategy] for one in known)
-            body.append(["all" if strategy == prediction.IN_PLACE else "", strategy, *_cells(whole)])
-        lines.append(escaping.table(body, HEADER, tablefmt="simple", disable_numparse=True))
+            body.append(["all", strategy, *_cells(whole)])
+        yield table(HEADER, body, right=HEADER[2:])
         taken = sum(one.sampled.rows for one in known if one.sampled)
         spent = sum(one.sampled.took for one in known if one.sampled)
-        lines.append(
-            f"Measured on {taken:,} rows in {spent:.1f} s, in temporary tables, and scaled for {workers} workers: an order "
-            "of magnitude, not a promise. Time, WAL and growth are compared with the fact by `backfill status` after a run."
+        yield Note(
+            f"Measured on {escaping.counted(taken, 'row', 'rows')} in {spent:.1f} s, in temporary tables, and scaled for "
+            f"{escaping.counted(workers, 'worker', 'workers')}: an order "
+            "of magnitude, not a promise. In the rows for all, disk and WAL are sums, time is the sum and the start of the "
+            "command, lock, transaction and size are the largest. Time, WAL and growth are compared with the fact by `backfill status` after a run."
         )
-    lines += [f"{one.table}: no prediction, since {one.problem}." for one in forecasts if one.problem]
+    for one in forecasts:
+        if one.problem:
+            yield Note(f"{one.table}: no prediction, since {one.problem}.")
     advices: dict[tuple[str, str], list[str]] = {}
     for one in known:
         if one.advice is not None:
             advices.setdefault((one.advice.strategy, one.advice.reason), []).append(one.table)
-    lines += [
-        f"Recommended for {', '.join(tables)}: {strategy}; {reason}."
-        for (strategy, reason), tables in advices.items()
+    for (strategy, reason), tables in advices.items():
+        yield Note(f"Recommended for {', '.join(tables)}: {strategy}; {reason}.")
+
+
+def as_facts(forecasts: Sequence[Forecast]) -> list[dict[str, Any]]:
+    """The same for machines: bytes and seconds."""
+    return [
+        {
+            "table": one.table,
+            "problem": one.problem,
+            "recommended": one.advice and one.advice.strategy,
+            "strategies": {strategy: asdict(cost) for strategy, cost in one.costs.items()},
+        }
+        for one in forecasts
     ]
-    return "\n".join(lines)
 
 
 def _cells(cost: prediction.Cost) -> list[str]:

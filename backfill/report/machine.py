@@ -6,6 +6,7 @@
 import json
 from typing import Any
 
+from backfill import __version__
 from backfill.report import coverage
 from backfill.report.document import Block, Document, Entries, Note, Table
 from backfill.report.facts import Decision, Facts
@@ -49,7 +50,13 @@ def as_data(facts: Facts) -> dict[str, Any]:
     run, geography = facts.run, facts.geography
     return {
         **coverage.as_json(facts.records),
+        "command": "report",
+        "tool": f"backfill {__version__}",
         "made": facts.made.isoformat(),
+        "database": facts.database,
+        "ok": True,
+        "exit_code": 0,
+        "next": list(_following(facts)),
         # Which records of the ledger these are.
         "recorded": [
             {
@@ -93,6 +100,12 @@ def as_data(facts: Facts) -> dict[str, Any]:
         "quarantine": [vars(one) for one in facts.quarantine],
         "provenance": dict(facts.provenance),
     }
+
+
+def _following(facts: Facts) -> tuple[str, ...]:
+    if facts.dropped:
+        return ("backfill erase", "backfill prove")
+    return ("backfill gates",) if facts.covered else ("backfill quarantine list", "backfill verify")
 
 
 def decision_as_data(decision: Decision) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from typing import Any
 from backfill import escaping
 from backfill.plan import InPlaceJob, LinkJob
 from backfill.raw_column import Part
+from backfill.report.document import Block, Cell, Entries, Entry, Tone, table
 from backfill.scan.allowlist import AllowList
 from backfill.scan.place import Found
 from backfill.scan.proposal import NAME, Proposal, Proposed
 
+HEADER = ["place", "type", "values", "sure", "likely", "unlikely", "public", "how sure", "state"]
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
 
@@ -27,7 +29,7 @@ def _counted(number: int) -> str:
     return escaping.counted(number, "place", "places")
 
 
-def as_text(found: Sequence[Found], allowed: AllowList) -> str:
+def blocks(found: Sequence[Found], allowed: AllowList) -> Iterator[Block]:
     """A line a place, the surest first."""
     order = sorted(found, key=lambda one: (bool(one.allowed), -one.scaled(one.sure), -one.scaled(one.likely)))
     body = [
@@ -40,19 +42,17 @@ def as_text(found: Sequence[Found], allowed: AllowList) -> str:
             _number(one, one.unlikely),
             _number(one, one.public),
             _how_sure(one),
-            _state(one),
+            Cell(_state(one), Tone.ALARM if one.alarming else Tone.PLAIN),
         ]
         for one in order
     ]
-    header = ["place", "type", "values", "sure", "likely", "unlikely", "public", "how sure", ""]
-    right = ("left", "left", "right", "right", "right", "right", "right", "left", "left")
-    parts = [escaping.table(body, header, disable_numparse=True, colalign=right)] if body else []
+    if body:
+        yield table(HEADER, body, right=HEADER[2:7])
     if allowed.unmatched:
-        lines = [
-            f"- {escaping.name(entry.where)} ({escaping.name(entry.reason)})" for entry in allowed.unmatched
-        ]
-        parts.append("Allow-list entries that met nothing:\n" + "\n".join(lines))
-    return "\n\n".join([*parts, verdict(found)])
+        yield Entries(
+            "Allow-list entries that met nothing",
+            tuple(Entry(entry.where, entry.reason) for entry in allowed.unmatched),
+        )
 
 
 def as_json(found: Sequence[Found], allowed: AllowList) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from datetime import timedelta
 
 from backfill import escaping
 from backfill.engine.progress import percent
+from backfill.ledger.run_state import RunState
 from backfill.ledger.run_status import ClaimedBatch, Part, RunStatus
+from backfill.report import text
+from backfill.report.document import Table, Tone, table
 from backfill.report.forecast import beside_fact
+from backfill.report.screen import PAGE, Screen
 
 
-def as_text(run_status: RunStatus) -> str:
-    """What an operator wants to know, the most urgent first."""
+def as_text(run_status: RunStatus, screen: Screen = PAGE) -> str:
+    """What an operator wants to know, the most urgent first; on a screen, wrapped for it."""
     run = run_status.run
     lines = [
         f"Run {run.id} is {run.status}, phase {run.phase}, attempt {run.attempts}, by {run.holder}.",
@@ -44,17 +48,43 @@ def as_text(run_status: RunStatus) -> str:
     compared = beside_fact(run.forecast, run.outcome)
     if compared and (run.finished or not run_status.driven):  # noted at the end of each attempt
         lines.append(compared)
-    if run_status.parts:
-        lines += ["", _parts(run_status)]
-    if run_status.claimed_batches:
-        lines += ["", *(_holding(claimed, run_status) for claimed in run_status.claimed_batches)]
+    below = [_holding(claimed, run_status) for claimed in run_status.claimed_batches]
     waiting = sum(sum(reasons.values()) for reasons in run_status.quarantine.values())
     if waiting:
-        lines += ["", f"In the quarantine: {waiting:,} rows."]
-    return "\n".join(lines)
+        below += [*([""] if below else []), f"In the quarantine: {escaping.counted(waiting, 'row', 'rows')}."]
+    parts = [text.lines(lines, screen)]
+    if run_status.parts:
+        parts.append(text.table(_parts(run_status), screen))
+    if below:
+        parts.append(text.lines(below, screen))
+    return "\n\n".join(parts)
 
 
-def _parts(run_status: RunStatus) -> str:
+def verdict(run_status: RunStatus) -> str:
+    """The one sentence."""
+    run = run_status.run
+    if run.status is RunState.SUCCEEDED:
+        return f"Run {run.id} finished."
+    return f"Run {run.id} is {run.status}{'' if run_status.driven else ', and no process drives it'}."
+
+
+def following(run_status: RunStatus) -> tuple[str, ...]:
+    """What to type next."""
+    run = run_status.run
+    if run.status is RunState.SUCCEEDED:
+        waiting = any(run_status.quarantine.values())
+        return ("backfill quarantine list", "backfill verify") if waiting else ("backfill verify",)
+    if run.status is RunState.PAUSED and run_status.driven:
+        return ("backfill resume",)
+    return ("backfill status --watch",) if run_status.driven else ("backfill run",)
+
+
+def tone(run_status: RunStatus) -> Tone:
+    """Of the verdict."""
+    return {RunState.SUCCEEDED: Tone.DONE, RunState.FAILED: Tone.ALARM}.get(run_status.run.status, Tone.NEXT)
+
+
+def _parts(run_status: RunStatus) -> Table:
     header = ["phase", "table", "done", "batches left", "rows written", "longest transaction (s)", "retries"]
     body = [
         [
@@ -63,12 +93,12 @@ def _parts(run_status: RunStatus) -> str:
             _share(part),
             part.batches - part.done,
             part.written,
-            part.longest_seconds,
+            f"{part.longest_seconds:.2f}",
             part.retries,
         ]
         for part in run_status.parts
     ]
-    return escaping.table(body, header, floatfmt=".2f", intfmt=",")
+    return table(header, body, right=header[2:])
 
 
 def _share(part: Part) -> str:

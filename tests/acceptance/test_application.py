@@ -240,7 +240,7 @@ def test_a_live_application_goes_the_whole_way(operator, site, traffic):
     assert traffic.wrong == []  # every request was answered, and rightly
     assert traffic.statuses.total() > 50
     assert holding(url) == []
-    assert json.loads(operator.types("prove", "--format", "json").out)["verdict"] == "gone"
+    assert json.loads(operator.types("prove", "--format", "json").out)["state"] == "gone"
     assert operator.types("scan").code == 0
     states = site.states().values()
     assert (

@@ -32,7 +32,7 @@ def test_a_run_under_live_traffic_ends_and_overwrites_nothing(stage):
     assert all(live.hash(text) == stored for text, stored in hashes)
     # It ended under constant inserts, and counted what it left.
     assert stage.value("select status from backfill.runs") == "succeeded"
-    assert "left to live" in said
+    assert "left to the application" in said
     counted = stage.query(
         "select rows, linked + already_linked + no_address + quarantined + left_to_live from backfill.run_tables where linked is not null"
     )

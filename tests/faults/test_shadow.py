@@ -18,7 +18,7 @@ COPYING = "exists (select from backfill.batches where phase = 'copy' and written
 
 def settle(stage: Stage) -> None:
     for name in (*EVENT_TABLES, "ip_addresses"):
-        waiting = len(json.loads(stage.types("quarantine", "list", name, "--format", "json")))
+        waiting = len(json.loads(stage.types("quarantine", "list", name, "--format", "json"))["rows"])
         if waiting and name == "ip_addresses":
             stage.types("addresses", "merge", "--count", str(waiting))
         elif waiting:

@@ -116,7 +116,7 @@ def test_before_between_and_after_and_what_is_no_longer_returned(
     said = proved_run.types(
         "disclose", "--compare", tmp_path / "before.json", tmp_path / "after.json", "--format", "json"
     )
-    gone = {(one["item"], one["column"]): one for one in json.loads(said.out)}
+    gone = {(one["item"], one["column"]): one for one in json.loads(said.out)["differences"]}
     for column in ("user_events.ip_address_string", "journals.submitted_from", "ip_addresses.ip_address"):
         assert gone["4", column]["before"] > 0
         assert gone["4", column]["after"] is None

@@ -104,9 +104,7 @@ def test_a_killed_erase_is_taken_up_by_the_next(migrated):
         pass
     migrated.types("erase")
     assert all(files(migrated)[name] != before[name] for name in before)
-    assert (
-        json.loads(migrated.types("prove", "--depth", "pages", "--format", "json").out)["verdict"] == "gone"
-    )
+    assert json.loads(migrated.types("prove", "--depth", "pages", "--format", "json").out)["state"] == "gone"
 
 
 def test_an_open_snapshot_is_named_and_even_the_rows_that_it_keeps_lose_the_column(migrated):
@@ -122,7 +120,7 @@ def test_an_open_snapshot_is_named_and_even_the_rows_that_it_keeps_lose_the_colu
         kept = query(migrated.url, "select count(*) from user_events")[0][0]
         assert kept
         proof = json.loads(migrated.types("prove", "--depth", "pages", "--format", "json").out)
-    assert proof["verdict"] == "gone"
+    assert proof["state"] == "gone"
 
 
 def test_a_slot_that_pins_wal_is_named_and_the_wal_is_left(migrated, operator_of):
@@ -272,7 +270,7 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         assert "pg_statistic: LEFT" in said.out
         assert "pg_wal: LEFT" in said.out
         proof = json.loads(plain.types("prove", "--format", "json", expect=1).out)
-        assert proof["verdict"] == "unproved"
+        assert proof["state"] == "unproved"
         assert proof["depth"] == "catalog"
         assert {"WAL on this server", "planner statistics"} <= {
             line["name"] for line in proof["external_copies"]
@@ -280,7 +278,7 @@ def test_without_a_superuser_it_does_what_it_may_and_names_the_rest(migrated):
         assert (
             json.loads(
                 migrated.having(ledger_owner=role).types("prove", "--depth", "pages", "--format", "json").out
-            )["verdict"]
+            )["state"]
             == "gone"
         )
     finally:

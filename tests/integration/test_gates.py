@@ -452,7 +452,7 @@ def test_what_cannot_be_sealed_is_said(proved_run: Operator) -> None:
 
 
 def gates(operator: Operator) -> list[dict]:
-    return json.loads(operator.types("gates", "--format", "json", expect=None).out)
+    return json.loads(operator.types("gates", "--format", "json", expect=None).out)["gates"]
 
 
 def test_gates_shows_every_change_and_touches_nothing(proved_run: Operator) -> None:
@@ -530,7 +530,7 @@ def test_only_what_was_upgraded_and_lost_asks_for_a_downgrade(proved_run: Operat
 
 
 def test_the_checklist_puts_each_deploy_before_its_revision(proved_run: Operator) -> None:
-    steps = json.loads(proved_run.types("gates", "--checklist", "--format", "json").out)
+    steps = json.loads(proved_run.types("gates", "--checklist", "--format", "json").out)["steps"]
     said = [step["what"] for step in steps]
     places = [
         next(place for place, what in enumerate(said) if text in what)

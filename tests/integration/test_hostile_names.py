@@ -70,7 +70,7 @@ def test_no_command_and_no_format_hands_on_what_a_terminal_obeys(hostile_operato
 def test_the_whole_way_is_gone_under_such_names(hostile_operator):
     operator = hostile_operator
     operator.types("run", "--quiet")
-    entries = json.loads(operator.types("quarantine", "list", "--format", "json").out)
+    entries = json.loads(operator.types("quarantine", "list", "--format", "json").out)["rows"]
     assert len(entries) == 2
     shown = operator.types("quarantine", "list").out
     (command,) = re.findall(r"To settle: `(.*)` \(or `--as discard`\)", shown)

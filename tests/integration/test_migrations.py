@@ -383,10 +383,10 @@ def test_a_not_null_that_is_not_validated_is_not_yet_one(proved_run: Operator) -
         pytest.skip("this server has no such constraint")
     proved_run.migrates("0005a_ip_address_optional")
     query(url, "alter table ip_addresses add constraint needed not null hashed_ip_address not valid")
-    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)}  # fmt: skip
+    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)["gates"]}  # fmt: skip
     assert stages["require ip_addresses.hashed_ip_address"] != "done"
     proved_run.migrates("0005c_hash_required")
-    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)}  # fmt: skip
+    stages = {stage["change"]: stage["state"] for stage in json.loads(proved_run.types("gates", "--format", "json", expect=None).out)["gates"]}  # fmt: skip
     assert stages["require ip_addresses.hashed_ip_address"] == "done"
 
 

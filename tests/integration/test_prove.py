@@ -38,7 +38,7 @@ def found(operator: Operator, *words: str) -> dict[str, str]:
     """Places where something was found, with the command that fixes each."""
     result = proof(operator, *words)
     places = {line["where"]: line["act"] for line in result["findings"] if line["state"] == "found"}
-    assert result["verdict"] == ("found" if places else "gone")
+    assert result["state"] == ("found" if places else "gone")
     return places
 
 
@@ -193,7 +193,7 @@ def test_unlogged_pages_in_memory_that_could_not_be_read_are_named(erased, addre
     in_an_unlogged_table(erased.url, address)
     monkeypatch.setattr(prove_pages, "pageinspect", lambda connection: None)
     result = proof(erased)
-    assert result["verdict"] == "unproved"
+    assert result["state"] == "unproved"
     (line,) = [one for one in result["findings"] if one["where"] == "unlogged tables"]
     assert line["state"] == "unproved"
     assert "what the server has in memory of table stray, TOAST of stray" in line["what"]
@@ -229,7 +229,7 @@ def test_what_is_no_address_of_ours_is_named_and_is_not_red(erased):
     erased.types("erase")
     query(erased.url, "create table public.releases_of as select '9.8.7.65' as version")
     result = proof(erased)
-    assert result["verdict"] == "gone"
+    assert result["state"] == "gone"
     (note,) = [line for line in result["findings"] if line["where"] == "other dotted texts"]
     assert "table releases_of (1)" in note["what"]
 
@@ -238,7 +238,7 @@ def test_without_the_salt_nothing_can_be_told_apart_and_that_is_said(erased):
     erased.types("erase")
     query(erased.url, "create table public.releases_of as select '9.8.7.65' as version")
     result = proof(erased.having(ip_salt=""))
-    assert result["verdict"] == "found"
+    assert result["state"] == "found"
     assert "recognition" in {line["where"] for line in result["findings"]}
 
 
@@ -408,7 +408,7 @@ def test_a_base_backup_of_before_still_holds_everything(migrated, tmp_path):
     states = {line["where"]: line["state"] for line in result["findings"]}
     assert states["user_events"] == "unproved"  # the file that the table has now is not in the backup
     assert states["files of no relation"] == "found"
-    assert result["verdict"] == "found"
+    assert result["state"] == "found"
 
 
 def test_an_archive_is_named_and_a_standby_asked_by_its_url_and_stated_once_it_has_replayed(migrated):
