@@ -13,7 +13,8 @@ from backfill.cli import output
 from backfill.cli.answer import JSON, Answer, answers, commands_in
 from backfill.cli.context import Session, weak_salt_option
 from backfill.errors import SaltMissing
-from backfill.ledger import erasure_checks, keys
+from backfill.hashing.pseudonym import Pseudonyms
+from backfill.ledger import erasure_checks, keys, prefixes
 from backfill.prove.finding import Depth, Evidence, State
 from backfill.prove.prove import Hasher, prove, prove_folder
 from backfill.report import external_copies, text
@@ -76,12 +77,14 @@ def prove_command(
         proof = prove_folder(pgdata, session.plan, session.settings.key_id, say)
     else:
         session.require_ledger()
+        hasher, pseudonyms = _recognition(session)
         proof = prove(
             session.engine,
             session.settings.ledger_schema,
             session.plan,
             session.settings.key_id,
-            hasher=_hasher(session),
+            hasher=hasher,
+            pseudonyms=pseudonyms,
             depth=Depth(depth),
             pgdata=pgdata,
             standbys=[*standbys, *_standby_urls(session)],
@@ -99,15 +102,16 @@ def prove_command(
     return Answer(external_copies.verdict(_plain(proof)), following, facts, code=int(not gone))
 
 
-def _hasher(session: Session) -> Hasher | None:
-    """The recorded salt's; ``None`` where none is at hand."""
+def _recognition(session: Session) -> tuple[Hasher | None, Pseudonyms | None]:
+    """What the recorded salt makes of addresses; nothing where none is at hand."""
     try:
         salt = session.salt
     except SaltMissing:
-        return None
+        return None, None
+    key_id = session.settings.key_id
     with session.engine.begin() as connection:
-        keys.check_key(connection, session.settings.key_id, salt)
-    return salt.hasher(session.plan.hash.scheme)
+        keys.check_key(connection, key_id, salt)
+        return salt.hasher(session.plan.hash.scheme), prefixes.pseudonyms(connection, key_id, salt)
 
 
 def _dates(session: Session, given: tuple[str, ...]) -> Mapping[str, str]:

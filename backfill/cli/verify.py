@@ -11,9 +11,10 @@ from backfill.cli import preflight
 from backfill.cli.answer import JSON, Answer, answers, commands_in, tell
 from backfill.cli.context import weak_salt_option
 from backfill.database.preflight.target import Purpose
+from backfill.errors import SaltMissing
 from backfill.files import require_suffix, require_writable, write_whole
 from backfill.gates.gate import Gate
-from backfill.ledger import keys
+from backfill.ledger import keys, prefixes
 from backfill.report import check, coverage, text
 from backfill.report.collect import collect, decided
 from backfill.report.document import Cell, Tone, table
@@ -50,25 +51,32 @@ def verify_command(
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
-    geo, salt = session.geo, session.salt
+    plan, key_id = session.plan, session.settings.key_id
+    geo = session.geo if plan.address_tables else None
+    salt = session.salt if plan.needs_salt or plan.discard else None
     session.expand()
+    pseudonyms = None
     with session.engine.begin() as connection:
-        keys.check_key(connection, session.settings.key_id, salt)
+        if salt is not None:
+            keys.check_key(connection, key_id, salt)
+            pseudonyms = prefixes.pseudonyms(connection, key_id, salt)
     verifier = Verifier(
         engine=session.engine,
         schema=session.settings.ledger_schema,
-        plan=session.plan,
+        plan=plan,
         fingerprint=session.fingerprint,
-        hasher=salt.hasher(session.plan.hash.scheme),
+        hasher=_no_salt if salt is None else salt.hasher(plan.hash.scheme),
+        pseudonyms=pseudonyms,
         geo=geo,
         tell=(lambda line: None) if form == "json" else (lambda line: click.echo(line, err=True)),
         workers=Settings.load(workers=workers).workers,
         percent=percent,
-        key_id=session.settings.key_id,
+        key_id=key_id,
     )
     with verify_lock(session.engine, session.settings.ledger_schema):
         records = verifier.verify()
-    canaries.take_canaries(session.engine, session.plan, session.settings.key_id, salt)
+    if salt is not None:
+        canaries.take_canaries(session.engine, plan, key_id, salt)
     if form != JSON:
         streams.show(*coverage.blocks(records), *coverage.remarks(records))
         click.echo()
@@ -84,6 +92,11 @@ def verify_command(
         coverage.as_json(records),
         code=int(not all(record.covered for record in records)),
     )
+
+
+def _no_salt(text: str) -> str:
+    """For a plan of which nothing is computed with the salt. Raises ``SaltMissing``."""
+    raise SaltMissing
 
 
 @click.command()

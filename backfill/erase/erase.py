@@ -62,7 +62,8 @@ def intend(
     todo, done, adopted = [], [], []
     for target in found:
         row = erasures.latest(connection, TABLE, target.name)
-        if not names and row is not None and _stands(row, target):
+        since = row is not None and targets.rewritten_since(connection, plan, target, row.started)
+        if not names and row is not None and _stands(row, target) and not since:
             done.append(Skipped(target.name, f"rewritten on {row.started:%Y-%m-%d %H:%M}"))
             if row.status == erasures.RUNNING:
                 adopted.append((row.id, target))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -9,7 +10,8 @@ from sqlalchemy import Connection
 from backfill.database.columns import has_column
 from backfill.database.connection import rows
 from backfill.errors import NotErasable
-from backfill.plan import Plan
+from backfill.ledger import batches
+from backfill.plan import InPlaceJob, Plan
 from backfill.raw_column import RawColumn
 
 REFUSED = {
@@ -83,7 +85,8 @@ def raw_columns(plan: Plan) -> Iterator[tuple[RawColumn, str]]:
 def find_targets(
     connection: Connection, plan: Plan, names: Sequence[str]
 ) -> tuple[list[Target], list[Skipped]]:
-    """The relations to rewrite: those *names* say, or every table of the plan that lost its raw column.
+    """The relations to rewrite: those *names* say, or every table of the plan that lost its raw column, or whose
+    values are rewritten in place.
 
     Raises ``NotErasable`` for a name that cannot be rewritten.
     """
@@ -95,15 +98,24 @@ def find_targets(
         found = relations(connection, part.schema_, part.table)
         if not found:
             skipped.append(Skipped(part.label, "does not exist here"))
-        elif has_column(connection, part, column):
+        elif has_column(connection, part, column) and not isinstance(part, InPlaceJob):
             skipped.append(
                 Skipped(part.label, f"{column} is still there: `backfill gates` says how to drop it")
             )
-        elif not any(target.dropped for target in found):
+        elif not isinstance(part, InPlaceJob) and not any(target.dropped for target in found):
             skipped.append(Skipped(part.label, "carries no dropped column: a new table has taken its place"))
         else:
             targets += [target for target in found if target not in targets]  # once for all its columns
     return targets, skipped
+
+
+def rewritten_since(connection: Connection, plan: Plan, target: Target, moment: datetime) -> bool:
+    """Whether values of that table were rewritten in place after that *moment*: the old ones lie in its file again."""
+    return any(
+        batches.rewritten_since(connection, job.identity, moment)
+        for job in plan.in_place_jobs
+        if (job.schema_, job.table) == (target.schema, target.table)
+    )
 
 
 def relations(connection: Connection, schema: str, table: str) -> list[Target]:
@@ -122,7 +134,7 @@ def _named(connection: Connection, plan: Plan, name: str) -> list[Target]:
     ours = [
         (part, column)
         for part, column in raw_columns(plan)
-        if name in (part.name, f"{part.schema_}.{part.table}")
+        if name in (part.name, f"{part.schema_}.{part.table}") and not isinstance(part, InPlaceJob)
     ]
     standing = [column for part, column in ours if has_column(connection, part, column)]
     if ours and len(standing) == len(ours):

@@ -8,6 +8,7 @@ All of it may stand in a statement that writes an application's table: everythin
 
 from psycopg2 import sql
 
+from backfill.database.decodable import bytes_of
 from backfill.plan import Widths
 
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -24,6 +25,7 @@ _V6 = "|".join(
     )
 )
 ADDRESS = f"^({_V4}|{_V6})$"
+LONGEST = 39  # characters that it takes
 
 
 def network(address: sql.Composable, widths: Widths) -> sql.Composable:
@@ -35,13 +37,36 @@ def network(address: sql.Composable, widths: Widths) -> sql.Composable:
     """).format(address=address, v4=sql.Literal(widths.v4), v6=sql.Literal(widths.v6))
 
 
+def begins(text: sql.Composable, prefix: sql.Composable) -> sql.Composable:
+    """The *text* is an address in lower case that begins with *prefix*. False for any other text, NULL or not.
+
+    The form comes first: ``starts_with`` raises on bytes that cannot be decoded.
+    """
+    return sql.SQL("""(
+        case when {form}
+             then coalesce(pg_catalog.starts_with({text}, {prefix}), false) else false end
+    )""").format(text=text, form=_form(text), prefix=prefix)
+
+
 def is_network(text: sql.Composable, widths: Widths) -> sql.Composable:
     """The *text* is a host in canonical spelling that has no bits beyond *widths*. False for any other text."""
     return sql.SQL("""(
-        case when {text} OPERATOR(pg_catalog.~) {form}
+        case when {form}
              then {network} OPERATOR(pg_catalog.=) {text} else false end
     )""").format(
         text=text,
-        form=sql.Literal(ADDRESS),
+        form=_form(text),
         network=network(sql.SQL("({}::pg_catalog.inet)").format(text), widths),
     )
+
+
+def _form(text: sql.Composable) -> sql.Composable:
+    """The *text* is the spelling of an address.
+
+    By its bytes: of a text that ends in half a character, an expression sees what is before it, and a cast raises.
+    """
+    return sql.SQL("""
+        case when pg_catalog.octet_length({text}) OPERATOR(pg_catalog.<=) {longest}
+             then (pg_catalog.encode({bytes}, 'escape') collate pg_catalog."C") OPERATOR(pg_catalog.~) {address}
+             else false end
+    """).format(text=text, longest=sql.Literal(LONGEST), bytes=bytes_of(text), address=sql.Literal(ADDRESS))

@@ -175,7 +175,11 @@ class HashWriter(InPlaceWriter):
     @property
     def in_form(self) -> sql.Composable:
         """64 lower-case hex digits."""
-        return sql.SQL("{} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$'").format(self.text)
+        # An expression does not see half a character at the end.
+        return sql.SQL("""
+            (pg_catalog.octet_length({text}) OPERATOR(pg_catalog.=) 64
+             and {text} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$')
+        """).format(text=self.text)
 
 
 @dataclass(frozen=True)
@@ -188,10 +192,8 @@ class PseudonymWriter(InPlaceWriter):
 
     @property
     def has_prefix(self) -> sql.Composable:
-        """The text begins as pseudonyms do."""
-        return sql.SQL("coalesce(pg_catalog.starts_with({}, {}), false)").format(
-            self.text, prefixes.text(self.schema)
-        )
+        """The text is an address that begins as pseudonyms do: a list of two, or junk, is none for all that."""
+        return address_forms.begins(self.text, prefixes.text(self.schema))
 
     @property
     def in_form(self) -> sql.Composable:

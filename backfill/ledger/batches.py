@@ -5,6 +5,7 @@ Who holds one, and what a holder may write, is ``claims``.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Self
 
 from sqlalchemy import (
@@ -242,6 +243,15 @@ def rewritten(connection: Connection, job: JobId) -> int:
         batches.c.job == job, or_(phase == str(Work.LINK), phase.like(f"%-{Work.LINK}"))
     )
     return int(connection.execute(statement).scalar_one())
+
+
+def rewritten_since(connection: Connection, job: JobId, moment: datetime) -> bool:
+    """Whether a batch of that job has written, and ended or went on, after that *moment*."""
+    where = batches.c
+    statement = select(where.id).where(
+        where.job == job, where.written > 0, func.coalesce(where.finished, func.now()) > moment
+    )
+    return connection.execute(statement.limit(1)).first() is not None
 
 
 def failures(connection: Connection, run_id: int) -> list[Failure]:

@@ -11,6 +11,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection, select
 
 from backfill.errors import PrefixesExhausted, PseudonymKeyChanged
+from backfill.hashing.pseudonym import Pseudonyms
+from backfill.hashing.salt import Salt
 from backfill.ledger.tables import pseudonym_prefixes
 
 NEVER = 0x00  # fd00::/16 is what people choose who do not draw at random
@@ -23,6 +25,12 @@ def prefix_of(connection: Connection, key_id: str) -> int | None:
     if others:
         raise PseudonymKeyChanged(key_id=key_id, earlier=others[0])
     return found.get(key_id)
+
+
+def pseudonyms(connection: Connection, key_id: str, salt: Salt) -> Pseudonyms | None:
+    """What recognises the pseudonyms of that key id; None where none was ever made. Raises ``PseudonymKeyChanged``."""
+    prefix = prefix_of(connection, key_id)
+    return None if prefix is None else salt.pseudonyms(prefix)
 
 
 def allot(connection: Connection, key_id: str, living: Set[int]) -> int:

@@ -11,7 +11,9 @@ from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
 from backfill.erase import leftovers
 from backfill.erase.targets import raw_columns
-from backfill.plan import Plan
+from backfill.ledger import coverage
+from backfill.ledger.counts import Count
+from backfill.plan import InPlaceJob, Plan
 from backfill.prove.finding import Depth, Finding, State
 from backfill.raw_column import RawColumn
 from backfill.shadow import names
@@ -58,13 +60,37 @@ STALE = sql.SQL("""
 DROP = "`backfill gates`"  # says how to drop a column that is still there
 
 
-def search_catalog(connection: Connection, schema: str, plan: Plan) -> Iterator[Finding]:
+def search_catalog(connection: Connection, schema: str, plan: Plan, fingerprint: str) -> Iterator[Finding]:
     """A finding for each table of the plan, and what else is named."""
     for part, column in raw_columns(plan):
-        yield from _table(connection, part, column)
+        if isinstance(part, InPlaceJob):
+            yield _rewritten(connection, part, fingerprint)
+        else:
+            yield from _table(connection, part, column)
     for name in leftovers.count_leftovers(connection, schema):
         what = "our scratch table is still there, with raw addresses in it"
         yield Finding(Depth.CATALOG, f"{schema}.{name}", State.FOUND, what, "`backfill erase`")
+
+
+def _rewritten(connection: Connection, job: InPlaceJob, fingerprint: str) -> Finding:
+    """A column that stays: whether its values were proved to be no raw ones, and which of them may be."""
+    where = f"{job.name}.{job.raw}"
+    found = coverage.latest(connection, job, fingerprint)
+    if found is None or not found[1] or not found[0].covered:
+        what = "the column stays, and no verification shows that its values were rewritten"
+        return Finding(Depth.CATALOG, where, State.FOUND, what, "`backfill run`, then `backfill verify`")
+    record = found[0]
+    waiting = record.counts.get(Count.NOT_DUE, 0) + record.counts.get(Count.WITHOUT_TIME, 0)
+    if waiting:
+        what = (
+            f"the column stays, and {waiting:,} of its values are raw, as the plan wants until they are due"
+        )
+        return Finding(Depth.CATALOG, where, State.FOUND, what)
+    if kept := record.counts.get(Count.KEPT_UNREADABLE, 0):
+        what = f"the column stays, with {kept:,} texts that are no address, and may hold one"
+        return Finding(Depth.CATALOG, where, State.UNPROVED, what, 'unreadable = "nothing", in the plan')
+    what = f"the column stays; no value of it was raw on {record.finished:%Y-%m-%d %H:%M %Z}"
+    return Finding(Depth.CATALOG, where, State.GONE, what)
 
 
 def _table(connection: Connection, part: RawColumn, column: str) -> Iterator[Finding]:

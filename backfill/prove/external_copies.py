@@ -148,7 +148,7 @@ def _asked(url: str, since: str) -> ExternalCopy:
 
 
 def _subscribers(connection: Connection, plan: Plan) -> Iterator[ExternalCopy]:
-    parts = [plan.addresses, *plan.jobs, *plan.discard]
+    parts = plan.parts
     names = ([part.schema_ for part in parts], [part.table for part in parts])
     published: dict[str, list[str]] = {}
     for publication, name in rows(connection, PUBLISHED, names):

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from backfill import escaping
 from backfill.database.connection import execute, rows
 from backfill.erase.erase import TABLE
-from backfill.erase.targets import Target, raw_columns, relations
+from backfill.erase.targets import Target, raw_columns, relations, rewritten_since
 from backfill.ledger import erasures
 from backfill.plan import Plan
 from backfill.prove import page
@@ -79,9 +79,12 @@ def search_pages(
     """A finding for every table of the plan that has a dropped attribute. *connection* is in a transaction,
     which the caller rolls back. *from_files*: the folder is not the server's own."""
     inspect = None if from_files else pageinspect(connection)
+    stays = {
+        job.table_identity for job in plan.in_place_jobs
+    }  # its old values may be in dead rows and free space
     for part, _column in raw_columns(plan):
         for target in relations(connection, part.schema_, part.table):
-            if target.dropped == 0:
+            if target.dropped == 0 and part.table_identity not in stays:
                 yield Finding(Depth.PAGES, target.name, State.GONE, "a new table: it never had the column")
             elif inspect is None and files is None:
                 what = "reading pages takes pageinspect (a superuser) or the files"
@@ -89,11 +92,18 @@ def search_pages(
                     Depth.PAGES, target.name, State.UNPROVED, what, "prove as a superuser, or --pgdata"
                 )
             else:
-                yield _judge(connection, target, inspect, files)
+                yield _judge(connection, plan, target, inspect, files)
 
 
-def _judge(connection: Connection, target: Target, inspect: str | None, files: Files | None) -> Finding:
+def _judge(
+    connection: Connection, plan: Plan, target: Target, inspect: str | None, files: Files | None
+) -> Finding:
     row = erasures.latest(connection, TABLE, target.name)
+    if row is not None and rewritten_since(connection, plan, target, row.started):
+        what = "values were rewritten in place since the file was: dead rows and free space hold the old ones"
+        return Finding(
+            Depth.PAGES, target.name, State.UNPROVED, what, f"`backfill erase {escaping.word(target.name)}`"
+        )
     since = row.lsn if row is not None and target.filenode in (row.filenode, None) else None
     dropped = [number for (number,) in rows(connection, DROPPED, (target.oid,))]
     family = [Relation(*found) for found in rows(connection, FAMILY.format(table=sql.Literal(target.oid)))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from backfill.errors import FolderUnfit
+from backfill.hashing.pseudonym import Pseudonyms
 from backfill.plan import Plan
 from backfill.prove import bytes as byte_search
 from backfill.prove import catalog, external_copies, pages, relation_files
@@ -28,6 +29,7 @@ def prove(
     key_id: str,
     *,
     hasher: Hasher | None,
+    pseudonyms: Pseudonyms | None = None,
     depth: Depth = Depth.BYTES,
     pgdata: Path | None = None,
     standbys: Sequence[str] = (),
@@ -37,13 +39,13 @@ def prove(
     """Look at everything; writes nothing. *pgdata*: read files there instead of the server's."""
     deep = list(Depth).index(depth)
     with engine.connect() as connection, connection.begin() as transaction:
-        findings = list(catalog.search_catalog(connection, schema, plan))
+        findings = list(catalog.search_catalog(connection, schema, plan, plan.fingerprint(key_id)))
         flushed = checkpoint(connection) if deep else True
         files = _files(connection, pgdata) if deep else None
         if deep >= 1:
             findings += pages.search_pages(connection, plan, files, from_files=pgdata is not None)
         if deep >= 2:
-            recogniser = Recogniser(connection, plan.addresses, key_id, hasher)
+            recogniser = Recogniser(connection, plan, key_id, hasher, pseudonyms)
             places = whereabouts_of(connection, files, elsewhere=pgdata is not None)
             findings += _bytes(files, places, recogniser, flushed, tell, _memory(connection))
         others = external_copies.database_count(connection)
@@ -74,7 +76,7 @@ def _before_the_drop(findings: Sequence[Finding], left: Sequence[ExternalCopy]) 
 def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Evidence:
     """A data folder without its server: bytes alone, and no address of it can be recognised."""
     files = LocalFiles(_checked(pgdata))
-    recogniser = Recogniser(None, plan.addresses, key_id, None)
+    recogniser = Recogniser(None, plan, key_id, None)
     places = [*relation_files.everything(files), *relation_files.elsewhere(files)]
     return Evidence(tuple(byte_search.search_bytes(files, iter(places), recogniser, tell)), ())
 
@@ -112,7 +114,10 @@ def _bytes(
         yield Finding(
             Depth.BYTES, "shared buffers", State.UNPROVED, what, "checkpoint as a superuser, then again"
         )
-    if not recogniser.able:
+    if recogniser.blind:
+        what = f"what {', '.join(recogniser.blind)} became does not tell which addresses were there, so every public one counts"
+        yield Finding(Depth.BYTES, "recognition", State.NOTE, what)
+    elif not recogniser.able:
         what = "no salt: addresses of this database cannot be told from others, so every public one counts"
         yield Finding(Depth.BYTES, "recognition", State.NOTE, what, "set BACKFILL_IP_SALT")
     yield from byte_search.search_bytes(files, places, recogniser, tell, memory)

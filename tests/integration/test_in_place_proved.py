@@ -1,0 +1,133 @@
+"""From the run of an in-place job to the proof: verify, report, gates, erase and prove know a column that stays."""
+
+import json
+from pathlib import Path
+
+from tests import rewritten
+from tests.databases import query
+from tests.integration.test_undecodable import encoded  # noqa: F401
+from tests.rewritten import TEXTS
+
+
+def test_pseudonyms_are_proved_by_their_tag_erased_and_recognised(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    rewritten.table(database, "logins", "inet", TEXTS)
+    query(database, "create index on logins (ip)")
+    plan = rewritten.plan_file(
+        tmp_path, {"table": "logins", "raw": "ip", "becomes": "pseudonym", "unreadable": "refuse"}
+    )
+    operator = rewritten.operator(database, home, plan)
+    rows = 2 * len(TEXTS)
+    rewritten.run(operator, "--quiet")
+    said = operator.types("verify").out
+    assert (
+        f"by their batches' records, runs wrote {rows} values of this column in all; {rows + 3} rows are"
+        in said
+    )
+    assert "Covered: in logins every value has the form that its job gives it." in said
+    report = operator.types("report").out
+    assert "recognised by its tag" in report
+    assert "drop logins" not in report
+    operator.types("gates")
+
+    proof = json.loads(operator.types("prove", "--format", "json", expect=1).out)
+    states = {(one["depth"], one["where"]): one["state"] for one in proof["findings"]}
+    assert states["catalog", "logins.ip"] == "gone"
+    assert states["pages", "logins"] != "gone"
+    assert any("copies of addresses of this database" in one["what"] for one in proof["findings"])
+    operator.types("erase")
+    proof = json.loads(operator.types("prove", "--depth", "pages", "--format", "json").out)
+    assert proof["verdict"] == "gone"
+
+    # What came since: a raw value, and one that a client made up inside the prefix.
+    ((prefix,),) = query(database, "select prefix from backfill.pseudonym_prefixes")
+    query(database, "insert into logins (ip) values ('192.0.2.1'), (%s)", f"fd{prefix:02x}::1")
+    said = operator.types("verify", expect=1).out
+    assert "1 row holds a raw address" in said
+    assert f"1 row holds an address that begins with fd{prefix:02x}: and is no pseudonym" in said
+    proof = json.loads(operator.types("prove", "--depth", "catalog", "--format", "json", expect=1).out)
+    assert "no verification shows" in proof["findings"][0]["what"]
+    operator.types("run", "--quiet")
+    operator.types("verify")
+    # Rewritten since the file was: its dead rows are of concern again, and so it is a target again.
+    proof = json.loads(operator.types("prove", "--depth", "pages", "--format", "json", expect=1).out)
+    assert any("were rewritten in place since" in one["what"] for one in proof["findings"])
+    operator.types("erase")
+    operator.types("prove", "--depth", "pages")
+
+
+def test_junk_inside_the_prefix_and_undecodable_bytes_are_quarantined_and_no_pseudonyms(
+    encoded,  # noqa: F811
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    place = encoded("UTF8")
+    rewritten.table(place.url, "logins", "text", TEXTS[:3])
+    for name in ("networks", "hashes"):
+        rewritten.table(place.url, name, "text", TEXTS[:3])
+    plan = rewritten.plan_file(
+        tmp_path,
+        {"table": "logins", "raw": "ip", "becomes": "pseudonym", "unreadable": "refuse"},
+        {"table": "networks", "raw": "ip", "becomes": "network", "unreadable": "refuse"},
+        {"table": "hashes", "raw": "ip", "becomes": "hash", "unreadable": "refuse"},
+    )
+    operator = rewritten.operator(place.url, home, plan)
+    rewritten.run(operator, "--quiet")
+    ((prefix,),) = query(place.url, "select prefix from backfill.pseudonym_prefixes")
+    start = f"fd{prefix:02x}:"
+    for text in (f"{start}junk", f"{start}:1, 1.2.3.4", f"{start}:{'x' * 80}", f"{start}:/64"):
+        query(place.url, "insert into logins (ip) values (%s)", text)
+    for text in (f"{start}:1%eth0", f"{start.upper()}:1"):
+        query(place.url, "insert into logins (ip) values (%s)", text)
+    for damaged in (b"1.2.3.4\xc3", start.encode() + b":1\xc3"):
+        place.put("insert into logins (ip) values (%s)", damaged)
+    place.put("insert into networks (ip) values (%s)", b"1.2.3.0\xc3")  # an expression sees the address alone
+    place.put("insert into hashes (ip) values (%s)", b"a" * 64 + b"\xc3")
+    operator.types("run", "--quiet")
+    others = "select job, reason from backfill.quarantine where job not like '%logins%' order by 1"
+    assert query(place.url, others) == [
+        (f"public.{name}.ip", "undecodable") for name in ("hashes", "networks")
+    ]
+    waiting = query(
+        place.url,
+        "select reason, count(*)::int from backfill.quarantine where job like '%logins%' group by 1 order by 1",
+    )
+    assert waiting == [
+        ("forwarded-list", 1),
+        ("network", 1),
+        ("not-an-address", 1),
+        ("too-long", 1),
+        ("undecodable", 2),
+    ]
+    operator.types("verify", expect=1)
+    ((counts, quarantined),) = query(
+        place.url, "select counts, quarantined from backfill.coverage where job like '%logins%'"
+    )
+    assert quarantined == dict(waiting)
+    assert (counts["in_form"], counts["still_raw"], counts["foreign_prefix"]) == (8, 0, 0)
+
+
+def test_without_a_salt_networks_are_verified_and_every_public_address_counts_in_the_files(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    rewritten.table(database, "logins", "text", (*TEXTS, "1.2.3.4, 10.0.0.1"))
+    plan = rewritten.plan_file(
+        tmp_path, {"table": "logins", "raw": "ip", "becomes": "network", "unreadable": "keep"}
+    )
+    operator = rewritten.operator(database, home, plan)
+    del operator.variables["BACKFILL_IP_SALT"]
+    rewritten.run(operator, "--quiet")
+    said = operator.types("verify").out
+    assert "except 2 texts that are no address and may hold one" in said
+    assert "forwarded-list 2" in said
+    record = json.loads(operator.types("verify", "--format", "json").out)["tables"][0]
+    assert (record["kind"], record["becomes"], record["counts"]["kept_unreadable"]) == (
+        "in_place",
+        "network",
+        2,
+    )
+    proof = json.loads(operator.types("prove", "--format", "json", expect=1).out)
+    told = [one["what"] for one in proof["findings"]]
+    assert "the column stays, with 2 texts that are no address, and may hold one" in told
+    assert "what logins became does not tell which addresses were there, so every public one counts" in told
