@@ -7,7 +7,7 @@ EVENTS ?= 200000
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-pythons test-wheel lint reference requirements audit bench bench-full clean
+.PHONY: help test-all demo server-stop scan plan calibrate backfill status watch pause resume cancel quarantine verify report gates migrate erase prove test test-browser test-faults soak test-matrix test-oldest test-pythons test-wheel lint reference pictures requirements audit bench bench-full clean
 
 ##@ See it work
 demo: $(VENV)/.demo ## Every step on a demo database: create, backfill, verify, migrate, erase, prove
@@ -76,6 +76,8 @@ lint: $(VENV)/.dev ## ruff, mypy (strict), and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 reference: $(VENV)/.dev ## Write the pages of docs/ that follow from the code
 	@$(BIN)/python -m tests.reference
+pictures: $(VENV)/.dev ## Take the pictures of the report in docs/ again, in a headless Chromium
+	@$(BIN)/python -m tests.pictures
 requirements: $(VENV)/.dev ## Write the hashes of every pinned version and the table of licences again
 	@VENV=$(VENV) .ci/requirements
 audit: ## Report known vulnerabilities of what is installed; fails if no service answers

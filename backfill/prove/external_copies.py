@@ -21,7 +21,7 @@ from backfill.ledger.tables import decisions
 from backfill.plan import Plan
 from backfill.prove.finding import ExternalCopy
 
-UNKNOWN = "not known"  # said with the command that states it
+UNKNOWN = "unknown"  # said with the command that states it
 SALT = "the salt"
 ADMIN, PRIVACY = "database administrator", "privacy officer"
 
@@ -81,7 +81,7 @@ def search_external_copies(
 def _until(line: ExternalCopy) -> str:
     if line.until != UNKNOWN:
         return line.until
-    return f'{UNKNOWN}; say it: `backfill prove --expires "{line.name}=DATE"`'
+    return f'{UNKNOWN}. Record it with `backfill prove --expires "{line.name}=DATE"`'
 
 
 def _erased_at(connection: Connection) -> str:

@@ -115,7 +115,7 @@ def erased(scene: Scene) -> list[Left]:
         if one["state"] != "gone"
     ]
     return found + [
-        Left(one["who"], f"{one['name']}: {one['state']}. Until {one['until']}")
+        Left(one["who"], f"{one['name']}: {one['state']}. {_ending(one['until'])}")
         for one in proof.external_copies
         if one["name"] != SALT  # ``pseudonyms`` says more
     ]
@@ -146,3 +146,7 @@ SOURCES: tuple[Callable[[Scene], list[Left]], ...] = (
 def left(scene: Scene) -> list[Left]:
     """All of it, in the order of the sources."""
     return [one for source in SOURCES for one in source(scene)]
+
+
+def _ending(until: str) -> str:
+    return f"Expiry {until}" if until.startswith("unknown") else f"Until {until}"

@@ -14,7 +14,7 @@ from backfill.report.document import Document, Entries, Entry, Section
 from backfill.report.machine import plain
 
 KEY = "signature"
-TO_FILL_IN = "_" * 30
+TO_FILL_IN = "_" * 60
 
 
 def signed(document: Document) -> Document:

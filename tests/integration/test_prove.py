@@ -312,7 +312,7 @@ def test_the_proof_is_on_record_and_an_expiry_once_stated_is_remembered(erased):
     proof(erased, "--depth", "catalog", "--expires", "restore point=2031-01-31")
     lines = {line["name"]: line["until"] for line in proof(erased, "--depth", "catalog")["external_copies"]}
     assert lines["restore point"] == "2031-01-31"
-    assert lines["dumps"].startswith("not known")
+    assert lines["dumps"].startswith("unknown")
     recorded = query(erased.url, "select verdict, depth from backfill.erasure_checks order by id")
     assert recorded == [("gone", "bytes"), ("gone", "catalog"), ("gone", "catalog")]
     assert "NAME=DATE" in erased.types("prove", "--expires", "soon", expect=None).err
