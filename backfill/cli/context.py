@@ -21,6 +21,7 @@ from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.sources import open_geo
 from backfill.hashing.salt import Salt, chosen_salt, make_salt_file
 from backfill.jobs.kinds import require_known
+from backfill.ledger import presence
 from backfill.plan import Plan, load_plan
 from backfill.settings import Settings
 
@@ -126,8 +127,9 @@ class Session:
         return open_geo(path, self.plan.geo.keys, codec)
 
     def expand(self) -> None:
-        """Bring the ledger."""
-        revisions.expand(self.settings, self.engine)
+        """Bring the ledger, where it is not yet."""
+        if not presence.is_there(self.settings, self.engine):
+            revisions.expand(self.settings, self.engine)
 
     def require_ledger(self, command: str = "backfill run") -> None:
         """Raises ``NoRun`` where there is no ledger to read."""

@@ -3,6 +3,7 @@
 import io
 import re
 from argparse import Namespace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -23,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 PACKAGED = PACKAGE / "chain"  # in a wheel
 BESIDE = PACKAGE.parent / "alembic"  # in a checkout, of which an editable install is one
 WORDS = {"head", "heads", "base", ""}  # "+1" names no revision at all
+REVISION = re.compile(r'^revision = "(.+)"$', re.MULTILINE)
 LEFT = (
     "A revision that was under way is not recorded: `backfill gates` says where the chain stands, and the "
     "same command goes on from there."
@@ -38,6 +40,13 @@ def folder() -> Path:
         if (place / "env.py").is_file() and (place / "versions" / f"{EXPAND}.py").is_file():
             return place
     raise MigrationsMissing(packaged=PACKAGED, beside=BESIDE)
+
+
+@cache
+def names() -> frozenset[str]:
+    """Every revision of the chain, as its file says it: Alembic, which would tell, takes longer to import than this."""
+    files = (folder() / "versions").glob("*.py")
+    return frozenset(found[1] for file in files if (found := REVISION.search(file.read_text("utf-8"))))
 
 
 def expand(settings: Settings, engine: Engine) -> None:

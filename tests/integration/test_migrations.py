@@ -19,6 +19,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
+from backfill.database import revisions
 from backfill.embedded.binaries import Binaries
 from backfill.ledger.tables import metadata
 from tests.databases import connect, dsn, query
@@ -197,6 +198,23 @@ def test_an_old_row_inserted_behind_a_thousand_newer_ones_is_found_by_the_constr
     proved_run.types("run", "--quiet")
     proved_run.types("verify")
     proved_run.migrates(VALIDATED)
+
+
+def test_a_ledger_that_is_there_is_not_brought_again(
+    finished_run: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alembic is a fifth of a command's start."""
+    script = ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini")))
+    assert revisions.names() == {one.revision for one in script.walk_revisions()}
+    brought: list[object] = []
+    monkeypatch.setattr(revisions, "expand", lambda *given: brought.append(given))
+    finished_run.types("verify", expect=1)
+    assert brought == []
+    query(finished_run.url, "update backfill.alembic_version set version_num = '0009_later'")
+    finished_run.types("verify", expect=1)
+    query(finished_run.url, "delete from backfill.alembic_version")
+    finished_run.types("verify", expect=1)
+    assert len(brought) == 2
 
 
 @pytest.mark.parametrize("observe", ["864000", ""])
