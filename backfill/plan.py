@@ -52,7 +52,7 @@ SchemeName = Annotated[str, AfterValidator(_known_scheme)]  # a name of ``backfi
 LINK = "link"  # the kind of job that a plan means where it names none
 IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the value where it is
 
-# What a job may ask for one day. Refused by name: a key that is not understood is no typing error then.
+# What a job may ask for one day: refused by name, so that it is not taken for a typing error.
 NOT_YET = {
     "path": "members of JSON documents",
     "into": "another column for the result",
@@ -99,6 +99,11 @@ class Job(RawColumn):
     raw: Name = "ip_address_string"  # text
     time: TimeColumn | NameOrNone = "time"  # newest-first order for the write check
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_of_another_kind(cls, keys: Any) -> Any:
+        return _without_a_misfit(keys) if isinstance(keys, dict) else keys
+
     @property
     def raw_column(self) -> str:
         """The raw text."""
@@ -128,6 +133,31 @@ class LinkJob(Job):
         return (self.link,) if self.extra is None else (self.link, self.extra)
 
 
+OF_LINKS = ("link", "extra")
+OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due")
+
+
+def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
+    """Those keys of a job. Raises ``ValueError`` where they do not go together."""
+    kind = keys.get("becomes", LINK)
+    for key, what in NOT_YET.items():
+        if key in keys:
+            raise ValueError(f"{key}: {what} are not supported by this version")
+    if not isinstance(keys.get("key", ""), str) or keys.get("key") == "":
+        raise ValueError("key: tables without a key of one column are not supported by this version")
+    wrong = next((key for key in (OF_VALUES if kind == LINK else OF_LINKS) if key in keys), None)
+    if wrong is not None and kind in (LINK, *IN_PLACE):
+        where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
+        raise ValueError(f'{wrong}: it belongs to {where}, not to becomes = "{kind}"')
+    if "widths" in keys and kind != "network":
+        raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
+    if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
+        raise ValueError(f'constant: becomes = "{kind}" uses it only with unreadable = "nothing"')
+    if kind == "nothing" and "then" not in keys:
+        raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
+    return keys
+
+
 class Widths(Part):
     """Bits of an address that are kept."""
 
@@ -144,32 +174,6 @@ class InPlaceJob(Aged, Job):
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
     constant: Constant | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_key_of_another_kind(cls, keys: Any) -> Any:
-        if not isinstance(keys, dict):
-            return keys
-        kind = keys.get("becomes")
-        for key, what in NOT_YET.items():
-            if key in keys:
-                raise ValueError(f"{key}: {what} are not supported by this version")
-        if not isinstance(keys.get("key", ""), str) or keys.get("key") == "":
-            raise ValueError("key: tables without a key of one column are not supported by this version")
-        if "widths" in keys and kind != "network":
-            raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
-        if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
-            raise ValueError(
-                f'constant: it stands for nothing; becomes = "{kind}" uses it only with unreadable = "nothing"'
-            )
-        for key in ("link", "extra"):
-            if key in keys:
-                raise ValueError(f'{key}: it belongs to becomes = "link", not "{kind}"')
-        if kind == "nothing" and "then" not in keys:
-            raise ValueError(
-                'then: required for becomes = "nothing": "keep" the column, or "drop" it as it is'
-            )
-        return keys
 
 
 class Discard(RawColumn):
@@ -371,7 +375,6 @@ def _require_distinct(plan: Plan) -> None:
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")
-
 PYPI = Plan(
     name="pypi",
     addresses=Addresses(table="ip_addresses"),

@@ -8,7 +8,18 @@ from pydantic import BaseModel
 
 from backfill.errors import PlanInvalid, UnknownJob
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.plan import EVENT_TABLES, PYPI, Addresses, Discard, Geo, Hash, LinkJob, Plan, load_plan
+from backfill.plan import (
+    EVENT_TABLES,
+    PYPI,
+    Addresses,
+    Discard,
+    Geo,
+    Hash,
+    InPlaceJob,
+    LinkJob,
+    Plan,
+    load_plan,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
@@ -18,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[geo]`": Geo,
     "`[addresses]`": Addresses,
     "`[[jobs]]`": LinkJob,
+    "`[[jobs]]` in place": InPlaceJob,
     "`[[discard]]`": Discard,
 }
 
@@ -142,3 +154,68 @@ def test_the_fingerprint_covers_content_scheme_and_key_and_not_the_file(plan_fil
 def test_a_plan_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PYPI.jobs[0].raw = "other"
+
+
+KINDS = ("link", "pseudonym", "hash", "network", "nothing")
+# Row of the table → what a job says, beside the least that its kind needs.
+COMBINATIONS = {
+    "`link`, `extra`": 'link = "address_id"\nextra = ""',
+    '`then = "keep"`': 'then = "keep"',
+    '`then = "drop"`': 'then = "drop"',
+    "`widths`": "widths = { v4 = 16, v6 = 32 }",
+    '`constant`, with `unreadable = "keep"`': 'constant = "-"\nunreadable = "keep"',
+    '`constant`, with `unreadable = "nothing"`': 'constant = "-"\nunreadable = "nothing"',
+    "`unreadable`": 'unreadable = "refuse"',
+    "`time`": 'time = "created"',
+    "`time` and `after`": 'time = "created"\nafter = "30 days"',
+    "`after` without `time`": 'after = "30 days"',
+    "`path` (members of JSON)": 'path = "$.ip"',
+    "`into` (another column)": 'into = "other"',
+    "`geo` (a place beside the value)": 'geo = "place"',
+    "`on_duplicate` (a unique constraint with the raw column)": 'on_duplicate = "refuse"',
+    "`removes` (retention of links and hashes)": 'removes = "link"',
+    "a key of several columns, or none": 'key = ["a", "b"]',
+}
+
+
+def combinations() -> dict[tuple[str, str], bool]:
+    table = DOCUMENT.read_text(encoding="utf-8").split("## Which keys go together")[1].split("\n\n")[1]
+    found = {}
+    for line in table.splitlines()[2:]:
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        found |= {(name, kind): cell == "x" for kind, cell in zip(KINDS, cells, strict=True)}
+    return found
+
+
+def test_the_document_s_table_has_every_combination() -> None:
+    assert {name for name, _ in combinations()} == set(COMBINATIONS)
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in COMBINATIONS for kind in KINDS])
+def test_a_combination_loads_or_is_refused_as_the_document_says(plan_file, name: str, kind: str) -> None:
+    said = COMBINATIONS[name]
+    lines = ['name = "one"', *(['[addresses]\ntable = "ip_addresses"'] if kind == "link" else []), "[[jobs]]"]
+    lines += ['table = "events"', 'raw = "ip"', f'becomes = "{kind}"', said]
+    drops = kind == "nothing" and '"drop"' in said
+    if kind != "link" and "unreadable" not in said and not drops:
+        lines.append('unreadable = "keep"')
+    if kind == "nothing" and "then" not in said:
+        lines.append('then = "keep"')
+    if combinations()[name, kind]:
+        plan = load_plan(plan_file("\n".join(lines) + "\n"))
+        assert [job.becomes for job in plan.jobs] == ([] if drops else [kind])
+        assert len(plan.discard) == drops
+        return
+    with pytest.raises(PlanInvalid) as refusal:
+        load_plan(plan_file("\n".join(lines) + "\n"))
+    keys = re.findall(r"^(\w+) =", said, re.MULTILINE)
+    assert any(f"{key}: " in str(refusal.value) for key in keys)
+    assert "Extra inputs" not in str(refusal.value)
+
+
+def test_a_plan_without_links_needs_no_address_table_and_one_with_links_says_that_it_does(plan_file) -> None:
+    job = '[[jobs]]\ntable = "events"\nraw = "ip"\n'
+    plan = load_plan(plan_file(f'name = "one"\n{job}becomes = "hash"\nunreadable = "keep"\n'))
+    assert plan.address_tables == ()
+    with pytest.raises(PlanInvalid, match="addresses: required, since values of events become links"):
+        load_plan(plan_file(f'name = "one"\n{job}'))
