@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from backfill.cli import preflight
-from backfill.cli.attempt import Attempt
+from backfill.cli.invocation import Invocation
 from backfill.engine.driver import run_lock
 from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
@@ -18,9 +18,9 @@ from backfill.ledger import keys, prefixes
 from backfill.plan import InPlaceJob
 
 
-def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> dict[str, Any]:
+def rewrite(invocation: Invocation, jobs: Sequence[InPlaceJob], strategy: InPlace) -> dict[str, Any]:
     """Rewrite the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines."""
-    session = attempt.session
+    session = invocation.session
     session.expand()
     needs_salt = any(job.becomes in ("hash", "pseudonym") for job in jobs)
     if needs_salt:
@@ -31,21 +31,21 @@ def rewrite(attempt: Attempt, jobs: Sequence[InPlaceJob], strategy: InPlace) -> 
         hash_address=salt.hasher(session.plan.hash.scheme)
         if any(job.becomes == "hash" for job in jobs)
         else None,
-        pseudonyms=_pseudonyms(attempt) if any(job.becomes == "pseudonym" for job in jobs) else None,
+        pseudonyms=_pseudonyms(invocation) if any(job.becomes == "pseudonym" for job in jobs) else None,
     )
-    preflight.record(session, attempt.looks.report, attempt.accept)
-    number, counts = attempt.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
+    preflight.record(session, invocation.looks.report, invocation.accept)
+    number, counts = invocation.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
     if isinstance(strategy, Due):
         click.echo("Counted in the blocks that hold what was due:")
-    facts = attempt.tell(number, counts, "in-place", done="rewritten")
-    for line in preflight.kept(attempt.looks.report, counts, session.plan):
+    facts = invocation.tell(number, counts, "in-place", done="rewritten")
+    for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     return facts
 
 
-def _pseudonyms(attempt: Attempt) -> Pseudonyms:
+def _pseudonyms(invocation: Invocation) -> Pseudonyms:
     """Under the prefix of the key id, which is drawn the first time, beside all that is in the data."""
-    session = attempt.session
+    session = invocation.session
     key_id = session.settings.key_id
     with run_lock(session.engine, session.settings.ledger_schema):
         with session.engine.begin() as connection:

@@ -11,13 +11,13 @@ from backfill import escaping
 from backfill.cli import complete, consent, cutover, preflight
 from backfill.cli import context as sessions
 from backfill.cli.answer import Answer, answers
-from backfill.cli.attempt import Attempt
 from backfill.cli.calibrate import tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
 from backfill.cli.due import aging, as_a_timer, due_options, due_workers, require_no_other
 from backfill.cli.in_place import rewrite
+from backfill.cli.invocation import Invocation
 from backfill.cli.observers import require_observers
 from backfill.cli.option_groups import GroupedCommand
 from backfill.cli.plan import predicted
@@ -186,35 +186,35 @@ def run(
         return Answer(NOTHING_LEFT, AFTER_ALL)
     chosen = left
     looks = preflight.RunPreflight(session, chosen, purpose, accept)
-    attempt = Attempt(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
+    invocation = Invocation(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
     in_place = tuple(job for job in chosen if isinstance(job, InPlaceJob))
     if strategy == "shadow":
-        return _copy(attempt, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
+        return _copy(invocation, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
     if due:
         with as_a_timer():
-            _calibrate_in_place(attempt, in_place, accept_mismatches)
+            _calibrate_in_place(invocation, in_place, accept_mismatches)
             session.expand()
             consent.require(context, session, in_place, restore_point, count)
             require_no_other(session, in_place)
-            done = [rewrite(attempt, in_place, Due(accepted=accept_due))]
+            done = [rewrite(invocation, in_place, Due(accepted=accept_due))]
         return _finished(session, done, ("backfill status --due",))
     if chosen == in_place:
-        _calibrate_in_place(attempt, in_place, accept_mismatches)
+        _calibrate_in_place(invocation, in_place, accept_mismatches)
     if in_place:
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
     done = []
     if chosen != in_place:
         others = tuple(job for job in chosen if job not in in_place)
-        done.append(_link(attempt, others, accept_mismatches, no_sample=no_sample))
+        done.append(_link(invocation, others, accept_mismatches, no_sample=no_sample))
     if in_place:
-        done.append(rewrite(attempt, in_place, InPlace()))
+        done.append(rewrite(invocation, in_place, InPlace()))
     return _finished(session, done)
 
 
-def _calibrated(attempt: Attempt, accept_mismatches: int) -> tuple[int, int]:
+def _calibrated(invocation: Invocation, accept_mismatches: int) -> tuple[int, int]:
     """Salt and scheme are those of the live application; returns the hashes that disagree, and those that agree."""
-    session, salt = attempt.session, attempt.session.salt
+    session, salt = invocation.session, invocation.session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
     mismatches = require(found, session.plan.hash.scheme, accept_mismatches) if found.pairs else 0
     explained = found.pairs - mismatches
@@ -222,31 +222,31 @@ def _calibrated(attempt: Attempt, accept_mismatches: int) -> tuple[int, int]:
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
         keys.record(connection, session.settings.key_id, salt)
         confirmed = runs.confirmed(connection, session.settings.key_id, session.plan.hash.scheme, explained)
-    preflight.record(session, attempt.looks.report, attempt.accept)
+    preflight.record(session, invocation.looks.report, invocation.accept)
     tell_confirmation(session, found, mismatches, confirmed)
     return mismatches, explained
 
 
-def _calibrate_in_place(attempt: Attempt, jobs: Sequence[InPlaceJob], accept_mismatches: int) -> None:
+def _calibrate_in_place(invocation: Invocation, jobs: Sequence[InPlaceJob], accept_mismatches: int) -> None:
     """By the hashes of the address table, where the plan has one: what a wrong salt writes cannot be put back."""
-    session, known = attempt.session, attempt.session.plan.address_tables
+    session, known = invocation.session, invocation.session.plan.address_tables
     if not any(job.becomes in ("hash", "pseudonym") for job in jobs) or not known:
         return
     preflight.require(session, known, Purpose.READ)
     if not gone(session, known):
-        _calibrated(attempt, accept_mismatches)
+        _calibrated(invocation, accept_mismatches)
 
 
 def _link(
-    attempt: Attempt, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool
+    invocation: Invocation, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool
 ) -> dict[str, Any]:
     """Rows are updated where they are: links, and what other kinds need of addresses."""
-    session = attempt.session
+    session = invocation.session
     geo = session.geo  # opened before anything is done
-    mismatches, explained = _calibrated(attempt, accept_mismatches)
+    mismatches, explained = _calibrated(invocation, accept_mismatches)
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
     forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "in-place")
-    number, counts = attempt.drive(
+    number, counts = invocation.drive(
         jobs,
         resolver,
         InPlace(),
@@ -254,8 +254,8 @@ def _link(
         mismatches=mismatches,
         explained=explained,
     )
-    facts = attempt.tell(number, counts, "in-place")
-    for line in preflight.kept(attempt.looks.report, counts, session.plan):
+    facts = invocation.tell(number, counts, "in-place")
+    for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     with session.engine.begin() as connection:
         for field, rows, first in lost_fields.summary(connection):
@@ -267,16 +267,21 @@ def _link(
 
 
 def _copy(
-    attempt: Attempt, jobs: tuple[LinkJob, ...], accept_mismatches: int, postpone: bool, *, no_sample: bool
+    invocation: Invocation,
+    jobs: tuple[LinkJob, ...],
+    accept_mismatches: int,
+    postpone: bool,
+    *,
+    no_sample: bool,
 ) -> Answer:
     """Each table is copied without its raw column, and the copy swapped in."""
-    session = attempt.session
+    session = invocation.session
     require_one_a_table(jobs)
     with session.engine.connect() as connection:
         for job in jobs:
             require_copyable(connection, job)
     geo = session.geo
-    mismatches, explained = _calibrated(attempt, accept_mismatches)
+    mismatches, explained = _calibrated(invocation, accept_mismatches)
     if cutover.are_ready(session, jobs):  # the same command again
         cutover.postpone_or_cut_over(session, jobs, hold=postpone)
         return cutover.ending(jobs, hold=postpone)
@@ -285,7 +290,7 @@ def _copy(
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
     forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "shadow")
     copies = cutover.with_resolver(session, resolver)
-    number, counts = attempt.drive(
+    number, counts = invocation.drive(
         jobs,
         resolver,
         ShadowCopies(copies),
@@ -293,7 +298,7 @@ def _copy(
         mismatches=mismatches,
         explained=explained,
     )
-    facts = attempt.tell(number, counts, "shadow")
+    facts = invocation.tell(number, counts, "shadow")
     cutover.cut_over_or_postpone(session, copies, jobs, hold=postpone)
     return replace(cutover.ending(jobs, hold=postpone), facts={"runs": [facts]})
 

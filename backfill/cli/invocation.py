@@ -1,4 +1,4 @@
-"""Attempt: what one invocation of ``run`` was told, and how it drives a run with it."""
+"""Invocation: what one call of ``run`` was told, and how it drives a run with it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from backfill.report import closing
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Invocation:
     """One invocation, for each of the runs that it drives."""
 
     session: Session
