@@ -157,3 +157,36 @@ def test_run_due_is_for_jobs_with_an_age(database: str, home: Path, tmp_path: Pa
     operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
     assert "names no age" in operator.types("run", "--due", expect=2).err
     assert "names no age" in operator.types("run", "--due", "logins", expect=2).err
+
+
+def test_a_due_run_that_was_lost_goes_on_at_its_moment(site) -> None:
+    url = site.url
+    rewritten.run(site, "--due", "--quiet")
+
+    def dies(*_: object) -> None:
+        raise ZeroDivisionError
+
+    for hook in ("after_phase", "before_batch"):  # texts are resolved, or a batch is about to be
+        query(url, "update logins set created = created - interval '1 day'")
+        with pytest.raises(ZeroDivisionError):
+            site.hooked(**{hook: dies}).types("run", "--due", "--quiet")
+        ((moment,),) = query(url, "select max(created) from backfill.runs")
+        # Younger than 28 days when the run was begun, older by now: those are for the next run.
+        query(
+            url,
+            "insert into logins (ip, created) values ('81.2.5.5', %s - interval '28 days' + interval '1 ms')",
+            moment,
+        )
+        said = site.types("run", "--due", "--quiet").out
+        assert "Resuming run" in said
+        assert query(
+            url, "select ip from logins where ip in ('81.2.5.5', '81.2.5.0') order by id desc limit 1"
+        ) == [("81.2.5.5",)]
+        assert query(
+            url,
+            "select count(*) from logins where created < %s - interval '28 days' and ip !~ '[.]0$'",
+            moment,
+        ) == [(0,)]
+        assert "1 row of logins shows a raw value older" in site.types("status", "--due", expect=1).out
+        assert "1 row is due" in site.types("run", "--due", "--quiet").out
+    site.types("status", "--due")
