@@ -36,7 +36,7 @@ def rewrite(invocation: Invocation, jobs: Sequence[InPlaceJob], strategy: InPlac
     preflight.record(session, invocation.looks.report, invocation.accept)
     number, counts = invocation.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
     if isinstance(strategy, Due):
-        click.echo("Counted in the blocks that hold what was due:")
+        click.echo("Of the rows that were due:")
     facts = invocation.tell(number, counts, "in-place", done="rewritten")
     for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)

@@ -5,6 +5,8 @@ Where rows moved or arrived meanwhile, they are swept and counted again, three t
 
 from dataclasses import dataclass, field
 
+from sqlalchemy import Connection
+
 from backfill.database.columns import column_type
 from backfill.engine.run_context import RunContext
 from backfill.engine.run_phases import RunPhases
@@ -56,15 +58,21 @@ class InPlace:
                     writer_of(job, context.schema).unfinished,
                 )
                 quarantine.release_fixed(connection, context.schema, job, key, unfinished)
-                already = batches.already_linked(connection, context.run.id, RESOLVE, job.identity)
-                emptying = isinstance(job, InPlaceJob) and job.constant is None
-                written = (
-                    batches.written_by_workers(connection, context.run.id, job.identity) if emptying else 0
-                )
-                count = found.closing(job, already, kept, written)
+                count = self._count(phases, connection, job, found, kept)
                 runs.close_table(connection, context.run.id, count)
             counts.append(count)
         return counts
+
+    def _count(
+        self, phases: RunPhases, connection: Connection, job: Job, found: Counted, kept: int
+    ) -> TableCount:
+        run_id = phases.context.run.id
+        written = batches.written_by_workers(connection, run_id, job.identity)
+        if job.identity in phases.scheduler.within:
+            return found.closing_of_due(job, written, kept)
+        already = batches.already_linked(connection, run_id, RESOLVE, job.identity)
+        emptying = isinstance(job, InPlaceJob) and job.constant is None
+        return found.closing(job, already, kept, written if emptying else 0)
 
     def clear_up(self, phases: RunPhases) -> None:
         """Nothing: what was linked stays linked."""

@@ -91,6 +91,19 @@ class Counted:
             not_due=self.not_due,
         )
 
+    def closing_of_due(self, job: Job, written: int, kept: int) -> TableCount:
+        """Of the rows that were due alone. Those that were *written* may lie in other blocks now, and are not counted again."""
+        return TableCount(
+            job=job.identity,
+            rows=written + self.quarantined + self.left,
+            linked=written,
+            already_linked=0,
+            no_address=0,
+            quarantined=self.quarantined,
+            left_to_live=self.left - min(kept, self.left),
+            kept=min(kept, self.left),
+        )
+
 
 def joined(stretches: Iterable[int]) -> list[Range]:
     """Ranges of blocks that hold those stretches, in order: neighbours in one, and at most ``MOST_RANGES`` of them."""

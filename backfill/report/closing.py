@@ -27,7 +27,10 @@ def counted(counts: Sequence[TableCount], label: Callable[[str], str], done: str
     for name in ("kept", "not_due"):
         if not any(getattr(count, name) for count in counts):
             place = columns.index(name)
-            columns, header = columns[:place] + columns[place + 1 :], header[:place] + header[place + 1 :]
+            columns, header = (
+                columns[:place] + columns[place + 1 :],
+                header[: place + 1] + header[place + 2 :],
+            )
     body = [[label(count.job), *(getattr(count, name) for name in columns)] for count in counts]
     body.append(["all", *(sum(getattr(count, name) for count in counts) for name in columns)])
     return table(header, body)

@@ -62,6 +62,7 @@ def test_days_of_a_timer(site, days: int) -> None:
         assert "40 rows of logins show a raw value older than 28 days" in late
         said = site.types("run", "--due", "--quiet").out
         assert "logins: 40 rows are due" in said
+        assert re.search(r"Of the rows that were due:\ntable .*\n.*\nlogins +40 +40 +0 +0 +0 +0\n", said)
         for key, ip, age, note in shown(site.url):
             was = before.get(key, ip)
             assert note == "kept"
@@ -144,7 +145,8 @@ def test_two_timers_at_once_and_a_run_that_is_not_finished(site) -> None:
 
 def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
     said = rewritten.run(site, "--quiet").out
-    assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120", said)  # = rewritten, …, + not due
+    assert "+ left to live    + not due\n" in said
+    assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120\n", said)
     query(site.url, "update logins set created = created - interval '1 day'")
     site.types("status", "--due", expect=1)
     site.types("status", "--due", "--grace", "25 hours")
@@ -159,34 +161,61 @@ def test_run_due_is_for_jobs_with_an_age(database: str, home: Path, tmp_path: Pa
     assert "names no age" in operator.types("run", "--due", "logins", expect=2).err
 
 
-def test_a_due_run_that_was_lost_goes_on_at_its_moment(site) -> None:
+@pytest.mark.parametrize("hook", ["before_batch", pytest.param("after_phase", marks=pytest.mark.thorough)])
+def test_a_due_run_that_was_lost_goes_on_at_its_moment(site, hook: str) -> None:
+    """A batch is about to be written, or texts are resolved."""
     url = site.url
     rewritten.run(site, "--due", "--quiet")
 
     def dies(*_: object) -> None:
         raise ZeroDivisionError
 
-    for hook in ("after_phase", "before_batch"):  # texts are resolved, or a batch is about to be
-        query(url, "update logins set created = created - interval '1 day'")
-        with pytest.raises(ZeroDivisionError):
-            site.hooked(**{hook: dies}).types("run", "--due", "--quiet")
-        ((moment,),) = query(url, "select max(created) from backfill.runs")
-        # Younger than 28 days when the run was begun, older by now: those are for the next run.
-        query(
-            url,
-            "insert into logins (ip, created) values ('81.2.5.5', %s - interval '28 days' + interval '1 ms')",
-            moment,
-        )
-        said = site.types("run", "--due", "--quiet").out
-        assert "Resuming run" in said
-        assert query(
-            url, "select ip from logins where ip in ('81.2.5.5', '81.2.5.0') order by id desc limit 1"
-        ) == [("81.2.5.5",)]
-        assert query(
-            url,
-            "select count(*) from logins where created < %s - interval '28 days' and ip !~ '[.]0$'",
-            moment,
-        ) == [(0,)]
-        assert "1 row of logins shows a raw value older" in site.types("status", "--due", expect=1).out
-        assert "1 row is due" in site.types("run", "--due", "--quiet").out
+    query(url, "update logins set created = created - interval '1 day'")
+    with pytest.raises(ZeroDivisionError):
+        site.hooked(**{hook: dies}).types("run", "--due", "--quiet")
+    ((moment,),) = query(url, "select max(created) from backfill.runs")
+    # Younger than 28 days when the run was begun, older by now: those are for the next run.
+    query(
+        url,
+        "insert into logins (ip, created) values ('81.2.5.5', %s - interval '28 days' + interval '1 ms')",
+        moment,
+    )
+    said = site.types("run", "--due", "--quiet").out
+    assert "Resuming run" in said
+    assert query(
+        url, "select ip from logins where ip in ('81.2.5.5', '81.2.5.0') order by id desc limit 1"
+    ) == [("81.2.5.5",)]
+    assert query(
+        url,
+        "select count(*) from logins where created < %s - interval '28 days' and ip !~ '[.]0$'",
+        moment,
+    ) == [(0,)]
+    assert "1 row of logins shows a raw value older" in site.types("status", "--due", expect=1).out
+    assert "1 row is due" in site.types("run", "--due", "--quiet").out
     site.types("status", "--due")
+
+
+def test_numbers_as_times_and_no_index(database: str, home: Path, tmp_path: Path) -> None:
+    query(database, "create table visits (id int primary key, ip inet, ms bigint)")
+    query(
+        database,
+        """insert into visits select n, '81.2.7.9', floor(extract(epoch from now() - make_interval(days => n, mins => 5)) * 1000)
+             from generate_series(0, 40) as n""",
+    )
+    job = site_job() | {
+        "table": "visits",
+        "becomes": "pseudonym",
+        "time": {"column": '"ms"', "unit": '"unix-ms"'},
+    }
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
+    plan = operator.types("plan", "--no-sample").out
+    assert "visits.ms is read as unix-ms; its newest value is 1" in plan
+    assert "No index leads to the old rows of visits" in plan
+    said = rewritten.run(operator, "--due", "--quiet").out
+    assert "visits: 13 rows are due" in said
+    assert "found by reading all of it: no index leads to old rows" in said
+    raw = query(database, "select count(*), min(id), max(id) from visits where ip = '81.2.7.9'")
+    assert raw == [(28, 0, 27)]
+    assert operator.types("status", "--due").out.startswith(
+        "No row of visits shows a raw value older than 28 days."
+    )
