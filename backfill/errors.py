@@ -266,8 +266,8 @@ class TooManyDue(DueRefused):
 
 
 class ClockJumped(DueRefused):
-    """The server's clock shows {now}, which is {ahead} after the last due run, and the longest of the last intervals
-    is {longest}. Nothing was written. Check the clock of the server; if it is right:
+    """The server's clock shows {now}, which is {ahead} after the last due run, and the last ones were at most
+    {longest} apart. Nothing was written. Check the clock of the server; if it is right:
     `backfill run --due --accept-due {total}`."""
 
 

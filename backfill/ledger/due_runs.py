@@ -22,6 +22,7 @@ KIND = "due"
 ROWS_FACTOR = 3  # of the largest run that was accepted
 INTERVAL_FACTOR = 2  # of the longest of the last intervals
 INTERVALS = 10  # that many of them
+SHORTEST = timedelta(days=1)  # two runs by hand in one minute are no timer
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def expected(connection: Connection, job: JobId) -> Expected:
     return Expected(
         rows=None if accepted is None else ROWS_FACTOR * accepted,
         last=moments[0] if moments else None,
-        longest=max(gaps, default=None),
+        longest=max([*gaps, SHORTEST]) if gaps else None,
     )
 
 

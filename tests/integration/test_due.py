@@ -99,7 +99,7 @@ def test_a_due_run_is_bounded_and_asks_nobody(site, tmp_path: Path) -> None:
     query(url, "insert into logins (ip, created) values ('81.2.9.9', now() - interval '1 year')")
     query(url, "update backfill.runs set created = created - interval '2 days'")
     late = site.types("run", "--due", "--quiet", expect=2).err
-    assert "after the last due run, and the longest of the last intervals is" in late
+    assert "after the last due run, and the last ones were at most" in late
     assert query(
         url, "select count(*) from logins where ip = '81.2.9.9' and created < now() - interval '300 days'"
     ) == [(1,)]
@@ -145,7 +145,7 @@ def test_two_timers_at_once_and_a_run_that_is_not_finished(site) -> None:
 
 def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
     said = rewritten.run(site, "--quiet").out
-    assert "+ left to live    + not due\n" in said
+    assert re.search(r"[+] not due *\n", said)
     assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120\n", said)
     query(site.url, "update logins set created = created - interval '1 day'")
     site.types("status", "--due", expect=1)
