@@ -147,7 +147,11 @@ def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
     said = rewritten.run(site, "--quiet").out
     assert re.search(r"[+] not due *\n", said)
     assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120\n", said)
+    proved = site.types("verify").out
+    assert re.search(r"logins .*1,120", proved)
     query(site.url, "update logins set created = created - interval '1 day'")
+    (table,) = json.loads(site.types("verify", "--format", "json", expect=1).out)["tables"]
+    assert (table["counts"]["still_raw"], table["counts"]["not_due"]) == (40, 1_080)
     site.types("status", "--due", expect=1)
     site.types("status", "--due", "--grace", "25 hours")
     site.types("status", "--due", "--grace", "a while", expect=None)
