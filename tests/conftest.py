@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backfill.database.server_identity import IDENTITY
 from backfill.embedded import EmbeddedServer, postmaster
@@ -27,6 +28,10 @@ from tests.demo_template import environment, fill_demo
 from tests.operator import ROOT, Operator
 
 RUN = ("run", "--quiet", "--no-sample")
+
+# On a machine that does more than it has processors for, any example takes long.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # Under nohup, or in the background of a script, these are ignored, and a command of ours would inherit that: a
 # handler is not inherited. This process goes on hearing none of them.

@@ -81,7 +81,11 @@ def expected(host: str) -> str:
     return host
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(texts=st.lists(spellings, min_size=1, max_size=BATCH))
 def test_where_both_accept_a_text_they_agree_on_it(
     connection: psycopg2.extensions.connection, texts: list[str]
@@ -96,7 +100,11 @@ def test_where_both_accept_a_text_they_agree_on_it(
             assert found in (Reason.ZERO_PADDED, Reason.NETWORK), text
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(some=st.lists(addresses, min_size=1, max_size=BATCH))
 def test_our_form_is_one_the_server_reads_back_as_the_same_address(
     connection: psycopg2.extensions.connection, some: list[IPv4Address | IPv6Address]

@@ -18,7 +18,9 @@ from tests.integration.test_undecodable import DAMAGED, encoded  # noqa: F401
 SALT = Salt("correct horse battery staple", source="test")
 OURS = SALT.pseudonyms(0x4A)
 RELAXED = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 junk = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=70)
 looks_like = st.from_regex(
