@@ -10,6 +10,8 @@ from collections.abc import Set
 from psycopg2 import sql
 from sqlalchemy import Connection, select
 
+from backfill.database.connection import rows, value
+from backfill.database.quoting import quoted
 from backfill.errors import PrefixesExhausted, PseudonymKeyChanged
 from backfill.hashing.pseudonym import Pseudonyms
 from backfill.hashing.salt import Salt
@@ -25,6 +27,18 @@ def prefix_of(connection: Connection, key_id: str) -> int | None:
     if others:
         raise PseudonymKeyChanged(key_id=key_id, earlier=others[0])
     return found.get(key_id)
+
+
+def all_of(connection: Connection, schema: str) -> frozenset[int]:
+    """Every byte that was allotted; none where there is no ledger, or this role may not read it."""
+    name = sql.Identifier(schema, pseudonym_prefixes.name)
+    asked = sql.SQL("""
+        select case when exists (select from pg_namespace where nspname = {} and has_schema_privilege(oid, 'usage'))
+                    then coalesce(has_table_privilege(to_regclass({}), 'select'), false) else false end
+    """).format(sql.Literal(schema), sql.Literal(quoted(schema, pseudonym_prefixes.name)))
+    if not value(connection, asked):
+        return frozenset()
+    return frozenset(prefix for (prefix,) in rows(connection, sql.SQL("select prefix from {}").format(name)))
 
 
 def pseudonyms(connection: Connection, key_id: str, salt: Salt) -> Pseudonyms | None:

@@ -82,15 +82,17 @@ def raw_columns(scene: Scene) -> list[Left]:
 
 def on_disk(scene: Scene) -> list[Left]:
     """DROP COLUMN erases no byte; copies elsewhere erase nothing either. ``erased`` knows more, once it looked."""
-    if erasure_checks.latest(scene.connection, scene.fingerprint) is not None or len(scene.stands()) == len(
-        scene.to_drop
-    ):
+    if erasure_checks.latest(scene.connection, scene.fingerprint) is not None:
+        return []
+    kept = []
+    if len(scene.stands()) < len(scene.to_drop):
+        kept.append("dropped columns keep their bytes in the table's file")
+    if scene.plan.in_place_jobs:
+        kept.append("values that were rewritten keep their bytes in dead rows, free space and indexes")
+    if not kept:
         return []
     return [
-        Left(
-            DBA,
-            "dropped columns keep their bytes in the table's file: `backfill erase`, then `backfill prove`",
-        ),
+        Left(DBA, f"{'; '.join(kept)}: `backfill erase`, then `backfill prove`"),
         Left(
             DBA,
             "WAL, WAL archives, base backups, dumps and standbys keep theirs until they expire or replay the rewrite",

@@ -8,6 +8,7 @@ from backfill.plan import InPlaceJob, LinkJob
 from backfill.raw_column import Part
 from backfill.report.document import Block, Cell, Entries, Entry, Tone, table
 from backfill.scan.allowlist import AllowList
+from backfill.scan.patterns import Looks
 from backfill.scan.place import Found
 from backfill.scan.proposal import NAME, Proposal, Proposed
 
@@ -18,11 +19,14 @@ SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meani
 def verdict(found: Sequence[Found]) -> str:
     """The one sentence."""
     alarming = [one for one in found if one.alarming]
+    also = ""
+    if any(Looks.PSEUDONYM in one.looks for one in found):
+        also = " Pseudonyms were told by their prefix alone; `backfill verify` checks their tags."
     if not alarming:
-        return "Nothing that looks like an address, except where it is allowed."
+        return f"Nothing that looks like an address, except where it is allowed.{also}"
     unread = sum(bool(one.unread) for one in alarming)
     places = f"Addresses that nobody allowed in {_counted(len(alarming) - unread)}"
-    return f"{places}; {_counted(unread)} could not be read." if unread else f"{places}."
+    return f"{places}; {_counted(unread)} could not be read.{also}" if unread else f"{places}.{also}"
 
 
 def _counted(number: int) -> str:

@@ -1,6 +1,6 @@
 """Catalog: texts that no column of the application holds: labels, comments, defaults, definitions, statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -55,8 +55,10 @@ TEXTS = sql.SQL("""
 """)
 
 
-def search_catalog(connection: Connection, schema: str | None, table: str | None) -> Iterator[Found]:
-    """A place for each object whose text holds something."""
+def search_catalog(
+    connection: Connection, schema: str | None, table: str | None, prefixes: Set[int] = frozenset()
+) -> Iterator[Found]:
+    """A place for each object whose text holds something. *prefixes*: of pseudonyms."""
     found: dict[tuple[str, str], Found] = {}
     statement = TEXTS.format(pattern=sql.Literal(PREFILTER))
     for what, place, text in rows(connection, statement, {"schema": schema, "table": table}):
@@ -67,5 +69,5 @@ def search_catalog(connection: Connection, schema: str | None, table: str | None
             one.matching + 1,
             one.judged + 1,
         )
-        one.judge(hits(text))
+        one.judge(hits(text, prefixes))
     yield from (one for one in found.values() if one.sure + one.likely + one.unlikely)

@@ -5,12 +5,13 @@ of the bare colon pattern that times such as 10:11:12 satisfy. What passes comes
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from backfill.addresses import Kind, classify
+from backfill.hashing.pseudonym import UNIQUE_LOCAL
 
 # A POSIX pattern that both PostgreSQL and Python read. Four dotted numbers; a double colon beside a
 # hex digit; seven times colon and hex. Nothing shorter is an address.
@@ -36,6 +37,7 @@ class Looks(StrEnum):
     VERSION = "version"
     HARDWARE = "hardware address"  # eight pairs of hex digits: EUI-64
     NAME = "name"  # Acme::Cafe
+    PSEUDONYM = "pseudonym by its prefix"  # whether it is one, its tag tells: to whoever has the salt
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ _SUFFIX = re.compile(r"/([0-9]{1,3})(?![0-9])")
 _PAIRS = re.compile(r"(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}")
 
 
-def hits(text: str) -> Iterator[Hit]:
-    """Every place of *text* that may be an address, as they stand."""
+def hits(text: str, prefixes: Set[int] = frozenset()) -> Iterator[Hit]:
+    """Every place of *text* that may be an address, as they stand. *prefixes*: of pseudonyms, the byte after ``fd``."""
     for match in _V4.finditer(text):
         # "::ffff:1.2.3.4" is read as a whole below.
         if match.start() and text[match.start() - 1] == ":" and _mapped(text, match.start()):
@@ -69,7 +71,7 @@ def hits(text: str) -> Iterator[Hit]:
         if hit is not None:
             yield hit
     for match in _V6.finditer(text):
-        hit = _coloned(text, match)
+        hit = _coloned(text, match, prefixes)
         if hit is not None:
             yield hit
 
@@ -93,7 +95,7 @@ def _dotted(text: str, match: re.Match[str]) -> Hit | None:
     return Hit(looks, Sureness.SURE if big else Sureness.LIKELY, public)
 
 
-def _coloned(text: str, match: re.Match[str]) -> Hit | None:
+def _coloned(text: str, match: re.Match[str], prefixes: Set[int]) -> Hit | None:
     found, after = match[0], text[match.end() : match.end() + 2]
     if _PAIRS.fullmatch(found):
         return Hit(Looks.HARDWARE, Sureness.UNLIKELY, False)
@@ -102,6 +104,8 @@ def _coloned(text: str, match: re.Match[str]) -> Hit | None:
     address = _address(found)
     if address is None:
         return None
+    if address.packed[0] == UNIQUE_LOCAL and address.packed[1] in prefixes:
+        return Hit(Looks.PSEUDONYM, Sureness.UNLIKELY, False)
     mapped = address.ipv4_mapped
     kind = classify(mapped or address)
     if mapped is None and kind is Kind.RESERVED and not found.lower().startswith("fe80:"):

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 from psycopg2 import sql
@@ -12,6 +12,7 @@ from backfill.database.blocks import Range, ranges
 from backfill.database.connection import execute, problem_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.erase.targets import raw_columns
+from backfill.ledger import prefixes
 from backfill.plan import Plan
 from backfill.scan import catalog, paths
 from backfill.scan.allowlist import AllowList
@@ -45,18 +46,19 @@ def scan(
     *hold* returns when the server may be read on."""
     with _read_only(engine) as connection:
         everything = columns(connection, schema, table)
+        known = prefixes.all_of(connection, ledger)
     planned = {f"{part.name}.{name}" for part, name in raw_columns(plan)}
     for column in everything:
         if column.schema == ledger and column.table != "address_map":
             continue  # the ledger's own words: reasons, versions; the map is raw text and is looked at
-        for found in _column(engine, column, percent, rest, hold):
+        for found in _column(engine, column, percent, rest, hold, known):
             found.planned = column.where in planned
             allowed.apply(found)
             yield found
         if column.blocks > SMALL_BLOCKS:
             tell(f"{column.where}: read")
     with _read_only(engine) as connection:
-        for found in catalog.search_catalog(connection, schema, table):
+        for found in catalog.search_catalog(connection, schema, table, known):
             allowed.apply(found)
             yield found
 
@@ -71,7 +73,12 @@ def _read_only(engine: Engine) -> Iterator[Connection]:
 
 
 def _column(
-    engine: Engine, column: Column, percent: float, rest: float, hold: Callable[[], None]
+    engine: Engine,
+    column: Column,
+    percent: float,
+    rest: float,
+    hold: Callable[[], None],
+    known: Set[int],
 ) -> list[Found]:
     whole = Found(column.where, column.type, rows=column.rows, column=column)
     places = {"": whole}
@@ -91,7 +98,7 @@ def _column(
             whole.aside += part.aside
             for text in part.values:
                 whole.judged += 1
-                _judge(places, column, text)
+                _judge(places, column, text, known)
             time.sleep(rest * (time.monotonic() - started))
     except DRIVER_ERRORS as error:
         whole.unread = problem_of(error)
@@ -116,20 +123,20 @@ def _column(
     )
 
 
-def _judge(places: dict[str, Found], column: Column, text: str) -> None:
+def _judge(places: dict[str, Found], column: Column, text: str, known: Set[int]) -> None:
     whole = places[""]
-    if column.reading in (Reading.INET, Reading.TEXT):
+    if column.reading in (Reading.INET, Reading.TEXT) and not _pseudonym(text, known):
         whole.weigh(text)
     if column.reading is Reading.INET:
-        found = [_typed(hit) for hit in hits(text.partition("/")[0])] or [_typed(None)]
+        found = [_typed(hit) for hit in hits(text.partition("/")[0], known)] or [_typed(None)]
         whole.judge(found)
         return
     if column.reading is not Reading.JSON or text.lstrip()[:1] not in ("{", "[", '"'):
-        whole.judge(hits(text))
+        whole.judge(hits(text, known))
         return
     by_path: dict[str, list[Hit]] = {}
     for path, leaf in paths.texts(text):
-        for hit in hits(leaf):
+        for hit in hits(leaf, known):
             by_path.setdefault(path, []).append(hit)
     whole.judge(hit for found in by_path.values() for hit in found)
     for path, path_hits in by_path.items():
@@ -138,8 +145,15 @@ def _judge(places: dict[str, Found], column: Column, text: str) -> None:
             place.judge(path_hits)
 
 
+def _pseudonym(text: str, known: Set[int]) -> bool:
+    """The text is a pseudonym by its prefix, and nothing else: what the column is for, it does not say."""
+    return bool(known) and [hit.looks for hit in hits(text, known)] == [Looks.PSEUDONYM]
+
+
 def _typed(hit: Hit | None) -> Hit:
-    """A value of type inet is an address, however small its numbers."""
+    """A value of type inet is an address, however small its numbers; or a pseudonym."""
+    if hit is not None and hit.looks is Looks.PSEUDONYM:
+        return hit
     return Hit(Looks.ADDRESS, Sureness.SURE, hit.public if hit else False)
 
 

@@ -26,7 +26,13 @@ def test_pseudonyms_are_proved_by_their_tag_erased_and_recognised(
         in said
     )
     assert "Covered: in logins every value has the form that its job gives it." in said
+    scanned = json.loads(operator.types("scan", "--format", "json", expect=None).out)
+    (place,) = [one for one in scanned["places"] if one["where"] == "logins.ip"]
+    assert (place["looks"], place["sure"], place["likely"]) == ({"pseudonym by its prefix": rows}, 0, 0)
+    assert not place["raw_column"]
+    assert "told by their prefix alone" in scanned["verdict"]
     report = operator.types("report").out
+    assert "values that were rewritten keep their bytes" in report
     assert "recognised by its tag" in report
     assert "drop logins" not in report
     operator.types("gates")

@@ -159,3 +159,10 @@ def test_json_paths_name_places_and_never_repeat_keys_that_are_data():
 def test_a_document_nested_deeper_than_python_recurses_is_one_text():
     deep = '{"a":' * 100_000 + '"198.51.100.7"' + "}" * 100_000
     assert any(hits(text) for _, text in texts(deep))
+
+
+def test_a_pseudonym_is_told_by_a_prefix_that_was_allotted_and_by_no_other() -> None:
+    text = "seen from fd4a:bab6:c678:ce1a:4f66:18e2:99cd:21ee, FD4A::1 and fd4b::1:2:3"
+    assert [hit.looks for hit in hits(text, {0x4A})] == [Looks.PSEUDONYM, Looks.PSEUDONYM, Looks.ADDRESS]
+    assert [hit.looks for hit in hits(text)] == [Looks.ADDRESS] * 3
+    assert all(hit.sureness is Sureness.UNLIKELY for hit in hits("fd4a:bab6:c678:ce1a::7", {0x4A}))
