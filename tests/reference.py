@@ -103,6 +103,12 @@ JOB and TABLE are names of the plan: the table's name, or `table.column` where a
 `text` or `json` unless the command says otherwise. `backfill --version` prints the version; `backfill --debug COMMAND`
 shows files and lines of the code when a command fails, never values. A file of `--output` is never left incomplete.
 
+**One way to confirm.** `quarantine settle`, `addresses merge`, `addresses keep` and `repair` show what they would do,
+and change nothing; `--count N`, with the number that was shown, does it, and a wrong number changes nothing.
+`--all-tables` takes the sum. `ban` and `unban` do the same for more than one address. What rewrites or drops tables is
+shown by another option or command first: `erase --dry-run`; `gates` for `migrate`; `cutover` keeps the old table
+until `--finish`.
+
 | exit code | meaning |
 |---|---|
 | 0 | done; for `verify`: everything is covered |

@@ -1,4 +1,4 @@
-"""``backfill gates``, ``repair``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
+"""``backfill gates``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
 
 import click
 
@@ -6,23 +6,18 @@ from backfill import escaping
 from backfill.cli import complete, output, preflight
 from backfill.cli import context as sessions
 from backfill.cli.answer import JSON, Answer, answers, commands_in
-from backfill.cli.context import Session, weak_salt_option
+from backfill.cli.context import Session
 from backfill.database.preflight.target import Purpose
-from backfill.engine.driver import run_lock
-from backfill.errors import SettingInvalid, UnknownJob
+from backfill.errors import UnknownJob
 from backfill.gates.advice import first_line, fixes, goes_on
 from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
-from backfill.ledger import erasure_checks, keys
+from backfill.ledger import erasure_checks
 from backfill.plan import Discard, LinkJob
-from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
 from backfill.verify import seal as seals
-from backfill.verify.addresses import AddressVerifier
-from backfill.verify.events import EventVerifier
-from backfill.verify.repair import HashRepair, LinkRepair, Repair
 
 
 @click.command("gates")
@@ -110,53 +105,6 @@ def _checklist(gate: Gate, form: str) -> Answer:
         f"{escaping.counted(len(steps), 'step', 'steps')}, in this order.",
         ("backfill gates",),
         {"steps": [{"who": who, "what": what} for who, what in steps]},
-    )
-
-
-@click.command("repair")
-@click.argument("table", shell_complete=complete.tables)
-@click.option(
-    "--kind",
-    type=click.Choice([kind.value for kind in Repair]),
-    required=True,
-    help="What to repair. link: rows linked to another address than their text; sentinel: rows that hold an address "
-    "and are linked to the sentinel; dangling: rows linked to an address row that does not exist; hash: hashes of "
-    "the address table that do not match salt and scheme.",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(0),
-    required=True,
-    help="Number of rows to change, as confirmation; it must be exact.",
-)
-@weak_salt_option
-@click.pass_context
-def repair_command(context: click.Context, table: str, kind: str, count: int, allow_weak_salt: bool) -> None:
-    """Repair what verify found wrong. The exact count confirms; the repair is recorded."""
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    session.require_ledger()
-    addresses = session.plan.addresses
-    part = find(table, (*session.plan.link_jobs, addresses))
-    if (part == addresses) != (kind == Repair.HASH):
-        raise SettingInvalid(
-            setting="--kind", problem=f"hash is for {addresses.label}, link and sentinel are for event tables"
-        )
-    preflight.require(session, tuple(dict.fromkeys((addresses, part))), Purpose.REMEDY)
-    with session.engine.begin() as connection:
-        keys.check_key(connection, session.settings.key_id, session.salt)
-    hasher = session.salt.hasher(session.plan.hash.scheme)
-    schema = session.settings.ledger_schema
-    recovery: HashRepair | LinkRepair
-    if kind == Repair.HASH:
-        recovery = HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0))
-    else:
-        proof = EventVerifier(schema, addresses, session.plan.link_job(part.identity), session.geo, 0, None)
-        recovery = LinkRepair(session.engine, proof, Repair(kind), hasher)
-    with run_lock(session.engine, schema):
-        fixed = recovery.repair(count)
-    click.echo(
-        f"{escaping.counted(fixed, 'row', 'rows')} of {part.label} repaired ({kind}). Next: `backfill verify`."
     )
 
 

@@ -32,7 +32,7 @@ from backfill.engine import signals
 def migrate_command(
     context: click.Context, revision: str | None, as_script: bool, down: bool, restore_point: str | None
 ) -> None:
-    """Run the revisions up to REVISION, or to the last one, each in its own transaction.
+    """Run the revisions up to REVISION, or to the last one, each in its own transaction; go back with --down.
 
     A revision whose gate refuses changes nothing; the revisions before it stay. REVISION is a name that
     `backfill gates` shows, or `+1` for the next one. Exit 1 when a gate refuses.

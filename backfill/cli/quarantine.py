@@ -4,22 +4,14 @@ import click
 
 from backfill import escaping
 from backfill.addresses import Reason
-from backfill.cli import complete, output, preflight
+from backfill.cli import complete, output, remedies
 from backfill.cli import context as sessions
 from backfill.cli.answer import JSON, Answer, answers
-from backfill.cli.context import Session, weak_salt_option
 from backfill.database.nullable import discardable, to_settle
-from backfill.database.preflight.target import Purpose
-from backfill.engine.driver import run_lock
-from backfill.hashing.salt import Salt
-from backfill.jobs import networks as network_rows
-from backfill.ledger import keys
 from backfill.ledger import quarantine as entries
 from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
-from backfill.verify.merge import merge
-from backfill.verify.settle import Fate, settle
 
 SHOWN = 20  # rows a table shows; JSON has them all
 
@@ -82,99 +74,13 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     return answer
 
 
-@quarantine.command("settle")
-@click.argument("table", shell_complete=complete.jobs)
-@click.option(
-    "--as",
-    "fate",
-    type=click.Choice([fate.value for fate in Fate]),
-    required=True,
-    help="sentinel: link the rows to the address that stands for none; discard: set their raw value to NULL.",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(0),
-    required=True,
-    help="Number of rows to settle, as confirmation; it must be exact.",
-)
-@weak_salt_option
-@click.pass_context
-def settle_command(context: click.Context, table: str, fate: str, count: int, allow_weak_salt: bool) -> None:
-    """Decide about all waiting rows of a table. The decision is recorded."""
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    job = session.plan.link_job(table)
-    session.require_ledger()
-    preflight.require(session, preflight.parts_of(session, (job,)), Purpose.REMEDY)
-    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
-    with run_lock(session.engine, session.settings.ledger_schema):
-        settled = settle(
-            session.engine,
-            session.settings.ledger_schema,
-            session.plan.addresses,
-            job,
-            Fate(fate),
-            count,
-            hasher,
-        )
-    click.echo(
-        f"{escaping.counted(settled, 'row', 'rows')} of {job.label} settled as {fate}. Next: `backfill verify`."
-    )
+quarantine.add_command(remedies.settle_command)
 
 
 @click.group()
 def addresses() -> None:
-    """Work on the address table."""
+    """Merge duplicate address rows, or keep networks among them."""
 
 
-@addresses.command("merge")
-@click.option(
-    "--count",
-    type=click.IntRange(0),
-    required=True,
-    help="Number of duplicates to merge, as confirmation; it must be exact.",
-)
-@weak_salt_option
-@click.pass_context
-def merge_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
-    """Move events and the stricter ban of duplicate address rows to the canonical row. The decision is recorded."""
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    session.require_ledger()
-    preflight.require(session, preflight.parts_of(session, session.plan.link_jobs), Purpose.REMEDY)
-    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
-    with run_lock(session.engine, session.settings.ledger_schema):
-        merged = merge(session.engine, session.settings.ledger_schema, session.plan.addresses, hasher, count)
-    click.echo(f"{escaping.counted(merged, 'duplicate', 'duplicates')} merged. Next: `backfill verify`.")
-
-
-@addresses.command("keep")
-@click.option(
-    "--count",
-    type=click.IntRange(0),
-    required=True,
-    help="Number of networks to keep, as confirmation; it must be exact.",
-)
-@weak_salt_option
-@click.pass_context
-def keep_networks_command(context: click.Context, count: int, allow_weak_salt: bool) -> None:
-    """Keep address rows that hold a network, such as 192.0.2.0/24, as they are. The decision is recorded.
-
-    Each gets the hash of its own spelling, which is the hash of no address: a ban of a network cannot be
-    expressed by hashes, and ends when the address column is dropped.
-    """
-    session = sessions.session_of(context)
-    session.allow_weak_salt = allow_weak_salt
-    session.require_ledger()
-    preflight.require(session, preflight.parts_of(session, ()), Purpose.REMEDY)
-    hasher = _recorded_salt(session).hasher(session.plan.hash.scheme)
-    with run_lock(session.engine, session.settings.ledger_schema):
-        kept = network_rows.keep(session.engine, session.plan.addresses, hasher, count)
-    click.echo(f"{escaping.counted(kept, 'network', 'networks')} kept. Next: `backfill verify`.")
-
-
-def _recorded_salt(session: Session) -> Salt:
-    """The salt, proved to be the one of the runs before. Raises ``SaltMismatch``."""
-    with session.engine.begin() as connection:
-        keys.check_key(connection, session.settings.key_id, session.salt)
-    return session.salt
+addresses.add_command(remedies.merge_command)
+addresses.add_command(remedies.keep_command)

@@ -55,25 +55,33 @@ def find_networks(connection: Connection, addresses: Addresses) -> list[Network]
     return [Network(*row) for row in rows(connection, statement)]
 
 
+def would_keep(engine: Engine, addresses: Addresses) -> int:
+    """The count that ``keep`` would find now."""
+    with engine.connect() as connection:
+        return len(_waiting(connection, addresses))
+
+
+def _waiting(connection: Connection, addresses: Addresses) -> list[Network]:
+    if not has_column(connection, addresses, addresses.address):
+        raise SchemaUnfit(problem=f"{addresses.name}.{addresses.address} is gone: networks cannot be told.")
+    waiting = {
+        entry.key
+        for entry in quarantine.entries(connection, addresses.identity)
+        if entry.reason == Reason.NETWORK
+    }
+    return [one for one in find_networks(connection, addresses) if one.key in waiting]
+
+
 def keep(engine: Engine, addresses: Addresses, hasher: Callable[[str], str], count: int) -> int:
     """Keep all networks that wait in the quarantine as what they are; returns how many. Raises ``WrongCount``."""
     with engine.begin() as connection:
-        if not has_column(connection, addresses, addresses.address):
-            raise SchemaUnfit(
-                problem=f"{addresses.name}.{addresses.address} is gone: networks cannot be told."
-            )
-        waiting = {
-            entry.key
-            for entry in quarantine.entries(connection, addresses.identity)
-            if entry.reason == Reason.NETWORK
-        }
-        found = [one for one in find_networks(connection, addresses) if one.key in waiting]
+        found = _waiting(connection, addresses)
         if len(found) != count:
             raise WrongCount(
                 subject=f"Networks in {addresses.name}",
                 given=count,
                 found=len(found),
-                look=f"backfill quarantine list {addresses.label}",
+                look="backfill addresses keep",
             )
         if not found:
             return 0

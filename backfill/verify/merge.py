@@ -114,21 +114,13 @@ UNHASHED = sql.SQL("""
 
 def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[str], str], count: int) -> int:
     """Merge all duplicates that wait in the quarantine; returns how many. Raises ``WrongCount``."""
-    with engine.begin() as connection:
-        if not has_column(connection, addresses, addresses.address):
-            raise SchemaUnfit(
-                problem=f"{addresses.name}.{addresses.address} is gone: duplicates cannot be told."
-            )
-        waiting = {entry.key for entry in quarantine.entries(connection, addresses.identity)}
-        twins, _ = duplicates.find_duplicates(connection, addresses)
-        connection.commit()
-    found = [(pair, row) for pair in twins for row in pair.others if row.key in waiting]
+    found = _waiting(engine, addresses)
     if len(found) != count:
         raise WrongCount(
             subject=f"Duplicates of {addresses.name}",
             given=count,
             found=len(found),
-            look=f"backfill quarantine list {addresses.label}",
+            look="backfill addresses merge",
         )
     if not found:
         return 0
@@ -173,6 +165,22 @@ def merge(engine: Engine, schema: str, addresses: Addresses, hasher: Callable[[s
             quarantine.decide(connection, addresses.identity, [row.key for _, row in found], decision)
         connection.invalidate()
     return len(found)
+
+
+def would_merge(engine: Engine, addresses: Addresses) -> int:
+    """The count that ``merge`` would find now."""
+    return len(_waiting(engine, addresses))
+
+
+def _waiting(engine: Engine, addresses: Addresses) -> list[tuple[Twins, duplicates.OddRow]]:
+    with engine.begin() as connection:
+        if not has_column(connection, addresses, addresses.address):
+            raise SchemaUnfit(
+                problem=f"{addresses.name}.{addresses.address} is gone: duplicates cannot be told."
+            )
+        waiting = {entry.key for entry in quarantine.entries(connection, addresses.identity)}
+        twins, _ = duplicates.find_duplicates(connection, addresses)
+    return [(pair, row) for pair in twins for row in pair.others if row.key in waiting]
 
 
 def _own_hash(hasher: Callable[[str], str], pair: Twins, row: duplicates.OddRow) -> str:

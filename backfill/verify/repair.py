@@ -11,6 +11,7 @@ from enum import StrEnum
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
+from backfill import escaping
 from backfill.addresses import Reason, canonicalise
 from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import column_type, has_column
@@ -125,18 +126,31 @@ class LinkRepair:
 
     def repair(self, count: int) -> int:
         """Mend all such rows; returns how many. Raises ``WrongCount``."""
-        with self.engine.begin() as connection:
-            if not has_column(connection, self.job, self.job.raw):
-                raise SchemaUnfit(
-                    problem=f"{self.job.name}.{self.job.raw} is gone: nothing says what is right."
-                )
-            spans = list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
+        spans = self._spans()
         found = sum(len(self._amiss(span)) for span in spans)
         _require_count(self.job.label, self.kind, count, found)
         if not found:
             return 0
         decision = Decision("repair", self.job.identity, {"what": self.kind.value})
         return sum(self._repair(span, decision) for span in spans)
+
+    def counts(self) -> dict[Repair, int]:
+        """What each kind of repair would find now, in one look at the table."""
+        found = dict.fromkeys(STATE, 0)
+        for span in self._spans():
+            with self.engine.begin() as connection:
+                states = [state for *_, state in self.verifier.amiss(connection, span.holds("event"))]
+            for kind, state in STATE.items():
+                found[kind] += states.count(state)
+        return found
+
+    def _spans(self) -> list[Range]:
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.job, self.job.raw):
+                raise SchemaUnfit(
+                    problem=f"{self.job.name}.{self.job.raw} is gone: nothing says what is right."
+                )
+            return list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
 
     def _amiss(self, span: Range) -> list[tuple[str, str | None]]:
         with self.engine.begin() as connection:
@@ -215,16 +229,8 @@ class HashRepair:
 
     def repair(self, count: int) -> int:
         """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
-        with self.engine.begin() as connection:
-            if not has_column(connection, self.part, self.part.address):
-                raise SchemaUnfit(
-                    problem=f"{self.part.name}.{self.part.address} is gone: nothing says what is right."
-                )
-            spans = list(ranges(heap_of(connection, self.part).blocks, BLOCKS))
-        wrong = right = 0
-        for span in spans:
-            for _, state, *_ in self._judged(span):
-                wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
+        spans = self._spans()
+        wrong, right = self._wrong_and_right(spans)
         _require_count(self.part.label, Repair.HASH, count, wrong)
         if wrong > right:  # then it is the salt, or the scheme, that is wrong
             raise SchemaUnfit(
@@ -265,6 +271,25 @@ class HashRepair:
             decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
             return changed
 
+    def counts(self) -> dict[Repair, int]:
+        """What the repair would find now."""
+        return {Repair.HASH: self._wrong_and_right(self._spans())[0]}
+
+    def _spans(self) -> list[Range]:
+        with self.engine.begin() as connection:
+            if not has_column(connection, self.part, self.part.address):
+                raise SchemaUnfit(
+                    problem=f"{self.part.name}.{self.part.address} is gone: nothing says what is right."
+                )
+            return list(ranges(heap_of(connection, self.part).blocks, BLOCKS))
+
+    def _wrong_and_right(self, spans: list[Range]) -> tuple[int, int]:
+        wrong = right = 0
+        for span in spans:
+            for _, state, *_ in self._judged(span):
+                wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
+        return wrong, right
+
     def _judged(self, span: Range) -> Iterator[tuple[str, str, str | None, str]]:
         """Key, state, stored and rightful hash."""
         with self.engine.begin() as connection:
@@ -288,5 +313,8 @@ def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str 
 def _require_count(name: str, kind: Repair, given: int, found: int) -> None:
     if given != found:
         raise WrongCount(
-            subject=f"Repair of {name} ({kind.value})", given=given, found=found, look="backfill verify"
+            subject=f"Repair of {name} ({kind.value})",
+            given=given,
+            found=found,
+            look=f"backfill repair {escaping.word(name)} --kind {kind.value}",
         )

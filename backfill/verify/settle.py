@@ -10,6 +10,7 @@ from enum import StrEnum
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
+from backfill import escaping
 from backfill.addresses import Reason, canonicalise
 from backfill.database.columns import column_type, has_column
 from backfill.database.connection import execute, rows, value
@@ -67,12 +68,22 @@ INSTEAD = "Type `backfill quarantine settle {} --as sentinel --count {}`."
 def waiting(engine: Engine, schema: str, job: LinkJob) -> list[quarantine.Entry]:
     """Rows of that table that still wait for a decision; repaired ones leave on the way."""
     with engine.begin() as connection:
-        if not has_column(connection, job, job.raw):
-            raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-        quarantine.release_fixed(
-            connection, schema, job, column_type(connection, job, job.key), unlinked(job)
-        )
-        return quarantine.entries(connection, job.identity)
+        return _waiting(connection, schema, job)
+
+
+def would_settle(engine: Engine, schema: str, job: LinkJob) -> int:
+    """The count that ``settle`` would find now; nothing is changed, nor is a repaired row let go."""
+    with engine.connect() as connection:
+        found = len(_waiting(connection, schema, job))
+        connection.rollback()
+        return found
+
+
+def _waiting(connection: Connection, schema: str, job: LinkJob) -> list[quarantine.Entry]:
+    if not has_column(connection, job, job.raw):
+        raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
+    quarantine.release_fixed(connection, schema, job, column_type(connection, job, job.key), unlinked(job))
+    return quarantine.entries(connection, job.identity)
 
 
 def settle(
@@ -94,7 +105,7 @@ def settle(
             subject=f"Quarantine of {job.label}",
             given=count,
             found=len(entries),
-            look=f"backfill quarantine list {job.label}",
+            look=f"backfill quarantine settle {escaping.word(job.label)}",
         )
     if not entries:
         return 0

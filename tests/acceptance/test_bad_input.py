@@ -247,5 +247,5 @@ def test_asked_before_any_run(untouched: Operator, words: tuple[str, ...]) -> No
 )
 def test_a_wrong_count(finished_run: Operator, words: tuple[str, ...]) -> None:
     said = refused(finished_run, *words)
-    assert "Nothing was changed. Look with `backfill quarantine list" in said
+    assert "Nothing was changed. Look with `backfill quarantine settle" in said
     assert query(finished_run.url, "select count(*) from backfill.decisions") == [(0,)]

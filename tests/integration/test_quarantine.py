@@ -94,7 +94,7 @@ def test_a_wrong_count_settles_nothing(finished_run: Operator, fate: str, off: i
     said = finished_run.types("quarantine", "settle", "user_events", "--as", fate, "--count", count, expect=2)
     assert said.err == (
         f"backfill: Quarantine of user_events: the count given is {count}, the count found is {len(waiting)}. "
-        "Nothing was changed. Look with `backfill quarantine list user_events`, then repeat with the count you mean.\n"
+        "Nothing was changed. Look with `backfill quarantine settle user_events`, then repeat with the count you mean.\n"
     )
     assert query(finished_run.url, look) == before
     assert finished_run.waiting("user_events") == waiting
