@@ -15,7 +15,10 @@ from backfill.settings import GROUPS, Settings
 from tests import reference
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *(path for folder in ("docs", "examples") for path in sorted((ROOT / folder).rglob("*.md"))),
+]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 LINES = [line for text in TEXTS.values() for line in text.splitlines()]
 SOURCES = {

@@ -71,7 +71,7 @@ def check(target: Target) -> Iterator[Finding]:
             target.column(name),
             f"{what} {name} of {job.name} has {job.raw} in it: a raw column that is part of a unique key is not supported "
             "by this version. An application that goes on as before inserts the address again, beside its earlier result.",
-            f"Drop {name}, or leave {job.raw} out of it.",
+            f"Leave {job.raw} out of the plan; or, where no statement of the application needs it (an upsert does), drop {name}.",
         )
     for name, ours, table, other in target.ask(FOREIGN_KEYS.format(derived=DERIVED)):
         yield FOREIGN_KEY(
