@@ -141,13 +141,16 @@ def exactly(content: str) -> None:
     elif isinstance(stream, Stream):
         stream.write_unwrapped(content)
     else:
-        stream.write(content)
+        click.echo(content, nl=False)
 
 
 def unwrapped(content: str) -> None:
     """Write *content*, which is for a program or a file, made safe, on lines as long as they are."""
     stream = sys.stdout
-    (stream.write_unwrapped if isinstance(stream, Stream) else stream.write)(content)
+    if isinstance(stream, Stream):
+        stream.write_unwrapped(content)
+    else:
+        click.echo(content, nl=False)
 
 
 def stream_bytes(content: bytes) -> bool:
@@ -168,9 +171,9 @@ def gone() -> bool:
     return isinstance(sys.stdout, Stream) and sys.stdout.gone
 
 
-def screen_of(stream: TextIO | Any) -> Screen:
-    """What *stream* is shown on."""
-    if not stream.isatty():
+def screen_of(stream: TextIO | Any | None) -> Screen:
+    """What *stream* is shown on. There is none where a descriptor was closed when Python began."""
+    if stream is None or not stream.isatty():
         return PAGE
     colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     given = os.environ.get("COLUMNS", "")

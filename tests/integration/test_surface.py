@@ -73,7 +73,8 @@ def test_a_full_disk_under_standard_output_is_said_at_the_end_and_a_reader_who_l
 
 
 def test_closed_streams_are_nobodys_business(finished_run):
-    assert in_a_shell(finished_run, "backfill status >&- 2>&- <&-")[0] == 0
+    for line in ("status", "status --format json", "migrate --sql 0002_journals"):
+        assert in_a_shell(finished_run, f"backfill {line} >&- 2>&- <&-")[0] == 0
     assert in_a_shell(finished_run, "backfill nonsense 2> /dev/full")[0] == 2
 
 
