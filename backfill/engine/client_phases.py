@@ -149,7 +149,9 @@ class ClientPhases:
             batch,
             in_flight,
             context.timeouts,
-            counting=batch.phase == RESOLVE,  # before anything is linked: what the closing count starts from
+            counting=batch.phase == RESOLVE
+            and batch.job
+            not in self._scheduler.within,  # before anything is linked: what the closing count starts from
         )
 
     def _entering(self, ready: Ready) -> Work:
