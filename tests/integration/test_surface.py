@@ -88,7 +88,8 @@ def test_a_watch_ends_quietly_by_ctrl_c_and_when_nobody_reads(finished_run):
     _out, err = process.communicate(timeout=stretched(10))
     assert (process.returncode, err) == (0, "")
     assert in_a_shell(
-        finished_run, "timeout 20 backfill status --watch --every 0.1 | head -1; exit ${PIPESTATUS[0]}"
+        finished_run,
+        f"timeout {stretched(20):.0f} backfill status --watch --every 0.1 | head -1; exit ${{PIPESTATUS[0]}}",
     ) == (0, "")
 
 
