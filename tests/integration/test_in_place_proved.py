@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests import rewritten
 from tests.databases import query
 from tests.integration.test_undecodable import encoded  # noqa: F401
@@ -114,6 +116,7 @@ def test_junk_inside_the_prefix_and_undecodable_bytes_are_quarantined_and_no_pse
     assert (counts["in_form"], counts["still_raw"], counts["foreign_prefix"]) == (8, 0, 0)
 
 
+@pytest.mark.slow
 def test_without_a_salt_networks_are_verified_and_every_public_address_counts_in_the_files(
     database: str, home: Path, tmp_path: Path
 ) -> None:
