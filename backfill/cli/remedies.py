@@ -153,7 +153,7 @@ def settle_command(
     return Answer(
         f"{escaping.counted(settled, 'row', 'rows')} of {whose} settled as {fate}.",
         ("backfill verify",),
-        {"settled": settled},
+        {"changed": settled},
     )
 
 
@@ -206,7 +206,7 @@ def merge_command(context: click.Context, count: int | None, allow_weak_salt: bo
     return Answer(
         f"{escaping.counted(merged, 'duplicate', 'duplicates')} merged.",
         ("backfill verify",),
-        {"merged": merged},
+        {"changed": merged},
     )
 
 
@@ -232,7 +232,7 @@ def keep_command(context: click.Context, count: int | None, allow_weak_salt: boo
     with run_lock(session.engine, session.settings.ledger_schema):
         kept = networks.keep(session.engine, addresses, hasher, count)
     return Answer(
-        f"{escaping.counted(kept, 'network', 'networks')} kept.", ("backfill verify",), {"kept": kept}
+        f"{escaping.counted(kept, 'network', 'networks')} kept.", ("backfill verify",), {"changed": kept}
     )
 
 
@@ -309,7 +309,7 @@ def repair_command(
     return Answer(
         f"{escaping.counted(repaired, 'row', 'rows')} of {whose} repaired ({kind}).",
         ("backfill verify",),
-        {"repaired": repaired},
+        {"changed": repaired},
     )
 
 
