@@ -158,6 +158,15 @@ def test_links_between_documents_lead_somewhere(name):
         assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
 
 
+def test_the_readme_is_short_and_lists_every_page_under_one_kind():
+    assert len(TEXTS["README.md"].splitlines()) <= 150
+    listed = re.findall(
+        r"^- \*\*(?:Tutorial|How to|Reference|Explanation)\*\*: (.+)$", TEXTS["README.md"], re.MULTILINE
+    )
+    pages = [page for line in listed for page in re.findall(r"\]\((docs/[^)]+)\)", line)]
+    assert sorted(pages) == sorted(name for name in TEXTS if name.startswith("docs/"))
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_documents_that_messages_name_exist(name):
     for target in re.findall(r"\bdocs/[\w-]+\.md", SOURCES[name]):
