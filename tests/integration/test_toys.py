@@ -254,6 +254,10 @@ class SeenWriter:
             sql.Identifier(self.job.raw), raw_text(self.job)
         )
 
+    @property
+    def finished(self) -> sql.Composable:
+        return sql.SQL("({} OPERATOR(pg_catalog.=) 'seen') is true").format(raw_text(self.job))
+
     needs_text = unfinished
 
     @property
@@ -338,7 +342,7 @@ def test_a_kind_of_job_more(fresh_demo: Operator, tmp_path: Path) -> None:
         WRITER,
         listed_in="backfill/jobs/kinds.py",
         imported="from backfill.jobs.seen import SeenWriter",
-        after="WRITERS: Mapping[str, Callable[[Any], Writer]] = {",
+        after="WRITERS: Mapping[str, Callable[[Any, str], Writer]] = {",
         line='"seen": SeenWriter,',
     )
     toys.add(
