@@ -1,0 +1,133 @@
+"""``python -m benchmarks.kinds``: values rewritten in place, kind by kind, beside one UPDATE from a finished map.
+
+The table is text, with 200 bytes beside the address and no index on it. Both sides find every text resolved: the
+UPDATE has a map of its own, with an index and statistics, that is not counted; of ours the link phase is compared, and the
+whole command told beside it. Rounds alternate. The size is that against a fresh rewrite of the same rows.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from backfill.embedded import EmbeddedServer
+from benchmarks.ground import SEASON
+from tests.conftest import temporary_home
+from tests.databases import query
+from tests.rewritten import confirmed, operator, plan_file
+
+FILL = """
+    create table logins (id bigint generated always as identity primary key, ip text, note text, at timestamptz);
+    insert into logins (ip, note, at)
+    select host('11.0.0.0'::inet + (i * 7919::bigint) %% {addresses} * 61), repeat('x', 200),
+           now() - interval '1 second' * ({rows} - i)
+      from generate_series(1, {rows}) as i;
+"""
+MAP = """
+    create unlogged table known (raw text collate "C" primary key, becomes text);
+    insert into known select ip, {becomes} from (select distinct ip from logins) as text;
+    analyze known; analyze logins; checkpoint
+"""
+# What each kind makes of a text, by the server alone: as long as ours, and nothing else is asked of it here.
+BECOMES = {
+    "pseudonym": "host(('fd5a:' || rtrim(regexp_replace(left(encode(sha256(ip::bytea), 'hex'), 28), '(.{4})', '\\1:', 'g'), ':'))::inet)",
+    "hash": "encode(sha256(ip::bytea), 'hex')",
+    "network": "host(network(set_masklen(ip::inet, 24)))",
+}
+UPDATE = "update logins set ip = known.becomes from known where known.raw = logins.ip"
+LINK = """
+    select extract(epoch from max(finished) - min(finished - make_interval(secs => seconds)))::float, max(longest), sum(written)
+      from backfill.batches where phase = 'link' and run_id = (select max(id) from backfill.runs)
+"""
+
+
+def one_update(url: str) -> float:
+    """Seconds of the UPDATE."""
+    began = time.monotonic()
+    query(url, UPDATE)
+    return time.monotonic() - began
+
+
+def ours(url: str, kind: str, home: Path) -> tuple[float, float, float, int]:
+    """Seconds of the link phase, of its longest transaction, of the whole command; and the rows that it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = plan_file(
+            Path(folder), {"table": "logins", "raw": "ip", "becomes": kind, "unreadable": "refuse"}
+        )
+        who = operator(url, home, plan)
+        words = confirmed(who.types("run", "--quiet", "--no-sample", expect=2))
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
+        began = time.monotonic()
+        command = [sys.executable, "-m", "backfill", *words]
+        subprocess.run(command, env=clean | who.variables, check=True, capture_output=True)
+        whole = time.monotonic() - began
+    ((seconds, longest, written),) = query(url, LINK)
+    return float(seconds), float(longest), whole, int(written)
+
+
+def size_against_a_rewrite(url: str) -> float:
+    """Of table and indexes as they are, against what VACUUM FULL makes of them."""
+    sized = "select pg_total_relation_size('logins')::float"
+    before = query(url, sized)[0][0]
+    query(url, "vacuum full logins")
+    return float(before / query(url, sized)[0][0])
+
+
+@click.command()
+@click.option("--rows", default=2_000_000, show_default=True)
+@click.option("--addresses", default=200_000, show_default=True)
+@click.option("--rounds", default=1, show_default=True)
+@click.option("--kind", "kinds", type=click.Choice(list(BECOMES)), multiple=True, help="[default: all]")
+@click.option("--index", is_flag=True, help="With an index on the raw column: no row is heap-only then.")
+def main(rows: int, addresses: int, rounds: int, kinds: tuple[str, ...], index: bool) -> None:
+    """Measure, and print one line of JSON a kind and round."""
+    with temporary_home() as home:
+        url = EmbeddedServer(home).ensure()
+        for statement in SEASON:
+            query(url, statement)
+        for number in range(rounds):
+            for kind in kinds or BECOMES:
+                with table(url, rows, addresses, index=index):
+                    query(url, MAP.format(becomes=BECOMES[kind]))
+                    update = one_update(url)
+                    update_size = size_against_a_rewrite(url)
+                with table(url, rows, addresses, index=index):
+                    query(url, "analyze logins; checkpoint")
+                    seconds, longest, whole, written = ours(url, kind, home)
+                    size = size_against_a_rewrite(url)
+                told = {
+                    "kind": kind,
+                    "round": number + 1,
+                    "rows": written,
+                    "index": index,
+                    "update": round(update, 2),
+                    "link phase": round(seconds, 2),
+                    "times as fast": round(update / seconds, 2),
+                    "whole command": round(whole, 2),
+                    "longest transaction": round(longest, 2),
+                    "size": round(size, 2),
+                    "size after the update": round(update_size, 2),
+                }
+                click.echo(json.dumps(told))
+
+
+@contextmanager
+def table(url: str, rows: int, addresses: int, *, index: bool) -> Iterator[None]:
+    """The table, filled; it and the ledger are gone afterwards."""
+    query(url, FILL.replace("%%", "%").format(rows=rows, addresses=addresses))
+    if index:
+        query(url, "create index on logins (ip)")
+    query(url, "vacuum logins")
+    yield
+    query(url, "drop table if exists logins, known; drop schema if exists backfill cascade")
+
+
+if __name__ == "__main__":
+    main()
