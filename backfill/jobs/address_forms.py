@@ -38,35 +38,56 @@ def network(address: sql.Composable, widths: Widths) -> sql.Composable:
 
 
 def begins(text: sql.Composable, prefix: sql.Composable) -> sql.Composable:
-    """The *text* is an address in lower case that begins with *prefix*. False for any other text, NULL or not.
+    """The *text*, with the collation "C", is an address in lower case that begins with *prefix*, ``fd7a:``. False for any other text.
 
-    The form comes first: ``starts_with`` raises on bytes that cannot be decoded.
+    Its place in the order of bytes comes first: it tells all raw addresses from results, raises for no bytes, and
+    costs a fiftieth of the form, which took most of the time of a run. Next the shape that most results have.
     """
     return sql.SQL("""(
-        case when {form}
-             then coalesce(pg_catalog.starts_with({text}, {prefix}), false) else false end
-    )""").format(text=text, form=_form(text), prefix=prefix)
+        case when {text} OPERATOR(pg_catalog.>=) {prefix}
+                  and {text} OPERATOR(pg_catalog.<) pg_catalog.replace({prefix}, ':', ';')
+             then case when {plain} OPERATOR(pg_catalog.~) '^[0-9a-f]{{4}}(:[0-9a-f]{{1,4}}){{7}}$' then true
+                       else {form} end
+             else false end
+    )""").format(text=text, prefix=prefix, plain=_plain(text), form=_form(text))
 
 
 def is_network(text: sql.Composable, widths: Widths) -> sql.Composable:
     """The *text* is a host in canonical spelling that has no bits beyond *widths*. False for any other text."""
     return sql.SQL("""(
-        case when {form}
-             then {network} OPERATOR(pg_catalog.=) {text} else false end
+        case when {may_be} then
+             case when {form} then {network} OPERATOR(pg_catalog.=) {text} else false end
+             else false end
     )""").format(
+        may_be=_may_be_network(text, widths),
         text=text,
         form=_form(text),
         network=network(sql.SQL("({}::pg_catalog.inet)").format(text), widths),
     )
 
 
-def _form(text: sql.Composable) -> sql.Composable:
-    """The *text* is the spelling of an address.
+def _may_be_network(text: sql.Composable, widths: Widths) -> sql.Composable:
+    """By its last two bytes, where *widths* are whole numbers of what stands between two dots or colons."""
+    if widths.v4 % 8 or widths.v6 % 16:
+        return sql.SQL("true")
+    return sql.SQL(r"""
+        (select ending OPERATOR(pg_catalog.=) '\x2e30'::pg_catalog.bytea or ending OPERATOR(pg_catalog.=) '\x3a3a'::pg_catalog.bytea
+                or ending OPERATOR(pg_catalog.=) '\x3a30'::pg_catalog.bytea
+           from pg_catalog.substr({bytes}, pg_catalog.octet_length({text}) OPERATOR(pg_catalog.-) 1) as ending)
+    """).format(bytes=bytes_of(text), text=text)
 
-    By its bytes: of a text that ends in half a character, an expression sees what is before it, and a cast raises.
+
+def _plain(text: sql.Composable) -> sql.Composable:
+    """The *text* with what is not ASCII escaped.
+
+    Of a text that ends in half a character, an expression sees what is before it, and a cast raises.
     """
+    return sql.SQL("""(pg_catalog.encode({}, 'escape') collate pg_catalog."C")""").format(bytes_of(text))
+
+
+def _form(text: sql.Composable) -> sql.Composable:
+    """The *text* is the spelling of an address."""
     return sql.SQL("""
         case when pg_catalog.octet_length({text}) OPERATOR(pg_catalog.<=) {longest}
-             then (pg_catalog.encode({bytes}, 'escape') collate pg_catalog."C") OPERATOR(pg_catalog.~) {address}
-             else false end
-    """).format(text=text, longest=sql.Literal(LONGEST), bytes=bytes_of(text), address=sql.Literal(ADDRESS))
+             then {plain} OPERATOR(pg_catalog.~) {address} else false end
+    """).format(text=text, longest=sql.Literal(LONGEST), plain=_plain(text), address=sql.Literal(ADDRESS))

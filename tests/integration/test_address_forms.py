@@ -1,0 +1,77 @@
+"""By which form the writers know a result: compared, for every sort of text, with what Python makes of it."""
+
+import ipaddress
+import random
+
+import pytest
+from psycopg2 import sql
+
+from backfill.jobs import address_forms
+from backfill.plan import Widths
+from tests.databases import query
+
+PREFIX = "fd5a:"
+JUNK = ("", "::", "9.0.0.0", "1.2.3", "1.2.3.0/24", "01.2.3.0", "256.1.1.0", "1.2.3.0 ", "fe80::%eth0", "::ffff:1.2.3.0", "fd5a:", "fd5a::",
+        "fd5a:zz", "FD5A::1", "fd5a:1:2:3", "fd5a:1:2:3:4:5:6:7:8", "fd5a::1, fd5a::2", "fd5a;", "fd5b::1", "x.0", "\\x2e30", "1.2.3.0\\", "é:0",
+        "fd5a:1:2:3:4:5:6:" + "9" * 60)  # fmt: skip
+
+
+def texts() -> list[str]:
+    draw = random.Random(5)
+    found = list(JUNK)
+    for _ in range(400):
+        v4 = ipaddress.IPv4Address(draw.getrandbits(32) & draw.choice((0xFFFFFFFF, 0xFFFFFF00, 0xFFFF0000)))
+        bits = 128 - draw.choice((0, 16, 32, 64, 80, 112, 128))
+        v6 = ipaddress.IPv6Address(
+            (draw.getrandbits(128) >> bits << bits) & ~(0xFFFF << draw.choice((0, 32, 96)))
+        )
+        ours = ipaddress.IPv6Address(
+            (0xFD5A << 112) | (draw.getrandbits(112) & ~(0xFFFF << draw.choice((0, 48, 80))))
+        )
+        for address in (v4, v6, ours):
+            text = str(address)
+            found += [text, text.upper(), text[:-1], text + draw.choice("0:/. f"), address.exploded]
+    return [text for text in dict.fromkeys(found) if "." not in text or ":" not in text or text in JUNK]
+
+
+def canonical(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return address if str(address) == text and "%" not in text else None
+
+
+@pytest.mark.parametrize(("v4", "v6"), [(24, 48), (8, 80), (20, 44)])
+def test_a_network_is_known_and_nothing_else_is_taken_for_one(database: str, v4: int, v6: int) -> None:
+    asked = texts()
+    text = sql.SQL('(text collate "C")')
+    statement = sql.SQL("select text, {} from unnest({}::text[]) as text").format(
+        address_forms.is_network(text, Widths(v4=v4, v6=v6)), sql.Literal(asked)
+    )
+    found = dict(query(database, statement))
+    assert len(found) == len(asked)
+    for one in asked:
+        address = canonical(one)
+        bits = 0 if address is None else v4 if address.version == 4 else v6
+        expected = (
+            address is not None
+            and address == ipaddress.ip_network(f"{address}/{bits}", strict=False).network_address
+        )
+        assert found[one] == expected, one
+
+
+def test_what_begins_as_pseudonyms_do_is_known_and_has_to_be_an_address(database: str) -> None:
+    asked = texts()
+    statement = sql.SQL("select text, {} from unnest({}::text[]) as text").format(
+        address_forms.begins(sql.SQL('(text collate "C")'), sql.Literal(PREFIX)), sql.Literal(asked)
+    )
+    found = dict(query(database, statement))
+    for one in asked:
+        lower = one == one.lower() and "." not in one
+        try:
+            ipaddress.IPv6Address(one)
+        except ValueError:
+            lower = False
+        assert found[one] == (lower and one.startswith(PREFIX)), one
+    assert sum(found.values()) > 300
