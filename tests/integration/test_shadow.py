@@ -523,7 +523,10 @@ def test_a_cancel_without_a_driver_takes_the_copy_with_it(fresh_demo: Operator, 
 
 
 def until_it_waits(url: str, process) -> None:
-    """Until somebody in this database waits for a lock, and a while longer: the one before may have ended."""
+    """Until somebody in this database waits for a lock of ours, and a while longer: the one before may have ended.
+
+    Sessions of one command wait for each other too, on a loaded machine at each look.
+    """
 
     def waits() -> bool:
         assert process.poll() is None, process.communicate()
@@ -537,6 +540,8 @@ def until_it_waits(url: str, process) -> None:
 WAITING = """
     select count(*) > 0 from pg_stat_activity
      where datname = current_database() and wait_event_type = 'Lock' and application_name = 'backfill'
+       and exists (select from pg_stat_activity as holder
+                    where holder.pid = any (pg_blocking_pids(pg_stat_activity.pid)) and holder.application_name <> 'backfill')
 """
 
 
