@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 
 from tests.databases import query
 
-V4, V6 = "('81.2.' || n % 7 || '.' || n % 200 + 1)", "('2a00:5:' || n % 4 || ':' || n % 3 || '::' || n + 1)"
+V4, V6 = (
+    "('81.2.' || n % 7 || '.' || n % 200 + 1)",
+    "('2a00:5:' || n % 4 || ':' || n % 5 + 1 || '::' || n + 1)",
+)
 ADDRESS = f"(case n % 3 when 0 then {V6} else {V4} end)"
 
 
