@@ -38,7 +38,8 @@ _GROUPS = re.compile(
     rb"(?:(%b)|(?<!%b))(%b*+(?:%b%b*+){2,}+)((?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.[0-9]))?"
     % (_ESCAPE, _HEX, _HEX, _COLON, _HEX)
 )
-_MAY_BE_SIX = re.compile(rb":(?::|(?:[0-9A-Fa-f]{1,4}:){6})")  # zeros left out, or eight groups
+# Zeros left out, or eight groups, of which the last two may be dotted.
+_MAY_BE_SIX = re.compile(rb":(?::|(?:[0-9A-Fa-f]{1,4}:){5})")
 _ENCODED_COLON = re.compile(rb"%3[Aa]")
 _WORD = re.compile(rb"[0-9A-Za-z]")
 _HARDWARE = re.compile(rb"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){7}")  # eight bytes (EUI-64), no address
