@@ -56,21 +56,29 @@ def guard_links(name: str) -> None:
 
 
 def require_no_guard() -> None:
-    """Refuse to take the ledger away from under a guard: it would fail every INSERT of a raw value."""
-    schema = literal(str(op.get_context().version_table_schema))
+    """Refuse to take the ledger from a guard, which would fail every INSERT, and from pseudonyms, which it alone tells from addresses."""
+    schema = str(op.get_context().version_table_schema)
     guards = (
         "select string_agg(format('%s on %s', tgname, tgrelid::regclass), ', ') from pg_trigger"
         " join pg_proc on pg_proc.oid = tgfoid join pg_namespace as n on n.oid = pronamespace"
-        f" where nspname = {schema} and starts_with(tgname, {literal(guard.GUARD)})"
+        f" where nspname = {literal(schema)} and starts_with(tgname, {literal(guard.GUARD)})"
     )
-    told, helps = "guards write to this ledger", "Undo the revisions that made them: unguard_links."
+    _refuse_where(guards, "guards write to this ledger", "Undo the revisions that made them: unguard_links.")
+    prefixes = f"select string_agg(key_id, ', ') from {quoted(schema, 'pseudonym_prefixes')}"
+    _refuse_where(
+        prefixes, "without this ledger pseudonyms would be taken for addresses, of key id", "Keep it."
+    )
+
+
+def _refuse_where(found_by: str, told: str, helps: str) -> None:
+    """Raises ``ChainUnfit``, or has the script raise, where the query *found_by* finds a name."""
     if offline():
         body = (
-            f" begin if ({guards}) is not null then raise exception using message = 'backfill refuses: {told}: '"
-            f" || ({guards}), hint = {literal(helps)}; end if; end "
+            f" begin if ({found_by}) is not null then raise exception using message = 'backfill refuses: {told}: '"
+            f" || ({found_by}), hint = {literal(helps)}; end if; end "
         )
-        emit(f"do {dollars(body, 'guards')}")
-    elif (found := ask(guards)[0][0]) is not None:
+        emit(f"do {dollars(body, 'ledger')}")
+    elif (found := ask(found_by)[0][0]) is not None:
         raise ChainUnfit(problem=f"{told}: {found}. {helps}")
 
 

@@ -141,6 +141,11 @@ def test_another_key_id_cannot_take_pseudonyms_for_addresses(
     said = operator.having(key_id="next", ip_salt="f" * 32).types("run", "--quiet", expect=2)
     assert "pseudonyms of another key cannot be told from addresses" in said.err
     assert rewritten.values(database, "logins") == after
+    said = operator.types("migrate", "base", "--down", expect=2)
+    assert (
+        "without this ledger pseudonyms would be taken for addresses, of key id: default. Keep it."
+        in said.err
+    )
 
 
 def test_pseudonyms_are_addresses_that_the_server_takes(
