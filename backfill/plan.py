@@ -29,7 +29,7 @@ from backfill.errors import InputUnreadable, KindUnfit, NoAddressTable, PlanInva
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.raw_column import Constant, Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
+from backfill.raw_column import Constant, Name, NameOrNone, Part, RawColumn, Widths, find, labelled, labels_of
 
 AddressText = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 
@@ -158,13 +158,6 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     return keys
 
 
-class Widths(Part):
-    """Bits of an address that are kept."""
-
-    v4: int = Field(24, ge=1, le=31)
-    v6: int = Field(48, ge=1, le=127)
-
-
 class InPlaceJob(Aged, Job):
     """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
 
@@ -254,8 +247,11 @@ class Plan(Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         known = self.address_table
-        if known is None and self.link_jobs:
-            raise ValueError(f"addresses: required, since values of {self.link_jobs[0].name} become links")
+        if known is None and (self.link_jobs or not self.parts):
+            links = next(
+                (f"values of {job.name} become links" for job in self.link_jobs), "nothing else is named"
+            )
+            raise ValueError(f"addresses: required, since {links}")
         if known is not None and known.table_identity in {job.table_identity for job in self.jobs}:
             raise ValueError("the address table cannot be a job")
         _require_distinct(self)

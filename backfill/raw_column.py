@@ -45,6 +45,13 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Widths(Part):
+    """Bits of an address that are kept, where a raw value becomes its network."""
+
+    v4: int = Field(24, ge=1, le=31)
+    v6: int = Field(48, ge=1, le=127)
+
+
 class Table(Part):
     """A table of the application, by schema and name."""
 

@@ -9,7 +9,7 @@ All of it may stand in a statement that writes an application's table: everythin
 from psycopg2 import sql
 
 from backfill.database.decodable import bytes_of
-from backfill.plan import Widths
+from backfill.raw_column import Widths
 
 _OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _GROUP = "[0-9a-f]{1,4}"

@@ -18,7 +18,8 @@ from backfill.job_id import JobId
 from backfill.ledger import decisions
 from backfill.ledger.tables import batches, runs
 from backfill.ledger.tables import decisions as table
-from backfill.plan import InPlaceJob, Job, Plan, Widths
+from backfill.plan import InPlaceJob, Job, Plan
+from backfill.raw_column import Widths
 
 KIND = "rewrite"
 

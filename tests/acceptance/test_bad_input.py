@@ -168,7 +168,7 @@ def test_a_database_that_is_not_empty_for_a_demo(untouched: Operator) -> None:
     [
         (None, "No such file or directory. docs/plan.md describes every key."),
         ("name = ", "not TOML"),
-        ('name = "x"\n', "addresses: Field required"),
+        ('name = "x"\n', "addresses: required, since nothing else is named"),
         ('name = "x"\nnonsense = 1\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "user_events"\n', "nonsense: Extra inputs are not permitted"),
         ('name = "x"\n[hash]\nscheme = "md5"\n[addresses]\ntable = "a"\n[[jobs]]\ntable = "b"\n', "hash.scheme: Input should be"),
     ],
@@ -247,5 +247,5 @@ def test_asked_before_any_run(untouched: Operator, words: tuple[str, ...]) -> No
 )
 def test_a_wrong_count(finished_run: Operator, words: tuple[str, ...]) -> None:
     said = refused(finished_run, *words)
-    assert "Nothing was changed. Look with `backfill quarantine settle" in said
+    assert f"Nothing was changed. Look with `backfill {words[0]} {words[1]}" in said
     assert query(finished_run.url, "select count(*) from backfill.decisions") == [(0,)]

@@ -7,7 +7,7 @@ import pytest
 from psycopg2 import sql
 
 from backfill.jobs import address_forms
-from backfill.plan import Widths
+from backfill.raw_column import Widths
 from tests.databases import query
 
 PREFIX = "fd5a:"

@@ -6,7 +6,8 @@ from typing import get_args
 
 from backfill.addresses import network_text
 from backfill.ledger.counts import Count
-from backfill.plan import IN_PLACE, LINK, InPlaceJob, Widths
+from backfill.plan import IN_PLACE, LINK, InPlaceJob
+from backfill.raw_column import Widths
 from tests.operator import ROOT
 from tests.unit.test_hashing import PEPA
 

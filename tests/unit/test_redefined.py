@@ -5,7 +5,8 @@ import pytest
 from backfill.database.preflight.finding import Severity
 from backfill.database.preflight.redefined import Rewritten, check
 from backfill.database.preflight.target import Purpose
-from backfill.plan import InPlaceJob, Job, LinkJob, Widths
+from backfill.plan import InPlaceJob, Job, LinkJob
+from backfill.raw_column import Widths
 
 WIDE, NARROW = {"v4": 16, "v6": 32}, {"v4": 31, "v6": 64}
 

@@ -11,8 +11,8 @@ from backfill.addresses import Reason, canonicalise
 from backfill.database.preflight.finding import Finding, blocks, note
 from backfill.database.preflight.target import Purpose
 from backfill.job_id import JobId
-from backfill.plan import InPlaceJob, Job, Widths
-from backfill.raw_column import Table
+from backfill.plan import InPlaceJob, Job
+from backfill.raw_column import Table, Widths
 
 OTHERWISE = blocks("rewritten-otherwise")
 BEFORE = note("rewritten-before")

@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from backfill.plan import InPlaceJob, Widths
+from backfill.plan import InPlaceJob
+from backfill.raw_column import Widths
 
 # Ordinary addresses, short and long ones.
 ADDRESSES = (
