@@ -204,8 +204,8 @@ def run(
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
     done = []
-    if chosen != in_place:
-        others = tuple(job for job in chosen if job not in in_place)
+    others = tuple(job for job in chosen if job not in in_place)
+    if others or not in_place:  # a plan without jobs has an address table to fill
         done.append(_link(invocation, others, accept_mismatches, no_sample=no_sample))
     if in_place:
         done.append(rewrite(invocation, in_place, InPlace()))

@@ -72,8 +72,8 @@ ACCEPTED = {
     ),
     "prefer-text-field": (r"version_num", "Alembic's own version table"),
     "prefer-bigint-over-int": (
-        r"attempts|passes",
-        "attempts and passes: small numbers that do not grow with the data",
+        r"attempts|passes|prefix",
+        "attempts, passes, a byte: small numbers that do not grow with the data",
     ),
     "ban-drop-function": (
         r"\"?backfill\"?\.\"?(guard|seal)_",
