@@ -350,7 +350,7 @@ def test_the_workers_role_can_apply_batches_and_nothing_else(stage, worker_role)
     url = make_url(stage.url).set(username=worker_role).render_as_string(hide_password=False)
     refused = [
         "select * from backfill.keys",
-        "select * from backfill.decisions",
+        "update backfill.decisions set count = 0",  # it reads them: whether consent is on record
         "insert into backfill.coverage default values",
         "update backfill.runs set status = 'succeeded'",
         "delete from backfill.batches",
