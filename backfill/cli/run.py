@@ -306,8 +306,11 @@ def _copy(
 def _finished(
     session: Session, runs_done: Sequence[dict[str, Any]], look: tuple[str, ...] = ("backfill verify",)
 ) -> Answer:
+    # The plan has decided about those of a job that keeps them: they are on record, and wait for nobody.
+    decided = {job.identity for job in session.plan.in_place_jobs if job.unreadable == "keep"}
     with session.engine.begin() as connection:
-        waiting = sum(sum(reasons.values()) for reasons in quarantine.counts(connection).values())
+        found = quarantine.counts(connection)
+    waiting = sum(sum(reasons.values()) for job, reasons in found.items() if job not in decided)
     verdict = " ".join(f"Run {done['run']} finished." for done in runs_done)
     if waiting:
         verdict += f" {escaping.counted(waiting, 'row waits', 'rows wait')} in the quarantine."
