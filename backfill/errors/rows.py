@@ -1,0 +1,77 @@
+"""Errors of decisions about rows, and of rows that do not take what is written."""
+
+from backfill.errors.base import BackfillError
+
+
+class PseudonymKeyChanged(BackfillError):
+    """Pseudonyms of key id {earlier} are in this database, and key id {key_id} cannot tell them from addresses:
+    a change of the key is not supported by this version. Set BACKFILL_KEY_ID={earlier} and its salt."""
+
+
+class PrefixesExhausted(BackfillError):
+    """Every network from fd01::/16 to fdff::/16 occurs among the raw values: none is left for pseudonyms."""
+
+
+class ResultChanged(BackfillError):
+    """{job}: {changed} of {written} rows do not hold what was written. A trigger or rule of the application
+    changed them; the batch was rolled back. `backfill plan` names the triggers; disable the one that does it."""
+
+
+class ChangeNotTaken(BackfillError):
+    """{table}: {kept} of {asked} did not keep what was written to {column} (the first by key: {keys}), so {these}
+    rolled back and nothing was decided. Triggers that fire there: {triggers}. Disable the one
+    that changes the rows back (alter table … disable trigger …), and repeat the command with the remaining count."""
+
+
+class RowsCollide(BackfillError):
+    """{table}: {constraint} does not let two rows stand beside each other that would have the same {column}, so these were
+    rolled back, and nothing was decided about them; what was decided before stays. Settle them as discard, if the raw column may be
+    NULL; or delete or change the rows that are not needed; or drop {constraint}, repeat the command, and create it again
+    afterwards."""
+
+
+class CalibrationFailed(BackfillError):
+    """{problem}"""
+
+
+class UnknownUser(BackfillError):
+    """No user is called {username} in this database: a data request about them returns nothing."""
+
+    exit_code = 1
+
+
+class CannotBan(BackfillError):
+    """{problem} Nothing was changed."""
+
+
+class CannotBeNull(BackfillError):
+    """{column} cannot be NULL: {why}. Nothing was changed. {help}"""
+
+
+class NotSealed(BackfillError):
+    """{table} is not sealed. Nothing was changed."""
+
+
+class WrongCount(BackfillError):
+    """{subject}: the count given is {given}, the count found is {found}. Nothing was changed. Look with
+    `{look}`, then repeat with the count you mean."""
+
+
+class RewriteUnconfirmed(BackfillError):
+    """The dry run counted {rows} to be rewritten in place{given}. Nothing was rewritten, and no row can be put back
+    afterwards but from a backup. Make one, name it, and confirm the count: `{command}`."""
+
+
+class RestorePointMissing(BackfillError):
+    """No restore point is named: a backup that you could go back to, since no row that is rewritten in place can be
+    put back. Nothing was rewritten. Type `{command}`, or set BACKFILL_RESTORE_POINT."""
+
+
+class UnreadableRefused(BackfillError):
+    """{job}: {rows} a text that is no address ({reasons}), and the plan says unreadable = "refuse". Nothing was
+    rewritten. Correct these rows, or decide in the plan: "keep" or "nothing"."""
+
+
+class ConsentMissing(BackfillError):
+    """{job}: consent to rewrite its values in place, as this plan and key id define it, is not on record for this
+    database. Nothing of it was written. `backfill run` counts the rows, and says how to confirm."""
