@@ -1,0 +1,122 @@
+"""Job: a raw column and what becomes of its values, as a plan says it; and a raw column that goes without a trace."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from backfill.age.aged import Aged
+from backfill.age.time_column import TimeColumn
+from backfill.errors import KindUnfit
+from backfill.raw_column import Constant, Name, NameOrNone, RawColumn, Widths
+
+LINK = "link"  # the kind of job that a plan means where it names none
+IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the value where it is
+
+# What a job may ask for one day: refused by name, so that it is not taken for a typing error.
+NOT_YET = {
+    "path": "members of JSON documents",
+    "into": "another column for the result",
+    "geo": "places beside a value that stays",
+    "on_duplicate": "a raw column that is part of a unique constraint",
+    "removes": "the retention of links, hashes and places",
+}
+
+
+class Job(RawColumn):
+    """A raw column and what its values become. What other kinds than ``link`` name besides is theirs."""
+
+    becomes: Name = LINK  # a kind of job: ``backfill.jobs.kinds``
+    raw: Name = "ip_address_string"  # text
+    time: TimeColumn | NameOrNone = "time"  # newest-first order for the write check
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key_of_another_kind(cls, keys: Any) -> Any:
+        return _without_a_misfit(keys) if isinstance(keys, dict) else keys
+
+    @property
+    def raw_column(self) -> str:
+        """The raw text."""
+        return self.raw
+
+    @property
+    def time_column(self) -> str | None:
+        """The name of the column that tells when a row was written."""
+        return self.time.column if isinstance(self.time, TimeColumn) else self.time
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that a run writes."""
+        return (self.raw,)
+
+
+class LinkJob(Job):
+    """An event table: *raw* becomes *link*, and geo goes into *extra*."""
+
+    link: Name = "ip_address_id"  # references Addresses.key
+    extra: NameOrNone = "additional"  # jsonb; None: the table keeps no geo of its own
+    time: NameOrNone = "time"
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Link and geo."""
+        return (self.link,) if self.extra is None else (self.link, self.extra)
+
+
+OF_LINKS = ("link", "extra")
+OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due")
+
+
+def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
+    """Those keys of a job. Raises ``ValueError`` where they do not go together."""
+    kind = keys.get("becomes", LINK)
+    for key, what in NOT_YET.items():
+        if key in keys:
+            raise ValueError(f"{key}: {what} are not supported by this version")
+    if not isinstance(keys.get("key", ""), str) or keys.get("key") == "":
+        raise ValueError("key: tables without a key of one column are not supported by this version")
+    wrong = next((key for key in (OF_VALUES if kind == LINK else OF_LINKS) if key in keys), None)
+    if wrong is not None and kind in (LINK, *IN_PLACE):
+        where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
+        raise ValueError(f'{wrong}: it belongs to {where}, not to becomes = "{kind}"')
+    if "widths" in keys and kind != "network":
+        raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
+    if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
+        raise ValueError(f'constant: becomes = "{kind}" uses it only with unreadable = "nothing"')
+    if kind == "nothing" and "then" not in keys:
+        raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
+    return keys
+
+
+class InPlaceJob(Aged, Job):
+    """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
+
+    becomes: Literal["pseudonym", "hash", "network", "nothing"]
+    raw: Name
+    then: Literal["keep"] = "keep"
+    unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
+    widths: Widths = Widths()  # network
+    constant: Constant | None = None
+
+
+class Discard(RawColumn):
+    """A raw column that is dropped without being kept in any form."""
+
+    column: Name
+    time: NameOrNone = None
+
+    @property
+    def raw_column(self) -> str:
+        """The column that goes."""
+        return self.column
+
+
+def links(jobs: Iterable[Job]) -> tuple[LinkJob, ...]:
+    """Those jobs, for what is done with links alone. Raises ``KindUnfit`` where one is of another kind."""
+    found = []
+    for job in jobs:
+        if not isinstance(job, LinkJob):
+            raise KindUnfit(job=job.label, becomes=job.becomes)
+        found.append(job)
+    return tuple(found)
