@@ -66,16 +66,13 @@ def links(gate: Gate, job: LinkJob) -> Condition:
     a checksum of their keys, links and texts, stand in the record. So a link or a text that was changed
     after the verification is found, and rows that are plainly right may go meanwhile.
     """
-    part = gate.plan.addresses
+    part, text = gate.plan.addresses, _text(job)
     others = (
         "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f"row(event.{quoted(job.key)}, event.{quoted(job.link)},"
-        f' hashtext(event.{quoted(job.raw)}::text collate "C") & 255), 0)), 0)'
+        f"row(event.{quoted(job.key)}, event.{quoted(job.link)}, hashtext({text}) & 255), 0)), 0)"
         f" from {quoted_table(job)} as event left join {quoted_table(part)} as known"
         f" on known.{quoted(part.key)} = event.{quoted(job.link)}"
-        f" where event.{quoted(job.raw)} is not null"
-        # Letter for letter, as verify compares, whatever the column's type and collation call equal.
-        f' and event.{quoted(job.raw)}::text collate "C" is distinct from abbrev(known.{quoted(part.address)})'
+        f" where event.{quoted(job.raw)} is not null and {text} is distinct from abbrev(known.{quoted(part.address)})"
     )
     verified = gate.latest(job.identity, OTHER_SPELLINGS)
     return Condition(
@@ -86,6 +83,22 @@ def links(gate: Gate, job: LinkJob) -> Condition:
         "`backfill run`, then `backfill verify`",
         held="each row's text is its linked address, or was verified with this link",
     )
+
+
+def _text(job: LinkJob) -> str:
+    """The raw value of ``event`` letter for letter, as verify compares, whatever the column's type and collation call equal.
+
+    An ``inet`` as the server prints it, without a full mask. Of what type it is, the server is asked, once a statement: a
+    script is written without one.
+    """
+    raw = f"event.{quoted(job.raw)}"
+    is_inet = (
+        "exists (with recursive base (oid) as ("
+        f"select atttypid from pg_attribute where attrelid = {regclass(job)} and attname = {literal(job.raw)}"
+        " union all select typbasetype from base join pg_type using (oid) where typtype = 'd')"
+        " select from base where oid = 'pg_catalog.inet'::regtype)"
+    )
+    return f'((case when {is_inet} then concat({raw}) else {raw}::text end) collate "C")'
 
 
 def hashes(gate: Gate) -> Condition:

@@ -37,13 +37,14 @@ LINKED = sql.SQL("""
     event.{link} in (select found.link::{type} from pg_temp.backfill_asked_links as found)
 """)
 # "in", whose list becomes a hash table; the list of "= any" would be gone through for each row.
-# Numbers and dots alone are an address only as they stand; all else is compared by what every spelling holds.
+# Numbers and dots alone, or with a full mask (each IPv4 in an inet column), are an address only as they stand; all else
+# is compared by what every spelling holds.
 SPELLED = sql.SQL("""(
     case when event.{raw} is null or not {short} then false
          when {text} in (select asked.spelling from pg_temp.backfill_asked_texts as asked
                           where asked.spelling is not null) then true
          when not {may_be_address} then false  -- what follows may fail for bytes that are no text
-         when {text} !~ '[^0-9.]' then false
+         when {text} ~ '^[0-9.]*(/32)?$' then false
          else {holds} end
 )""")
 HOLDS = sql.SQL("""
@@ -95,8 +96,9 @@ def stage(connection: Connection, addresses: Sequence[Address], links: Iterable[
     execute(connection, STAGE)
     records: set[tuple[str | None, str | None]] = set()
     for address in addresses:
-        spelled = (str(address), mapped_spelling(address))
-        records |= {(one, None) for one in spelled if one}
+        spelled = [one for one in (str(address), mapped_spelling(address)) if one]
+        spelled += [f"{one}/{128 if ':' in one else 32}" for one in spelled]  # an inet is cast so
+        records |= {(one, None) for one in spelled}
         if len(addresses) <= MOST_FRAGMENTS:
             records |= {(None, one) for one in fragments(address)}
     texts = sql.SQL("pg_temp.backfill_asked_texts")

@@ -206,10 +206,10 @@ def _job(
     others: Iterable[LinkJob],
 ) -> tuple[LinkJob | None, str]:
     """A job that links the values of *column*, or why there is none."""
-    if column.type not in TEXTUAL:
-        return None, "Its values cannot become links: those are made of text."
     if addresses is None:
         return None, NO_ADDRESS_TABLE
+    if (column.schema, column.table) == (addresses.schema_, addresses.table):
+        return None, "It is the table that holds each address once."
     ((target,),) = rows(connection, OID, (addresses.schema_, addresses.table))
     taken = {job.link for job in others if (job.schema_, job.table) == (column.schema, column.table)}
     links = [one.name for one in members if target in one.refers and one.name not in taken]

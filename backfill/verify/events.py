@@ -29,7 +29,7 @@ from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Addresses, LinkJob
-from backfill.verify import reading, reasons
+from backfill.verify import forms, reading, reasons
 from backfill.verify.classification import Suspect, canonical, classify, spelled, state
 from backfill.verify.judge import Ground
 from backfill.verify.places import has_place
@@ -90,6 +90,7 @@ class EventVerifier:
     _last: CoverageRecord | None = field(
         default=None, init=False
     )  # full, from before the raw column was dropped
+    _text: sql.Composable | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, ground: Ground, job: LinkJob) -> "EventVerifier":
@@ -133,8 +134,13 @@ class EventVerifier:
 
         return lru_cache(REMEMBERED)(resolves)
 
-    @property
-    def names(self) -> dict[str, sql.Composable]:
+    def text(self, connection: Connection) -> sql.Composable:
+        """The raw value of ``event`` as text, letter for letter; as the server prints it where it is an ``inet``."""
+        if self._text is None:
+            self._text = forms.value_text(connection, self.job)
+        return self._text
+
+    def _names(self, connection: Connection) -> dict[str, sql.Composable]:
         """For the statements of this file."""
         job, part = self.job, self.addresses
         run_ended: sql.Composable = sql.SQL("null")
@@ -144,8 +150,7 @@ class EventVerifier:
             "table": table(job),
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
-            # Letter for letter, whatever the column's type and collation call equal.
-            "text": sql.SQL('event.{}::text collate "C"').format(sql.Identifier(job.raw)),
+            "text": self.text(connection),
             "decodable": decodable(sql.Identifier("event", job.raw)),
             "link": sql.Identifier(job.link),
             "addresses": table(part),
@@ -174,7 +179,7 @@ class EventVerifier:
                 return self._read_links(connection, span)
         kind = column_type(connection, self.addresses, self.addresses.key)
         names = (
-            self.names
+            self._names(connection)
             | reading.geo_names(self.job)
             | {"in_range": span.holds("event"), "newest": reading.NEWEST, "equals": kind.equals}
         )
@@ -211,7 +216,7 @@ class EventVerifier:
         *asked*: a condition on ``event``, which says of which rows.
         """
         kind = column_type(connection, self.addresses, self.addresses.key)
-        statement = LINKED_AMISS.format(in_range=asked, equals=kind.equals, **self.names)
+        statement = LINKED_AMISS.format(in_range=asked, equals=kind.equals, **self._names(connection))
         for key, raw, linked in rows(connection, statement):
             found = Count.DANGLING if linked is None else state(spelled(raw), linked, self.addresses.sentinel)
             if found in AMISS:
@@ -244,7 +249,7 @@ class EventVerifier:
             "`backfill run`",
         )
         listed, undecided = (
-            int(value(connection, WAITING.format(**self.names), (part.identity,)))
+            int(value(connection, WAITING.format(**self._names(connection)), (part.identity,)))
             for part in (self.job, self.addresses)
         )
         discard = bool(counts[Count.QUARANTINED]) and discardable(connection, self.job)
@@ -286,7 +291,9 @@ class EventVerifier:
     def _read_links(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
         kind = column_type(connection, self.addresses, self.addresses.key)
-        statement = LINKS_ONLY.format(in_range=span.holds("event"), equals=kind.equals, **self.names)
+        statement = LINKS_ONLY.format(
+            in_range=span.holds("event"), equals=kind.equals, **self._names(connection)
+        )
         ((total, linked, broken),) = rows(connection, statement)
         return RangeCounts(counts={Count.ROWS: total, Count.RIGHT: linked, Count.HASH_WRONG: broken})
 

@@ -12,7 +12,7 @@ from backfill.database.connection import value
 from backfill.database.decodable import bytes_of
 from backfill.database.quoting import regclass
 from backfill.hashing.pseudonym import prefix_text
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Job
 
 HASH = "^[0-9a-f]{64}$"
 _BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -30,8 +30,9 @@ COLONS = "|".join(
 )
 LONGEST = 45  # characters of an address that those patterns take
 
-INET = sql.SQL("abbrev(event.{})")
-TEXT = sql.SQL('(event.{}::text collate "C")')
+# Qualified: a repair compares them under the application's path.
+INET = sql.SQL('(pg_catalog.abbrev(event.{}) collate pg_catalog."C")')
+TEXT = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")')
 IS_INET = sql.SQL("""
     with recursive base as (
         select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
@@ -57,8 +58,8 @@ IS_NETWORK = sql.SQL("""(
 )""")
 
 
-def value_text(connection: Connection, job: InPlaceJob) -> sql.Composable:
-    """The raw value of ``event`` as text: letter for letter, or as the server prints an address, without a full mask."""
+def value_text(connection: Connection, job: Job) -> sql.Composable:
+    """The raw value of ``event`` as text: letter for letter, or as the server prints an ``inet``, without a full mask."""
     is_inet = value(connection, IS_INET.format(table=regclass(job)), (job.raw,))
     return (INET if is_inet else TEXT).format(sql.Identifier(job.raw))
 

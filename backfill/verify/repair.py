@@ -71,7 +71,7 @@ RELINK = sql.SQL("""
       from {fix} as fix
      where event.{key} {equals} fix.key::{key_type}
        and case when fix.raw is null then not {decodable}                  -- not one that changed since it was judged
-                else (event.{raw}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) fix.raw end
+                else {text} OPERATOR(pg_catalog.=) fix.raw end
 """)
 
 # By their keys: what was updated may stand in another block now, past the end of the range that was read.
@@ -172,7 +172,7 @@ class LinkRepair:
                 "fix": FIX,
                 "table": table(self.job),
                 "key": sql.Identifier(self.job.key),
-                "raw": sql.Identifier(self.job.raw),
+                "text": self.verifier.text(connection),
                 "decodable": decodable(sql.Identifier("event", self.job.raw)),
                 "link": sql.Identifier(self.job.link),
                 "key_type": sql.SQL(kind.name),

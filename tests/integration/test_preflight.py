@@ -94,6 +94,7 @@ SITUATIONS = [
     Situation("a default that is NULL", f"alter table {E} alter ip_address_string set default null, alter tag set default 'x'", ()),
     Situation("a default, asked by a run", f"alter table {E} alter ip_address_string set default '-'", (), purpose=Purpose.WRITE),
     Situation("a number as raw text", f"alter table {E} alter ip_address_string type bigint using 1", ("column-type",), "public.user_events.ip_address_string"),
+    Situation("networks as raw values", f"alter table {E} alter ip_address_string type cidr using null", ("column-type",), "public.user_events.ip_address_string", "A cidr holds networks"),
     Situation("json instead of jsonb", f"alter table {E} alter additional type json", ("column-type",), "public.user_events.additional"),
     Situation("a domain over text", f"create domain place as varchar; alter table {E} alter ip_address_string type place", ()),
     Situation("time as a uuid", f"alter table {E} alter time drop default; alter table {E} alter time type uuid using id", ("time-type",), "public.user_events.time"),

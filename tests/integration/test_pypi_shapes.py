@@ -145,7 +145,7 @@ def own_chain(folder: Path, *steps: str) -> Path:
     for number, step in enumerate(steps):
         revision = f"a0000000000{number}"
         name = step.partition("(")[0]
-        (versions / f"{name}.py").write_text(
+        (versions / f"{number}_{name}.py").write_text(
             f"from backfill.gates import {name}\nrevision = {revision!r}\ndown_revision = {before!r}\n"
             f"def upgrade(): {step}\ndef downgrade(): pass\n"
         )

@@ -207,7 +207,7 @@ CONTENTS = {
     "padded": ("'010.001.002.003'", False),
 }  # fmt: skip
 # What can be no link, and can be rewritten where it is.
-IN_PLACE = {("two", "third"), ("no_link", "v"), ("typed", "v")}
+IN_PLACE = {("two", "third"), ("no_link", "v")}
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def applications(database) -> Operator:
     """Tables that lack nothing but a proposal, each with one column that may be a raw one, and some that lack something."""
     address_table = (
         "create table public.seen_addresses (id uuid primary key default gen_random_uuid(), address inet not null unique, "
-        "address_hash text unique, place jsonb)"
+        "address_hash text unique, place jsonb, network_of uuid references public.seen_addresses (id))"
     )
     rest = "id bigint generated always as identity primary key, link uuid references public.seen_addresses (id), created timestamptz not null default now()"
     query(database, address_table)
@@ -236,6 +236,10 @@ def applications(database) -> Operator:
         "insert into public.one values (1, '203.0.113.7')",
         "create table public.typed (id int primary key, v inet, w cidr, link uuid references public.seen_addresses (id))",
         "insert into public.typed values (1, '203.0.113.7', '203.0.113.0/24')",
+        "create domain public.client as inet",
+        "create table public.named (id int primary key, v public.client not null, link uuid references public.seen_addresses (id))",
+        "insert into public.named values (1, '203.0.113.7')",
+        "insert into public.seen_addresses (address) values ('203.0.113.7')",
         "create table public.listed (id int primary key, v text[], j jsonb, link uuid references public.seen_addresses (id))",
         """insert into public.listed values (1, '{203.0.113.7}', '{"ip": "203.0.113.7"}')""",
         "create table public.parted (id int, v text, link uuid references public.seen_addresses (id), primary key (id)) partition by range (id)",
@@ -267,6 +271,8 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     assert set(jobs) == {
         *raw,
         ("one", "v"),
+        ("typed", "v"),
+        ("named", "v"),
         ("two", "sign_up_ip"),
         ("two", "last_ip"),
         ('a " table\n$1 %s', "v\n]]"),
@@ -276,7 +282,6 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     for place, why in {
         "two": "no link: The table has no other column that refers to seen_addresses",
         "no_link": "no link: The table has no column that refers to seen_addresses",
-        "typed": "no link: Its values cannot become links",
     }.items():
         (block,) = [
             part
@@ -286,8 +291,9 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         assert f"# {why}" in block
         assert '#   becomes = "network": possible.' in block
         assert '#   becomes = "nothing"' in block
-        assert ("#   hash: no. Column typed.v" in block) == (place == "typed")
     assert (jobs["two", "sign_up_ip"]["link"], jobs["two", "last_ip"]["link"]) == ("sign_up_ip_id", "link")
+    assert "#   hash: no. Column typed.v" in text
+    assert "#   pseudonym: no. Column named.v" in text
     assert (jobs["plain", "v"]["key"], jobs["plain", "v"]["time"]) == ("id", "created")
     assert jobs["one", "v"]["time"] == ""
     said = applications.having(plan=str(path)).types("plan", "--no-sample", expect=None)

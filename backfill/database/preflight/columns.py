@@ -19,6 +19,8 @@ DOMAIN = changes("domain-check")
 DEFAULT = note("default-of-raw")
 
 TEXTUAL = {"text": "text", "varchar": "character varying", "bpchar": "character", "citext": "citext"}
+RAW = {**TEXTUAL, "inet": "inet"}
+NETWORKS = "cidr"
 MOMENTS = {
     "timestamptz": "timestamp with time zone",
     "timestamp": "timestamp without time zone",
@@ -45,7 +47,7 @@ def check(target: Target) -> Iterator[Finding]:
     elif isinstance(part, Job):
         yield from _expect(target, part.key, {}, "key")
         # What is rewritten in place asks more of its type: ``raw_type``.
-        yield from _expect(target, part.raw, {} if isinstance(part, InPlaceJob) else TEXTUAL, "raw address")
+        yield from _expect(target, part.raw, {} if isinstance(part, InPlaceJob) else RAW, "raw address")
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
@@ -125,6 +127,8 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
             fix += f" {TIME_FORMS}"
         elif role == "time":
             fix += ' Name another column in the plan, or none (time = "").'
+        elif types is RAW and known.base == NETWORKS:
+            fix += " A cidr holds networks, and a link leads to one host."
         yield kind(target.column(name), f"Column {target.part.name}.{name} ({role}) is {known.type}.", fix)
 
 

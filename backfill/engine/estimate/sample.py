@@ -66,7 +66,7 @@ class Sample:
     indexes: int
     indexes_in_place: int
     indexes_copy: int
-    raw: int  # bytes of the texts, which the copy has no more
+    raw: int  # bytes of the raw values, which the copy has no more
     took: float = 0.0
 
 
@@ -161,7 +161,7 @@ class _Miniature:
         after = self._sizes(self._job)
         ((number, raw),) = rows(
             self._connection,
-            sql.SQL("select count(*), coalesce(sum(octet_length({raw}) + 1), 0) from {table}").format(
+            sql.SQL("select count(*), coalesce(sum(pg_column_size({raw})), 0) from {table}").format(
                 raw=sql.Identifier(self._job.raw), table=table(self._job)
             ),
         )
