@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.prove import files, inline_values, page, toast
+from backfill.prove.recognise import NOBODY
 from backfill.prove.search import MARGIN, groups
 
 V4 = st.integers(2**24, 2**32 - 1).map(lambda number: str(IPv4Address(number)))
@@ -45,12 +46,29 @@ def test_hex_digits_of_a_neighbour_do_not_hide_an_ipv6_address(address, before, 
         (b"\x28\0\0\0\x02\x20\xcb\x00\x71\x09", "203.0.113.9"),
         (b"\x27\x03\x80" + IPv6Address("2001:db8::9").packed, "2001:db8::9"),
         (b"\x58\0\0\0\x03\x80" + IPv6Address("2001:db8::9").packed, "2001:db8::9"),
+        # Mapped, with a mask, and as keys of GiST, as PostgreSQL 18 and 15 store them.
+        (b"\x27\x03\x80" + IPv6Address("::ffff:203.0.113.9").packed, "203.0.113.9"),
+        (b"\x27\x03\x78" + IPv6Address("::ffff:203.0.113.9").packed, "203.0.113.9"),
+        (b"\x0f\x02\x18\xcb\x00\x71\x09", "203.0.113.9"),
+        (b"\x28\0\0\0\x02\x18\xcb\x00\x71\x09", "203.0.113.9"),
+        (b"\x58\0\0\0\x03\x40" + IPv6Address("2001:db8::9").packed, "2001:db8::9"),
+        (b"\x11\x02\x20\x20\xcb\x00\x71\x09", "203.0.113.9"),
+        (b"\x29\x03\x40\x80" + IPv6Address("2001:db8::9").packed, "2001:db8::9"),
         (b"::FFFF:203.0.113.9", "203.0.113.9"),
         (b"2001:0DB8:0000:0000:0000:0000:0000:0009", "2001:db8::9"),
     ],
 )
 def test_binary_and_odd_spellings_are_found(stored, address):
     assert address in texts(b"\xff" * 9 + stored + b"\xff" * 9)
+
+
+def test_a_value_with_a_mask_counts_for_nothing_unless_it_is_recognised():
+    """Random bytes look so."""
+    (full,), (masked,) = (
+        list(groups(b"\x0f\x02" + bits + b"\xcb\x00\x71\x09")) for bits in (b"\x20", b"\x18")
+    )
+    assert full[0] == "203.0.113.9"
+    assert masked[0] in NOBODY
 
 
 @pytest.mark.parametrize(
