@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -12,7 +13,7 @@ from backfill.cli import context as sessions
 from backfill.cli import output
 from backfill.cli.answer import JSON, Answer, failures_told, format_option, tell
 from backfill.cli.context import Session
-from backfill.cli.due import AgeType
+from backfill.cli.due import grace_option
 from backfill.cli.due import show as show_due
 from backfill.engine import signals
 from backfill.errors import NoDriver, TransitionRefused
@@ -31,7 +32,7 @@ HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
 
 def _standing(session: Session) -> RunStatus:
     with session.engine.begin() as connection:
-        return run_status(connection, session.settings.ledger_schema, label=session.plan.label)
+        return run_status(connection, session.settings.ledger_schema, session.plan)
 
 
 def _newest(session: Session) -> tuple[Run, bool]:
@@ -55,14 +56,22 @@ def _move(session: Session, run: Run, status: RunState, reason: str | None = Non
 @click.option(
     "--due", is_flag=True, help="Show whether a raw value is older than its job allows. Exit 1 when one is."
 )
+@grace_option("With --due: late only when older by this much, as between two runs: '1 day'.")
 @click.option(
-    "--grace",
-    type=AgeType(),
-    help="With --due: late only when older by this much, as between two runs: '1 day'.",
+    "--metrics-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --due: write the numbers to this file for Prometheus as well.",
 )
 @click.pass_context
 def status(
-    context: click.Context, watch: bool, every: float, form: str, due: bool, grace: timedelta | None
+    context: click.Context,
+    watch: bool,
+    every: float,
+    form: str,
+    due: bool,
+    grace: timedelta | None,
+    metrics_file: Path | None,
 ) -> None:
     """Show the newest run: rows, rate, what each worker does, and why the run is not moving.
 
@@ -72,9 +81,11 @@ def status(
     session = sessions.session_of(context)
     with failures_told(form):
         session.require_ledger()
+    if metrics_file is not None and not due:
+        raise click.UsageError("--metrics-file is for --due; a run writes its own: BACKFILL_METRICS_FILE")
     if due:
         with failures_told(form):
-            show_due(context, session, form, grace or timedelta())
+            show_due(context, session, form, grace or timedelta(), metrics_file)
         return
     try:
         _show_again_and_again(session, every if watch else None, form)

@@ -1,8 +1,9 @@
 """The parts of ``run`` and ``status`` that are for a timer: what is due at an age, and whether anything is late."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -10,13 +11,15 @@ from backfill.age.age import parse_age
 from backfill.cli import output
 from backfill.cli.answer import JSON, Answer, tell
 from backfill.cli.context import Session
-from backfill.errors import DueInProgress, NothingAges, RunInProgress, RunUnfinished
+from backfill.errors import DueInProgress, NothingAges, OutputUnwritable, RunInProgress, RunUnfinished
+from backfill.files import require_writable, write_whole
 from backfill.ledger import due_runs
 from backfill.plan import InPlaceJob, Job
 from backfill.report import ages as report
 from backfill.verify import standing
 
 EXIT_LATE = 1
+METRICS_FILE = "--metrics-file"
 
 
 class AgeType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -84,14 +87,34 @@ def require_no_other(session: Session, jobs: Sequence[InPlaceJob]) -> None:
         raise RunUnfinished(run=other)
 
 
-def show(context: click.Context, session: Session, form: str, grace: timedelta) -> None:
-    """What is late, in words or as JSON; exit 1 when anything is."""
+def grace_option(told: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """``--grace``."""
+    return click.option("--grace", type=AgeType(), help=told)
+
+
+def show(context: click.Context, session: Session, form: str, grace: timedelta, metrics: Path | None) -> None:
+    """What is late, in words or as JSON, and for Prometheus; exit 1 when anything is."""
     jobs = aging(session, session.plan.jobs, named=False)
-    found = standing.look(session.engine, session.settings.ledger_schema, jobs, grace)
+    if metrics is not None:
+        require_writable(metrics, what=METRICS_FILE)
+    with session.engine.connect() as connection:
+        found = standing.look(connection, jobs, grace)
+    if metrics is not None:
+        _write_metrics(metrics, found)
     if form != JSON:
         output.show(*report.blocks(found))
         click.echo()
-    following = ("backfill run --due",) if found.is_late else ()
     code = EXIT_LATE if found.is_late else 0
-    tell(Answer(report.verdict(found), following, report.as_dict(found), code), form, one_line=True)
+    answer = Answer(report.verdict(found), report.following(found), report.as_dict(found), code)
+    tell(answer, form, one_line=True)
     context.exit(code)
+
+
+def _write_metrics(file: Path, found: standing.Standing) -> None:
+    """What cannot be written is told, and changes neither answer nor exit code."""
+    from backfill.report import metrics  # its library takes a tenth of a second
+
+    try:
+        write_whole(file, metrics.text(found), what=METRICS_FILE)
+    except OutputUnwritable as error:
+        click.echo(f"{error} What is late is said all the same.", err=True)

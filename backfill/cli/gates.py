@@ -1,5 +1,8 @@
 """``backfill gates``, ``seal`` and ``unseal``: what blocks a gate, and what opens it."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import click
 
 from backfill import escaping
@@ -7,6 +10,7 @@ from backfill.cli import complete, output, preflight
 from backfill.cli import context as sessions
 from backfill.cli.answer import JSON, Answer, answers, commands_in
 from backfill.cli.context import Session
+from backfill.cli.due import grace_option
 from backfill.database.preflight.target import Purpose
 from backfill.errors import UnknownJob
 from backfill.gates.advice import first_line, fixes, goes_on
@@ -27,9 +31,12 @@ from backfill.verify import seal as seals
 @click.option(
     "--restore-point", help="Name of the backup that you could go back to; overrides BACKFILL_RESTORE_POINT."
 )
+@grace_option("By how much a raw value may be older than its job allows, as between two due runs: '1 day'.")
 @answers
 @click.pass_context
-def gates_command(context: click.Context, steps: bool, form: str, restore_point: str | None) -> Answer:
+def gates_command(
+    context: click.Context, steps: bool, form: str, restore_point: str | None, grace: timedelta | None
+) -> Answer:
     """Show the next command, and every revision's conditions with their evidence. Changes nothing.
 
     Exit 0 when the next revision can run or all are done, 1 when it is blocked.
@@ -43,7 +50,7 @@ def gates_command(context: click.Context, steps: bool, form: str, restore_point:
     session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        gate = Gate.of(settings, session.plan, connection)
+        gate = replace(Gate.of(settings, session.plan, connection), grace=grace or timedelta())
         stages = survey(connection, gate)
         proof = erasure_checks.latest(connection, gate.fingerprint)
     erased = proof is not None and proof.verdict == "gone"
@@ -72,6 +79,7 @@ def _as_json(stage: Stage) -> dict[str, object]:
         "revision": stage.revision,
         "state": stage.state,
         "conditions": [vars(answer) for answer in stage.answers],
+        "standing": stage.standing,
     }
 
 

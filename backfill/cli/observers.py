@@ -33,7 +33,7 @@ def observed(session: Session) -> Iterator[Callable[..., None]]:
 
     def look() -> RunStatus:
         with engine.begin() as connection:
-            return run_status(connection, settings.ledger_schema, label=session.plan.label)
+            return run_status(connection, settings.ledger_schema, session.plan)
 
     log = _log(settings.log_format) if settings.log_format else None
     hook = Hook(settings.hook, lambda: look().as_dict(), _warn) if settings.hook else None

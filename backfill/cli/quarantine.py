@@ -1,5 +1,7 @@
 """``backfill quarantine`` and ``backfill addresses``: what the operator decides, by exact count."""
 
+from collections.abc import Sequence
+
 import click
 
 from backfill import escaping
@@ -9,6 +11,8 @@ from backfill.cli import context as sessions
 from backfill.cli.answer import JSON, Answer, answers
 from backfill.database.nullable import discardable, to_settle
 from backfill.ledger import quarantine as entries
+from backfill.ledger.quarantine import Entry
+from backfill.plan import Plan
 from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
@@ -32,14 +36,22 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     plan = session.plan
     part = None if table is None else find(table, (*plan.jobs, *plan.address_tables))
     with session.engine.begin() as connection:
-        found = entries.entries(connection, part.identity if part else None)
+        undecided = entries.entries(connection, part.identity if part else None)
+        keeps = entries.keeping(plan)
+        found = [entry for entry in undecided if entry.job not in keeps]
+        kept = [entry for entry in undecided if entry.job in keeps]
         waiting = {entry.job for entry in found}
         discards = {
             job.identity: discardable(connection, job) for job in plan.link_jobs if job.identity in waiting
         }
-    facts = {
-        "rows": [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
-    }
+    facts = {"rows": _as_json(found, plan), "kept": _as_json(kept, plan)}
+    if kept and form != JSON:
+        for job in dict.fromkeys(entry.job for entry in kept):
+            rows_keep = escaping.counted(sum(entry.job == job for entry in kept), "row keeps", "rows keep")
+            click.echo(
+                f'{plan.label(job)}: {rows_keep} a text that is no address, as unreadable = "keep" in the plan wants;'
+                " `backfill quarantine list --format json` has their keys."
+            )
     if not found:
         return Answer("Nothing waits for a decision.", ("backfill verify",), facts)
     waiting_rows = escaping.counted(len(found), "row waits", "rows wait")
@@ -72,6 +84,10 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
         else:
             click.echo(f"To settle: {to_settle(name, number, discard=discards.get(job, False))}")
     return answer
+
+
+def _as_json(found: Sequence[Entry], plan: Plan) -> list[dict[str, str]]:
+    return [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
 
 
 quarantine.add_command(remedies.settle_command)

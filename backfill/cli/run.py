@@ -306,11 +306,9 @@ def _copy(
 def _finished(
     session: Session, runs_done: Sequence[dict[str, Any]], look: tuple[str, ...] = ("backfill verify",)
 ) -> Answer:
-    # The plan has decided about those of a job that keeps them: they are on record, and wait for nobody.
-    decided = {job.identity for job in session.plan.in_place_jobs if job.unreadable == "keep"}
     with session.engine.begin() as connection:
-        found = quarantine.counts(connection)
-    waiting = sum(sum(reasons.values()) for job, reasons in found.items() if job not in decided)
+        found, _ = quarantine.waiting_and_kept(connection, session.plan)
+    waiting = sum(sum(reasons.values()) for reasons in found.values())
     verdict = " ".join(f"Run {done['run']} finished." for done in runs_done)
     if waiting:
         verdict += f" {escaping.counted(waiting, 'row waits', 'rows wait')} in the quarantine."

@@ -1,6 +1,8 @@
 """``backfill verify`` and ``backfill report``."""
 
 import sys
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from backfill.cli import output as streams
 from backfill.cli import preflight
 from backfill.cli.answer import JSON, Answer, answers, commands_in, tell
 from backfill.cli.context import weak_salt_option
+from backfill.cli.due import grace_option
 from backfill.database.preflight.target import Purpose
 from backfill.errors import SaltMissing
 from backfill.files import require_suffix, require_writable, write_whole
@@ -116,12 +119,19 @@ def _no_salt(text: str) -> str:
     metavar="FILE",
     help="Compare a report in JSON with the ledger instead. Exit 1 when something differs.",
 )
+@grace_option("By how much a raw value may be older than its job allows, as between two due runs: '1 day'.")
 @click.pass_context
-def report(context: click.Context, form: str | None, output: Path | None, checked: Path | None) -> None:
+def report(
+    context: click.Context,
+    form: str | None,
+    output: Path | None,
+    checked: Path | None,
+    grace: timedelta | None,
+) -> None:
     """Write the last verification, the run, the gates and what is left as a document. It holds no address."""
     if checked is not None:
-        if output is not None or form is not None:
-            raise click.UsageError("--check takes neither --output nor --format")
+        if output is not None or form is not None or grace is not None:
+            raise click.UsageError("--check takes neither --output nor --format nor --grace")
         _check(context, checked)
         return
     if output is not None:
@@ -132,7 +142,8 @@ def report(context: click.Context, form: str | None, output: Path | None, checke
     session.require_ledger()
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     with session.engine.connect() as connection:
-        made = document(collect(connection, Gate.of(session.settings, session.plan, connection)))
+        gate = replace(Gate.of(session.settings, session.plan, connection), grace=grace or timedelta())
+        made = document(collect(connection, gate))
     by_suffix = BY_SUFFIX.get(output.suffix if output else "", BY_NAME["text"])
     following = tuple(made.data["next"])
     face = BY_NAME[form] if form else by_suffix

@@ -15,11 +15,18 @@ def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False, eras
     left = [stage for stage in stages if stage.state is not State.DONE]
     if not left and erased:
         return "Everything is done, and the last proof found no raw address."
+    if not left and any(stage.standing for stage in stages):
+        return (
+            "Everything is done, and nothing is late now; `backfill status --due` says so later. "
+            "Next: `backfill erase`, then `backfill prove`."
+        )
     if not left:
         return "Everything is done. Next: `backfill erase`, then `backfill prove`."
     ahead = next((stage for stage in left if stage.state is State.NEXT), None)
     if ahead is None:
         blocked = next((stage for stage in left if stage.state is State.BLOCKED), left[0])
+        if blocked.standing:
+            return f"Late: {blocked.answers[0].evidence}. To fix it: {fixes([blocked])[0]}."
         return f"Blocked: {blocked.change}. To fix it: {fixes([blocked])[0]}."
     if not ahead.call:
         return f"Next: `backfill run`, then `backfill verify` ({ahead.change})."

@@ -8,6 +8,7 @@ it into psql is no way round.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import FrameType
 from typing import Any, Self
 
@@ -85,6 +86,7 @@ class Gate:
     lock_timeout_ms: int
     identity: str = IDENTITY  # as an SQL expression
     ledger_owner: str | None = None  # who prepared the ledger, by the operator's word
+    grace: timedelta = timedelta()  # by which a raw value may be older than its job allows
     never_null: frozenset[JobId] = frozenset()  # raw columns without NULL: nothing is offered that needs one
 
     @classmethod

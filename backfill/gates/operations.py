@@ -18,7 +18,7 @@ from backfill.gates.offline_script import ask, dollars, emit, literal, offline, 
 from backfill.gates.steps import Step
 from backfill.gates.transaction import Needs, gated
 from backfill.ledger import raw_columns
-from backfill.plan import Discard, LinkJob
+from backfill.plan import Discard, InPlaceJob, LinkJob
 from backfill.raw_column import RawColumn, Some, Table, find
 
 
@@ -159,6 +159,11 @@ def drop_column(name: str, column: str) -> None:
         drop_raw_column(part.identity)
     elif isinstance(part, Discard):
         drop_discarded_column(part.identity)
+    elif isinstance(part, InPlaceJob):
+        raise ChainUnfit(
+            problem=f"{part.name}.{part.raw} stays: its values are rewritten in place, and plan {plan.name} does not say that it is"
+            " to go. Nothing was dropped. Take this call out of the revision."
+        )
     else:
         drop_address_column()
 

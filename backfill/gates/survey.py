@@ -5,12 +5,16 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
+from backfill.age.age import age_text
 from backfill.database import verbatim
+from backfill.escaping import counted
 from backfill.gates.gate import Condition, Gate, ask_condition
 from backfill.gates.offline_script import literal
 from backfill.gates.steps import FIRST, Step, steps
 from backfill.ledger import raw_columns
 from backfill.plan import PYPI
+from backfill.verify import standing
+from backfill.verify.standing import KEPT_FIX, JobAges, Standing
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Stage:
     state: State
     answers: tuple[Answer, ...] = field(default=())
     lost: str = ""  # where the chain has passed it and its effect is gone: what helps
+    standing: bool = False  # no change, and never over: what has to hold from now on
 
     @property
     def unmet(self) -> list[Answer]:
@@ -50,8 +55,8 @@ class Stage:
         return [answer for answer in self.answers if not answer.holds and not answer.by_chain]
 
 
-def survey(connection: Connection, gate: Gate) -> list[Stage]:
-    """All stages in the order of the chain."""
+def survey(connection: Connection, gate: Gate, ages: Standing | None = None) -> list[Stage]:
+    """All stages in the order of the chain, then what has to hold for ever. *ages*: where somebody has looked just now."""
     ours = gate.plan == PYPI
     stages: list[Stage] = []
     for part in gate.plan.parts:
@@ -70,7 +75,32 @@ def survey(connection: Connection, gate: Gate) -> list[Stage]:
         revision = ", ".join(step.revisions) if ours else None
         stages.append(Stage(step.change, revision, step.call, state, answers, lost))
         before = step.revisions[-1]
-    return stages
+    found = standing.look(connection, gate.plan.jobs, gate.grace) if ages is None else ages
+    return [*stages, *(_standing(job, found) for job in found.jobs)]
+
+
+def _standing(job: JobAges, found: Standing) -> Stage:
+    """No raw value is older than the job allows. It waits for no change and no change waits for it: other columns are
+    dropped or kept by what is known of them."""
+    limit = age_text(job.after + found.grace)
+    seen = job.ages
+    told = f"{counted(seen.late, 'row shows', 'rows show')} an older one"
+    if seen.kept_late:
+        told += f"; {counted(seen.kept_late, 'older text', 'older texts')} that the plan keeps may hold one"
+    if seen.without_time:
+        told += f"; {counted(seen.without_time, 'raw value has', 'raw values have')} no time"
+    fixes = ["`backfill run --due`"] * bool(seen.late) + [KEPT_FIX] * bool(seen.kept_late)
+    answer = Answer(
+        f"age of {job.label}",
+        not job.is_late,
+        f"{told}, of {seen.rows:,} at {seen.asked:%Y-%m-%d %H:%M %Z}",
+        "; ".join(fixes),
+        by_chain=False,
+    )
+    state = State.BLOCKED if job.is_late else State.DONE
+    return Stage(
+        f"no raw value of {job.column} older than {limit}", None, "", state, (answer,), standing=True
+    )
 
 
 def _state(answers: tuple[Answer, ...], lost: str, waits: bool) -> State:

@@ -12,7 +12,7 @@ from backfill.database.connection import execute
 from backfill.database.quoting import table
 from backfill.job_id import JobId
 from backfill.ledger.tables import quarantine
-from backfill.plan import Job
+from backfill.plan import Job, Plan
 
 DUPLICATE = "duplicate-address"  # another row of the address table is the same address
 
@@ -51,6 +51,22 @@ def counts(connection: Connection) -> dict[JobId, dict[str, int]]:
     for job, reason, number in connection.execute(statement):
         found.setdefault(job, {})[reason] = number
     return found
+
+
+def keeping(plan: Plan) -> frozenset[JobId]:
+    """Jobs whose plan keeps a text that is no address: it has decided, and nothing of theirs waits."""
+    return frozenset(job.identity for job in plan.in_place_jobs if job.unreadable == "keep")
+
+
+def waiting_and_kept(
+    connection: Connection, plan: Plan
+) -> tuple[dict[JobId, dict[str, int]], dict[JobId, dict[str, int]]]:
+    """Undecided rows by job and reason: those that wait for somebody, and those that *plan* keeps as unreadable."""
+    found, keeps = counts(connection), keeping(plan)
+    return (
+        {job: reasons for job, reasons in found.items() if job not in keeps},
+        {job: reasons for job, reasons in found.items() if job in keeps},
+    )
 
 
 def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id: int) -> None:

@@ -17,6 +17,7 @@ from backfill.ledger.phases import Work
 from backfill.ledger.run_lock import is_driven
 from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import Run
+from backfill.plan import Plan
 
 SILENT_SECONDS = 15.0  # a driver beats once a second; an idle worker takes the next batch at once
 RATE_SECONDS = 60.0  # the rate is that of the last minute
@@ -86,7 +87,10 @@ class RunStatus:
     claimed_batches: Sequence[ClaimedBatch]
     rate: float  # rows a second
     waiting: str | None  # why it is not moving; None: it moves, or it is over
-    quarantine: Mapping[str, Mapping[str, int]]
+    quarantine: Mapping[str, Mapping[str, int]]  # rows that wait for a decision
+    kept_unreadable: Mapping[
+        str, Mapping[str, int]
+    ]  # rows that the plan keeps, with a text that is no address
     failures: Sequence[str]
 
     @property
@@ -133,13 +137,14 @@ class RunStatus:
             "workers": [asdict(claimed) for claimed in self.claimed_batches],
             "failed": list(self.failures),
             "quarantine": self.quarantine,
+            "kept_unreadable": self.kept_unreadable,
         }
 
 
-def run_status(
-    connection: Connection, schema: str, run_id: int | None = None, *, label: Callable[[str], str] = str
-) -> RunStatus:
-    """Of that run; of the newest for None. *label*: what people call a job. Raises ``NoRun``."""
+def run_status(connection: Connection, schema: str, plan: Plan, run_id: int | None = None) -> RunStatus:
+    """Of that run; of the newest for None. *plan* has what people call a job. Raises ``NoRun``."""
+    label = plan.label
+    waiting, kept = quarantine.waiting_and_kept(connection, plan)
     run = runs.latest(connection) if run_id is None else runs.get(connection, run_id)
     now: datetime = value(connection, sql.SQL("select clock_timestamp()"))
     driven = is_driven(connection, schema)
@@ -157,7 +162,8 @@ def run_status(
         rate=rate,
         waiting=_waiting(connection, run, driven, age, claimed_batches)
         or _idle(connection, run, now, claimed_batches),
-        quarantine={label(job): reasons for job, reasons in quarantine.counts(connection).items()},
+        quarantine={label(job): reasons for job, reasons in waiting.items()},
+        kept_unreadable={label(job): reasons for job, reasons in kept.items()},
         failures=[
             f"{label(failure.job)} blocks {failure.range.first} to {failure.range.last} ({failure.phase}): {failure.error}"
             for failure in batches.failures(connection, run.id)

@@ -5,47 +5,53 @@ from typing import Any
 
 from backfill import escaping
 from backfill.age.age import age_text
-from backfill.report.document import Block, Note, Tone, table
+from backfill.report.document import Block, Cell, Note, Table, Tone, table
 from backfill.verify.ages import NOT_LOOKED_AT
-from backfill.verify.standing import JobAges, Standing
+from backfill.verify.standing import KEPT_FIX, JobAges, Standing
 
-HEADER = [
-    "job",
-    "after",
-    "rows",
-    "raw",
-    "late",
-    "oldest raw",
-    "newest",
-    "raw without time",
-    "ahead",
-    "quarantined",
-]
+MINUTE = "%Y-%m-%d %H:%M"
 
 
 def blocks(found: Standing) -> Iterator[Block]:
     """What is late first, then the numbers of each job, then what nobody looked at."""
-    body = [
-        [
-            job.label,
-            age_text(job.after),
-            job.ages.rows,
-            job.ages.raw,
-            job.ages.late,
-            job.ages.oldest or "-",
-            job.ages.newest or "-",
-            job.ages.without_time,
-            job.ages.ahead,
-            job.waiting,
-        ]
-        for job in found.jobs
-    ]
     for job in found.jobs:
         yield Note(_verdict(job, found), Tone.ALARM if job.is_late else Tone.DONE)
-    yield table(HEADER, body)
+        if job.ages.kept_late:
+            yield Note(_kept(job, found), Tone.ALARM)
+    for job in found.jobs:
+        yield _table(job, found)
     yield Note(f"Looked at: all rows, by the form of their values. Not looked at: {NOT_LOOKED_AT}.")
     for job in found.jobs:
         yield Note(_erased(job))
+
+
+def _table(job: JobAges, found: Standing) -> Table:
+    ages, limit = job.ages, age_text(job.after + found.grace)
+    body: list[list[object]] = [
+        ["rows", ages.rows],
+        ["with a raw value", ages.raw],
+        [f"of these, older than {limit}: late", Cell(ages.late, Tone.ALARM if ages.late else Tone.PLAIN)],
+        ["oldest raw value", ages.oldest or "none"],
+        ["newest row", ages.newest or "none"],
+        ["raw values without a time, never due", ages.without_time],
+        ["rows more than a day in the future", ages.ahead],
+    ]
+    if job.keeps:
+        late = Cell(ages.kept_late, Tone.ALARM if ages.kept_late else Tone.PLAIN)
+        body += [
+            ["texts that are no address, kept by the plan", ages.kept],
+            [f"of these, older than {limit}, and an address may stand in them", late],
+        ]
+    else:
+        body.append(["rows in the quarantine, of any age", job.waiting])
+    body.append(["table rewritten by `backfill erase`", f"{job.erased:{MINUTE}}" if job.erased else "never"])
+    caption = f"{job.label}: raw values by age, looked at {ages.asked:%Y-%m-%d %H:%M:%S %Z}"
+    return table(["what", "found"], body, caption=caption, right=["found"])
+
+
+def following(found: Standing) -> tuple[str, ...]:
+    """What to type next: a run does nothing about texts that are kept."""
+    return ("backfill run --due",) if any(job.ages.late for job in found.jobs) else ()
 
 
 def verdict(found: Standing) -> str:
@@ -56,9 +62,15 @@ def verdict(found: Standing) -> str:
     )
 
 
+def standing_text(job: JobAges, found: Standing) -> str:
+    """What a gate and a list of what is left say of one job: late or not, and what is late."""
+    said = _verdict(job, found)
+    return f"{said} {_kept(job, found)}" if job.ages.kept_late else said
+
+
 def _verdict(job: JobAges, found: Standing) -> str:
     limit = age_text(job.after + found.grace)
-    if job.is_late:
+    if job.ages.late:
         return (
             f"Late: {escaping.counted(job.ages.late, 'row', 'rows')} of {job.label} "
             f"{'shows' if job.ages.late == 1 else 'show'} a raw value older than {limit}."
@@ -68,10 +80,21 @@ def _verdict(job: JobAges, found: Standing) -> str:
     return f"No row of {job.label} shows a raw value older than {limit}{aside}."
 
 
+def _kept(job: JobAges, found: Standing) -> str:
+    number = escaping.counted(job.ages.kept_late, "row", "rows")
+    return (
+        f"Late: {number} of {job.label} older than {age_text(job.after + found.grace)} "
+        f"{'keeps' if job.ages.kept_late == 1 else 'keep'} a text that is no address and may hold one; no run changes it: {KEPT_FIX}."
+    )
+
+
 def _erased(job: JobAges) -> str:
     if job.erased is None:
-        return f"{job.label}: its table was never rewritten by `backfill erase`: earlier values may be in its files."
-    return f"{job.label}: `backfill erase` rewrote its table last on {job.erased:%Y-%m-%d %H:%M}; values that changed since may be in its files."
+        return (
+            f"{job.label}: its table was never rewritten by `backfill erase`: earlier values may be in its files. "
+            "A retention that never erases has not erased anything."
+        )
+    return f"{job.label}: `backfill erase` rewrote its table last on {job.erased:{MINUTE}}; values that changed since may be in its files."
 
 
 def as_dict(found: Standing) -> dict[str, Any]:
@@ -94,7 +117,9 @@ def as_dict(found: Standing) -> dict[str, Any]:
                 "newest": job.ages.newest,
                 "raw_rows_without_time": job.ages.without_time,
                 "rows_ahead": job.ages.ahead,
-                "quarantined_rows": job.waiting,
+                "kept_unreadable_rows": job.ages.kept,
+                "late_kept_unreadable_rows": job.ages.kept_late,
+                "quarantined_rows": 0 if job.keeps else job.waiting,
                 "erased": job.erased.isoformat() if job.erased else None,
             }
             for job in found.jobs

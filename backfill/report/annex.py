@@ -62,6 +62,12 @@ OTHERS = (
         "asked of the database when the report was made, by the statements that the gate itself asks",
     ),
     Entry(
+        "age of raw values",
+        "of a column whose values are rewritten at an age: all rows of the table, in one snapshot, when the report was made, by "
+        "the form of their values and the server's clock. Late: older than the plan's age and the grace of the command. No byte "
+        "of a file was looked at",
+    ),
+    Entry(
         "run",
         "times of the server, from the first batch to the last. Rows written: rows that an UPDATE changed, counted in the "
         "transaction that changed them",

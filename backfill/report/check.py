@@ -20,7 +20,7 @@ from backfill.report.machine import decision_as_data
 from backfill.report.signature import checksum_of
 
 UNCHECKED = (
-    "Not compared: the words of the verdict and of the sections, what is left, the gates, and the places of the events."
+    "Not compared: the words of the verdict and of the sections, what is left, how old raw values are, the gates, and the places of the events."
     " Only the checksum covers them, which whoever changes a file can compute anew."
 )
 

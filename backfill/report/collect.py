@@ -22,13 +22,16 @@ from backfill.ledger import coverage, erasure_checks, runs
 from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.phases import Work
+from backfill.ledger.quarantine import keeping
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan
 from backfill.prove.finding import Depth
 from backfill.raw_column import RawColumn
+from backfill.report import ages
 from backfill.report.coverage import newest, verdict, verified
 from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.remaining import Scene, left
+from backfill.verify import standing
 from backfill.verify.confirmation import claim
 
 CELL = 5  # degrees; 550 km at the equator
@@ -60,15 +63,21 @@ def collect(connection: Connection, gate: Gate) -> Facts:
     """The report as of now. Raises ``NoRun`` where nothing was verified."""
     plan = gate.plan
     records = [_record(connection, gate, part) for part in plan.parts]
-    stages = survey(connection, gate)
+    found = standing.look(connection, plan.jobs, gate.grace)
+    stages = survey(connection, gate, found)
     story = _story(connection, plan)
     proved = all(record.covered for record in records)
-    scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint)
+    scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint, found)
     dropped = scene.dropped
     return Facts(
         made=datetime.now(UTC),
         database=str(value(connection, sql.SQL("select current_database()"))),
-        verdict=_gone(connection, gate, records) if proved and dropped else verdict(records),
+        verdict=" ".join(
+            [
+                _gone(connection, gate, records) if proved and dropped else verdict(records),
+                *([ages.verdict(found)] if found.jobs else []),
+            ]
+        ),
         covered=proved,
         dropped=dropped,
         records=records,
@@ -79,6 +88,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
         decisions=decided(connection, plan),
         quarantine=_quarantine(connection, plan),
         provenance=_provenance(connection, gate, records),
+        standing=found,
     )
 
 
@@ -239,7 +249,13 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
         .group_by(where.job, where.reason)
         .order_by(where.job, where.reason)
     )
-    return [Quarantined(plan.label(job), *rest) for job, *rest in connection.execute(statement)]
+    keeps = keeping(plan)
+    return [
+        Quarantined(
+            plan.label(job), reason, 0 if job in keeps else waiting, decided, waiting if job in keeps else 0
+        )
+        for job, reason, waiting, decided in connection.execute(statement)
+    ]
 
 
 def _provenance(connection: Connection, gate: Gate, records: list[CoverageRecord]) -> dict[str, str]:

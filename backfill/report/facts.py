@@ -1,11 +1,12 @@
 """Facts: everything that a report is about, as collected; ``sections`` makes the document of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from backfill.gates.survey import Stage
 from backfill.ledger.coverage_record import CoverageRecord
+from backfill.verify.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """Rows that were ever put aside, by table and reason: those that wait, and those that were decided about."""
+    """Rows that were ever put aside, by table and reason: those that wait, those that were decided about, and those that
+    the plan keeps."""
 
     table: str
     reason: str
     waiting: int
     decided: int
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,3 +108,6 @@ class Facts:
     decisions: Sequence[Decision]
     quarantine: Sequence[Quarantined]
     provenance: Mapping[str, str]
+    standing: Standing = field(
+        default_factory=Standing
+    )  # how old raw values are, of jobs with an age, as of now

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from backfill import __version__
-from backfill.report import coverage
+from backfill.report import ages, coverage
 from backfill.report.document import Block, Document, Entries, Note, Table
 from backfill.report.facts import Decision, Facts
 
@@ -66,6 +66,7 @@ def as_data(facts: Facts) -> dict[str, Any]:
             }
             for record in facts.records
         ],
+        "ages": ages.as_dict(facts.standing) if facts.standing.jobs else None,
         "left": [vars(one) for one in facts.left],
         "gates": [
             {
@@ -74,6 +75,7 @@ def as_data(facts: Facts) -> dict[str, Any]:
                 "state": stage.state,
                 "conditions": [vars(answer) for answer in stage.answers],
                 "lost": stage.lost or None,
+                "standing": stage.standing,
             }
             for stage in facts.stages
         ],
@@ -103,6 +105,8 @@ def as_data(facts: Facts) -> dict[str, Any]:
 
 
 def _following(facts: Facts) -> tuple[str, ...]:
+    if found := ages.following(facts.standing):
+        return found
     if facts.dropped:
         return ("backfill erase", "backfill prove")
     return ("backfill gates",) if facts.covered else ("backfill quarantine list", "backfill verify")

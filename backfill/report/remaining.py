@@ -12,9 +12,10 @@ from backfill.ledger.coverage_record import CoverageRecord
 from backfill.plan import Plan
 from backfill.prove.external_copies import SALT
 from backfill.raw_column import RawColumn
-from backfill.report import external_copies
+from backfill.report import ages, external_copies
 from backfill.report.facts import Left
 from backfill.verify import seal
+from backfill.verify.standing import Standing
 
 OPERATOR, APPLICATION, DBA, OFFICER = "operator", "application", "database administrator", "privacy officer"
 
@@ -29,6 +30,7 @@ class Scene:
     records: list[CoverageRecord]
     stages: list[Stage]
     fingerprint: str
+    standing: Standing
 
     @property
     def to_drop(self) -> list[RawColumn]:
@@ -55,6 +57,24 @@ def uncovered(scene: Scene) -> list[Left]:
     """What keeps a table from being covered."""
     return [
         Left(OPERATOR, f"{record.table}: {reason}") for record in scene.records for reason in record.reasons
+    ]
+
+
+def late(scene: Scene) -> list[Left]:
+    """Raw values that are older than their job allows."""
+    found = scene.standing
+    then = "".join(f": `{command}`" for command in ages.following(found))
+    return [Left(OPERATOR, f"{ages.standing_text(job, found)}{then}") for job in found.jobs if job.is_late]
+
+
+def never_erased(scene: Scene) -> list[Left]:
+    """A retention that never erases has erased nothing."""
+    return [
+        Left(
+            DBA, f"{job.label}: `backfill erase` never rewrote its table; earlier values may be in its files"
+        )
+        for job in scene.standing.jobs
+        if job.erased is None
     ]
 
 
@@ -136,6 +156,8 @@ def pseudonyms(scene: Scene) -> list[Left]:
 
 SOURCES: tuple[Callable[[Scene], list[Left]], ...] = (
     uncovered,
+    late,
+    never_erased,
     notes,
     sealed,
     raw_columns,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from backfill.gates.survey import Stage, State
 from backfill.ledger.coverage_record import Kind
-from backfill.report import annex, coverage, pictures
+from backfill.report import ages, annex, coverage, pictures
 from backfill.report.document import (
     Block,
     Cell,
@@ -31,7 +31,7 @@ def document(facts: Facts) -> Document:
     made = Document(
         title=f"Raw addresses in {facts.database}: report of {facts.made:%Y-%m-%d %H:%M} UTC",
         verdict=facts.verdict,
-        good=facts.covered,
+        good=facts.covered and not facts.standing.is_late,
         sections=tuple(_sections(facts)),
         data=as_data(facts),
     )
@@ -40,6 +40,8 @@ def document(facts: Facts) -> Document:
 
 def _sections(facts: Facts) -> Iterator[Section]:
     yield Section("coverage", "Coverage", tuple(_coverage(facts)))
+    if facts.standing.jobs:
+        yield Section("ages", "How old raw values are", tuple(ages.blocks(facts.standing)))
     yield Section("left", "What is left, and who must act", (_left(facts),))
     yield Section("gates", "Gates", tuple(_gates(facts.stages)))
     if facts.run:
@@ -73,6 +75,15 @@ def _left(facts: Facts) -> Entries:
 
 
 def _gates(stages: Sequence[Stage]) -> Iterator[Block]:
+    checks = [stage for stage in stages if stage.standing]
+    late = [stage for stage in checks if stage.state is not State.DONE]
+    if checks:
+        yield Note(
+            f"{len(checks) - len(late)} of {len(checks)} standing checks hold, which are no change: "
+            f"{', '.join(stage.change for stage in checks)}.",
+            Tone.ALARM if late else Tone.PLAIN,
+        )
+    stages = [stage for stage in stages if stage not in checks]
     finished = [stage for stage in stages if stage.state is State.DONE and not stage.lost]
     if finished:
         changes = ", ".join(
@@ -174,6 +185,7 @@ def _quarantine(facts: Facts) -> Table:
             Column("table"),
             Column("reason"),
             Column("decided about", number=True),
+            Column("kept by the plan", number=True),
             Column("waiting", number=True),
         ),
         tuple(
@@ -181,6 +193,7 @@ def _quarantine(facts: Facts) -> Table:
                 Cell(one.table),
                 Cell(one.reason),
                 Cell(one.decided),
+                Cell(one.kept),
                 Cell(one.waiting, Tone.ALARM if one.waiting else Tone.PLAIN),
             )
             for one in facts.quarantine

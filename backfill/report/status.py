@@ -1,5 +1,6 @@
 """A run's standing on a terminal."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from backfill import escaping
@@ -49,9 +50,14 @@ def as_text(run_status: RunStatus, screen: Screen = PAGE) -> str:
     if compared and (run.finished or not run_status.driven):  # noted at the end of each attempt
         lines.append(compared)
     below = [_holding(claimed, run_status) for claimed in run_status.claimed_batches]
-    waiting = sum(sum(reasons.values()) for reasons in run_status.quarantine.values())
-    if waiting:
-        below += [*([""] if below else []), f"In the quarantine: {escaping.counted(waiting, 'row', 'rows')}."]
+    aside = []
+    if waiting := _rows(run_status.quarantine):
+        aside.append(f"In the quarantine: {escaping.counted(waiting, 'row', 'rows')}.")
+    if kept := _rows(run_status.kept_unreadable):
+        number = escaping.counted(kept, "row keeps", "rows keep")
+        aside.append(f"{number} a text that is no address, as the plan wants.")
+    if aside:
+        below += [*([""] if below else []), *aside]
     parts = [text.lines(lines, screen)]
     if run_status.parts:
         parts.append(text.table(_parts(run_status), screen))
@@ -82,6 +88,10 @@ def following(run_status: RunStatus) -> tuple[str, ...]:
 def tone(run_status: RunStatus) -> Tone:
     """Of the verdict."""
     return {RunState.SUCCEEDED: Tone.DONE, RunState.FAILED: Tone.ALARM}.get(run_status.run.status, Tone.NEXT)
+
+
+def _rows(found: Mapping[str, Mapping[str, int]]) -> int:
+    return sum(sum(reasons.values()) for reasons in found.values())
 
 
 def _parts(run_status: RunStatus) -> Table:

@@ -30,9 +30,17 @@ COLONS = "|".join(
 )
 LONGEST = 45  # characters of an address that those patterns take
 
+<<<<<<< HEAD
 # Qualified: a repair compares them under the application's path.
 INET = sql.SQL('(pg_catalog.abbrev(event.{}) collate pg_catalog."C")')
 TEXT = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")')
+=======
+INET = sql.SQL("abbrev(event.{})")
+TEXT = sql.SQL('(event.{}::text collate "C")')
+IS_PLAIN_ADDRESS = sql.SQL("""(
+    case when octet_length({text}) <= {longest} then {bytes} ~ {pattern} else false end
+)""")
+>>>>>>> 9f30920 (What is late is in report, gates and metrics; texts that a plan keeps have a count of their own)
 IS_INET = sql.SQL("""
     with recursive base as (
         select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
@@ -95,6 +103,16 @@ def has_prefix(text: sql.Composable, prefix: int) -> sql.Composable:
         bytes=_ascii(text),
         longest=sql.Literal(LONGEST),
         pattern=sql.Literal(f"^{prefix_text(prefix)}"),
+    )
+
+
+def is_plain_address(text: sql.Composable) -> sql.Composable:
+    """*text* is an address with nothing around it. There are others, which a client has to read."""
+    return IS_PLAIN_ADDRESS.format(
+        text=_plain(text),
+        bytes=_ascii(text),
+        longest=sql.Literal(LONGEST),
+        pattern=sql.Literal(f"^({DOTTED}|{COLONS})$"),
     )
 
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, select
 
 from backfill.ledger import erasures, quarantine
 from backfill.ledger.tables import pseudonym_prefixes
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Job
 from backfill.verify import ages
 from backfill.verify.ages import Ages
 
+KEPT_FIX = 'correct these rows, or set unreadable = "nothing" in the plan'
 TABLE = "table"  # a step of ``erase`` that rewrote one
 
 
@@ -27,21 +28,23 @@ class JobAges:
     becomes: str
     after: timedelta
     ages: Ages
-    waiting: int  # rows in the quarantine, of any age
+    waiting: int  # undecided rows in the quarantine, of any age
+    keeps: bool  # a text that is no address, by the plan
     erased: datetime | None  # when its table was rewritten last, by ``erase``
+    column: str  # table and column, for people
 
     @property
     def is_late(self) -> bool:
-        """A raw value is older than it may be."""
-        return self.ages.late > 0
+        """A raw value is older than it may be, or a kept text in which an address may stand."""
+        return self.ages.is_late
 
 
 @dataclass(frozen=True)
 class Standing:
     """All jobs with ``after``."""
 
-    jobs: tuple[JobAges, ...]
-    grace: timedelta  # by which a row may be older than ``after``
+    jobs: tuple[JobAges, ...] = ()
+    grace: timedelta = timedelta()  # by which a row may be older than ``after``
 
     @property
     def is_late(self) -> bool:
@@ -49,29 +52,42 @@ class Standing:
         return any(job.is_late for job in self.jobs)
 
 
-def look(engine: Engine, schema: str, jobs: Sequence[InPlaceJob], grace: timedelta = timedelta()) -> Standing:
-    """Each table as a whole, one after the other, a snapshot each. *grace*: between two runs of a timer, rows get due."""
+def look(connection: Connection, jobs: Sequence[Job], grace: timedelta = timedelta()) -> Standing:
+    """Those of *jobs* that have an age, each table as a whole, one after the other, a snapshot each.
+
+    *grace*: between two runs of a timer, rows get due. *connection* is in no transaction, and in none afterwards.
+    """
+    aging = [job for job in jobs if isinstance(job, InPlaceJob) and job.after is not None]
+    if not aging:
+        return Standing((), grace)
+    prefix = connection.execute(
+        select(pseudonym_prefixes.c.prefix)
+    ).scalar()  # one key id has one, and no other
+    erased = {
+        row.target: row.finished
+        for row in erasures.standing(connection)
+        if row.kind == TABLE and row.status == erasures.DONE
+    }
+    waiting = quarantine.counts(connection)
+    connection.rollback()
     found = []
-    with engine.begin() as connection:
-        prefix = connection.execute(
-            select(pseudonym_prefixes.c.prefix)
-        ).scalar()  # one key id has one, and no other
-        erased = {
-            row.target: row.finished
-            for row in erasures.standing(connection)
-            if row.kind == TABLE and row.status == erasures.DONE
-        }
-        waiting = {job: sum(reasons.values()) for job, reasons in quarantine.counts(connection).items()}
-    for job in jobs:
-        if job.after is None:
-            continue
-        asked = job.model_copy(update={"after": job.after + grace})
-        with engine.connect() as connection:
-            seen = ages.look(connection, asked, ages.still_raw(connection, job, prefix))
-            connection.rollback()
+    for job in aging:
         found.append(
             JobAges(
-                job.label, job.becomes, job.after, seen, waiting.get(job.identity, 0), erased.get(job.name)
+                label=job.label,
+                becomes=job.becomes,
+                after=job.after or timedelta(),
+                ages=_ages(connection, job, grace, prefix),
+                waiting=sum(waiting.get(job.identity, {}).values()),
+                keeps=job.unreadable == "keep",
+                erased=erased.get(job.name),
+                column=f"{job.name}.{job.raw}",
             )
         )
+        connection.rollback()
     return Standing(tuple(found), grace)
+
+
+def _ages(connection: Connection, job: InPlaceJob, grace: timedelta, prefix: int | None) -> Ages:
+    asked = job.model_copy(update={"after": (job.after or timedelta()) + grace})
+    return ages.look(connection, asked, ages.still_raw(connection, job, prefix))

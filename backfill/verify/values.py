@@ -5,7 +5,7 @@ Shared with the writer are the canonical form, and the key that makes pseudonyms
 
 from ipaddress import IPv6Address
 
-from backfill.addresses import Address, Reason, network_text
+from backfill.addresses import MAX_LENGTH, Address, Reason, network_text
 from backfill.hashing.pseudonym import UNIQUE_LOCAL, Pseudonyms
 from backfill.ledger.counts import Count
 from backfill.plan import InPlaceJob
@@ -30,6 +30,18 @@ def classify_value(job: InPlaceJob, text: str | None, ours: Pseudonyms | None) -
     if job.becomes == "pseudonym" and ours is not None and _has_prefix(address, ours):
         return Count.FOREIGN_PREFIX, None
     return Count.STILL_RAW, None
+
+
+def may_hold_address(text: str | None) -> bool:
+    """Whether an address may stand somewhere in a text that is none: "1.2.3.4, 10.0.0.1", ``ip-10-0-0-1``, ``0x7f000001``.
+
+    Only a text that was read whole, and that has neither a digit nor two colons, holds none for certain.
+    """
+    if text is None or len(text) > MAX_LENGTH:
+        return True
+    return text.count(":") > 1 or any(
+        character.isnumeric() or not character.isprintable() for character in text
+    )
 
 
 def _is_constant(job: InPlaceJob, text: str) -> bool:

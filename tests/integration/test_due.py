@@ -149,7 +149,11 @@ def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
     assert re.search(r"logins\s+2,000\s+880\s+0\s+0\s+0\s+0\s+1,120\n", said)
     proved = site.types("verify").out
     assert re.search(r"logins .*1,120", proved)
+    assert "Everything is done, and nothing is late now" in site.types("gates").out
     query(site.url, "update logins set created = created - interval '1 day'")
+    late = site.types("gates", expect=1).out
+    assert late.startswith("Late: 40 rows show an older one, of 2,000 at ")
+    assert "To fix it: `backfill run --due`." in late.split("\n\n")[0]
     (table,) = json.loads(site.types("verify", "--format", "json", expect=1).out)["tables"]
     assert (table["counts"]["still_raw"], table["counts"]["not_due"]) == (40, 1_080)
     site.types("status", "--due", expect=1)

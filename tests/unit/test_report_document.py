@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ from backfill.report.formats import BY_NAME, FACES
 from backfill.report.sections import SHOWN_COUNTRIES, document
 from backfill.report.signature import checksum_of
 from backfill.report.text import written
+from backfill.verify.ages import Ages
+from backfill.verify.standing import JobAges, Standing
 from tests.faces import plain, read
 from tests.operator import ROOT
 
@@ -131,6 +133,33 @@ FACTS = Facts(
         Decision("drop", "journals", 0, "bob", MOMENT, "submitted_from"),
     ],
     quarantine=[Quarantined("user_events", "forwarded-list", 61_001, 61_002)],
+    standing=Standing(
+        (
+            JobAges(
+                label="logins",
+                becomes="network",
+                after=timedelta(days=28),
+                ages=Ages(
+                    MOMENT,
+                    71_001,
+                    71_002,
+                    71_003,
+                    "2026-01-02 03:04:05+00",
+                    "2026-11-26 12:00:00+00",
+                    71_004,
+                    71_005,
+                    None,
+                    71_006,
+                    71_007,
+                ),
+                waiting=0,
+                keeps=True,
+                erased=None,
+                column="logins.ip",
+            ),
+        ),
+        timedelta(hours=25),
+    ),
     provenance={"plan": "pypi, fingerprint abc", "verified": "full, ended 2026-11-26", "key id": "default"},
 )
 
@@ -156,7 +185,7 @@ def facts_of(made: Document) -> Iterator[str]:
 @pytest.mark.parametrize("face", [face.name for face in FACES])
 def test_each_fact_of_a_document_with_everything_in_it_is_in_each_face(face: str) -> None:
     made = document(FACTS)
-    assert {section.key for section in made.sections} == {"coverage", "left", "gates", "run", "geography", "quarantine", "decisions", "provenance", "annex", "signature"}  # fmt: skip
+    assert {section.key for section in made.sections} == {"coverage", "ages", "left", "gates", "run", "geography", "quarantine", "decisions", "provenance", "annex", "signature"}  # fmt: skip
     rendered = BY_NAME[face].render(made)
     said = read(face, rendered)
     assert [fact for fact in facts_of(made) if plain(face, fact) not in said] == []
@@ -191,6 +220,8 @@ def test_a_face_says_each_fact_once_in_the_order_of_the_document(face: str) -> N
     [
         *(f"{number:,}" for count, number in EVENTS.counts.items() if count in (*coverage.ALWAYS, *coverage.WHERE_ANY)),
         *("21,001", "21,002", "12,001", "13,001", "13,002", "13,003", "14,001", "14,002"),
+        *("71,001", "71,002", "71,003", "71,004", "71,005", "71,006", "71,007", "2026-01-02 03:04:05+00", "never"),
+        "A retention that never erases has not erased anything.",
         *("15,001", "not kept", "proved on 2026-11-26", "covered (sample only)", "NOT COVERED"),
         "were dropped afterwards",  # only HTML knew
         "the last verification says no",  # only HTML knew
@@ -298,5 +329,7 @@ def test_a_new_face_is_one_file_and_one_line(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("Coverage / What is left, and who must act / Gates / Run 41 /")
+    assert done.stdout.startswith(
+        "Coverage / How old raw values are / What is left, and who must act / Gates / Run 41 /"
+    )
     assert "[toy|text|json|markdown|html]" in done.stdout

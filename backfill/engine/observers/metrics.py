@@ -4,7 +4,7 @@ Read from the ledger when somebody scrapes: what two collectors see is what the 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ METRICS = {
     "backfill_batches_failed": "batches given up",
     "backfill_retries_total": "retries by kind of error",
     "backfill_quarantine_rows": "rows that wait for a decision, by table and reason",
+    "backfill_kept_unreadable_rows": "rows that the plan keeps with a text that is no address, by table and reason",
     "backfill_workers_busy": "batches that a worker holds",
 }
 
@@ -86,11 +87,8 @@ class RunCollector(Collector):
         for transient_error, number in now.run.retries.items():
             retries.add_metric([transient_error], number)
         yield retries
-        waiting = _labelled("backfill_quarantine_rows", ["table", "reason"])
-        for table, reasons in now.quarantine.items():
-            for reason, number in reasons.items():
-                waiting.add_metric([table, reason], number)
-        yield waiting
+        yield _by_reason("backfill_quarantine_rows", now.quarantine)
+        yield _by_reason("backfill_kept_unreadable_rows", now.kept_unreadable)
 
 
 def _parts(now: RunStatus) -> Iterator[Metric]:
@@ -107,6 +105,14 @@ def _parts(now: RunStatus) -> Iterator[Metric]:
         longest.add_metric(where, part.longest_seconds)
         written.add_metric(where, part.written)
     yield from (rows, done, longest, written)
+
+
+def _by_reason(name: str, found: Mapping[str, Mapping[str, int]]) -> Metric:
+    metric = _labelled(name, ["table", "reason"])
+    for table, reasons in found.items():
+        for reason, number in reasons.items():
+            metric.add_metric([table, reason], number)
+    return metric
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:
