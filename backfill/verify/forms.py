@@ -30,17 +30,9 @@ COLONS = "|".join(
 )
 LONGEST = 45  # characters of an address that those patterns take
 
-<<<<<<< HEAD
 # Qualified: a repair compares them under the application's path.
 INET = sql.SQL('(pg_catalog.abbrev(event.{}) collate pg_catalog."C")')
 TEXT = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")')
-=======
-INET = sql.SQL("abbrev(event.{})")
-TEXT = sql.SQL('(event.{}::text collate "C")')
-IS_PLAIN_ADDRESS = sql.SQL("""(
-    case when octet_length({text}) <= {longest} then {bytes} ~ {pattern} else false end
-)""")
->>>>>>> 9f30920 (What is late is in report, gates and metrics; texts that a plan keeps have a count of their own)
 IS_INET = sql.SQL("""
     with recursive base as (
         select a.atttypid as oid from pg_attribute as a where a.attrelid = {table} and a.attname = %s
@@ -53,7 +45,7 @@ IS_INET = sql.SQL("""
 IS_HASH = sql.SQL("""(
     case when octet_length({text}) = 64 then {bytes} ~ {pattern} else false end
 )""")
-HAS_PREFIX = sql.SQL("""(
+MATCHES = sql.SQL("""(
     case when octet_length({text}) <= {longest} then {bytes} ~ {pattern} else false end
 )""")
 IS_NETWORK = sql.SQL("""(
@@ -98,7 +90,7 @@ def is_hash(text: sql.Composable) -> sql.Composable:
 
 def has_prefix(text: sql.Composable, prefix: int) -> sql.Composable:
     """*text* begins as every pseudonym of that *prefix* does. Its tag is for the client to check."""
-    return HAS_PREFIX.format(
+    return MATCHES.format(
         text=_plain(text),
         bytes=_ascii(text),
         longest=sql.Literal(LONGEST),
@@ -108,7 +100,7 @@ def has_prefix(text: sql.Composable, prefix: int) -> sql.Composable:
 
 def is_plain_address(text: sql.Composable) -> sql.Composable:
     """*text* is an address with nothing around it. There are others, which a client has to read."""
-    return IS_PLAIN_ADDRESS.format(
+    return MATCHES.format(
         text=_plain(text),
         bytes=_ascii(text),
         longest=sql.Literal(LONGEST),
