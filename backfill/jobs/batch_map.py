@@ -74,7 +74,7 @@ def statement(writer: Writer, batch: Batch) -> sql.Composed:
         short=short(raw_text(job)),
         needs_text=writer.needs_text,
         usable=writer.usable,
-        columns=sql.SQL(", ").join(sql.Identifier("map", name) for name in ("raw", *writer.carries)),
+        columns=sql.SQL(", ").join((sql.Identifier("map", "raw"), *writer.carries)),
         map=address_map.name(writer.schema),
         batch_map=NAME,
         batch=sql.Literal(str(batch.id)),

@@ -27,20 +27,23 @@ STRETCH = 128  # blocks: how finely it is said where something is left to do
 MOST_RANGES = 64  # of a table: more of them are joined, as each is a batch of a sweep at least
 COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 
-# What a sweep could do: write or quarantine a row that is unfinished, or what the kind of job knows besides.
-LEFT = sql.SQL("({unfinished} and entry.row_key is null) or {more}")
+# What a sweep could do: write or quarantine a row that is unfinished, or what the kind of job knows besides. Either
+# state is worked out once a row ("offset 0"), and not wherever it is named: the form of a result costs a row more
+# than to read it.
+LEFT = sql.SQL("(state.unfinished and entry.row_key is null) or {more}")
 COUNT = sql.SQL("""
     select count(*),
            count(*) filter (where event.{raw} is null),
-           count(*) filter (where {finished}),
-           count(*) filter (where {unfinished} and entry.row_key is not null),
+           count(*) filter (where state.finished),
+           count(*) filter (where state.unfinished and entry.row_key is not null),
            count(*) filter (where {left}),
-           count(*) filter (where event.{raw} is not null and not {finished} and not {unfinished}),
+           count(*) filter (where event.{raw} is not null and not state.finished and not state.unfinished),
            array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
       from {table} as event
+     cross join lateral (select {finished} as finished, {unfinished} as unfinished offset 0) as state
       left join {quarantine} as entry
         on entry.job = {name} and entry.row_key = event.{key}::text
-       and entry.decision_id is null and {unfinished}
+       and entry.decision_id is null and state.unfinished
      where {in_range} and {which}
 """)
 
@@ -158,7 +161,7 @@ def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range, bool
         more = writer.more(connection, plan)
     statement = COUNT.format(
         raw=sql.Identifier(job.raw),
-        left=LEFT.format(unfinished=writer.unfinished, more=more),
+        left=LEFT.format(more=more),
         stretch=sql.Literal(STRETCH),
         key=sql.Identifier(job.key),
         table=table(job),

@@ -6,7 +6,6 @@ the server then has it, with what the map says of the text that it had.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -34,13 +33,14 @@ WRITE = sql.SQL("""
            set {assignments}
           from {source}
          where {condition}
-           and {unfinished}
+           and {waits}
            and {in_range}
            and {in_pass}
         returning {is_right} as is_right
     )
     select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
 """)
+BECOMES = sql.Identifier("map", "becomes")
 SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 
 
@@ -50,11 +50,9 @@ class InPlaceWriter:
 
     job: InPlaceJob
     schema: str
-    carries: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def in_form(self) -> sql.Composable:
-        """The row's text is a result already. May be NULL."""
+    def form_of(self, text: sql.Composable) -> sql.Composable:
+        """The *text* is a result. May be NULL."""
         raise NotImplementedError
 
     @property
@@ -63,9 +61,20 @@ class InPlaceWriter:
         raise NotImplementedError
 
     @property
-    def usable(self) -> sql.Composable:
+    def known(self) -> sql.Composable:
         """The entry is an address."""
         raise NotImplementedError
+
+    @property
+    def usable(self) -> sql.Composable:
+        """The same, and its text is no result: asked here, once a text, and not of each row that has it."""
+        form = self.form_of(sql.Identifier("map", "raw"))
+        return sql.SQL("({} and not coalesce({}, false))").format(self.known, form)
+
+    @property
+    def carries(self) -> tuple[sql.Composable, ...]:
+        """What the text becomes, worked out once a text."""
+        return (sql.SQL("({})::pg_catalog.text as becomes").format(self.value),)
 
     @property
     def text(self) -> sql.Composable:
@@ -75,15 +84,20 @@ class InPlaceWriter:
     @property
     def unfinished(self) -> sql.Composable:
         """A value that is no result, in a row that is due."""
-        return sql.SQL("(event.{} is not null and {} and not coalesce({}, false))").format(
-            sql.Identifier(self.job.raw), due.condition(self.job), self.in_form
+        return sql.SQL("({} and not coalesce({}, false))").format(self._waits, self.form_of(self.text))
+
+    @property
+    def _waits(self) -> sql.Composable:
+        """A value, in a row that is due."""
+        return sql.SQL("(event.{} is not null and {})").format(
+            sql.Identifier(self.job.raw), due.condition(self.job)
         )
 
     @property
     def finished(self) -> sql.Composable:
         """A value that is a result."""
         return sql.SQL("(event.{} is not null and coalesce({}, false))").format(
-            sql.Identifier(self.job.raw), self.in_form
+            sql.Identifier(self.job.raw), self.form_of(self.text)
         )
 
     @property
@@ -110,12 +124,23 @@ class InPlaceWriter:
 
     def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
         """Results, and in the last pass what the plan wants of texts that are no address. Raises ``ResultChanged``."""
-        texts = batch_map.texts(connection, self, batch, now)
-        condition = sql.SQL("map.raw OPERATOR(pg_catalog.=) {} and {}").format(self.text, self.usable)
-        written = self._update(connection, now, self.value, sql.SQL("{} as map").format(texts), condition)
+        texts: sql.Composable = batch_map.texts(connection, self, batch, now)
+        if texts != batch_map.NAME:
+            (becomes,) = self.carries
+            texts = sql.SQL("(select map.raw, {} from {} as map where {})").format(
+                becomes, texts, self.usable
+            )
+        same = sql.SQL("map.raw OPERATOR(pg_catalog.=) {}").format(self.text)
+        written = self._update(connection, now, BECOMES, sql.SQL("{} as map").format(texts), same)
         if now.last and self.job.unreadable == "nothing":
             no_entry = sql.SQL("(select) as no_entry")
-            written += self._update(connection, now, self.nothing, no_entry, self._unreadable())
+            written += self._update(
+                connection,
+                now,
+                self.nothing,
+                no_entry,
+                sql.SQL("{} and {}").format(self._unreadable(), self.unfinished),
+            )
         return written
 
     def _unreadable(self) -> sql.Composable:
@@ -145,7 +170,7 @@ class InPlaceWriter:
             assignments=sql.SQL(", ").join(assignments),
             source=source,
             condition=condition,
-            unfinished=self.unfinished,
+            waits=self._waits,
             in_range=now.range.holds("event"),
             in_pass=in_pass(now),
             is_right=self._is_right(value),
@@ -168,41 +193,37 @@ class InPlaceWriter:
 class HashWriter(InPlaceWriter):
     """The hash of the plan's scheme."""
 
-    carries = ("hash",)
     value = sql.SQL("map.hash")
-    usable = sql.SQL("map.hash is not null")
+    known = sql.SQL("map.hash is not null")
 
-    @property
-    def in_form(self) -> sql.Composable:
+    def form_of(self, text: sql.Composable) -> sql.Composable:
         """64 lower-case hex digits."""
         # An expression does not see half a character at the end.
         return sql.SQL("""
             (pg_catalog.octet_length({text}) OPERATOR(pg_catalog.=) 64
              and {text} OPERATOR(pg_catalog.~) '^[0-9a-f]{{64}}$')
-        """).format(text=self.text)
+        """).format(text=text)
 
 
 @dataclass(frozen=True)
 class PseudonymWriter(InPlaceWriter):
     """A pseudonym. The server knows it by its prefix; what somebody else wrote inside the prefix, the map says."""
 
-    carries = ("pseudonym",)
     value = sql.SQL("map.pseudonym")
-    usable = sql.SQL("map.pseudonym is not null")
+    known = sql.SQL("map.pseudonym is not null")
 
-    @property
-    def has_prefix(self) -> sql.Composable:
-        """The text is an address that begins as pseudonyms do: a list of two, or junk, is none for all that."""
-        return address_forms.begins(self.text, prefixes.text(self.schema))
-
-    @property
-    def in_form(self) -> sql.Composable:
+    def form_of(self, text: sql.Composable) -> sql.Composable:
         """The prefix, and no entry of the map that would have it replaced."""
         return sql.SQL("""
             ({has_prefix} and not exists (select from {map} as foreign_one
                                            where foreign_one.foreign_prefix
                                              and foreign_one.raw OPERATOR(pg_catalog.=) {text}))
-        """).format(has_prefix=self.has_prefix, map=address_map.name(self.schema), text=self.text)
+        """).format(
+            # An address that begins as pseudonyms do: a list of two, or junk, is none for all that.
+            has_prefix=address_forms.begins(text, prefixes.text(self.schema)),
+            map=address_map.name(self.schema),
+            text=text,
+        )
 
     @property
     def needs_text(self) -> sql.Composable:
@@ -216,35 +237,31 @@ class PseudonymWriter(InPlaceWriter):
 class NetworkWriter(InPlaceWriter):
     """The address without its host bits, as a host."""
 
-    carries = ("address",)
-    usable = sql.SQL("map.address is not null")
+    known = sql.SQL("map.address is not null")
 
     @property
     def value(self) -> sql.Composable:
         """By the widths of the plan."""
         return address_forms.network(sql.SQL("map.address"), self.job.widths)
 
-    @property
-    def in_form(self) -> sql.Composable:
+    def form_of(self, text: sql.Composable) -> sql.Composable:
         """An address that has no host bits."""
-        return address_forms.is_network(self.text, self.job.widths)
+        return address_forms.is_network(text, self.job.widths)
 
 
 @dataclass(frozen=True)
 class NothingWriter(InPlaceWriter):
     """NULL, or the constant of the plan where NULL is not allowed."""
 
-    carries = ("address",)
-    usable = sql.SQL("map.address is not null")
+    known = sql.SQL("map.address is not null")
 
     @property
     def value(self) -> sql.Composable:
         """The same for every address."""
         return self.nothing
 
-    @property
-    def in_form(self) -> sql.Composable:
+    def form_of(self, text: sql.Composable) -> sql.Composable:
         """The constant; NULL is no value at all."""
         if self.job.constant is None:
             return sql.SQL("false")
-        return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(self.text, sql.Literal(self.job.constant))
+        return sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(text, sql.Literal(self.job.constant))

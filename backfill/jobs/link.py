@@ -144,7 +144,7 @@ class LinkWriter:
 
     job: LinkJob
     schema: str  # of the ledger
-    carries = ("address_id", "geo")
+    carries = (sql.Identifier("map", "address_id"), sql.Identifier("map", "geo"))
 
     @property
     def unfinished(self) -> sql.Composable:

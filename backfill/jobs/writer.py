@@ -32,8 +32,8 @@ class Writer(Protocol):
         ...
 
     @property
-    def carries(self) -> Sequence[str]:
-        """The columns of the map that ``assignment`` and ``write`` take from it."""
+    def carries(self) -> Sequence[sql.Composable]:
+        """What ``write`` takes from an entry of the map beside its text, as columns of a batch map."""
         ...
 
     @property
