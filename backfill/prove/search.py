@@ -25,14 +25,16 @@ _COLONS = re.compile(rb":[0-9A-Fa-f]{0,4}:")
 _RUN_BEFORE = re.compile(rb"[0-9A-Fa-f:.]*$")
 _RUN_AFTER = re.compile(rb"[0-9A-Fa-f:.]*")
 
-# inet as stored: length (short header; long within arrays and statistics), family, bits, address. A key of GiST has the
-# bits twice.
+# inet as stored: length (short header; long within arrays and statistics; bare in the lists of CREATE STATISTICS), family,
+# bits, address. A key of GiST has the bits twice.
 _BINARY = (
     (re.compile(rb"\x0f\x02([\x00-\x20])(.{4})", re.DOTALL), IPv4Address),
     (re.compile(rb"\x28\0\0\0\x02([\x00-\x20])(.{4})", re.DOTALL), IPv4Address),
+    (re.compile(rb"\x06\0\0\0\x02([\x00-\x20])(.{4})", re.DOTALL), IPv4Address),
     (re.compile(rb"\x11\x02([\x00-\x20])\x20(.{4})", re.DOTALL), IPv4Address),
     (re.compile(rb"\x27\x03([\x00-\x80])(.{16})", re.DOTALL), IPv6Address),
     (re.compile(rb"\x58\0\0\0\x03([\x00-\x80])(.{16})", re.DOTALL), IPv6Address),
+    (re.compile(rb"\x12\0\0\0\x03([\x00-\x80])(.{16})", re.DOTALL), IPv6Address),
     (re.compile(rb"\x29\x03([\x00-\x80])\x80(.{16})", re.DOTALL), IPv6Address),
 )
 # The first reading of a value with a mask, of which random bytes show ten in a megabyte: it counts only where its
