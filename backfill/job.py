@@ -11,12 +11,12 @@ from backfill.errors import KindUnfit
 from backfill.raw_column import Constant, Name, NameOrNone, RawColumn, Widths
 
 LINK = "link"  # the kind of job that a plan means where it names none
+INTO = "hash into"  # the kind of a job whose hashes go into another column: becomes = "hash", with into
 IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the value where it is
 
 # What a job may ask for one day: refused by name, so that it is not taken for a typing error.
 NOT_YET = {
     "path": "members of JSON documents",
-    "into": "another column for the result",
     "geo": "places beside a value that stays",
     "on_duplicate": "a raw column that is part of a unique constraint",
     "removes": "the retention of links, hashes and places",
@@ -41,6 +41,11 @@ class Job(RawColumn):
         return self.raw
 
     @property
+    def kind(self) -> str:
+        """By which its writer and its judge are found."""
+        return self.becomes
+
+    @property
     def time_column(self) -> str | None:
         """The name of the column that tells when a row was written."""
         return self.time.column if isinstance(self.time, TimeColumn) else self.time
@@ -51,7 +56,16 @@ class Job(RawColumn):
         return (self.raw,)
 
 
-class LinkJob(Job):
+class DroppingJob(Job):
+    """A job whose raw column is dropped in the end: what becomes of its values stands in another column."""
+
+    @property
+    def result(self) -> str:
+        """That column."""
+        raise NotImplementedError
+
+
+class LinkJob(DroppingJob):
     """An event table: *raw* becomes *link*, and geo goes into *extra*."""
 
     link: Name = "ip_address_id"  # references Addresses.key
@@ -59,13 +73,50 @@ class LinkJob(Job):
     time: NameOrNone = "time"
 
     @property
+    def result(self) -> str:
+        """The link."""
+        return self.link
+
+    @property
     def written(self) -> tuple[str, ...]:
         """Link and geo."""
         return (self.link,) if self.extra is None else (self.link, self.extra)
 
 
+class IntoJob(DroppingJob):
+    """A table whose hashes stand beside the raw column until that one is dropped."""
+
+    becomes: Literal["hash"]
+    raw: Name
+    into: Name  # text
+    then: Literal["drop"] = "drop"
+    time: NameOrNone = None
+
+    @property
+    def kind(self) -> str:
+        """Not that of hashes in place."""
+        return INTO
+
+    @property
+    def result(self) -> str:
+        """The hash."""
+        return self.into
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The hash."""
+        return (self.into,)
+
+
 OF_LINKS = ("link", "extra")
 OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due")
+# What a job with ``into`` cannot have besides, and why.
+NOT_BESIDE_INTO = {
+    "unreadable": "it does not apply: a row whose text is no address waits in the quarantine",
+    "constant": "it does not apply: a row without an address has no hash",
+    "after": "the retention of hashes is not supported by this version",
+    "max_due": "the retention of hashes is not supported by this version",
+}
 
 
 def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +131,8 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     if wrong is not None and kind in (LINK, *IN_PLACE):
         where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
         raise ValueError(f'{wrong}: it belongs to {where}, not to becomes = "{kind}"')
+    if "into" in keys and kind in (LINK, *IN_PLACE):
+        _require_into_fits(keys, kind)
     if "widths" in keys and kind != "network":
         raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
     if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
@@ -87,6 +140,20 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     if kind == "nothing" and "then" not in keys:
         raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
     return keys
+
+
+def _require_into_fits(keys: dict[str, Any], kind: str) -> None:
+    """Raises ``ValueError`` where a key of that job does not go together with ``into``."""
+    if kind != "hash":
+        raise ValueError(f'into: it belongs to becomes = "hash", not to becomes = "{kind}"')
+    for key, why in NOT_BESIDE_INTO.items():
+        if key in keys:
+            raise ValueError(f"{key}: beside into, {why}")
+    if keys.get("then", "drop") != "drop":
+        raise ValueError('then: beside into, only "drop" is supported by this version: the raw column goes')
+    for other in ("raw", "key", "time"):
+        if keys["into"] == keys.get(other, "id" if other == "key" else None):
+            raise ValueError(f"into: it is the column of {other}; hashes need a column of their own")
 
 
 class InPlaceJob(Aged, Job):
@@ -120,3 +187,10 @@ def links(jobs: Iterable[Job]) -> tuple[LinkJob, ...]:
             raise KindUnfit(job=job.label, becomes=job.becomes)
         found.append(job)
     return tuple(found)
+
+
+def dropping(job: Job) -> DroppingJob:
+    """That job, for what is done where a raw column is dropped. Raises ``KindUnfit`` where it stays."""
+    if not isinstance(job, DroppingJob):
+        raise KindUnfit(job=job.label, becomes=job.becomes)
+    return job

@@ -27,23 +27,39 @@ from backfill.errors import InputUnreadable, NoAddressTable, PlanInvalid
 from backfill.files import read_toml
 from backfill.hashing.schemes import scheme_names
 from backfill.hashing.sha256 import SHA256_SUFFIX
-from backfill.job import IN_PLACE, LINK, Discard, InPlaceJob, Job, LinkJob, links
+from backfill.job import (
+    IN_PLACE,
+    INTO,
+    LINK,
+    Discard,
+    DroppingJob,
+    InPlaceJob,
+    IntoJob,
+    Job,
+    LinkJob,
+    dropping,
+    links,
+)
 from backfill.raw_column import Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
 
 __all__ = [  # the jobs of a plan are imported from here
     "EVENT_TABLES",
+    "INTO",
     "IN_PLACE",
     "LINK",
     "PYPI",
     "Addresses",
     "Discard",
+    "DroppingJob",
     "Geo",
     "GeoKey",
     "Hash",
     "InPlaceJob",
+    "IntoJob",
     "Job",
     "LinkJob",
     "Plan",
+    "dropping",
     "links",
     "load_plan",
 ]
@@ -121,13 +137,19 @@ class Geo(Part):
 
 def _kind_of(job: Any) -> str:
     """Which class reads a job: that of the links has columns of its own."""
-    becomes = job.get("becomes", LINK) if isinstance(job, dict) else job.becomes
+    is_dict = isinstance(job, dict)
+    becomes = job.get("becomes", LINK) if is_dict else job.becomes
+    if becomes == "hash" and ("into" in job if is_dict else isinstance(job, IntoJob)):
+        return INTO
     return LINK if becomes == LINK else "in_place" if becomes in IN_PLACE else "other"
 
 
-TAGS = (LINK, "in_place", "other")  # of the classes; no part of a plan file
+TAGS = (LINK, INTO, "in_place", "other")  # of the classes; no part of a plan file
 AnyJob = Annotated[
-    Annotated[LinkJob, Tag(LINK)] | Annotated[InPlaceJob, Tag("in_place")] | Annotated[Job, Tag("other")],
+    Annotated[LinkJob, Tag(LINK)]
+    | Annotated[IntoJob, Tag(INTO)]
+    | Annotated[InPlaceJob, Tag("in_place")]
+    | Annotated[Job, Tag("other")],
     Discriminator(_kind_of),
 ]
 
@@ -152,7 +174,8 @@ class Plan(Part):
             return keys
         jobs, discards = [], list(keys.get("discard", []))
         for job in keys["jobs"]:
-            if isinstance(job, dict) and (job.get("becomes"), job.get("then")) == ("nothing", "drop"):
+            drops = isinstance(job, dict) and (job.get("becomes"), job.get("then")) == ("nothing", "drop")
+            if drops and "into" not in job:  # which belongs to no such job, and is refused
                 kept = {key: value for key, value in job.items() if key not in ("becomes", "then", "raw")}
                 discards.append(kept | {"column": job["raw"]} if "raw" in job else kept)
             else:
@@ -197,8 +220,18 @@ class Plan(Part):
 
     @property
     def link_jobs(self) -> tuple[LinkJob, ...]:
-        """The jobs whose raw values become links: those that gates, remedies and copies know."""
+        """The jobs whose raw values become links: those that copies know."""
         return tuple(job for job in self.jobs if isinstance(job, LinkJob))
+
+    @property
+    def into_jobs(self) -> tuple[IntoJob, ...]:
+        """The jobs whose hashes go into another column."""
+        return tuple(job for job in self.jobs if isinstance(job, IntoJob))
+
+    @property
+    def dropping_jobs(self) -> tuple[DroppingJob, ...]:
+        """The jobs whose raw column is dropped in the end: those that gates and remedies know."""
+        return tuple(job for job in self.jobs if isinstance(job, DroppingJob))
 
     @property
     def in_place_jobs(self) -> tuple[InPlaceJob, ...]:
@@ -214,9 +247,9 @@ class Plan(Part):
         """The job of that identity or name. Raises ``UnknownJob``, ``AmbiguousJob``."""
         return find(name, self.jobs)
 
-    def link_job(self, name: str) -> LinkJob:
-        """The same, of a job whose values become links. Raises ``KindUnfit`` as well."""
-        return links([self.job(name)])[0]
+    def dropping_job(self, name: str) -> DroppingJob:
+        """The same, of a job whose raw column is dropped in the end. Raises ``KindUnfit`` as well."""
+        return dropping(self.job(name))
 
     def at(self, moment: datetime) -> "Plan":
         """A copy for one run: rows are as old as they are at *moment*, whoever asks and whenever."""

@@ -18,7 +18,7 @@ from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks
-from backfill.plan import Discard, LinkJob
+from backfill.plan import Discard, DroppingJob
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
 from backfill.verify import seal as seals
@@ -146,7 +146,7 @@ def unseal_command(context: click.Context, table: str) -> None:
     )
 
 
-def _with_part(context: click.Context, name: str) -> tuple[Session, LinkJob | Discard]:
+def _with_part(context: click.Context, name: str) -> tuple[Session, DroppingJob | Discard]:
     session = sessions.session_of(context)
     part = seals.sealable(session.plan, name)
     session.expand()
@@ -154,6 +154,6 @@ def _with_part(context: click.Context, name: str) -> tuple[Session, LinkJob | Di
         if not seals.can_be_sealed(connection, part):
             raise UnknownJob(
                 job=f"{part.label} with a column {part.raw_column} that could be sealed",
-                known=", ".join(job.label for job in session.plan.link_jobs),
+                known=", ".join(job.label for job in session.plan.dropping_jobs),
             )
     return session, part

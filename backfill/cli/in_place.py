@@ -1,4 +1,4 @@
-"""The part of ``backfill run`` that rewrites raw values where they are."""
+"""The part of ``backfill run`` that needs no address table: values rewritten where they are, hashes in another column."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from backfill.hashing.pseudonym import Pseudonyms
 from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
 from backfill.ledger import keys, prefixes
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Job
 
 
-def rewrite(invocation: Invocation, jobs: Sequence[InPlaceJob], strategy: InPlace) -> dict[str, Any]:
-    """Rewrite the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines."""
+def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> dict[str, Any]:
+    """Write the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines."""
     session = invocation.session
     session.expand()
     needs_salt = any(job.becomes in ("hash", "pseudonym") for job in jobs)
@@ -37,7 +37,8 @@ def rewrite(invocation: Invocation, jobs: Sequence[InPlaceJob], strategy: InPlac
     number, counts = invocation.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
     if isinstance(strategy, Due):
         click.echo("Of the rows that were due:")
-    facts = invocation.tell(number, counts, "in-place", done="rewritten")
+    done = "rewritten" if all(isinstance(job, InPlaceJob) for job in jobs) else "written"
+    facts = invocation.tell(number, counts, "in-place", done=done)
     for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     return facts

@@ -20,7 +20,7 @@ from backfill.errors import BackfillError, NoRun
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import runs
 from backfill.ledger.run_state import UNFINISHED
-from backfill.plan import Discard, InPlaceJob, Job
+from backfill.plan import Discard, InPlaceJob, IntoJob, Job
 from backfill.report import forecast as forecasts
 from backfill.report.document import table
 
@@ -92,7 +92,7 @@ def plan(
         click.echo(
             f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
         )
-    ahead = [job for job in chosen if with_raw[job.identity] and not isinstance(job, InPlaceJob)]
+    ahead = [job for job in chosen if with_raw[job.identity] and not isinstance(job, InPlaceJob | IntoJob)]
     if not no_sample and ahead:
         resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
         costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)

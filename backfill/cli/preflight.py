@@ -22,7 +22,7 @@ from backfill.database.quoting import regclass
 from backfill.job_id import JobId
 from backfill.ledger import acceptances, consents
 from backfill.ledger.runs import TableCount
-from backfill.plan import InPlaceJob, Job, Plan
+from backfill.plan import InPlaceJob, IntoJob, Job, Plan
 from backfill.raw_column import Table
 
 FRESH_SECONDS = 10.0  # calibrating a demo takes less; a prompt for the salt, or a sample, may take minutes
@@ -40,8 +40,8 @@ def accept_option(command: click.decorators.FC) -> click.decorators.FC:
 
 def parts_of(session: Session, jobs: Sequence[Job]) -> tuple[Table, ...]:
     """The tables of *jobs*, and the address table, where one of them could need it."""
-    in_place = jobs and all(isinstance(job, InPlaceJob) for job in jobs)
-    return (*(() if in_place else session.plan.address_tables), *jobs)
+    alone = jobs and all(isinstance(job, InPlaceJob | IntoJob) for job in jobs)
+    return (*(() if alone else session.plan.address_tables), *jobs)
 
 
 def all_parts(session: Session) -> tuple[Table, ...]:

@@ -42,7 +42,9 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
         kept = [entry for entry in undecided if entry.job in keeps]
         waiting = {entry.job for entry in found}
         discards = {
-            job.identity: discardable(connection, job) for job in plan.link_jobs if job.identity in waiting
+            job.identity: discardable(connection, job)
+            for job in plan.dropping_jobs
+            if job.identity in waiting
         }
     facts = {"rows": _as_json(found, plan), "kept": _as_json(kept, plan)}
     if kept and form != JSON:
@@ -82,7 +84,9 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
             if number > networks:
                 click.echo(f"To settle: `backfill addresses merge --count {number - networks}`")
         else:
-            click.echo(f"To settle: {to_settle(name, number, discard=discards.get(job, False))}")
+            sentinel = job not in {one.identity for one in plan.into_jobs}
+            settle = to_settle(name, number, discard=discards.get(job, False), sentinel=sentinel)
+            click.echo(f"To settle: {settle}")
     return answer
 
 

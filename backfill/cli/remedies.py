@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import click
 
@@ -20,16 +21,19 @@ from backfill.errors import SettingInvalid, WrongCount
 from backfill.hashing.salt import Salt
 from backfill.jobs import networks
 from backfill.ledger import keys
-from backfill.plan import Addresses, LinkJob
+from backfill.plan import Addresses, DroppingJob, IntoJob, LinkJob
 from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.events import EventVerifier
+from backfill.verify.into import IntoJudge
+from backfill.verify.into_repair import IntoRepair
 from backfill.verify.merge import merge, would_merge
 from backfill.verify.repair import HashRepair, LinkRepair, Repair
-from backfill.verify.settle import INSTEAD, Fate, settle, would_settle
+from backfill.verify.settle import Fate, instead, settle, would_settle
 
+Repaired: TypeAlias = LinkJob | IntoJob | Addresses
 CHANGED_NOTHING = "nothing was changed"
 
 
@@ -87,13 +91,13 @@ def _would(form: str, what: str, offers: Sequence[Offer], commands: Sequence[str
     )
 
 
-def _require_sum(subject: str, given: int, numbers: Mapping[LinkJob, int], look: str) -> None:
+def _require_sum(subject: str, given: int, numbers: Mapping[DroppingJob, int], look: str) -> None:
     """Raises ``WrongCount``."""
     if sum(numbers.values()) != given:
         raise WrongCount(subject=subject, given=given, found=sum(numbers.values()), look=look)
 
 
-def _there(session: Session, jobs: Sequence[LinkJob]) -> list[LinkJob]:
+def _there(session: Session, jobs: Sequence[DroppingJob]) -> list[DroppingJob]:
     """Those whose raw column was not dropped."""
     with session.engine.connect() as connection:
         return [job for job in jobs if has_column(connection, job, job.raw)]
@@ -128,11 +132,16 @@ def settle_command(
     _require_scope(table, every, count)
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
-    jobs = (session.plan.link_job(table),) if table is not None else session.plan.link_jobs
+    jobs = (session.plan.dropping_job(table),) if table is not None else session.plan.dropping_jobs
     session.require_ledger()
     schema = session.settings.ledger_schema
     if table is None:
         jobs = tuple(_there(session, jobs))
+    if fate == Fate.SENTINEL and (hashed := [job.label for job in jobs if isinstance(job, IntoJob)]):
+        raise SettingInvalid(
+            setting="--as",
+            problem=f"the values of {', '.join(hashed)} become hashes, and no hash stands for none: settle them with --as discard",
+        )
     if count is None:
         return _would_settle(form, session, {job: would_settle(session.engine, schema, job) for job in jobs})
     if fate is None:
@@ -148,7 +157,8 @@ def settle_command(
             if fate == Fate.DISCARD:
                 _require_discardable(session, numbers)
         for job, number in numbers.items():
-            settled += settle(session.engine, schema, session.plan.addresses, job, Fate(fate), number, hasher)
+            known = session.plan.addresses if fate == Fate.SENTINEL else None
+            settled += settle(session.engine, schema, known, job, Fate(fate), number, hasher)
     whose = jobs[0].label if table is not None else "all tables"
     return Answer(
         f"{escaping.counted(settled, 'row', 'rows')} of {whose} settled as {fate}.",
@@ -157,22 +167,25 @@ def settle_command(
     )
 
 
-def _require_discardable(session: Session, numbers: Mapping[LinkJob, int]) -> None:
+def _require_discardable(session: Session, numbers: Mapping[DroppingJob, int]) -> None:
     """Before the first table, so that none is settled where another cannot be. Raises ``CannotBeNull``."""
     with session.engine.connect() as connection:
         for job, number in numbers.items():
             if number:
-                require_nullable(connection, job, INSTEAD.format(job.label, number), new_rows=False)
+                require_nullable(connection, job, instead(job, number), new_rows=False)
 
 
-def _would_settle(form: str, session: Session, numbers: Mapping[LinkJob, int]) -> Answer:
+def _would_settle(form: str, session: Session, numbers: Mapping[DroppingJob, int]) -> Answer:
     waiting = {job: number for job, number in numbers.items() if number}
     with session.engine.connect() as connection:
         discards = {job for job in waiting if discardable(connection, job)}
     commands = [
-        _settling(escaping.word(job.label), number, job in discards) for job, number in waiting.items()
+        f"`backfill quarantine settle {escaping.word(job.label)} --as discard --count {number}`"
+        if isinstance(job, IntoJob)
+        else _settling(escaping.word(job.label), number, job in discards)
+        for job, number in waiting.items()
     ]
-    if len(waiting) > 1:
+    if len(waiting) > 1 and not any(isinstance(job, IntoJob) for job in waiting):
         commands.append(_settling("--all-tables", sum(waiting.values()), discards == set(waiting)))
     offers = [Offer(job.label, "waits for a decision", number) for job, number in waiting.items()]
     return _would(form, "row", offers, commands)
@@ -276,18 +289,20 @@ def repair_command(
     session = sessions.session_of(context)
     session.allow_weak_salt = allow_weak_salt
     session.require_ledger()
-    addresses = session.plan.addresses
-    parts: tuple[LinkJob | Addresses, ...] = (*session.plan.link_jobs, addresses)
+    plan = session.plan
+    parts: tuple[Repaired, ...] = (*plan.link_jobs, *plan.into_jobs, *plan.address_tables)
     if table is not None:
         parts = (find(table, parts),)
-        if kind is not None and (parts[0] == addresses) != (kind == Repair.HASH):
+        if kind is not None and isinstance(parts[0], LinkJob) == (kind == Repair.HASH):
+            hashed = ", ".join(part.label for part in (*plan.into_jobs, *plan.address_tables))
             raise SettingInvalid(
                 setting="--kind",
-                problem=f"hash is for {addresses.label}, link and sentinel are for event tables",
+                problem=f"hash is for {hashed}; link, sentinel and dangling are for rows that become links",
             )
     else:
         parts = tuple(_repairable(session, parts, kind))
-    preflight.require(session, tuple(dict.fromkeys((addresses, *parts))), Purpose.REMEDY)
+    known = () if all(isinstance(part, IntoJob) for part in parts) else plan.address_tables
+    preflight.require(session, tuple(dict.fromkeys((*known, *parts))), Purpose.REMEDY)
     salt = recorded_salt(session)
     repairs = {part: _repair(session, part, kind, salt) for part in parts}
     if count is None:
@@ -313,23 +328,23 @@ def repair_command(
     )
 
 
-def _repairable(
-    session: Session, parts: Sequence[LinkJob | Addresses], kind: str | None
-) -> list[LinkJob | Addresses]:
+def _repairable(session: Session, parts: Sequence[Repaired], kind: str | None) -> list[Repaired]:
     """Those of which this kind says something, while their column is there."""
     with session.engine.connect() as connection:
         return [
             part
             for part in parts
             if has_column(connection, part, part.address if isinstance(part, Addresses) else part.raw)
-            and (kind is None or isinstance(part, Addresses) == (kind == Repair.HASH))
+            and (kind is None or isinstance(part, LinkJob) != (kind == Repair.HASH))
         ]
 
 
 def _repair(
-    session: Session, part: LinkJob | Addresses, kind: str | None, salt: Salt
-) -> HashRepair | LinkRepair:
+    session: Session, part: Repaired, kind: str | None, salt: Salt
+) -> HashRepair | LinkRepair | IntoRepair:
     hasher, schema = salt.hasher(session.plan.hash.scheme), session.settings.ledger_schema
+    if isinstance(part, IntoJob):
+        return IntoRepair(session.engine, IntoJudge(schema, part, hasher))
     addresses = session.plan.addresses
     if isinstance(part, Addresses):
         return HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0))
@@ -337,9 +352,7 @@ def _repair(
     return LinkRepair(session.engine, verifier, Repair(kind) if kind else Repair.LINK, hasher)
 
 
-def _would_repair(
-    form: str, found: Mapping[LinkJob | Addresses, Mapping[Repair, int]], asked: str | None
-) -> Answer:
+def _would_repair(form: str, found: Mapping[Repaired, Mapping[Repair, int]], asked: str | None) -> Answer:
     offers, commands = [], []
     for kind in Repair:
         if asked not in (None, kind):

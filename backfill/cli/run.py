@@ -33,7 +33,7 @@ from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
-from backfill.plan import InPlaceJob, Job, LinkJob, links
+from backfill.plan import InPlaceJob, IntoJob, Job, LinkJob, links
 from backfill.settings import Settings
 from backfill.shadow.disk import require_disk
 from backfill.shadow.refusals import require_copyable, require_no_other_copy, require_one_a_table
@@ -188,27 +188,28 @@ def run(
     looks = preflight.RunPreflight(session, chosen, purpose, accept)
     invocation = Invocation(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
     in_place = tuple(job for job in chosen if isinstance(job, InPlaceJob))
+    values = tuple(job for job in chosen if isinstance(job, InPlaceJob | IntoJob))
     if strategy == "shadow":
         return _copy(invocation, links(chosen), accept_mismatches, postpone_cutover, no_sample=no_sample)
     if due:
         with as_a_timer():
-            _calibrate_in_place(invocation, in_place, accept_mismatches)
+            _calibrate_values(invocation, in_place, accept_mismatches)
             session.expand()
             consent.require(context, session, in_place, restore_point, count)
             require_no_other(session, in_place)
             done = [rewrite(invocation, in_place, Due(accepted=accept_due))]
         return _finished(session, done, ("backfill status --due",))
-    if chosen == in_place:
-        _calibrate_in_place(invocation, in_place, accept_mismatches)
+    if chosen == values:
+        _calibrate_values(invocation, values, accept_mismatches)
     if in_place:
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
     done = []
-    others = tuple(job for job in chosen if job not in in_place)
-    if others or not in_place:  # a plan without jobs has an address table to fill
+    others = tuple(job for job in chosen if job not in values)
+    if others or not values:  # a plan without jobs has an address table to fill
         done.append(_link(invocation, others, accept_mismatches, no_sample=no_sample))
-    if in_place:
-        done.append(rewrite(invocation, in_place, InPlace()))
+    if values:
+        done.append(rewrite(invocation, values, InPlace()))
     return _finished(session, done)
 
 
@@ -227,7 +228,7 @@ def _calibrated(invocation: Invocation, accept_mismatches: int) -> tuple[int, in
     return mismatches, explained
 
 
-def _calibrate_in_place(invocation: Invocation, jobs: Sequence[InPlaceJob], accept_mismatches: int) -> None:
+def _calibrate_values(invocation: Invocation, jobs: Sequence[Job], accept_mismatches: int) -> None:
     """By the hashes of the address table, where the plan has one: what a wrong salt writes cannot be put back."""
     session, known = invocation.session, invocation.session.plan.address_tables
     if not any(job.becomes in ("hash", "pseudonym") for job in jobs) or not known:

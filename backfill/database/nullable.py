@@ -106,10 +106,14 @@ def discardable(connection: Connection, job: Job) -> bool:
     return obstacle(connection, job, new_rows=False) is None
 
 
-def to_settle(name: str, count: int, *, discard: bool) -> str:
-    """What settles the waiting rows of the job *name*: one command to paste, and the other way where there is one."""
-    command = f"`backfill quarantine settle {escaping.word(name)} --as sentinel --count {count}`"
-    return command + (" (or `--as discard`)" if discard else "")
+def to_settle(name: str, count: int, *, discard: bool, sentinel: bool = True) -> str:
+    """What settles the waiting rows of the job *name*: one command to paste, and the other way where there is one.
+
+    *sentinel*: its rows have links. A hash has none: they are settled as discard, or the refusal says what would help.
+    """
+    fate = "sentinel" if sentinel else "discard"
+    command = f"`backfill quarantine settle {escaping.word(name)} --as {fate} --count {count}`"
+    return command + (" (or `--as discard`)" if discard and sentinel else "")
 
 
 def or_seal(connection: Connection, part: RawColumn) -> str:

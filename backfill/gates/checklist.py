@@ -14,7 +14,7 @@ ERASE = (
 def checklist(gate: Gate) -> list[tuple[str, str]]:
     """What to deploy, and what to type, in order; (who, what) for this plan."""
     plan = gate.plan
-    raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.link_jobs)
+    raws = ", ".join(f"{job.name}.{job.raw}" for job in plan.dropping_jobs)
     built_in = plan == PYPI
 
     def migrate(step: Step, otherwise: str) -> str:
@@ -43,26 +43,22 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
             ),
             ("operator", f"`backfill verify`: nothing is dropped, {names} stay"),
         ]
-    if plan.address_table is None:
-        return [*todo, ERASE]
-    addresses = plan.addresses
-    optional, hashed, dropped = (
-        steps.address_optional(gate),
-        steps.hash_required(gate),
-        steps.address_drop(gate),
-    )
-    if plan.link_jobs:
-        first, last = plan.link_jobs[0], plan.link_jobs[-1]
+    if plan.dropping_jobs:
+        first, last = plan.dropping_jobs[0], plan.dropping_jobs[-1]
+        known = [f"{part.name}.{part.hash} and geo" for part in plan.address_tables if plan.link_jobs]
+        results = ", ".join([*dict.fromkeys(job.result for job in plan.dropping_jobs), *known])
+        calibrate = "`backfill calibrate`, " if plan.address_tables else ""
         todo += [
-            (
-                "application",
-                f"deploy: new rows get {first.link}, {addresses.name}.{addresses.hash} and geo",
-            ),
+            ("application", f"deploy: new rows get {results}"),
             (
                 "operator",
-                "`backfill calibrate`, `backfill run`, `backfill quarantine list`, settle, `backfill verify`",
+                f"{calibrate}`backfill run`, `backfill quarantine list`, settle, `backfill verify`",
             ),
-            ("application", f"deploy: nothing reads {raws}; the display uses the geo of the event"),
+            (
+                "application",
+                f"deploy: nothing reads {raws}"
+                + ("; the display uses the geo of the event" if known else ""),
+            ),
             ("application", f"deploy: nothing writes {raws} (late? `backfill seal TABLE` meanwhile)"),
             (
                 "operator",
@@ -88,7 +84,15 @@ def checklist(gate: Gate) -> list[tuple[str, str]]:
                 + f" drops {raws}",
             ),
         ]
-    else:  # only the address table still has addresses: nothing has to be guarded
+    if plan.address_table is None:
+        return [*todo, ERASE]
+    addresses = plan.addresses
+    optional, hashed, dropped = (
+        steps.address_optional(gate),
+        steps.hash_required(gate),
+        steps.address_drop(gate),
+    )
+    if not plan.dropping_jobs:  # only the address table still has addresses: nothing has to be guarded
         todo += [
             ("application", f"deploy: new rows of {addresses.name} get {addresses.hash} and geo"),
             ("operator", "`backfill calibrate`, `backfill run`, `backfill verify`"),

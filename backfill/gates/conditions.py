@@ -4,11 +4,11 @@ from backfill import escaping
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
-from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw
+from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw, uncovered
 from backfill.gates.offline_script import literal, regclass
 from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
-from backfill.plan import Discard, LinkJob
+from backfill.plan import Discard, DroppingJob, IntoJob, LinkJob
 from backfill.raw_column import RawColumn, Table
 
 HASH_CHECK = "backfill_hash_required"  # of the address table
@@ -99,6 +99,29 @@ def _text(job: LinkJob) -> str:
         " select from base where oid = 'pg_catalog.inet'::regtype)"
     )
     return f'((case when {is_inet} then concat({raw}) else {raw}::text end) collate "C")'
+
+
+def pairs(gate: Gate, job: IntoJob) -> Condition:
+    """Every row has the text and the hash that were verified: no server can tell whether they belong together.
+
+    All of them are compared, by their number and a checksum of keys, hashes and eight bits of each text's hash: a row that
+    came, went or was changed after the verification is found.
+    """
+    now = (
+        "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
+        f'row(event.{quoted(job.key)}, (event.{quoted(job.into)}::text collate "C"),'
+        f' hashtext(event.{quoted(job.raw)}::text collate "C") & 255), 0)), 0)'
+        f" from {quoted_table(job)} as event where event.{quoted(job.raw)} is not null"
+    )
+    verified = gate.latest(job.identity, OTHER_SPELLINGS)
+    return Condition(
+        f"hashes of {job.label}",
+        f"coalesce(({now}) = {verified}, false)",
+        f"case when {verified} is null then {NOT_VERIFIED} else"
+        " 'a row with an address came or went, or a hash or a text was changed, after the last verification' end",
+        "`backfill run`, then `backfill verify`",
+        held="each row has the text and the hash that were verified",
+    )
 
 
 def hashes(gate: Gate) -> Condition:
@@ -192,13 +215,14 @@ def _has_trigger(part: Table, name: str) -> str:
     )
 
 
-def covered(job: LinkJob) -> Condition:
-    """No row holds a raw value without a link; asked first, since a failed VALIDATE says no more than its name."""
-    uncovered = f"(select count(*) from {quoted_table(job)} where {quoted(job.raw)} is not null and {quoted(job.link)} is null)"
+def covered(job: DroppingJob) -> Condition:
+    """No row holds a raw value without a link, or hash; asked first, since a failed VALIDATE says no more than its name."""
+    number = f"(select count(*) from {quoted_table(job)} where {uncovered(job)})"
+    what = "hash" if isinstance(job, IntoJob) else "link"
     return Condition(
         f"rows of {job.label}",
-        f"{uncovered} = 0",
-        f"{uncovered} || ' rows hold an address and no link'",
+        f"{number} = 0",
+        f"{number} || ' rows hold an address and no {what}'",
         "`backfill run`, then `backfill verify`",
     )
 
@@ -224,13 +248,13 @@ AGAIN = (
 )
 
 
-def guarded(gate: Gate, part: LinkJob) -> Condition:
+def guarded(gate: Gate, part: DroppingJob) -> Condition:
     """The guard trigger is in place, enabled, and ours."""
     flaw = trigger_flaw(gate, part)
     return Condition(f"guard of {part.label}", f"{flaw} = ''", flaw, AGAIN, held="in place", by_chain=True)
 
 
-def checked(part: LinkJob) -> Condition:
+def checked(part: DroppingJob) -> Condition:
     """The CHECK is in place, enforced, and ours; PostgreSQL may still have to read the rows."""
     flaw = constraint_flaw(part, validated=False)
     return Condition(
@@ -255,7 +279,7 @@ def countable(gate: Gate) -> Condition:
     )
 
 
-def none_let_in(gate: Gate, job: LinkJob) -> Condition:
+def none_let_in(gate: Gate, job: DroppingJob) -> Condition:
     """The guard has let no row in since the proof: nobody has verified what it did.
 
     It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
@@ -278,8 +302,8 @@ def none_let_in(gate: Gate, job: LinkJob) -> Condition:
     )
 
 
-def validated(part: LinkJob) -> Condition:
-    """PostgreSQL itself has checked that no row holds an address without a link."""
+def validated(part: DroppingJob) -> Condition:
+    """PostgreSQL itself has checked that no row holds an address without a link, or hash."""
     flaw = constraint_flaw(part, validated=True)
     return Condition(
         f"constraint of {part.label}",
@@ -294,7 +318,7 @@ def validated(part: LinkJob) -> Condition:
 def hash_checked(gate: Gate) -> Condition:
     """The CHECK that rows have a hash is in place, enforced, and ours."""
     part = gate.plan.addresses
-    flaw = check_flaw(part, HASH_CHECK, "CHECK ((%I IS NOT NULL))", part.hash, validated=False)
+    flaw = check_flaw(part, HASH_CHECK, ("CHECK ((%I IS NOT NULL))",), part.hash, validated=False)
     return Condition(
         f"constraint of {part.label}",
         f"{flaw} = ''",

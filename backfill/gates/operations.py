@@ -4,8 +4,6 @@ A change asks what needs a scan first, then waits for its lock a fraction of a s
 (``env.py`` tries again), and asks what is quick once more under the lock.
 """
 
-from collections.abc import Mapping
-
 from alembic import op
 from backfill.database.columns import columns, has_column
 from backfill.database.quoting import quoted, quoted_table
@@ -14,12 +12,13 @@ from backfill.errors import AmbiguousJob, ColumnMoved, KindUnfit, UnknownJob
 from backfill.gates import conditions, guard, requirements, steps
 from backfill.gates.gate import ChainUnfit, Gate, require
 from backfill.gates.lock import lock, timeout
+from backfill.gates.named_columns import require_columns
 from backfill.gates.offline_script import ask, dollars, emit, literal, offline, tell
 from backfill.gates.steps import Step
 from backfill.gates.transaction import Needs, gated
 from backfill.ledger import raw_columns
-from backfill.plan import Discard, InPlaceJob, LinkJob
-from backfill.raw_column import RawColumn, Some, Table, find
+from backfill.plan import Discard, DroppingJob, InPlaceJob
+from backfill.raw_column import RawColumn, Some, find
 
 
 @gated(Needs.NO_LOCK)
@@ -34,7 +33,7 @@ def drop_discarded_column(name: str) -> None:
     if not offline() and not has_column(op.get_bind(), discard, discard.column):
         tell(f"{discard.name}.{discard.column} is gone already: nothing is left to drop")
         return
-    _require_columns(gate, discard)
+    require_columns(gate, discard)
     _require_needs(gate, steps.discard(gate, discard))
     lock(gate, discard)
     _drop(gate, discard)
@@ -48,7 +47,7 @@ def guard_links(name: str) -> None:
     step = steps.guard(gate, job)
     if _is_gone(gate, job, step.change):
         return
-    _require_columns(gate, job)
+    require_columns(gate, job)
     _require_needs(gate, step)
     lock(gate, job)
     for statement in guard.creation(gate, job):
@@ -100,7 +99,7 @@ def validate_links(name: str) -> None:
     step = steps.validation(gate, job)
     if _is_gone(gate, job, step.change):
         return
-    _require_columns(gate, job)
+    require_columns(gate, job)
     _require_needs(gate, step)
     timeout(gate)
     emit(f"alter table {quoted_table(job)} validate constraint {quoted(guard.constraint(job))}")
@@ -119,7 +118,7 @@ def drop_raw_column(name: str) -> None:
     step = steps.drop(gate, job)
     if _is_gone(gate, job, step.change):
         return
-    _require_columns(gate, job)
+    require_columns(gate, job)
     _require_needs(gate, step)
     lock(gate, job)
     require(gate, step.change, requirements.under_lock(gate, job))
@@ -132,7 +131,7 @@ def require_coverage(name: str) -> None:
     """Refuse unless that table is covered and nothing writes its raw column; for a revision in any chain."""
     gate = Gate.open()
     job = _job(gate, name)
-    _require_columns(gate, job)
+    require_columns(gate, job)
     require(
         gate, f"go on with {job.label}", [conditions.restore_point(gate), *requirements.coverage(gate, job)]
     )
@@ -155,7 +154,7 @@ def drop_column(name: str, column: str) -> None:
             problem=f"Plan {plan.name} does not say that {name}.{column} is to go. Name it there, or drop it yourself."
         )
     (part,) = meant  # no column is in a plan twice
-    if isinstance(part, LinkJob):
+    if isinstance(part, DroppingJob):
         drop_raw_column(part.identity)
     elif isinstance(part, Discard):
         drop_discarded_column(part.identity)
@@ -172,16 +171,14 @@ def drop_column(name: str, column: str) -> None:
 def restore_raw_column(name: str, sql_type: str) -> None:
     """Put an empty column back; says that the data is gone. The guard comes back with 0003a."""
     gate = Gate.open()
-    job = _job(gate, name)
-    _restore(gate, job, sql_type)
+    _restore(gate, _job(gate, name), sql_type)
 
 
 @gated(Needs.ANY)
 def restore_column(name: str, sql_type: str) -> None:
     """Put the empty column of a discard back."""
     gate = Gate.open()
-    discard = _discard(gate, name)
-    _restore(gate, discard, sql_type)
+    _restore(gate, _discard(gate, name), sql_type)
 
 
 @gated(Needs.NO_LOCK)
@@ -189,7 +186,7 @@ def make_address_optional() -> None:
     """Let the application write addresses by their hash alone."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _require_columns(gate, part)
+    require_columns(gate, part)
     _require_needs(gate, steps.address_optional(gate))
     lock(gate, part)
     emit(f"alter table {quoted_table(part)} alter column {quoted(part.address)} drop not null")
@@ -214,7 +211,7 @@ def propose_hash_required() -> None:
     """A CHECK that new rows carry a hash; old rows are read in the next revision."""
     gate = Gate.open()
     part = gate.plan.addresses
-    _require_columns(gate, part)
+    require_columns(gate, part)
     _require_needs(gate, steps.hash_required(gate))
     lock(gate, part)
     emit(f"alter table {quoted_table(part)} drop constraint if exists {quoted(conditions.HASH_CHECK)}")
@@ -265,7 +262,7 @@ def drop_address_column() -> None:
     gate = Gate.open()
     part = gate.plan.addresses
     step = steps.address_drop(gate)
-    _require_columns(gate, part)
+    require_columns(gate, part)
     _require_needs(gate, step)
     lock(gate, part)
     # The table of addresses has no guard that counts what is changed. So this one scan is under the lock: a third of a
@@ -291,7 +288,7 @@ def _require_needs(gate: Gate, step: Step) -> None:
     require(gate, step.change, step.needs())
 
 
-def _is_gone(gate: Gate, job: LinkJob, change: str) -> bool:
+def _is_gone(gate: Gate, job: DroppingJob, change: str) -> bool:
     """Whether a shadow copy took the table's place: no raw column is left to guard or to drop; the proof has to stand.
 
     An offline script is written for tables that still have it: run on another, its first statement
@@ -314,9 +311,9 @@ def _require_dropped(gate: Gate, part: RawColumn) -> None:
             raise ChainUnfit(problem=str(error)) from None
 
 
-def _job(gate: Gate, name: str) -> LinkJob:
+def _job(gate: Gate, name: str) -> DroppingJob:
     try:
-        return _existing(gate.plan.link_job(name))
+        return _existing(gate.plan.dropping_job(name))
     except (AmbiguousJob, KindUnfit) as error:
         raise ChainUnfit(problem=str(error)) from None
     except UnknownJob:
@@ -346,34 +343,7 @@ def _existing(part: Some) -> Some:
     return part
 
 
-def _require_columns(gate: Gate, part: RawColumn) -> None:
-    """What the conditions of *part* name is there: a question about another column fails in the server, without a hint."""
-    known = gate.plan.addresses
-    named = {"address": known.address, "hash": known.hash, "key": known.key}
-    if isinstance(part, LinkJob):
-        _require(gate, part, {"key": part.key, "link": part.link, "time": part.time})
-    elif isinstance(part, Discard):
-        _require(gate, part, {"time": part.time})
-        return
-    _require(gate, known, named)
-
-
-def _require(gate: Gate, part: Table, named: Mapping[str, str | None]) -> None:
-    """Raises ``ChainUnfit``."""
-    if offline():
-        return
-    found = columns(op.get_bind(), part)
-    if isinstance(found, str):
-        raise ChainUnfit(problem=found)
-    for role, name in named.items():
-        if name is not None and name not in found:
-            raise ChainUnfit(
-                problem=f"Table {part.name} has no column {name} ({role}), which plan {gate.plan.name} names. If it was renamed, "
-                "write its new name into the plan; then `backfill verify`, since a proof is about one plan."
-            )
-
-
-def _drop_guard(gate: Gate, job: LinkJob) -> None:
+def _drop_guard(gate: Gate, job: DroppingJob) -> None:
     for statement in guard.removal(gate, job):
         emit(statement)
 

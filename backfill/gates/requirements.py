@@ -2,7 +2,7 @@
 
 from backfill.gates import conditions, dependents
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, LinkJob
+from backfill.plan import Discard, DroppingJob, IntoJob, LinkJob
 
 
 def discard(gate: Gate, part: Discard) -> list[Condition]:
@@ -14,25 +14,26 @@ def discard(gate: Gate, part: Discard) -> list[Condition]:
     ]
 
 
-def coverage(gate: Gate, job: LinkJob) -> list[Condition]:
+def coverage(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Before a guard, and again before the drop."""
     return [
         *dependents.free(gate, job),
         conditions.no_copy_left(gate, job),
         conditions.proved(gate, job),
         conditions.settled(gate, job),
-        conditions.settled(gate, gate.plan.addresses),
-        conditions.unwritten(gate, job, job.time),
-        conditions.links(gate, job),
+        *([conditions.settled(gate, gate.plan.addresses)] if isinstance(job, LinkJob) else []),
+        conditions.unwritten(gate, job, job.time_column),
+        *([conditions.links(gate, job)] if isinstance(job, LinkJob) else []),
+        *([conditions.pairs(gate, job)] if isinstance(job, IntoJob) else []),
     ]
 
 
-def guard(gate: Gate, job: LinkJob) -> list[Condition]:
+def guard(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Before the database itself is to keep a table covered."""
     return [*coverage(gate, job), conditions.countable(gate)]
 
 
-def replaced(gate: Gate, job: LinkJob) -> list[Condition]:
+def replaced(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Where a shadow copy took the table's place, and the raw column with it: the same proof."""
     return [
         conditions.no_copy_left(gate, job),
@@ -41,12 +42,12 @@ def replaced(gate: Gate, job: LinkJob) -> list[Condition]:
     ]
 
 
-def validation(gate: Gate, job: LinkJob) -> list[Condition]:
+def validation(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Before PostgreSQL checks every row."""
     return [conditions.guarded(gate, job), conditions.checked(job), conditions.covered(job)]
 
 
-def drop(gate: Gate, job: LinkJob) -> list[Condition]:
+def drop(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Before a raw column goes."""
     return [
         conditions.restore_point(gate),
@@ -57,7 +58,7 @@ def drop(gate: Gate, job: LinkJob) -> list[Condition]:
     ]
 
 
-def under_lock(gate: Gate, job: LinkJob) -> list[Condition]:
+def under_lock(gate: Gate, job: DroppingJob) -> list[Condition]:
     """What is asked again under the lock: a look at the catalog and the ledger, no scan."""
     return [
         conditions.proved(gate, job),

@@ -9,7 +9,7 @@ from backfill.database import verbatim
 from backfill.database.columns import Column, columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate
-from backfill.plan import Discard, InPlaceJob, LinkJob
+from backfill.plan import Discard, DroppingJob, InPlaceJob
 from backfill.raw_column import RawColumn
 
 FIRST = "0001_expand"  # of our chain: the ledger
@@ -32,9 +32,9 @@ def steps(gate: Gate) -> list[Step]:
     return [
         *(rewritten(gate, job) for job in plan.in_place_jobs),
         *(discard(gate, part) for part in plan.discard),
-        *(guard(gate, job) for job in plan.link_jobs),
-        *(validation(gate, job) for job in plan.link_jobs),
-        *(drop(gate, job) for job in plan.link_jobs),
+        *(guard(gate, job) for job in plan.dropping_jobs),
+        *(validation(gate, job) for job in plan.dropping_jobs),
+        *(drop(gate, job) for job in plan.dropping_jobs),
         *((address_optional(gate), hash_required(gate), address_drop(gate)) if plan.address_table else ()),
     ]
 
@@ -65,7 +65,7 @@ def discard(gate: Gate, part: Discard) -> Step:
     )
 
 
-def guard(gate: Gate, job: LinkJob) -> Step:
+def guard(gate: Gate, job: DroppingJob) -> Step:
     """The database itself keeps a table covered from now on."""
     return Step(
         f"guard {job.label}",
@@ -76,7 +76,7 @@ def guard(gate: Gate, job: LinkJob) -> Step:
     )
 
 
-def validation(gate: Gate, job: LinkJob) -> Step:
+def validation(gate: Gate, job: DroppingJob) -> Step:
     """PostgreSQL checks every row."""
     return Step(
         f"validate {job.label}",
@@ -87,7 +87,7 @@ def validation(gate: Gate, job: LinkJob) -> Step:
     )
 
 
-def drop(gate: Gate, job: LinkJob) -> Step:
+def drop(gate: Gate, job: DroppingJob) -> Step:
     """A raw column goes."""
     return Step(
         f"drop {job.name}.{job.raw}",

@@ -10,7 +10,7 @@ from psycopg2 import sql
 
 from backfill.addresses import MAX_LENGTH
 from backfill.database.decodable import decodable
-from backfill.plan import InPlaceJob, Job, LinkJob
+from backfill.plan import DroppingJob, InPlaceJob, IntoJob, Job, LinkJob
 
 NOTHING = sql.SQL("false")
 MOST_BYTES = 4  # of a character, in any encoding of a server
@@ -95,7 +95,7 @@ def printed(column: sql.Composable) -> sql.Composable:
 def raw_text(job: Job, alias: str = "event") -> sql.Composable:
     """The row's raw text."""
     column = sql.Identifier(alias, job.raw)
-    return printed(column) if isinstance(job, InPlaceJob) else text_of(column)
+    return printed(column) if isinstance(job, InPlaceJob | IntoJob) else text_of(column)
 
 
 def short(text: sql.Composable) -> sql.Composable:
@@ -112,8 +112,8 @@ def may_be_address(text: sql.Composable) -> sql.Composable:
     )""").format(decodable=decodable(text), text=text, most=sql.Literal(MAX_LENGTH))
 
 
-def unlinked(job: LinkJob, alias: str = "event") -> sql.Composed:
-    """The row holds a text and no link."""
-    return sql.SQL("({raw} is not null and {link} is null)").format(
-        raw=sql.Identifier(alias, job.raw), link=sql.Identifier(alias, job.link)
+def unlinked(job: DroppingJob, alias: str = "event") -> sql.Composed:
+    """The row holds a text, and no link or hash beside it."""
+    return sql.SQL("({raw} is not null and {result} is null)").format(
+        raw=sql.Identifier(alias, job.raw), result=sql.Identifier(alias, job.result)
     )

@@ -28,6 +28,11 @@ class Count(StrEnum):
     RIGHT = "right", "right"
     SETTLED = "settled", "settled"  # a text that is no address, linked to the sentinel
     OWN_LINK_KEPT = "own_link_kept", "own link kept"  # the application read a text that we would not guess at
+    # The same of a hash beside a raw value: HASH_MISSING, HASH_WRONG, and
+    OWN_HASH_KEPT = (
+        "own_hash_kept",
+        "own hash kept",
+    )  # of a text that is no address: nothing to recompute it from
     UNLINKED = "unlinked", "unlinked"
     WRONG = "wrong", "wrong"  # an address, linked to another one
     LINKED_TO_SENTINEL = "linked_to_sentinel", "linked to the sentinel"  # an address
@@ -41,6 +46,7 @@ class Count(StrEnum):
     NOT_DUE = "not_due", "not due"  # a raw value that is younger than the job asks for
     WITHOUT_TIME = "without_time", "raw without time"  # never due, since nothing tells how old it is
     LINKED_WITHOUT_TEXT = "linked_without_text", "linked without text"
+    HASHED_WITHOUT_TEXT = "hashed_without_text", "hashed without text"
     HASH_RIGHT = "hash_right", "hash right"
     HASH_OF_RIGHT_FORM = "hash_of_right_form", "hash of the right form"  # no address is left to recompute it
     HASH_WRONG = "hash_wrong", "hash wrong"
@@ -77,6 +83,16 @@ IN_PLACE_CLASSES = (
     Count.NOT_DUE,
     Count.WITHOUT_TIME,
     Count.QUARANTINED,
+)
+
+# Every row of a table whose hashes go into another column is in exactly one of these.
+INTO_CLASSES = (
+    Count.NO_ADDRESS,
+    Count.RIGHT,
+    Count.OWN_HASH_KEPT,
+    Count.QUARANTINED,
+    Count.HASH_WRONG,
+    Count.HASH_MISSING,
 )
 
 # A row that adds to one of these keeps the table from being covered.

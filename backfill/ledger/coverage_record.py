@@ -23,6 +23,7 @@ class Kind(StrEnum):
     ADDRESSES = "addresses"
     DISCARD = "discard"
     IN_PLACE = "in_place"  # values that are rewritten in their own column
+    INTO = "into"  # hashes beside a raw column
 
 
 class Method(StrEnum):
@@ -66,12 +67,12 @@ class CoverageRecord:
     kind: Kind
     covered: bool
     counts: Mapping[Count, int]
-    becomes: str | None = None  # in place: what the values become
+    becomes: str | None = None  # in place and into: what the values become
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
     reasons: tuple[str, ...] = ()  # why it is not covered, each with the command that fixes it
     raw_rows: int | None = None  # rows that hold a raw value
     newest_raw: str | None = None  # newest time among them
-    wrong_keys: tuple[str, ...] = ()  # row keys of some wrong links, never their values
+    wrong_keys: tuple[str, ...] = ()  # row keys of some wrong links or hashes, never their values
     proved: datetime | None = None  # set when the raw column is gone: the time of the last full record before
     method: Method = Method.FULL
     notes: tuple[str, ...] = ()  # what does not uncover the table, and its owner should know

@@ -2,7 +2,7 @@
 
 The canaries are the salted hashes that the address table keeps anyway, and those of discarded
 columns, taken by ``verify`` while they stood: nothing new is stored that says more than they do. Where a job rewrote
-addresses in place, its hashes or pseudonyms in the column are such canaries.
+addresses in place, its hashes or pseudonyms in the column are such canaries, and so are hashes in another column.
 Without the salt nothing can be recognised; every public address then counts as found. So it is where a job left
 networks, or nothing: they do not tell which address was there.
 """
@@ -19,7 +19,7 @@ from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.hashing.pseudonym import Pseudonyms
 from backfill.ledger import canaries
-from backfill.plan import Addresses, InPlaceJob, Plan
+from backfill.plan import Addresses, InPlaceJob, IntoJob, Plan
 from backfill.prove.search import Group
 from backfill.verify import forms
 
@@ -36,7 +36,7 @@ STANDS = sql.SQL("select distinct {text} from {table} as event where {text} = an
 class Derived:
     """What a job makes of an address, in its column: the address was ours where that stands there."""
 
-    job: InPlaceJob
+    job: InPlaceJob | IntoJob
     make: Callable[[str], str]
 
 
@@ -49,6 +49,8 @@ def derived_of(
             yield Derived(job, hasher)
         if job.becomes == "pseudonym" and pseudonyms is not None:
             yield Derived(job, pseudonyms.pseudonym)
+    if hasher is not None:
+        yield from (Derived(job, hasher) for job in plan.into_jobs)
 
 
 class Recogniser:
@@ -112,9 +114,14 @@ def _stored(connection: Connection, addresses: Addresses, hashes: list[str]) -> 
     return {found for (found,) in rows(connection, statement, (hashes,))}
 
 
-def _standing(connection: Connection, job: InPlaceJob, values: list[str]) -> list[str]:
+def _standing(connection: Connection, job: InPlaceJob | IntoJob, values: list[str]) -> list[str]:
     """Those of *values* that stand in the job's column."""
-    statement = STANDS.format(text=forms.value_text(connection, job), table=table(job))
+    text = (
+        forms.TEXT.format(sql.Identifier(job.into))
+        if isinstance(job, IntoJob)
+        else forms.value_text(connection, job)
+    )
+    statement = STANDS.format(text=text, table=table(job))
     return [found for (found,) in rows(connection, statement, (values,))]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backfill.ledger.counts import CLASSES, IN_PLACE_CLASSES, UNCOVERING, Count
+from backfill.ledger.counts import CLASSES, IN_PLACE_CLASSES, INTO_CLASSES, UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
 from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
@@ -36,6 +36,7 @@ WHERE_ANY = frozenset(
 )
 
 IN_PLACE_ALWAYS = frozenset({Count.ROWS, Count.NO_ADDRESS, Count.IN_FORM, Count.STILL_RAW})
+INTO_ALWAYS = frozenset({Count.ROWS, Count.NO_ADDRESS, Count.RIGHT, Count.HASH_WRONG, Count.HASH_MISSING})
 
 
 def verdict(records: Sequence[CoverageRecord]) -> str:
@@ -46,9 +47,11 @@ def verdict(records: Sequence[CoverageRecord]) -> str:
     if any(record.method is not Method.FULL for record in records):
         return "Nothing uncovered was found in a sample, which opens no gate: a full verification proves it."
     in_place = [record for record in records if record.kind is Kind.IN_PLACE]
-    if in_place and not any(record.kind in (Kind.EVENTS, Kind.ADDRESSES) for record in records):
-        return f"Covered: {_rewritten(in_place)}."
-    also = f"; {_rewritten(in_place)}" if in_place else ""
+    into = [record for record in records if record.kind is Kind.INTO]
+    beside = [*([_hashed(into)] if into else []), *([_rewritten(in_place)] if in_place else [])]
+    if beside and not any(record.kind in (Kind.EVENTS, Kind.ADDRESSES) for record in records):
+        return f"Covered: {'; '.join(beside)}."
+    also = "".join(f"; {said}" for said in beside)
     before = [record.table for record in records if record.proved]
     links = "every row with a raw address is linked to the right one"
     if before:
@@ -56,6 +59,21 @@ def verdict(records: Sequence[CoverageRecord]) -> str:
     if form_only(records):
         return f"Covered: {links}; every hash has the right form, and no address is left to recompute it from{also}."
     return f"Covered: {links}, and {claim(records)}{also}."
+
+
+def _hashed(records: Sequence[CoverageRecord]) -> str:
+    """What may be said of columns whose hashes went into another one."""
+    said = (
+        f"in {', '.join(record.table for record in records)} every row with a raw address has its hash beside it, "
+        "recomputed from the address"
+    )
+    before = [record.table for record in records if record.proved]
+    if before:
+        said += f" (in {', '.join(before)}: as proved before the raw column went, and every hash has the right form)"
+    own = sum(record.counts.get(Count.OWN_HASH_KEPT, 0) for record in records)
+    if own:
+        said += f", except {own:,} {'text that is' if own == 1 else 'texts that are'} no address, with a hash of the application's own"
+    return said
 
 
 def _rewritten(records: Sequence[CoverageRecord]) -> str:
@@ -112,8 +130,10 @@ def counted(records: Sequence[CoverageRecord]) -> list[Block]:
     addresses = [record for record in records if record.kind is Kind.ADDRESSES]
     discards = [record for record in records if record.kind is Kind.DISCARD]
     in_place = [record for record in records if record.kind is Kind.IN_PLACE]
+    into = [record for record in records if record.kind is Kind.INTO]
     tables = [
         _events(events),
+        _into(into),
         _in_place(in_place),
         *map(_addresses, addresses),
         _discards(discards),
@@ -141,6 +161,20 @@ def _events(records: Sequence[CoverageRecord]) -> Table:
     shown = [count for count in Count if count in ALWAYS | some]
     return Table(
         "Rows of the event tables, by what they are (other kinds of rows: none)",
+        (Column("table"), *(Column(count.words, number=True) for count in shown), Column("state")),
+        tuple(
+            (Cell(record.table), *(_count(record, count) for count in shown), state(record))
+            for record in records
+        ),
+    )
+
+
+def _into(records: Sequence[CoverageRecord]) -> Table:
+    known = (*INTO_CLASSES, Count.HASHED_WITHOUT_TEXT, Count.HASH_OF_RIGHT_FORM)
+    some = {count for count in known if any(record.counts.get(count) for record in records)}
+    shown = [count for count in Count if count in INTO_ALWAYS | some]
+    return Table(
+        "Rows whose hash goes into another column, by what they are (other kinds of rows: none)",
         (Column("table"), *(Column(count.words, number=True) for count in shown), Column("state")),
         tuple(
             (Cell(record.table), *(_count(record, count) for count in shown), state(record))

@@ -40,6 +40,15 @@ IN_PLACE_PARTS = {
     Count.WITHOUT_TIME: "own_link_kept",
     Count.NO_ADDRESS: "none",
 }
+INTO_PARTS = {
+    Count.RIGHT: "right",
+    Count.HASH_OF_RIGHT_FORM: "settled",
+    Count.OWN_HASH_KEPT: "own_link_kept",
+    Count.HASH_MISSING: "unlinked",
+    Count.HASH_WRONG: "wrong",
+    Count.QUARANTINED: "quarantined",
+    Count.NO_ADDRESS: "none",
+}
 ADDRESS_PARTS = {
     Count.HASH_RIGHT: "right",
     Count.HASH_OF_RIGHT_FORM: "settled",
@@ -49,10 +58,12 @@ ADDRESS_PARTS = {
     Count.DUPLICATES: "quarantined",
 }
 
+PARTS = {Kind.ADDRESSES: ADDRESS_PARTS, Kind.IN_PLACE: IN_PLACE_PARTS, Kind.INTO: INTO_PARTS}
+
 
 def coverage_bar(record: CoverageRecord) -> list[Slice]:
     """What becomes of a table's rows, as parts of 100 %."""
-    painted = {Kind.ADDRESSES: ADDRESS_PARTS, Kind.IN_PLACE: IN_PLACE_PARTS}.get(record.kind, EVENT_PARTS)
+    painted = PARTS.get(record.kind, EVENT_PARTS)
     parts = [(kind, count.words, record.counts.get(count, 0)) for count, kind in painted.items()]
     parts = [part for part in parts if part[2]]
     total = sum(number for _, _, number in parts)
@@ -103,11 +114,12 @@ def coverage_bars(records: Sequence[CoverageRecord], states: Mapping[JobId, str]
 
 def _parts(records: Sequence[CoverageRecord]) -> Iterator[Mapping[Count, str]]:
     """The kinds of rows that a legend has to explain."""
-    in_place = [record for record in records if record.kind is Kind.IN_PLACE]
-    if len(in_place) < len(records):
+    kinds = {record.kind for record in records}
+    if kinds - {Kind.IN_PLACE, Kind.INTO}:
         yield EVENT_PARTS
-    if in_place:
-        yield IN_PLACE_PARTS
+    for kind in (Kind.IN_PLACE, Kind.INTO):
+        if kind in kinds:
+            yield PARTS[kind]
 
 
 @dataclass(frozen=True)

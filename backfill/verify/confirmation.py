@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from backfill.ledger import runs
 from backfill.ledger.counts import Count
-from backfill.ledger.coverage_record import CoverageRecord
+from backfill.ledger.coverage_record import CoverageRecord, Kind
 
 RIGHT = "every hash is right"
 
@@ -35,7 +35,9 @@ def explained(record: CoverageRecord) -> int:
 
 def form_only(records: Sequence[CoverageRecord]) -> bool:
     """Whether no hash could be recomputed, since the addresses are gone."""
-    return any(Count.HASH_OF_RIGHT_FORM in record.counts for record in records)
+    return any(
+        Count.HASH_OF_RIGHT_FORM in record.counts for record in records if record.kind is Kind.ADDRESSES
+    )
 
 
 def unconfirmed(key_id: str | None) -> str:

@@ -6,7 +6,7 @@ from backfill import escaping
 from backfill.age.age import age_text
 from backfill.database.nullable import to_settle
 from backfill.ledger.counts import Count
-from backfill.plan import Addresses, InPlaceJob, LinkJob
+from backfill.plan import Addresses, InPlaceJob, IntoJob, LinkJob
 
 
 def shortfall(number: int, one: str, many: str, fix: str) -> list[str]:
@@ -87,6 +87,41 @@ def of_events(
             "rows lack the geo that their address has",
             "`backfill run`",
         )
+    )
+
+
+def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int) -> list[str]:
+    """Why a table whose hashes go into another column is not covered. *listed*: its rows in the quarantine."""
+    name, waiting, wrong = escaping.word(job.label), counts[Count.QUARANTINED], counts[Count.HASH_WRONG]
+    settle = to_settle(job.label, waiting, discard=True, sentinel=False)
+    if listed != waiting:  # the list is a run's: what came since is not on it
+        settle = "`backfill run`, which lists them, then `backfill quarantine list`"
+    return (
+        shortfall(
+            counts[Count.HASH_MISSING],
+            "row has an address and no hash",
+            "rows have an address and no hash",
+            "`backfill run`",
+        )
+        + shortfall(
+            wrong,
+            f"row has another value in {job.into} than the hash of its address",
+            f"rows have another value in {job.into} than the hash of their address",
+            f"`backfill repair {name} --kind hash --count {wrong}` (some keys are in the JSON); where all are wrong, look at the salt first",
+        )
+        + shortfall(
+            waiting, "row holds a text that is no address", "rows hold a text that is no address", settle
+        )
+    )
+
+
+def notes_into(counts: Mapping[Count, int]) -> list[str]:
+    """What does not uncover such a table."""
+    return shortfall(
+        counts[Count.OWN_HASH_KEPT],
+        "row holds a text that is no address, beside a hash of the application's own",
+        "rows hold a text that is no address, beside a hash of the application's own",
+        "it stays, and nothing tells what it is the hash of",
     )
 
 

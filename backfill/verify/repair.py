@@ -128,7 +128,7 @@ class LinkRepair:
         """Mend all such rows; returns how many. Raises ``WrongCount``."""
         spans = self._spans()
         found = sum(len(self._amiss(span)) for span in spans)
-        _require_count(self.job.label, self.kind, count, found)
+        require_count(self.job.label, self.kind, count, found)
         if not found:
             return 0
         decision = Decision("repair", self.job.identity, {"what": self.kind.value})
@@ -231,7 +231,7 @@ class HashRepair:
         """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
         spans = self._spans()
         wrong, right = self._wrong_and_right(spans)
-        _require_count(self.part.label, Repair.HASH, count, wrong)
+        require_count(self.part.label, Repair.HASH, count, wrong)
         if wrong > right:  # then it is the salt, or the scheme, that is wrong
             raise SchemaUnfit(
                 problem=f"{wrong:,} hashes of {self.part.name} are wrong and {right:,} right: that is not damage, "
@@ -310,7 +310,8 @@ def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str 
     copy_in(connection, FIX, ["key", "raw", "address", "hash"], records)
 
 
-def _require_count(name: str, kind: Repair, given: int, found: int) -> None:
+def require_count(name: str, kind: Repair, given: int, found: int) -> None:
+    """Raises ``WrongCount``."""
     if given != found:
         raise WrongCount(
             subject=f"Repair of {name} ({kind.value})",

@@ -20,7 +20,7 @@ from backfill.database.seal_trigger import seal_name, seal_removal, seal_trigger
 from backfill.errors import NotSealed
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
-from backfill.plan import Discard, Job, LinkJob, Plan, links
+from backfill.plan import Discard, DroppingJob, Job, Plan, dropping
 from backfill.raw_column import Table, find
 
 LOCK_TIMEOUT_MS = 300  # CREATE TRIGGER waits for writers, and writers queue behind it
@@ -42,25 +42,25 @@ CREATE = sql.SQL("""
 """)
 
 
-def sealable(plan: Plan, name: str) -> LinkJob | Discard:
+def sealable(plan: Plan, name: str) -> DroppingJob | Discard:
     """The job or discard of that name. Raises ``UnknownJob``, ``AmbiguousJob``, ``KindUnfit``."""
     parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
     part = find(name, parts)
-    return part if isinstance(part, Discard) else links([part])[0]
+    return part if isinstance(part, Discard) else dropping(part)
 
 
-def can_be_sealed(connection: Connection, part: LinkJob | Discard) -> bool:
+def can_be_sealed(connection: Connection, part: DroppingJob | Discard) -> bool:
     """Whether the column is still there."""
     return has_column(connection, part, part.raw_column)
 
 
-def is_sealed(connection: Connection, part: LinkJob | Discard) -> bool:
+def is_sealed(connection: Connection, part: DroppingJob | Discard) -> bool:
     """Whether our trigger is there."""
     statement = sql.SQL("select exists (select from pg_trigger where tgrelid = {} and tgname = %s)")
     return bool(value(connection, statement.format(regclass(part)), (seal_trigger(part),)))
 
 
-def seal(engine: Engine, schema: str, part: LinkJob | Discard, tell: Callable[[str], None]) -> bool:
+def seal(engine: Engine, schema: str, part: DroppingJob | Discard, tell: Callable[[str], None]) -> bool:
     """Install the trigger; whether it was not there before."""
     column = part.raw_column
     own = sql.Identifier(schema, seal_name(part))
@@ -87,7 +87,7 @@ def seal(engine: Engine, schema: str, part: LinkJob | Discard, tell: Callable[[s
     return bool(_patiently(engine, part, install, tell))
 
 
-def unseal(engine: Engine, schema: str, part: LinkJob | Discard, tell: Callable[[str], None]) -> int:
+def unseal(engine: Engine, schema: str, part: DroppingJob | Discard, tell: Callable[[str], None]) -> int:
     """Remove the trigger; returns what it discarded. Raises ``NotSealed``."""
 
     def remove(connection: Connection) -> int:
@@ -107,7 +107,7 @@ def unseal(engine: Engine, schema: str, part: LinkJob | Discard, tell: Callable[
     return _patiently(engine, part, remove, tell)
 
 
-def discarded(connection: Connection, schema: str, part: LinkJob | Discard) -> int:
+def discarded(connection: Connection, schema: str, part: DroppingJob | Discard) -> int:
     """Raw values that the seal of that column has discarded, rolled-back writes included."""
     own = sql.Identifier(schema, seal_name(part))
     exists = value(
@@ -124,7 +124,7 @@ def discarded(connection: Connection, schema: str, part: LinkJob | Discard) -> i
 
 def counts(connection: Connection, schema: str, plan: Plan) -> dict[str, int]:
     """Discarded values by what people call the sealed column."""
-    parts: tuple[LinkJob | Discard, ...] = (*plan.link_jobs, *plan.discard)
+    parts: tuple[DroppingJob | Discard, ...] = (*plan.dropping_jobs, *plan.discard)
     known = {part.identity: part for part in parts}
     found = {}
     for (name,) in connection.execute(select(seals.c.job).order_by(func.lower(seals.c.job))):

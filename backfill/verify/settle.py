@@ -23,7 +23,7 @@ from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs.row_needs import raw_text, unlinked
 from backfill.ledger import quarantine
 from backfill.ledger.decisions import Decision
-from backfill.plan import Addresses, LinkJob
+from backfill.plan import Addresses, DroppingJob, IntoJob
 
 CHUNK = 1_000  # rows a transaction
 
@@ -37,13 +37,13 @@ class Fate(StrEnum):
 
 LOCK_ROWS = sql.SQL("""
     select event.{key}::text, {readable} from {table} as event
-     where event.{key} {equals} any (%s::{key_type}[]) and event.{raw} is not null and event.{link} is null
+     where event.{key} {equals} any (%s::{key_type}[]) and event.{raw} is not null and event.{result} is null
      order by event.{key}
        for update
 """)
 
 # These write the application's tables, under its search_path: all is qualified.
-LINK = sql.SQL("update {table} set {link} = %s where {key} {equals} any (%s::{key_type}[])")
+LINK = sql.SQL("update {table} set {result} = %s where {key} {equals} any (%s::{key_type}[])")
 DISCARD = sql.SQL("update {table} set {raw} = null where {key} {equals} any (%s::{key_type}[])")
 
 # Rows that are not what was written, or are gone.
@@ -62,16 +62,20 @@ SENTINEL = sql.SQL("""
 """)
 
 
-INSTEAD = "Type `backfill quarantine settle {} --as sentinel --count {}`."
+def instead(job: DroppingJob, count: int) -> str:
+    """What else can be done about rows that cannot be discarded: a sentence."""
+    if isinstance(job, IntoJob):
+        return "Correct the rows (`backfill quarantine list` has their keys), then `backfill run`."
+    return f"Type `backfill quarantine settle {escaping.word(job.label)} --as sentinel --count {count}`."
 
 
-def waiting(engine: Engine, schema: str, job: LinkJob) -> list[quarantine.Entry]:
+def waiting(engine: Engine, schema: str, job: DroppingJob) -> list[quarantine.Entry]:
     """Rows of that table that still wait for a decision; repaired ones leave on the way."""
     with engine.begin() as connection:
         return _waiting(connection, schema, job)
 
 
-def would_settle(engine: Engine, schema: str, job: LinkJob) -> int:
+def would_settle(engine: Engine, schema: str, job: DroppingJob) -> int:
     """The count that ``settle`` would find now; nothing is changed, nor is a repaired row let go."""
     with engine.connect() as connection:
         found = len(_waiting(connection, schema, job))
@@ -79,7 +83,7 @@ def would_settle(engine: Engine, schema: str, job: LinkJob) -> int:
         return found
 
 
-def _waiting(connection: Connection, schema: str, job: LinkJob) -> list[quarantine.Entry]:
+def _waiting(connection: Connection, schema: str, job: DroppingJob) -> list[quarantine.Entry]:
     if not has_column(connection, job, job.raw):
         raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
     quarantine.release_fixed(connection, schema, job, column_type(connection, job, job.key), unlinked(job))
@@ -89,15 +93,16 @@ def _waiting(connection: Connection, schema: str, job: LinkJob) -> list[quaranti
 def settle(
     engine: Engine,
     schema: str,
-    addresses: Addresses,
-    job: LinkJob,
+    addresses: Addresses | None,
+    job: DroppingJob,
     fate: Fate,
     count: int,
     hasher: Callable[[str], str] | None,
 ) -> int:
     """Settle all waiting rows of that table; returns how many. Raises ``WrongCount``, and ``ChangeNotTaken``.
 
-    *hasher* is asked for the sentinel's hash, where its row has to be made.
+    *addresses*: where the sentinel is; for rows that become links alone. *hasher* is asked for the sentinel's hash,
+    where its row has to be made.
     """
     entries = waiting(engine, schema, job)
     if len(entries) != count:
@@ -111,10 +116,10 @@ def settle(
         return 0
     if fate is Fate.DISCARD:
         with engine.begin() as connection:
-            require_nullable(connection, job, INSTEAD.format(job.label, count), new_rows=False)
+            require_nullable(connection, job, instead(job, count), new_rows=False)
     sentinel = None
     with engine.begin() as connection:
-        if fate is Fate.SENTINEL:
+        if fate is Fate.SENTINEL and addresses is not None:
             hashed = hasher(addresses.sentinel) if hasher else None
             hash_type = column_type(connection, addresses, addresses.hash)
             names = {
@@ -148,7 +153,7 @@ def settle(
 def _settle_chunk(
     engine: Engine,
     schema: str,
-    job: LinkJob,
+    job: DroppingJob,
     keys: Sequence[str],
     fate: Fate,
     sentinel: str | None,
@@ -160,14 +165,14 @@ def _settle_chunk(
             "table": table(job),
             "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
-            "link": sql.Identifier(job.link),
+            "result": sql.Identifier(job.result),
             "readable": if_decodable(raw_text(job)),
             "key_type": sql.SQL(kind.name),
             "equals": kind.equals,
         }
         locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
         hopeless = [key for key, raw in locked if raw is None or isinstance(canonicalise(raw), Reason)]
-        with collisions_told(job, job.link), writes(connection, job):
+        with collisions_told(job, job.result), writes(connection, job):
             if fate is Fate.SENTINEL:
                 execute(connection, LINK.format(**names), (sentinel, hopeless))
             else:
@@ -182,18 +187,18 @@ def _settle_chunk(
 def _require_settled(
     connection: Connection,
     schema: str,
-    job: LinkJob,
+    job: DroppingJob,
     fate: Fate,
     sentinel: str | None,
     keys: list[str],
     names: dict[str, sql.Composable],
 ) -> None:
     """The rows are locked, so what they are now is what will be committed. Raises ``ChangeNotTaken``."""
-    column = job.link if fate is Fate.SENTINEL else job.raw
+    column = job.result if fate is Fate.SENTINEL else job.raw
     if fate is Fate.SENTINEL:
-        link = column_type(connection, job, job.link)
+        link = column_type(connection, job, job.result)
         as_written = sql.SQL("event.{} {} {}::{}").format(
-            names["link"], link.equals, sql.Literal(sentinel), sql.SQL(link.name)
+            names["result"], link.equals, sql.Literal(sentinel), sql.SQL(link.name)
         )
     else:
         as_written = sql.SQL("event.{} is null").format(names["raw"])

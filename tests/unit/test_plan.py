@@ -171,6 +171,10 @@ COMBINATIONS = {
     "`after` without `time`": 'after = "30 days"',
     "`path` (members of JSON)": 'path = "$.ip"',
     "`into` (another column)": 'into = "other"',
+    "`into` and `unreadable`": 'into = "other"\nunreadable = "keep"',
+    '`into` and `then = "drop"`': 'into = "other"\nthen = "drop"',
+    '`into` and `then = "keep"`': 'into = "other"\nthen = "keep"',
+    "`into` and `after`": 'into = "other"\ntime = "created"\nafter = "30 days"',
     "`geo` (a place beside the value)": 'geo = "place"',
     "`on_duplicate` (a unique constraint with the raw column)": 'on_duplicate = "refuse"',
     "`removes` (retention of links and hashes)": 'removes = "link"',
@@ -197,7 +201,7 @@ def test_a_combination_loads_or_is_refused_as_the_document_says(plan_file, name:
     lines = ['name = "one"', *(['[addresses]\ntable = "ip_addresses"'] if kind == "link" else []), "[[jobs]]"]
     lines += ['table = "events"', 'raw = "ip"', f'becomes = "{kind}"', said]
     drops = kind == "nothing" and '"drop"' in said
-    if kind != "link" and "unreadable" not in said and not drops:
+    if kind != "link" and "unreadable" not in said and "into" not in said and not drops:
         lines.append('unreadable = "keep"')
     if kind == "nothing" and "then" not in said:
         lines.append('then = "keep"')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backfill.database import preflight
 from backfill.database.preflight.finding import Kind
-from tests.integration import test_preflight_in_place
+from tests.integration import test_preflight_in_place, test_preflight_into
 from tests.integration.test_preflight import SHOWN_ELSEWHERE, SITUATIONS
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "preflight.md").read_text(encoding="utf-8")
@@ -32,6 +32,6 @@ def test_the_document_has_every_code_with_its_severity_and_no_other():
 
 
 def test_every_code_is_met_in_a_database():
-    situations = (*SITUATIONS, *test_preflight_in_place.SITUATIONS)
+    situations = (*SITUATIONS, *test_preflight_in_place.SITUATIONS, *test_preflight_into.SITUATIONS)
     met = {code for situation in situations for code in situation.codes} | set(SHOWN_ELSEWHERE)
     assert met == set(kinds())

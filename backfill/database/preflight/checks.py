@@ -13,6 +13,7 @@ from backfill.database.preflight import (
     constraints,
     database,
     dependents,
+    into_column,
     keys,
     overloads,
     places,
@@ -46,6 +47,7 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("privileges", privileges.check),
     ("type of values that are rewritten in place", raw_type.check),
     ("unique and foreign keys of these", raw_keys.check),
+    ("the column into which hashes go", into_column.check),
     ("who reads these", raw_readers.check),
 )
 LOOKED_AT = ", ".join(

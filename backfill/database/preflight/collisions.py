@@ -1,6 +1,6 @@
-"""Collisions: rows that a unique key with the link in it would no longer let stand beside each other.
+"""Collisions: rows that a unique key with the link, or the hash, in it would no longer let stand beside each other.
 
-Two spellings of one address are two texts, and become one link; two rows of the address table that are one address
+Two spellings of one address are two texts, and become one link or hash; two rows of the address table that are one address
 become one by a merge. Both are counted before anything is written, by the client, which alone knows spellings.
 """
 
@@ -15,9 +15,10 @@ from backfill.database.connection import driver
 from backfill.database.decodable import escaped, if_decodable
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
-from backfill.plan import Addresses, LinkJob
+from backfill.plan import Addresses, DroppingJob, IntoJob
 
 COLLISION = blocks("link-collision")
+HASHES = blocks("hash-collision")
 
 NAMED = 5  # rows that the finding names
 CURSOR_ROWS = 5_000
@@ -48,11 +49,12 @@ OF_OTHERS = """
 """
 
 ROWS = sql.SQL("""
-    select {number}, {name}, {raw}, host(known.{address})
-      from {table} as event left join {addresses} as known on known.{key} = event.{link}
+    select {number}, {name}, {raw}, {host}
+      from {table} as event {joined}
      where (event.{link} is not null or {raw} is not null) and {whole}
      order by 1
 """)
+JOINED = sql.SQL("left join {addresses} as known on known.{key} = event.{link}")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def check(target: Target) -> Iterator[Finding]:
     """Counted exactly, row by row, where there is such an index; nothing is read where there is none."""
     if not target.writes:
         return
-    if isinstance(target.part, LinkJob):
-        for row in target.ask(UNIQUE.format(which=OF_A_JOB), link=target.part.link):
+    if isinstance(target.part, DroppingJob):
+        for row in target.ask(UNIQUE.format(which=OF_A_JOB), link=target.part.result):
             yield from _colliding(target, _Unique(*row), target.part)
     elif isinstance(target.part, Addresses) and target.purpose in (Purpose.PLAN, Purpose.REMEDY):
         planned = [f"{job.schema_}.{job.table}" for job in target.plan.jobs]
@@ -81,7 +83,7 @@ def check(target: Target) -> Iterator[Finding]:
             yield from _colliding(target, _Unique(*row), None)
 
 
-def _colliding(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[Finding]:
+def _colliding(target: Target, unique: _Unique, job: DroppingJob | None) -> Iterator[Finding]:
     number, names = 0, list[str]()
     group, seen = None, set[str]()
     for rank, name, raw, host in _rows(target, unique, job):
@@ -98,19 +100,33 @@ def _colliding(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator
     if number:
         table = f"{unique.schema}.{unique.name}"
         others = f" for equal {', '.join(unique.others)}" if unique.others else ""
-        yield COLLISION(
+        kind, would = (
+            (HASHES, "get the hash of an") if isinstance(job, IntoJob) else (COLLISION, "be linked to an")
+        )
+        yield kind(
             f"{table}.{unique.index}",
-            f"Unique key {unique.index} of {table} has {unique.link} in it, and {number:,} {'row' if number == 1 else 'rows'} would be linked to an address that another "
+            f"Unique key {unique.index} of {table} has {unique.link} in it, and {number:,} {'row' if number == 1 else 'rows'} would {would} address that another "
             f"row has already{others}: {'row' if number == 1 else 'rows'} {', '.join(names)}{' and more' if number > NAMED else ''}.",
             f"Delete or change those that are not needed; or drop {unique.index}, and make it anew when the rows are right.",
         )
 
 
-def _rows(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[tuple[Any, ...]]:
-    addresses, others = target.plan.addresses, [sql.Identifier("event", name) for name in unique.others]
+def _rows(target: Target, unique: _Unique, job: DroppingJob | None) -> Iterator[tuple[Any, ...]]:
+    others = [sql.Identifier("event", name) for name in unique.others]
     usable = job is not None and job.raw in target.columns
-    if addresses.address not in _columns_of_addresses(target):
-        return
+    if isinstance(job, IntoJob):  # of a hash that stands there, its text tells whose it should be
+        host: sql.Composable = sql.SQL("null::text")
+        joined: sql.Composable = sql.SQL("")
+    else:
+        addresses = target.plan.addresses
+        if addresses.address not in _columns_of_addresses(target):
+            return
+        host = sql.SQL("host(known.{})").format(sql.Identifier(addresses.address))
+        joined = JOINED.format(
+            addresses=sql.Identifier(addresses.schema_, addresses.table),
+            key=sql.Identifier(addresses.key),
+            link=sql.Identifier(unique.link),
+        )
     statement = ROWS.format(
         # By the types' own equality, which a text is not: citext, numeric.
         number=sql.SQL("dense_rank() over (order by {})").format(sql.SQL(", ").join(others))
@@ -119,13 +135,10 @@ def _rows(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[tupl
         name=escaped(sql.SQL("event.{}::text").format(sql.Identifier(job.key)))
         if job is not None
         else sql.SQL("event.ctid::text"),
-        raw=if_decodable(sql.SQL("event.{}::text").format(sql.Identifier(job.raw)))
-        if job is not None and usable
-        else sql.SQL("null::text"),
+        raw=if_decodable(_text_of(target, job)) if job is not None and usable else sql.SQL("null::text"),
         table=sql.Identifier(unique.schema, unique.name),
-        addresses=sql.Identifier(addresses.schema_, addresses.table),
-        address=sql.Identifier(addresses.address),
-        key=sql.Identifier(addresses.key),
+        host=host,
+        joined=joined,
         link=sql.Identifier(unique.link),
         whole=sql.SQL(" and ").join(sql.SQL("{} is not null").format(name) for name in others)
         if others and not unique.nulls_are_equal
@@ -135,6 +148,12 @@ def _rows(target: Target, unique: _Unique, job: LinkJob | None) -> Iterator[tupl
         cursor.itersize = CURSOR_ROWS
         cursor.execute(statement)
         yield from cursor
+
+
+def _text_of(target: Target, job: DroppingJob) -> sql.Composable:
+    """As the application reads it: a cast of inet to text has a mask always."""
+    form = "concat(event.{})" if target.columns[job.raw].base == "inet" else "event.{}::text"
+    return sql.SQL(form).format(sql.Identifier(job.raw))
 
 
 def _columns_of_addresses(target: Target) -> set[str]:

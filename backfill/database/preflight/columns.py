@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from backfill.age.time_column import TimeColumn
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Column, Purpose, Target
-from backfill.plan import Addresses, Discard, InPlaceJob, Job, LinkJob
+from backfill.plan import Addresses, Discard, InPlaceJob, IntoJob, Job, LinkJob
+from backfill.raw_column import Table
 
 NO_COLUMN = blocks("no-column")
 TYPE = blocks("column-type")
@@ -41,7 +42,7 @@ def check(target: Target) -> Iterator[Finding]:
         yield from _expect(target, part.geo, {"jsonb": "jsonb"}, "geo")
         for name in (part.banned, part.ban_reason, part.ban_date):
             yield from _expect(target, name, {}, "ban")
-        yield from _hash_length(target, part)
+        yield from _hash_length(target, part, part.hash)
         if target.inserts:
             yield from _what_an_insert_needs(target, part)
     elif isinstance(part, Job):
@@ -51,6 +52,9 @@ def check(target: Target) -> Iterator[Finding]:
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
+        if isinstance(part, IntoJob):
+            yield from _expect(target, part.into, TEXTUAL, "into")
+            yield from _hash_length(target, part, part.into)
         yield from _expect(target, part.time_column, _moments(part), "time")
         if isinstance(part, LinkJob):
             yield from _link_type(target, part)
@@ -145,13 +149,13 @@ def _texts_left(target: Target) -> bool:
     )
 
 
-def _hash_length(target: Target, part: Addresses) -> Iterator[Finding]:
-    known = target.columns.get(part.hash)
+def _hash_length(target: Target, part: Table, name: str) -> Iterator[Finding]:
+    known = target.columns.get(name)
     if known and known.base in ("varchar", "bpchar") and 0 <= known.typmod - TYPMOD_EXTRA < HASH_DIGITS:
         yield HASH_LENGTH(
-            target.column(part.hash),
-            f"Column {part.name}.{part.hash} is {known.type}, and a hash has {HASH_DIGITS} digits.",
-            f"alter table {part.name} alter column {part.hash} type text;",
+            target.column(name),
+            f"Column {part.name}.{name} is {known.type}, and a hash has {HASH_DIGITS} digits.",
+            f"alter table {part.name} alter column {name} type text;",
         )
 
 
@@ -222,7 +226,9 @@ def _written(target: Target) -> Iterator[Finding]:
                 f"Column {target.part.name}.{name} is generated, so nobody can write it.",
                 f"alter table {target.part.name} alter column {name} drop expression; or name another column in the plan.",
             )
-        if column.checked and not isinstance(target.part, InPlaceJob):
+        if column.checked and not isinstance(
+            target.part, InPlaceJob | IntoJob
+        ):  # ``raw_expressions`` tries it
             yield DOMAIN(
                 target.column(name),
                 f"Column {target.part.name}.{name} is of domain {column.type}, whose CHECK may refuse what is written.",

@@ -8,7 +8,7 @@ from backfill.database.connection import execute, value
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
-from backfill.plan import InPlaceJob, LinkJob
+from backfill.plan import InPlaceJob, IntoJob, LinkJob
 
 VIOLATED = blocks("check-violated")
 UNREADABLE = changes("check-not-valid")
@@ -82,7 +82,7 @@ def _check(
                     "and the server's log would get the whole row, address included.",
                     f"Correct the rows, or drop the constraint; then alter table {part.name} validate constraint {name};",
                 )
-    if written and not isinstance(part, InPlaceJob):  # ``raw_expressions`` tries it
+    if written and not isinstance(part, InPlaceJob | IntoJob):  # ``raw_expressions`` tries it
         yield ON_WRITTEN(
             subject,
             f"CHECK {name} of {part.name} has a written column in it, and may refuse the new value: {expression}.",

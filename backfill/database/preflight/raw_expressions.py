@@ -1,4 +1,5 @@
-"""Raw expressions: CHECKs, domains, generated columns and indexes that compute something from a raw column.
+"""Raw expressions: CHECKs, domains, generated columns and indexes that compute something from a raw column, or from
+the column into which hashes go.
 
 Whether they take what a job in place writes is tried with samples, in queries that write nothing. What calls a
 function of the application is not tried, as with triggers: it waits until somebody who knows it accepts it.
@@ -7,6 +8,7 @@ function of the application is not tried, as with triggers: it waits until someb
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
 from psycopg2 import sql
 
@@ -21,7 +23,7 @@ from backfill.database.preflight.finding import Finding, blocks, changes
 from backfill.database.preflight.sample_results import samples
 from backfill.database.preflight.target import Column, Target
 from backfill.database.quoting import table
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, IntoJob
 
 REFUSED = blocks("refuses-results")
 GENERATED = changes("generated-from-raw")
@@ -105,7 +107,7 @@ OF_VALUE = sql.SQL("select bool_and({what}) from (select {value} as {raw}) as {n
 OF_ROWS = sql.SQL("""
     select bool_and({what})
       from (select {columns} from {table} as {name}
-             where {in_range} and {raw} is not null and {before} limit {most}) as {name}
+             where {in_range} and {present} is not null and {before} limit {most}) as {name}
 """)
 
 
@@ -113,6 +115,9 @@ def _asked(query: str, of_object: str) -> str:
     """*query*, which asks what an object depends on."""
     parts = {"calls": CALLS, "other_columns": OTHER_COLUMNS, "depends": DEPENDS}
     return query.format(**{name: text.format(object=of_object) for name, text in parts.items()})
+
+
+_Job: TypeAlias = InPlaceJob | IntoJob
 
 
 class Outcome(Enum):
@@ -134,26 +139,27 @@ class _Expression:
 
 def check(target: Target) -> Iterator[Finding]:
     """What is tried, in the order of the catalog."""
-    job, column = target.part, target.columns.get(target.raw)
-    if not target.writes or not isinstance(job, InPlaceJob) or column is None:
+    job, column = target.part, target.columns.get(target.result)
+    if not target.writes or not isinstance(job, InPlaceJob | IntoJob) or column is None:
         return
+    written = {"raw": column.number}
     execute(target.connection, sql.SQL("set local search_path = pg_catalog, pg_temp"))  # names in expressions
     if column.checked:
         found = list(_domain(target, job, column))
         yield from found
         if any(finding.code == REFUSED.code for finding in found):
             return  # no sample gets as far as the others
-    for row in target.ask(_asked(CHECKS, OF_CONSTRAINT), ours=OURS):
+    for row in target.ask(_asked(CHECKS, OF_CONSTRAINT), ours=OURS, **written):
         yield from _check(target, job, column, _Expression(True, *row))
-    for row in target.ask(_asked(GENERATED_COLUMNS, OF_GENERATED)):
+    for row in target.ask(_asked(GENERATED_COLUMNS, OF_GENERATED), **written):
         yield from _generated(target, job, column, _Expression(False, *row))
-    for row in target.ask(_asked(INDEXES, OF_INDEX)):
+    for row in target.ask(_asked(INDEXES, OF_INDEX), **written):
         yield from _index(target, job, column, _Expression(False, *row))
 
 
-def _domain(target: Target, job: InPlaceJob, column: Column) -> Iterator[Finding]:
+def _domain(target: Target, job: _Job, column: Column) -> Iterator[Finding]:
     name = f"{job.name}.{column.name}"
-    if target.ask(_asked(DOMAINS_CALL, OF_CONSTRAINT))[0][0]:
+    if target.ask(_asked(DOMAINS_CALL, OF_CONSTRAINT), raw=column.number)[0][0]:
         yield DOMAIN(
             target.column(column.name),
             f"Column {name} is of domain {column.type}, whose CHECK calls a function that preflight does not run.",
@@ -170,7 +176,7 @@ def _domain(target: Target, job: InPlaceJob, column: Column) -> Iterator[Finding
         )
 
 
-def _check(target: Target, job: InPlaceJob, column: Column, one: _Expression) -> Iterator[Finding]:
+def _check(target: Target, job: _Job, column: Column, one: _Expression) -> Iterator[Finding]:
     outcome = _outcome(target, job, column, one)
     if outcome is Outcome.REFUSED:
         yield REFUSED(
@@ -181,12 +187,12 @@ def _check(target: Target, job: InPlaceJob, column: Column, one: _Expression) ->
     elif outcome is Outcome.UNKNOWN or one.of_rows:
         yield ON_WRITTEN(
             target.column(one.name),
-            f"CHECK {one.name} of {job.name} has {job.raw} in it, and may refuse {_what(job)}: {one.text}.",
+            f"CHECK {one.name} of {job.name} has {column.name} in it, and may refuse {_what(job)}: {one.text}.",
             "Look whether it holds for every row; then accept it.",
         )
 
 
-def _generated(target: Target, job: InPlaceJob, column: Column, one: _Expression) -> Iterator[Finding]:
+def _generated(target: Target, job: _Job, column: Column, one: _Expression) -> Iterator[Finding]:
     if _outcome(target, job, column, one) is Outcome.REFUSED:
         yield REFUSED(
             target.column(one.name),
@@ -196,12 +202,12 @@ def _generated(target: Target, job: InPlaceJob, column: Column, one: _Expression
     else:
         yield GENERATED(
             target.column(one.name),
-            f"Column {job.name}.{one.name} is generated from {job.raw}, and becomes what its expression makes of a result: {one.text}.",
+            f"Column {job.name}.{one.name} is generated from {column.name}, and becomes what its expression makes of a result: {one.text}.",
             "Look who reads it; then accept it.",
         )
 
 
-def _index(target: Target, job: InPlaceJob, column: Column, one: _Expression) -> Iterator[Finding]:
+def _index(target: Target, job: _Job, column: Column, one: _Expression) -> Iterator[Finding]:
     outcome = _outcome(target, job, column, one)
     if outcome is Outcome.REFUSED:
         yield REFUSED(
@@ -212,12 +218,14 @@ def _index(target: Target, job: InPlaceJob, column: Column, one: _Expression) ->
     elif outcome is Outcome.UNKNOWN:
         yield COMPUTED(
             target.column(one.name),
-            f"Index {one.name} of {job.name} computes something from {job.raw}, and may fail for {_what(job)}: {one.text}.",
+            f"Index {one.name} of {job.name} computes something from {column.name}, and may fail for {_what(job)}: {one.text}.",
             "Look whether it can be computed from every result; then accept it.",
         )
 
 
-def _what(job: InPlaceJob) -> str:
+def _what(job: _Job) -> str:
+    if isinstance(job, IntoJob):
+        return "a hash"
     if job.becomes == "nothing":
         return "NULL" if job.constant is None else "the constant of the plan"
     result = f"a {job.becomes}"
@@ -230,7 +238,7 @@ def _what(job: InPlaceJob) -> str:
     return result
 
 
-def _outcome(target: Target, job: InPlaceJob, column: Column, one: _Expression) -> Outcome:
+def _outcome(target: Target, job: _Job, column: Column, one: _Expression) -> Outcome:
     """A result counts as refused where the address that it comes from is taken."""
     if one.calls:
         return Outcome.UNKNOWN
@@ -264,7 +272,7 @@ def _takes(target: Target, column: Column, one: _Expression, text: str | None) -
             columns=listed,
             table=table(target.part),
             name=name,
-            raw=raw,
+            present=sql.Identifier(target.raw),
             in_range=Range(0, SAMPLE_BLOCKS).holds(target.part.table),
             before=what if one.is_condition else sql.SQL("true"),
             most=sql.Literal(SAMPLE_ROWS),

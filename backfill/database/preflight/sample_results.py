@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, IntoJob
 from backfill.raw_column import Widths
 
 # Ordinary addresses, short and long ones.
@@ -31,8 +31,10 @@ class Sample:
     result: str | None
 
 
-def samples(job: InPlaceJob) -> tuple[Sample, ...]:
+def samples(job: InPlaceJob | IntoJob) -> tuple[Sample, ...]:
     """Pairs of a value and what *job* makes of it."""
+    if isinstance(job, IntoJob):  # what is made of an address stands where no address stood
+        return tuple(Sample(None, hashlib.sha256(address.encode()).hexdigest()) for address in ADDRESSES)
     found = [Sample(address, result) for address in ADDRESSES for result in _results(job, address)]
     if job.becomes == "nothing" or job.unreadable == "nothing":
         found.append(Sample(None, job.constant))

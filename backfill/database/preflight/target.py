@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table
-from backfill.plan import Addresses, Discard, Job, Plan
+from backfill.plan import Addresses, Discard, IntoJob, Job, Plan
 from backfill.raw_column import Table
 
 
@@ -150,6 +150,11 @@ class Target:
         """Rows of a query about this table; it has ``%(table)s``, its number in the catalog."""
         known = {"table": self.relation.oid, "written": self.numbers, "raw": self.raw_number}
         return rows(self.connection, sql.SQL(query), known | values)
+
+    @property
+    def result(self) -> str:
+        """The column that gets what becomes of an address, where that is another one; else the raw column."""
+        return self.part.into if isinstance(self.part, IntoJob) else self.raw
 
     @property
     def raw_number(self) -> int:

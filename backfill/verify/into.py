@@ -1,0 +1,310 @@
+"""Into: is the hash beside every raw value that value's, recomputed in the client from the text?
+
+The server knows no salt, so every distinct pair of text and hash comes to the client, of every row that is read.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+from psycopg2 import sql
+from sqlalchemy import Connection
+
+from backfill.addresses import MAX_LENGTH, Reason, canonical_text
+from backfill.database.blocks import Range
+from backfill.database.columns import column_type, has_column
+from backfill.database.connection import driver, rows, value
+from backfill.database.decodable import decodable
+from backfill.database.nullable import or_seal
+from backfill.database.quoting import table
+from backfill.errors import SchemaUnfit
+from backfill.ledger import coverage, quarantine, runs
+from backfill.ledger.counts import INTO_CLASSES, Count, in_order
+from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
+from backfill.ledger.verification_ranges import RangeCounts
+from backfill.plan import IntoJob
+from backfill.verify import forms, reasons
+from backfill.verify.classification import spelled
+from backfill.verify.judge import Ground
+
+FETCHED = 10_000  # pairs at a time: of a million, the client holds no more
+KEYS_SHOWN = 20
+REMEMBERED = 1 << 16  # hashes: the same addresses come again in every range
+DIGITS = frozenset("0123456789abcdef")
+HASH_LENGTH = 64
+
+# A group for each distinct pair. Of a text the checksum has eight bits of its hash, as in ``gates.pairs``: they tell
+# that it was changed, and cannot tell an address. The inner query is not flattened (offset 0), or each row would work
+# out its parts several times.
+PAIRS = sql.SQL("""
+    select bare, text, hashed, count(*), {since},
+           bit_xor(hash_record_extended(row(key, stored, hashtext(whole) & 255), 0)) filter (where not bare),
+           case when row_number() over () = 1 then (max(max(time) filter (where not bare)) over ())::text end
+      from (select event.{key} as key, event.{raw} is null as bare, event.{raw}::text collate "C" as whole,
+                   {into} as stored, {time} as time,
+                   case when event.{raw} is not null and {decodable} then left({text}, {shown}) end as text,
+                   case when {into} is null then null
+                        when event.{raw} is not null and {into_decodable} then left({into}, {digits})
+                        else '' end as hashed
+              from {table} as event
+             where {in_range}
+            offset 0) as pair
+     group by bare, text, hashed
+""")
+SINCE = sql.SQL("count(*) filter (where not bare and time > {}::timestamptz)")
+ROWS = sql.SQL("""
+    select event.{key}::text, case when {decodable} then left({text}, {shown}) end,
+           case when {into_decodable} then left({into}, {digits}) else '' end
+      from {table} as event
+     where {asked} and event.{raw} is not null and event.{into_column} is not null
+""")
+# When the raw column is gone: a hash still has its form.
+HASHES_ONLY = sql.SQL("""
+    select count(*), count(event.{into_column}), count(event.{into_column}) filter (where not {is_hash})
+      from {table} as event where {in_range}
+""")
+NEWEST = sql.SQL("select max(moment::{type})::text from unnest(%s::text[]) as moment")
+
+
+class Pair(NamedTuple):
+    """Rows of one text and one hash."""
+
+    bare: bool  # no raw value
+    text: str | None  # its first characters: one more than an address may have; None: it cannot be decoded
+    hashed: str | None
+    number: int
+    since: int  # written after the last run ended
+    checksum: int | None
+    newest: str | None  # of all, on one of the groups
+
+
+def classify_pair(
+    text: str | None, hashed: str | None, hasher: Callable[[str], str]
+) -> tuple[Count, Reason | None]:
+    """Which of ``INTO_CLASSES`` a row with a raw *text* is in, and why the text is no address, where it is none."""
+    address = spelled(text)
+    if isinstance(address, Reason):
+        if hashed is None:
+            return Count.QUARANTINED, address
+        has_form = len(hashed) == HASH_LENGTH and DIGITS.issuperset(hashed)
+        return (Count.OWN_HASH_KEPT if has_form else Count.HASH_WRONG), address
+    if hashed is None:
+        return Count.HASH_MISSING, None
+    return (Count.RIGHT if hashed == hasher(canonical_text(address)) else Count.HASH_WRONG), None
+
+
+@dataclass
+class IntoJudge:
+    """What the passes over one table need."""
+
+    schema: str  # of the ledger
+    job: IntoJob
+    hasher: Callable[[str], str]
+    fingerprint: str = ""
+    asks_hashes = False
+    run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
+    _text: sql.Composable = field(init=False)
+    _last: CoverageRecord | None = field(
+        default=None, init=False
+    )  # full, from before the raw column was dropped
+
+    def __post_init__(self) -> None:
+        """Each address is hashed once, as far as memory goes."""
+        self.hasher = lru_cache(REMEMBERED)(self.hasher)
+
+    @classmethod
+    def of(cls, ground: Ground, job: IntoJob) -> "IntoJudge":
+        """The judge of *job* in a verification."""
+        return cls(ground.schema, job, ground.hasher, ground.fingerprint)
+
+    def begin(self, connection: Connection) -> None:
+        """Which columns are there. Raises ``SchemaUnfit`` where the raw one is gone and was never proved."""
+        job = self.job
+        self.run_ended = runs.last_success(connection, job.identity)
+        if not has_column(connection, job, job.into):
+            raise SchemaUnfit(problem=f"Table {job.name} has no column {job.into}. Check the plan.")
+        if has_column(connection, job, job.raw):
+            self._text = forms.value_text(connection, job)
+            return
+        last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
+        if last is None:
+            raise SchemaUnfit(
+                problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
+            )
+        self._last = last[0]
+
+    def _names(self) -> dict[str, sql.Composable]:
+        job = self.job
+        into = forms.TEXT.format(sql.Identifier(job.into))
+        return {
+            "table": table(job),
+            "key": sql.Identifier(job.key),
+            "raw": sql.Identifier(job.raw),
+            "into": into,
+            "into_column": sql.Identifier(job.into),
+            "into_decodable": decodable(into),
+            "decodable": decodable(self._text),
+            "text": self._text,
+            "shown": sql.Literal(MAX_LENGTH + 1),
+            "digits": sql.Literal(HASH_LENGTH + 1),
+            "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
+            "since": SINCE.format(sql.Literal(self.run_ended)) if self._tells_since else sql.SQL("0"),
+        }
+
+    @property
+    def _tells_since(self) -> bool:
+        return self.run_ended is not None and self.job.time is not None
+
+    def read(
+        self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
+    ) -> RangeCounts:
+        """Judge one range. *slot*: held while pairs are read, which the client hashes as they come."""
+        if self._last is not None:
+            with slot:
+                return self._read_hashes(connection, span)
+        counts: Counter[Count] = Counter()
+        quarantined: Counter[str] = Counter()
+        since, newest, checksum = 0, None, 0
+        with slot, driver(connection).cursor(name="backfill_pairs") as cursor:
+            cursor.itersize = FETCHED
+            cursor.execute(PAIRS.format(in_range=span.holds("event"), **self._names()))
+            for row in cursor:
+                pair = Pair(*row)
+                counts[Count.ROWS] += pair.number
+                newest = pair.newest or newest
+                since += pair.since
+                if pair.bare:
+                    counts[Count.NO_ADDRESS] += pair.number
+                    counts[Count.HASHED_WITHOUT_TEXT] += pair.number * (pair.hashed is not None)
+                    continue
+                checksum ^= pair.checksum or 0
+                counts[Count.RAW] += pair.number
+                found, reason = classify_pair(pair.text, pair.hashed, self.hasher)
+                counts[found] += pair.number
+                if found is Count.QUARANTINED and reason is not None:
+                    quarantined[reason.value] += pair.number
+        wrong = islice(self.amiss(connection, span.holds("event")), KEYS_SHOWN)
+        return RangeCounts(
+            counts=counts,
+            quarantined=quarantined,
+            newest_raw=newest,
+            since_run=since,
+            wrong_keys=tuple(key for key, _ in wrong) if counts[Count.HASH_WRONG] else (),
+            other_spellings=counts[Count.RAW],
+            checksum=checksum,
+        )
+
+    def amiss(self, connection: Connection, asked: sql.Composable) -> Iterator[tuple[str, str | None]]:
+        """Key of each row with a wrong hash, and the right one: None where the text is no address."""
+        for key, found, right in self.hashed_rows(connection, asked):
+            if found is Count.HASH_WRONG:
+                yield key, right
+
+    def hashed_rows(
+        self, connection: Connection, asked: sql.Composable
+    ) -> Iterator[tuple[str, Count, str | None]]:
+        """Key, class and right hash of each row that has a raw value and any hash.
+
+        *asked*: a condition on ``event``, which says of which rows.
+        """
+        with driver(connection).cursor(name="backfill_hashed_rows") as cursor:
+            cursor.itersize = FETCHED
+            cursor.execute(ROWS.format(asked=asked, **self._names()))
+            for key, text, hashed in cursor:
+                address = spelled(text)
+                right = None if isinstance(address, Reason) else self.hasher(canonical_text(address))
+                yield key, classify_pair(text, hashed, self.hasher)[0], right
+
+    def _read_hashes(self, connection: Connection, span: Range) -> RangeCounts:
+        """One range of a table whose raw column is gone."""
+        into = forms.TEXT.format(sql.Identifier(self.job.into))
+        statement = HASHES_ONLY.format(
+            into_column=sql.Identifier(self.job.into),
+            is_hash=forms.is_hash(into),
+            table=table(self.job),
+            in_range=span.holds("event"),
+        )
+        ((total, hashed, broken),) = rows(connection, statement)
+        return RangeCounts(
+            counts={
+                Count.ROWS: total,
+                Count.NO_ADDRESS: total - hashed,
+                Count.HASH_OF_RIGHT_FORM: hashed - broken,
+                Count.HASH_WRONG: broken,
+            }
+        )
+
+    def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
+        """The table's record, from what its ranges held."""
+        sums: Counter[Count] = Counter()
+        quarantined: Counter[str] = Counter()
+        checksum = 0
+        for one in held:
+            sums.update(one.counts)
+            quarantined.update(one.quarantined)
+            checksum ^= one.checksum
+        if self._last is not None:
+            return self._recheck(sums, self._last)
+        counted = (Count.ROWS, Count.RAW, *INTO_CLASSES, Count.HASHED_WITHOUT_TEXT)
+        counts = in_order({count: sums[count] for count in counted})
+        since = sum(one.since_run for one in held)
+        newest = self._newest(connection, [one.newest_raw for one in held if one.newest_raw])
+        listed = sum(quarantine.counts(connection).get(self.job.identity, {}).values())
+        amiss = reasons.of_into(self.job, counts, listed=listed)
+        looked_at = sum(counts[count] for count in INTO_CLASSES)
+        if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
+            amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
+        notes = reasons.notes_into(counts)
+        if since:
+            notes.append(
+                f"{since:,} raw {'value was' if since == 1 else 'values were'} written after the last run ended, the newest at {newest}: "
+                f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
+            )
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.INTO,
+            becomes=self.job.becomes,
+            covered=not amiss,
+            evidence=Evidence(other_spellings=f"{counts[Count.RAW]}/{checksum}"),  # as ``gates.pairs`` counts
+            counts=counts,
+            reasons=tuple(amiss),
+            raw_rows=counts[Count.RAW],
+            newest_raw=newest,
+            quarantined=quarantined,
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[:KEYS_SHOWN],
+            notes=tuple(notes),
+            since_run=since if self._tells_since else None,
+        )
+
+    def _newest(self, connection: Connection, found: list[str]) -> str | None:
+        if not found or self.job.time is None:
+            return None
+        # Text of the server's own, compared as what it is.
+        type_ = column_type(connection, self.job, self.job.time).name
+        return str(value(connection, NEWEST.format(type=sql.SQL(type_)), (found,)))
+
+    def _recheck(self, sums: Counter[Count], last: CoverageRecord) -> CoverageRecord:
+        """A table whose raw column is gone: its *last* full record, the form of its hashes checked again."""
+        amiss = reasons.shortfall(
+            sums[Count.HASH_WRONG],
+            "hash is not 64 lower-case hexadecimal digits",
+            "hashes are not 64 lower-case hexadecimal digits",
+            "look at the application",
+        )
+        counted = (Count.ROWS, Count.NO_ADDRESS, Count.HASH_OF_RIGHT_FORM, Count.HASH_WRONG)
+        return CoverageRecord(
+            job=self.job.identity,
+            table=self.job.label,
+            kind=Kind.INTO,
+            becomes=self.job.becomes,
+            covered=last.covered and not amiss,
+            counts=in_order({count: sums[count] for count in counted}),
+            reasons=tuple(amiss),
+            raw_rows=0,
+            proved=last.finished,
+        )

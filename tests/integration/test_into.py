@@ -1,0 +1,205 @@
+"""Hashes that go into another column: from the first run to the proof that the raw column is gone."""
+
+import json
+from pathlib import Path
+
+import psycopg2.errors
+import pytest
+from alembic.util import CommandError
+
+from tests import rewritten
+from tests.databases import query
+from tests.integration.test_other_chain import ENV, upgrade
+from tests.operator import Operator
+from tests.rewritten import SPELT, TEXTS, UNREADABLE
+
+ALL = (*TEXTS, *SPELT, *UNREADABLE)
+JOB = {"table": "logins", "raw": "ip", "becomes": "hash", "into": "hashed_ip"}
+TABLE = """
+    create table logins (id bigint generated always as identity primary key, ip {type}, hashed_ip text,
+                         created timestamptz not null default now() - interval '1 day', note text default 'kept');
+    insert into logins (ip) select unnest(%s::text[])::{type};
+    insert into logins (ip, hashed_ip) values (null, null), (null, repeat('a', 64));
+"""
+
+
+def hashing(
+    url: str, home: Path, folder: Path, type_: str = "text", texts: tuple[str, ...] = TEXTS, **keys: object
+) -> Operator:
+    """An operator whose table has those texts, twice, and no hash yet."""
+    query(url, TABLE.format(type=type_), list(texts) * 2)
+    return rewritten.operator(url, home, rewritten.plan_file(folder, {**JOB, "time": "created", **keys}))
+
+
+CHECKED = """
+    create domain hash64 as varchar(64);
+    create extension citext;
+    create table logins (id bigint generated always as identity primary key, ip inet, hashed_ip {type});
+    insert into logins (ip) select unnest(%s::text[])::inet;
+"""
+
+
+def rows(url: str) -> list[tuple[int, str | None, str | None]]:
+    """Key, raw text as the application reads it, hash."""
+    return query(
+        url, "select id, case when ip is null then null else concat(ip) end, hashed_ip from logins order by 1"
+    )
+
+
+def counted(operator: Operator, expect: int = 0) -> dict[str, int]:
+    """What ``verify`` counts of the one job, without zeros."""
+    (found,) = json.loads(operator.types("verify", "--format", "json", expect=expect).out)["tables"]
+    return {name: number for name, number in found["counts"].items() if number}
+
+
+@pytest.mark.parametrize("type_", ["text", "inet"])
+def test_each_row_gets_the_hash_of_its_text_and_no_hash_that_stands_there_is_touched(
+    database: str, home: Path, tmp_path: Path, type_: str
+) -> None:
+    texts = (*TEXTS, "10.0.0.0/8") if type_ == "inet" else ALL
+    operator = hashing(database, home, tmp_path, type_, texts)
+    query(database, "update logins set hashed_ip = repeat('0', 64) where id = 1")
+    before = rows(database)
+    operator.types("plan")
+    operator.types("run", "--quiet")
+    for (key, text, was), (_, same, now) in zip(before, rows(database), strict=True):
+        assert same == text
+        readable = text is not None and rewritten.canonical(text) is not None
+        assert now == (was if key == 1 or not readable else rewritten.hashed(str(text)))
+    counts = counted(operator, expect=1)
+    waiting = 2 * sum(rewritten.canonical(text) is None for text in texts)
+    assert counts == {
+        "rows": len(before),
+        "raw": len(before) - 2,
+        "no_address": 2,
+        "right": len(before) - 3 - waiting,
+        "hash_wrong": 1,
+        "quarantined": waiting,
+        "hashed_without_text": 1,
+    }
+
+
+REVISIONS = {
+    "guard": ("f00000000001", None, "guard_links('logins')", "unguard_links('logins')"),
+    "validate": ("f00000000002", "f00000000001", "validate_links('logins')", "unvalidate_links('logins')"),
+    "drop": ("f00000000003", "f00000000002", "drop_column('logins', 'ip')", "restore_raw_column('logins', 'text')"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """The application's own alembic folder, with our three steps in it."""
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    (versions.parent / "env.py").write_text(ENV)
+    (versions.parent / "script.py.mako").write_text("")
+    for name, (revision, before, up, down) in REVISIONS.items():
+        (versions / f"{name}.py").write_text(
+            f"from backfill.gates import *\nrevision, down_revision = {revision!r}, {before!r}\n"
+            f"def upgrade(): {up}\ndef downgrade(): {down}\n"
+        )
+    return versions.parent
+
+
+def refused(operator: Operator, chain: Path, to: str) -> str:
+    """What the gate of that revision says."""
+    with pytest.raises(CommandError) as refusal:
+        upgrade(operator, chain, to)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def log_in(url: str, ip: str | None, hashed: str | None) -> None:
+    """What the live application does."""
+    query(url, "insert into logins (ip, hashed_ip, created) values (%s, %s, now())", ip, hashed)
+
+
+@pytest.mark.parametrize("type_", ["varchar(80)", "char(64)", "citext", "hash64"])
+def test_guard_and_check_are_known_again_whatever_type_holds_the_hashes(
+    database: str, home: Path, tmp_path: Path, chain: Path, type_: str
+) -> None:
+    query(database, CHECKED.format(type=type_), list(TEXTS))
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, JOB))
+    operator = operator.having(observe="0", restore_point="monday")
+    operator.types("run", "--quiet")
+    assert counted(operator) == {"rows": len(TEXTS), "raw": len(TEXTS), "right": len(TEXTS)}
+    upgrade(operator, chain, "f00000000003")
+    assert query(database, "select count(*) from information_schema.columns where column_name = 'ip'") == [
+        (0,)
+    ]
+
+
+def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -> None:
+    operator = hashing(database, home, tmp_path, texts=ALL).having(observe="0", restore_point="monday")
+    guard, validate, drop = (revision for revision, *_ in REVISIONS.values())
+    assert "ledger" in refused(operator, chain, guard)
+    operator.types("run", "--quiet")
+    before = rows(database)
+    # Closed: rows in the quarantine, until they are settled; a hash that is wrong, until it is repaired.
+    operator.types("verify", expect=1)
+    waiting = 2 * sum(rewritten.canonical(text) is None for text in ALL)
+    assert f"quarantine of logins: {waiting} rows wait" in refused(operator, chain, guard)
+    said = operator.types("quarantine", "settle", "logins", "--as", "sentinel", "--count", waiting, expect=2)
+    assert "no hash stands for none" in said.err
+    assert f"--as discard --count {waiting}" in operator.types("quarantine", "list").out
+    operator.types("quarantine", "settle", "logins", "--as", "discard", "--count", waiting)
+    query(database, "update logins set hashed_ip = repeat('0', 64) where id = 1")
+    assert counted(operator, expect=1)["hash_wrong"] == 1
+    assert "proof of logins: the last verification says: 1 row has another value in hashed_ip" in refused(
+        operator, chain, guard
+    )
+    said = operator.types("repair", "logins", "--kind", "link", "--count", 1, expect=2)
+    assert "hash is for logins" in said.err
+    operator.types("repair", "logins", "--kind", "hash", "--count", 1)
+    log_in(database, "203.0.113.9", None)  # of the old application
+    assert counted(operator, expect=1)["hash_missing"] == 1
+    assert "1 row has an address and no hash" in refused(operator, chain, guard)
+    operator.types("run", "--quiet")
+    assert "hash_missing" not in counted(operator)
+    assert rows(database)[: len(before)] == [
+        (key, text if text is None or rewritten.canonical(text) else None, hashed)
+        for key, text, hashed in before
+    ]
+    # Changed after the proof: neither count nor newest time tells.
+    query(database, "update logins set hashed_ip = repeat('0', 64) where id = 1")
+    assert "hashes of logins: a row with an address came or went" in refused(operator, chain, guard)
+    query(database, "update logins set hashed_ip = %s where id = 1", before[0][2])
+    said = operator.types("gates", "--format", "json", expect=None).out
+    assert {"change": "guard logins", "state": "next"}.items() <= json.loads(said)["gates"][0].items()
+    upgrade(operator, chain, guard)
+    # The guard, and an INSERT of the old application: refused without a word about the row.
+    for hashed in (None, "203.0.113.10", "A" * 64):
+        with pytest.raises(psycopg2.errors.CheckViolation) as refusal:
+            log_in(database, "203.0.113.10", hashed)
+        assert "may not hold ip without a hash in hashed_ip" in str(refusal.value)
+        assert "203.0.113" not in str(refusal.value)
+        assert refusal.value.diag.message_detail is None
+    for change in ("hashed_ip = repeat('1', 64)", "ip = '203.0.113.11'"):
+        with pytest.raises(psycopg2.errors.CheckViolation, match="a proved row of logins may not change"):
+            query(database, f"update logins set {change} where id = 1")
+    query(
+        database,
+        "update logins set note = 'changed' where id = 1; insert into logins (hashed_ip) values (null)",
+    )
+    upgrade(operator, chain, validate)
+    log_in(database, "203.0.113.12", "0" * 64)  # let in, and counted: nobody has looked whose hash that is
+    assert "rows let in by the guard of logins: 1" in refused(operator, chain, drop)
+    assert counted(operator, expect=1)["hash_wrong"] == 1
+    operator.types("repair", "logins", "--kind", "hash", "--count", 1)
+    proved = counted(operator)
+    assert proved["right"] == proved["raw"]
+    upgrade(operator, chain, drop)
+    # Gone: only the form of a hash is left to read.
+    assert query(database, "select count(*) from pg_trigger where tgname ~ 'backfill'") == [(0,)]
+    after = counted(operator)
+    assert after["hash_of_right_form"] == proved["raw"] + 1
+    said = operator.types("report", "--format", "json").out
+    assert "203.0.113" not in said
+    assert json.loads(said)["tables"][0]["kind"] == "into"
+    operator.types("gates")
+    operator.types("status", expect=None)
+    operator.types("erase", expect=None)
+    proof = operator.types("prove", "--format", "json", expect=None)
+    found = {(one["where"], one["state"]) for one in json.loads(proof.out)["findings"]}
+    assert ("logins.ip", "gone") in found
+    assert "logins.ip is gone, and was covered: done." in operator.types("run").out
