@@ -46,7 +46,7 @@ class IntoWriter:
 
     job: IntoJob
     schema: str  # of the ledger
-    carries = ("hash",)
+    carries = (sql.Identifier("map", "hash"),)
 
     @property
     def unfinished(self) -> sql.Composable:
