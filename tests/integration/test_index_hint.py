@@ -128,6 +128,8 @@ def test_values_stay_and_triggers_on_columns_do_not_fire(connection: Connection)
 
 def test_naming_them_spares_looks_into_the_heap(connection: Connection) -> None:
     """Nobody else is there, and the figures are the same each time: 302,776 pages, and 305,309 without."""
+    if connection.dialect.server_version_info < (15,):  # type: ignore[operator]
+        pytest.skip("PostgreSQL 14 looks as often either way: 305,309 pages")
     asked = {}
     for naming in (False, True):
         execute(connection, PLAIN, (EVENT_ROWS,))

@@ -277,6 +277,7 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fresh_demo.url
+    holding: list[int] = []  # blocks: how many they are depends on what vacuum has found free
 
     def busy(phase: Phase) -> None:
         if phase == FILL:
@@ -285,9 +286,10 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
                 """insert into user_events (source_id, tag, ip_address_string)
                    select source_id, 'late', '203.0.113.' || row_number() over () from user_events limit 50""",
             )
+            where = "select count(distinct (ctid::text::point)[0]) from user_events where tag = 'late'"
+            holding.append(query(url, where)[0][0])
 
     monkeypatch.setattr(closing_count, "STRETCH", 1)
-    blocks = query(url, "select pg_relation_size('user_events') / 8192")[0][0]
     fresh_demo.hooked(before_phase=busy).types("run", *SMALL)
     late = "select count(*), count(ip_address_id) from user_events where tag = 'late'"
     assert query(url, late) == [(50, 50)]
@@ -297,7 +299,7 @@ def test_rows_that_move_or_come_behind_the_last_block_are_swept(
         for name in ("team_events", "user_events")
     )
     assert elsewhere == 0, "nothing was left there"
-    assert 0 < here < blocks / 2, "only where the late rows are"
+    assert holding[0] <= here < holding[0] + 5, "only where the late rows are, or one that was left besides"
 
 
 def test_a_sweep_that_was_begun_before_a_kill_is_ended_and_another_follows(fresh_demo: Operator) -> None:
