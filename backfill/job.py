@@ -8,7 +8,7 @@ from pydantic import model_validator
 from backfill.age.aged import Aged
 from backfill.age.time_column import TimeColumn
 from backfill.errors import KindUnfit
-from backfill.raw_column import Constant, Name, NameOrNone, RawColumn, Widths
+from backfill.raw_column import Constant, Key, Name, NameOrNone, RawColumn, Widths
 
 LINK = "link"  # the kind of job that a plan means where it names none
 INTO = "hash into"  # the kind of a job whose hashes go into another column: becomes = "hash", with into
@@ -58,6 +58,8 @@ class Job(RawColumn):
 
 class DroppingJob(Job):
     """A job whose raw column is dropped in the end: what becomes of its values stands in another column."""
+
+    key: Name = "id"
 
     @property
     def result(self) -> str:
@@ -125,8 +127,16 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     for key, what in NOT_YET.items():
         if key in keys:
             raise ValueError(f"{key}: {what} are not supported by this version")
-    if not isinstance(keys.get("key", ""), str) or keys.get("key") == "":
-        raise ValueError("key: tables without a key of one column are not supported by this version")
+    if (
+        (kind == LINK or "into" in keys)
+        and "key" in keys
+        and (not isinstance(keys["key"], str) or not keys["key"])
+    ):
+        what = 'becomes = "link"' if kind == LINK else "into"
+        raise ValueError(
+            f"key: {what} needs a key of one column, unique and never NULL; several columns, or none, are possible "
+            "where a value is rewritten in place"
+        )
     wrong = next((key for key in (OF_VALUES if kind == LINK else OF_LINKS) if key in keys), None)
     if wrong is not None and kind in (LINK, *IN_PLACE):
         where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
@@ -159,6 +169,7 @@ def _require_into_fits(keys: dict[str, Any], kind: str) -> None:
 class InPlaceJob(Aged, Job):
     """A raw column whose values are rewritten where they are: column, indexes and statements of the application stay."""
 
+    key: Key = None
     becomes: Literal["pseudonym", "hash", "network", "nothing"]
     raw: Name
     then: Literal["keep"] = "keep"
@@ -170,6 +181,7 @@ class InPlaceJob(Aged, Job):
 class Discard(RawColumn):
     """A raw column that is dropped without being kept in any form."""
 
+    key: Name = "id"
     column: Name
     time: NameOrNone = None
 

@@ -98,6 +98,7 @@ class GeoKey(StrEnum):
 class Addresses(RawColumn):
     """The table that holds each address once."""
 
+    key: Name = "id"
     address: Name = "ip_address"  # inet, unique
     hash: Name = "hashed_ip_address"  # text, unique
     geo: Name = "geoip_info"  # jsonb
@@ -177,6 +178,8 @@ class Plan(Part):
             drops = isinstance(job, dict) and (job.get("becomes"), job.get("then")) == ("nothing", "drop")
             if drops and "into" not in job:  # which belongs to no such job, and is refused
                 kept = {key: value for key, value in job.items() if key not in ("becomes", "then", "raw")}
+                if kept.get("key") == "" or isinstance(kept.get("key"), list):
+                    del kept["key"]  # no row is rewritten, so none is named
                 discards.append(kept | {"column": job["raw"]} if "raw" in job else kept)
             else:
                 jobs.append(job)
@@ -197,7 +200,11 @@ class Plan(Part):
         # Copies: a part that stands in two plans may be called differently in each.
         if known is not None:
             object.__setattr__(self, "address_table", labelled(known, labels))
-        object.__setattr__(self, "jobs", tuple(labelled(job, labels) for job in self.jobs))
+        taken: dict[str, set[str]] = {}
+        for table, column, _ in _columns(self):
+            taken.setdefault(table, set()).add(column)
+        jobs = (labelled(job, labels, taken[job.table_identity]) for job in self.jobs)
+        object.__setattr__(self, "jobs", tuple(jobs))
         object.__setattr__(self, "discard", tuple(labelled(one, labels) for one in self.discard))
         return self
 
@@ -303,9 +310,17 @@ def _require_distinct(plan: Plan) -> None:
         owners[table, column] = owner
     raw = {(part.table_identity, part.raw_column) for part in plan.parts}
     for job in plan.jobs:
-        for name in (job.key, job.time_column):
+        # Such a value would stand in the quarantine and in messages, and change under the job.
+        other = "name another key" + (", or none (key = [])" if isinstance(job, InPlaceJob) else "")
+        for name in job.key_columns or ():
             if (job.table_identity, name) in raw:
-                raise ValueError(f"{job.name}.{name} is key or time of a job, and holds raw addresses")
+                raise ValueError(
+                    f"{job.name}.{name} is in the key of a job, and holds raw addresses: {other}"
+                )
+            if (writer := owners.get((job.table_identity, name))) is not None:
+                raise ValueError(f"{job.name}.{name} is in the key of a job, and {writer} writes it: {other}")
+        if (job.table_identity, job.time_column) in raw:
+            raise ValueError(f"{job.name}.{job.time_column} is the time of a job, and holds raw addresses")
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")

@@ -29,6 +29,24 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST), After
 NameOrNone = Annotated[Name | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
+def _columns_of_key(value: object) -> object:
+    """A key as a plan says it: one column is its name, whether it stands in a list or not; none is an empty tuple."""
+    if value is None:
+        return None
+    columns = ([value] if value else []) if isinstance(value, str) else value
+    if not isinstance(columns, list | tuple) or not all(isinstance(one, str) for one in columns):
+        raise ValueError('a column, a list of columns, or "" where the table has no key')
+    if not all(0 < len(name.encode()) <= LONGEST for name in columns):
+        raise ValueError(f"a name in PostgreSQL has 1 to {LONGEST} bytes")
+    if len(set(columns)) < len(columns):
+        raise ValueError("a column is named twice")
+    return columns[0] if len(columns) == 1 else tuple(columns)
+
+
+# A column, several or none; None: what the catalog says.
+Key = Annotated[str | tuple[str, ...] | None, BeforeValidator(_columns_of_key)]
+
+
 def _one_line(text: str) -> str:
     if not text.isprintable():
         raise ValueError("a constant is one line of printable characters")
@@ -57,12 +75,17 @@ class Table(Part):
 
     table: Name
     schema_: Name = Field("public", alias="schema")
-    key: Name = "id"  # the primary key, one column
+    key: Key = "id"  # what names a row; one column, but for values that are rewritten in place
 
     @property
     def name(self) -> str:
         """``table``, or ``schema.table`` outside ``public``: what messages call the table."""
         return self.table if self.schema_ == "public" else f"{self.schema_}.{self.table}"
+
+    @property
+    def key_columns(self) -> tuple[str, ...] | None:
+        """The same as columns."""
+        return (self.key,) if isinstance(self.key, str) else self.key
 
     @property
     def table_identity(self) -> str:
@@ -76,7 +99,9 @@ class RawColumn(Table):
     ``identity`` is for the ledger, ``label`` for people: the table's name where that says enough.
     """
 
-    _label: str = PrivateAttr("")  # given by the plan, which knows what else shares the table
+    # Given by the plan, which knows what else shares the table.
+    _label: str = PrivateAttr("")
+    _in_no_key: frozenset[str] = PrivateAttr(frozenset())
 
     @property
     def raw_column(self) -> str:
@@ -92,6 +117,11 @@ class RawColumn(Table):
     def label(self) -> str:
         """What commands and messages call it."""
         return self._label or self.name
+
+    @property
+    def in_no_key(self) -> frozenset[str]:
+        """Columns of the table that cannot name a row: they hold raw addresses, or a job writes them."""
+        return self._in_no_key
 
     @property
     def aliases(self) -> frozenset[str]:
@@ -144,9 +174,10 @@ def labels_of(parts: Sequence[RawColumn]) -> dict[JobId, str]:
     return {name: label if times[label] == 1 else str(name) for name, label in labels.items()}
 
 
-def labelled(part: Some, labels: dict[JobId, str]) -> Some:
-    """A copy that is called so."""
+def labelled(part: Some, labels: dict[JobId, str], in_no_key: Iterable[str] = ()) -> Some:
+    """A copy that is called so, and whose rows none of those columns can name."""
     copy = part.model_copy()
     label = labels[part.identity]
     copy._label = "" if label == part.name else label
+    copy._in_no_key = frozenset(in_no_key)
     return copy

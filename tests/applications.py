@@ -220,7 +220,9 @@ SYNAPSE = Application(
     name="synapse",
     tables="""
         create table user_ips (user_id text not null, access_token text not null, device_id text, ip text not null, user_agent text not null, last_seen bigint not null);
-        create unique index user_ips_user_token_ip_unique_index on user_ips (user_id, access_token, ip)
+        create unique index user_ips_user_token_ip_unique_index on user_ips (user_id, access_token, ip);
+        create table devices (user_id text not null, device_id text not null, display_name text, last_seen bigint, ip text, user_agent text,
+                              constraint device_uniqueness unique (user_id, device_id))
     """,
     rows="",
     columns=(),

@@ -1,6 +1,7 @@
 """``backfill quarantine`` and ``backfill addresses``: what the operator decides, by exact count."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -49,14 +50,16 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     facts = {"rows": _as_json(found, plan), "kept": _as_json(kept, plan)}
     if kept and form != JSON:
         for job in dict.fromkeys(entry.job for entry in kept):
-            rows_keep = escaping.counted(sum(entry.job == job for entry in kept), "row keeps", "rows keep")
+            ours = [entry for entry in kept if entry.job == job]
+            rows_keep = escaping.counted(sum(entry.rows for entry in ours), "row keeps", "rows keep")
+            listed = "has their keys" if ours[0].name is not None else "has their number by reason"
             click.echo(
                 f'{plan.label(job)}: {rows_keep} a text that is no address, as unreadable = "keep" in the plan wants;'
-                " `backfill quarantine list --format json` has their keys."
+                f" `backfill quarantine list --format json` {listed}."
             )
     if not found:
         return Answer("Nothing waits for a decision.", ("backfill verify",), facts)
-    waiting_rows = escaping.counted(len(found), "row waits", "rows wait")
+    waiting_rows = escaping.counted(sum(entry.rows for entry in found), "row waits", "rows wait")
     answer = Answer(
         f"{waiting_rows} for a decision: settle as shown.", ("backfill verify",), facts, tone=Tone.BLOCKED
     )
@@ -65,14 +68,21 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     sums: dict[tuple[str, str], int] = {}
     for entry in found:
         what = plan.label(entry.job), entry.reason
-        sums[what] = sums.get(what, 0) + 1
+        sums[what] = sums.get(what, 0) + entry.rows
     output.show(rows(["table", "reason", "rows"], [[*key, number] for key, number in sums.items()]))
-    click.echo("\nThe first of them, by row key:" if len(found) > SHOWN else "\nBy row key:")
-    output.show(
-        rows(["table", "key", "reason"], [[plan.label(e.job), e.key, e.reason] for e in found[:SHOWN]])
-    )
+    named = [entry for entry in found if entry.name is not None]
+    if named:
+        click.echo("\nThe first of them, by row key:" if len(named) > SHOWN else "\nBy row key:")
+        output.show(
+            rows(
+                ["table", "key", "reason"],
+                [[plan.label(entry.job), entry.shown, entry.reason] for entry in named[:SHOWN]],
+            )
+        )
     for job in dict.fromkeys(entry.job for entry in found):
-        number, name = sum(entry.job == job for entry in found), plan.label(job)
+        number, name = sum(entry.rows for entry in found if entry.job == job), plan.label(job)
+        if not any(entry.job == job for entry in named):
+            click.echo(f"{name}: nothing names its rows; they were counted when the last run ended.")
         if job in {one.identity for one in plan.in_place_jobs}:
             click.echo(
                 f'{name}: the plan says what becomes of them: unreadable = "keep" or "nothing". After a change, `backfill run` again.'
@@ -90,8 +100,18 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     return answer
 
 
-def _as_json(found: Sequence[Entry], plan: Plan) -> list[dict[str, str]]:
-    return [{"job": e.job, "table": plan.label(e.job), "key": e.key, "reason": e.reason} for e in found]
+def _as_json(found: Sequence[Entry], plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "job": entry.job,
+            "table": plan.label(entry.job),
+            "key": entry.name,
+            "key_columns": list(entry.key_columns),
+            "reason": entry.reason,
+            "rows": entry.rows,
+        }
+        for entry in found
+    ]
 
 
 quarantine.add_command(remedies.settle_command)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from backfill.database.connection import rows
 from backfill.database.quoting import regclass
 from backfill.errors import SchemaUnfit
+from backfill.plan import Addresses, LinkJob
 from backfill.raw_column import Table
 
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
@@ -100,7 +101,7 @@ def column_type(connection: Connection, part: Table, name: str) -> ColumnType:
     return ColumnType(type_, sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)))
 
 
-def key_type(connection: Connection, part: Table) -> str:
+def key_type(connection: Connection, part: Addresses | LinkJob) -> str:
     """SQL type of the primary key, for casts of a row key back from text."""
     return column_type(connection, part, part.key).name
 

@@ -48,7 +48,7 @@ from backfill.errors import (
 from backfill.job_id import JobId
 from backfill.jobs.resolve import Resolver
 from backfill.jobs.values import ValueResolver
-from backfill.ledger import address_map, batches, claims, consents, runs
+from backfill.ledger import address_map, batches, claims, consents, quarantine, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.claims import Stopped
 from backfill.ledger.phases import RESOLVE
@@ -179,6 +179,8 @@ class Driver:
                 self.tell(f"Resuming run {self.run.id}, phase {self.run.phase}, attempt {self.run.attempts}.")
             runs.set_definitions(connection, self.run.id, definitions)
             consents.enter(connection, self.schema, self.run.id, self.plan, self.jobs, key_id)
+            for job in self.jobs:
+                quarantine.forget_other_keys(connection, job)
         # Resumed or not, and for all workers: how old a row is, is asked at the moment when the run was begun.
         self.plan = self.plan.at(self.run.created)
         self.jobs = tuple(self.plan.job(job.identity) for job in self.jobs)

@@ -3,15 +3,16 @@
 Where rows moved or arrived meanwhile, they are swept and counted again, three times at most.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from backfill.database.columns import column_type
+from backfill.database.row_key import row_key
 from backfill.engine.run_context import RunContext
 from backfill.engine.run_phases import RunPhases
 from backfill.job_id import JobId
-from backfill.jobs import closing_count, kept_rows
+from backfill.jobs import closing_count, due_rows, kept_rows
 from backfill.jobs.closing_count import Counted
 from backfill.jobs.kinds import writer_of
 from backfill.ledger import batches, quarantine, runs
@@ -52,16 +53,26 @@ class InPlace:
             found = self._found[job.identity]
             # Where batches were refused, it is known why rows are left: a trigger that raises would raise again.
             kept = 0 if job.identity in refused else _kept(context, job, found)
+            unreadable = self._unreadable(phases, job, found)
             with context.engine.begin() as connection:
-                key, unfinished = (
-                    column_type(connection, job, job.key),
-                    writer_of(job, context.schema).unfinished,
-                )
-                quarantine.release_fixed(connection, context.schema, job, key, unfinished)
+                unfinished = writer_of(job, context.schema).unfinished
+                quarantine.release_fixed(connection, context.schema, job, unfinished)
+                if unreadable is not None:
+                    quarantine.enter_counts(connection, job, context.run.id, unreadable)
                 count = self._count(phases, connection, job, found, kept)
                 runs.close_table(connection, context.run.id, count)
             counts.append(count)
         return counts
+
+    def _unreadable(self, phases: RunPhases, job: Job, found: Counted) -> Mapping[str, int] | None:
+        """Rows of the whole table by the reason why their text is no address; None where each has a name."""
+        context = phases.context
+        with context.engine.begin() as connection:
+            if row_key(connection, job).columns:
+                return None
+        if isinstance(job, InPlaceJob) and job.identity in phases.scheduler.within:
+            return due_rows.find(context.engine, context.schema, job, lambda: None).unreadable
+        return found.reasons
 
     def _count(
         self, phases: RunPhases, connection: Connection, job: Job, found: Counted, kept: int

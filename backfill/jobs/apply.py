@@ -17,6 +17,7 @@ from backfill.database.connection import ASYNCHRONOUS, execute, value
 from backfill.database.decodable import decodable
 from backfill.database.definition import DEFINITION
 from backfill.database.quoting import regclass, table
+from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked
 from backfill.errors import TableChanged, TableRewritten
@@ -33,15 +34,20 @@ LIMITS = Timeouts()
 # The map has few reasons among many addresses, and an index over them: joined with the whole of it,
 # looking for the few rows that link nowhere cost a third of copying the range.
 QUARANTINE = sql.SQL("""
-    insert into {quarantine} as entry (job, row_key, reason, run_id)
-    select {name}, event.{key}::text, coalesce(map.reason, case when {decodable} then {too_long} else {undecodable} end), {run}
+    insert into {quarantine} as entry (job, row_key, key_columns, reason, run_id)
+    select {name}, {key}, {key_columns}, coalesce(map.reason, case when {decodable} then {too_long} else {undecodable} end), {run}
+      {unreadable}
+    on conflict (job, row_key)
+        do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
+""")
+UNREADABLE = sql.SQL("""
       from {table} as event
       left join (select raw, reason from {map} where reason is not null) as map on map.raw = {text}
      where {in_range} and {unfinished}
        and (map.reason is not null or not {may_be_address})
-    on conflict (job, row_key)
-        do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
 """)
+# Which of them were counted before, nobody could tell: they are on record once a run ends.
+COUNT_UNREADABLE = sql.SQL("select count(*) {unreadable}")
 
 
 def check_filenode(connection: Connection, job: Job, filenode: int) -> None:
@@ -78,21 +84,31 @@ def check_definition(connection: Connection, schema: str, job: Job, run_id: int)
 
 
 def quarantine_rows(connection: Connection, schema: str, job: Job, run_id: int, which: sql.Composable) -> int:
-    """Put those unfinished rows (``event``) whose text is no address on record; returns their number."""
-    statement = QUARANTINE.format(
-        quarantine=sql.Identifier(schema, "quarantine"),
-        name=sql.Literal(job.identity),
-        key=sql.Identifier(job.key),
+    """Put those unfinished rows (``event``) whose text is no address on record; returns their number.
+
+    Where nothing names a row, they are counted alone.
+    """
+    unreadable = UNREADABLE.format(
         text=raw_text(job),
         table=table(job),
         map=address_map.name(schema),
+        may_be_address=may_be_address(raw_text(job)),
+        in_range=which,
+        unfinished=writer_of(job, schema).unfinished,
+    )
+    key = row_key(connection, job)
+    if not key.columns:
+        return int(value(connection, COUNT_UNREADABLE.format(unreadable=unreadable)))
+    statement = QUARANTINE.format(
+        quarantine=sql.Identifier(schema, "quarantine"),
+        name=sql.Literal(job.identity),
+        key=key.text(),
+        key_columns=key.array,
         run=sql.Literal(run_id),
         decodable=decodable(raw_text(job)),
         too_long=sql.Literal(Reason.TOO_LONG.value),
         undecodable=sql.Literal(Reason.UNDECODABLE.value),
-        may_be_address=may_be_address(raw_text(job)),
-        in_range=which,
-        unfinished=writer_of(job, schema).unfinished,
+        unreadable=unreadable,
     )
     with execute(connection, statement) as cursor:
         return cursor.rowcount

@@ -6,20 +6,26 @@ The same look tells whether anything is left that a sweep could do, so that a ta
 wrote meanwhile is read once more and not three times.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from psycopg2 import sql
 from sqlalchemy import Engine
 
+from backfill.addresses import Reason
 from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.connection import rows
+from backfill.database.decodable import decodable
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.engine.in_flight import in_threads
 from backfill.job_id import JobId
 from backfill.jobs import due
 from backfill.jobs.kinds import writer_of
+from backfill.jobs.row_needs import may_be_address, raw_text
+from backfill.ledger import address_map
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job, Plan
 
@@ -30,22 +36,32 @@ COUNT_BLOCKS = 10_000  # 80 MB a snapshot: a few tenths of a second
 # What a sweep could do: write or quarantine a row that is unfinished, or what the kind of job knows besides. Either
 # state is worked out once a row ("offset 0"), and not wherever it is named: the form of a result costs a row more
 # than to read it.
-LEFT = sql.SQL("(state.unfinished and entry.row_key is null) or {more}")
+LEFT = sql.SQL("(state.unfinished and entry.reason is null) or {more}")
 COUNT = sql.SQL("""
     select count(*),
            count(*) filter (where event.{raw} is null),
            count(*) filter (where state.finished),
-           count(*) filter (where state.unfinished and entry.row_key is not null),
+           count(*) filter (where state.unfinished and entry.reason is not null),
            count(*) filter (where {left}),
            count(*) filter (where event.{raw} is not null and not state.finished and not state.unfinished),
-           array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left})
+           array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left}),
+           {reasons}
       from {table} as event
      cross join lateral (select {finished} as finished, {unfinished} as unfinished offset 0) as state
-      left join {quarantine} as entry
-        on entry.job = {name} and entry.row_key = event.{key}::text
-       and entry.decision_id is null and state.unfinished
+      left join {entry}
      where {in_range} and {which}
 """)
+# What the quarantine has of the row.
+NAMED = sql.SQL("""{quarantine} as entry
+        on entry.job = {name} and entry.row_key = {key} and entry.decision_id is null and state.unfinished
+""")
+# Nothing names the row: its text is asked, as it was when its batch was done.
+COUNTED = sql.SQL("""lateral (
+        select coalesce((select map.reason from {map} as map where map.raw = {text}),
+                        case when {may_be_address} then null when {decodable} then {too_long} else {undecodable} end) as reason
+         where state.unfinished) as entry on true
+""")
+OF_REASON = sql.SQL("count(*) filter (where entry.reason = {})")
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class Counted:
     not_due: int = 0  # raw, and not old enough
     left: int = 0  # a sweep would do something about them
     stretches: tuple[int, ...] = ()  # where those are, in numbers of ``STRETCH`` blocks
+    reasons: Counter[str] = field(default_factory=Counter)  # of those quarantined, where nothing names a row
 
     def __add__(self, other: "Counted") -> "Counted":
         return Counted(
@@ -69,6 +86,7 @@ class Counted:
             self.not_due + other.not_due,
             self.left + other.left,
             self.stretches + other.stretches,
+            self.reasons + other.reasons,
         )
 
     def where_left(self) -> list[Range]:
@@ -159,14 +177,31 @@ def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range, bool
     writer = writer_of(job, schema)
     with engine.begin() as connection:
         more = writer.more(connection, plan)
+        key = row_key(connection, job)
+    names = {
+        "quarantine": sql.Identifier(schema, "quarantine"),
+        "name": sql.Literal(job.identity),
+        "key": key.text(),
+    }
+    if not key.columns:
+        text = raw_text(job)
+        names |= {
+            "map": address_map.name(schema),
+            "text": text,
+            "may_be_address": may_be_address(text),
+            "decodable": decodable(text),
+            "too_long": sql.Literal(Reason.TOO_LONG.value),
+            "undecodable": sql.Literal(Reason.UNDECODABLE.value),
+        }
     statement = COUNT.format(
         raw=sql.Identifier(job.raw),
         left=LEFT.format(more=more),
+        reasons=sql.SQL("array[{}]::bigint[]").format(
+            sql.SQL(", ").join(OF_REASON.format(sql.Literal(one.value)) for one in Reason if not key.columns)
+        ),
         stretch=sql.Literal(STRETCH),
-        key=sql.Identifier(job.key),
         table=table(job),
-        quarantine=sql.Identifier(schema, "quarantine"),
-        name=sql.Literal(job.identity),
+        entry=(NAMED if key.columns else COUNTED).format(**names),
         unfinished=writer.unfinished,
         finished=writer.finished,
         in_range=span.holds("event"),
@@ -174,5 +209,10 @@ def _count(engine: Engine, schema: str, plan: Plan, part: tuple[Job, Range, bool
         which=due.condition(job) if only_due else due.EVERY_ROW,
     )
     with engine.begin() as connection:
-        ((total, no_address, linked, quarantined, left, not_due, where),) = rows(connection, statement)
-    return Counted(total, no_address, linked, quarantined, not_due, left, tuple(where or ()))
+        ((total, no_address, linked, quarantined, left, not_due, where, numbers),) = rows(
+            connection, statement
+        )
+    reasons = Counter(
+        {reason.value: number for reason, number in zip(Reason, numbers, strict=False) if number}
+    )
+    return Counted(total, no_address, linked, quarantined, not_due, left, tuple(where or ()), reasons)

@@ -1,21 +1,27 @@
 """Due rows: how many rows of a job are to be rewritten now, and in which blocks they lie.
 
 By an index on the time where there is one: a run of few rows then reads few blocks. Rows that wait in the quarantine
-are none of them: a run could do nothing about them.
+are none of them: a run could do nothing about them. Where nothing names a row, the quarantine cannot tell; their texts
+are looked at here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from psycopg2 import sql
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from backfill.addresses import Reason, canonicalise
 from backfill.database.blocks import Heap, Range, heap_of, ranges
-from backfill.database.connection import rows
+from backfill.database.connection import driver, rows
+from backfill.database.decodable import decodable
 from backfill.database.quoting import table
+from backfill.database.row_key import RowKey, row_key
 from backfill.database.time_index import has_time_index
 from backfill.jobs.closing_count import COUNT_BLOCKS, STRETCH, joined
 from backfill.jobs.kinds import writer_of
+from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.plan import InPlaceJob
 
 FIND = sql.SQL("""
@@ -23,9 +29,17 @@ FIND = sql.SQL("""
       from {table} as event
      where {unfinished} and {in_range}
        and not exists (select from {quarantine} as entry
-                        where entry.job = {name} and entry.row_key = event.{key}::text and entry.decision_id is null)
+                        where entry.job = {name} and entry.row_key = {key} and entry.decision_id is null)
+""")
+FIND_BY_TEXT = sql.SQL("""
+    select case when {may_be_address} then {text} end, case when {decodable} then {too_long} else {undecodable} end,
+           count(*), array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch})
+      from {table} as event
+     where {unfinished} and {in_range}
+     group by 1, 2
 """)
 WHOLE = sql.SQL("true")
+FETCHED = 10_000  # distinct texts at a time
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,7 @@ class DueRows:
     within: list[Range]  # blocks that hold all of them
     by_index: bool
     heap: Heap
+    unreadable: Mapping[str, int] = field(default_factory=dict)  # rows by reason, where nothing names a row
 
     @property
     def share(self) -> float:
@@ -48,23 +63,50 @@ class DueRows:
 def find(engine: Engine, schema: str, job: InPlaceJob, checkpoint: Callable[[], None]) -> DueRows:
     """The due rows of *job*, which has a moment. *checkpoint* is asked between two ranges and may raise."""
     with engine.begin() as connection:
-        heap = heap_of(connection, job)
+        heap, key = heap_of(connection, job), row_key(connection, job)
         by_index = has_time_index(connection, job, str(job.time_column))
     spans = [None] if by_index else list(ranges(heap.blocks, COUNT_BLOCKS))
-    found, stretches = 0, set[int]()
+    found, stretches, unreadable = 0, set[int](), Counter[str]()
     for span in spans:
         checkpoint()
-        statement = FIND.format(
-            stretch=sql.Literal(STRETCH),
-            table=table(job),
-            unfinished=writer_of(job, schema).unfinished,
-            in_range=WHOLE if span is None else span.holds("event"),
-            quarantine=sql.Identifier(schema, "quarantine"),
-            name=sql.Literal(job.identity),
-            key=sql.Identifier(job.key),
-        )
+        in_range = WHOLE if span is None else span.holds("event")
         with engine.begin() as connection:
-            ((number, where),) = rows(connection, statement)
-        found += number
-        stretches.update(where or ())
-    return DueRows(found, joined(stretches), by_index, heap)
+            for reason, number, where in _groups(connection, schema, job, key, in_range):
+                if reason is not None:
+                    unreadable[reason] += number
+                if reason is None or job.unreadable == "nothing":
+                    found += number
+                    stretches.update(where or ())
+    return DueRows(found, joined(stretches), by_index, heap, unreadable)
+
+
+def _groups(
+    connection: Connection, schema: str, job: InPlaceJob, key: RowKey, in_range: sql.Composable
+) -> Iterator[tuple[str | None, int, list[int] | None]]:
+    """Why their text is no address, number and stretches of unfinished rows. With a name, those in the quarantine are left out."""
+    names = {
+        "stretch": sql.Literal(STRETCH),
+        "table": table(job),
+        "unfinished": writer_of(job, schema).unfinished,
+        "in_range": in_range,
+    }
+    if key.columns:
+        listed = {"quarantine": sql.Identifier(schema, "quarantine"), "name": sql.Literal(job.identity)}
+        ((number, where),) = rows(connection, FIND.format(key=key.text(), **listed, **names))
+        yield None, number, where
+        return
+    text = raw_text(job)
+    statement = FIND_BY_TEXT.format(
+        text=text,
+        may_be_address=may_be_address(text),
+        decodable=decodable(text),
+        too_long=sql.Literal(Reason.TOO_LONG.value),
+        undecodable=sql.Literal(Reason.UNDECODABLE.value),
+        **names,
+    )
+    with driver(connection).cursor(name="backfill_due") as cursor:
+        cursor.itersize = FETCHED
+        cursor.execute(statement)
+        for raw, otherwise, number, where in cursor:
+            read = otherwise if raw is None else canonicalise(raw)
+            yield (str(read) if isinstance(read, str) else None), number, where

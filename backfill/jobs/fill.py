@@ -14,6 +14,7 @@ from backfill.addresses import Reason
 from backfill.database.columns import column_type
 from backfill.database.connection import copy_in, execute, rows
 from backfill.database.quoting import table
+from backfill.database.row_key import RowKey
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs import duplicates, networks, resolve
@@ -47,8 +48,8 @@ FILL_ODD = sql.SQL("""
 """)
 
 QUARANTINE = sql.SQL("""
-    insert into {quarantine} as entry (job, row_key, reason, run_id)
-    select {name}, odd.key, odd.reason, {run} from backfill_odd as odd
+    insert into {quarantine} as entry (job, row_key, key_columns, reason, run_id)
+    select {name}, odd.key, {key_columns}, odd.reason, {run} from backfill_odd as odd
     on conflict (job, row_key) do nothing  -- one that was merged stays merged
 """)
 
@@ -113,6 +114,7 @@ def settle_odd_rows(
         "hash_equals": hashed.equals,
         "quarantine": sql.Identifier(schema, "quarantine"),
         "name": sql.Literal(addresses.identity),
+        "key_columns": RowKey((addresses.key,)).array,
         "run": sql.Literal(run_id),
     }
     execute(

@@ -9,9 +9,9 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Range
-from backfill.database.columns import column_type
-from backfill.database.connection import execute, rows, value
+from backfill.database.connection import rows, value
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs.kinds import writer_of
@@ -22,7 +22,7 @@ from backfill.plan import Job
 MOST = 1_000  # rows of a table that are tried: some tenths of a second, and dead versions of no more
 
 LEFT = sql.SQL("""
-    select event.{key}::text
+    select {name}
       from {table} as event
       join {map} as map on map.raw = {text}
      where {in_range} and {unfinished} and {usable}
@@ -30,19 +30,32 @@ LEFT = sql.SQL("""
        for update of event skip locked
 """)
 
+AT_PLACE = sql.SQL("event.ctid OPERATOR(pg_catalog.=) wanted.wanted::pg_catalog.tid")
+
 # Under the application's search_path: all is qualified.
 TRY = sql.SQL("""
     update {table} as event
        set {assignment}
-      from {map} as map
-     where event.{key} {equals} any (%s::{key_type}[])
+      from {map} as map, pg_catalog.unnest(%s::pg_catalog.text[]) as wanted
+     where {named}
        and {unfinished}
        and {usable}
        and map.raw OPERATOR(pg_catalog.=) {text}
+    returning event.ctid
 """)
 
 STILL = sql.SQL("""
-    select count(*) from {table} as event where event.{key} {equals} any (%s::{key_type}[]) and {unfinished}
+    select count(*) from unnest(%s::text[]) as wanted join {table} as event on {named} where {unfinished}
+""")
+
+# Nothing names the row: it lies where it lay when it was locked, or is one that this transaction wrote, in the same
+# blocks or where the UPDATE has put it.
+STILL_THERE = sql.SQL("""
+    select count(*)
+      from (select event.ctid from {table} as event
+             where {in_range} and (event.ctid = any (%(tried)s::tid[]) or event.xmin = pg_current_xact_id()::xid) and {unfinished}
+             union
+            select event.ctid from {table} as event where event.ctid = any (%(written)s::tid[]) and {unfinished}) as kept
 """)
 
 
@@ -61,22 +74,25 @@ def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: T
 
 
 def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) -> tuple[int, int]:
-    key, writer = column_type(connection, job, job.key), writer_of(job, schema)
+    key, writer = row_key(connection, job), writer_of(job, schema)
+    wanted = sql.SQL("wanted.wanted")  # a function's one column has its alias's name
     names = {
         "table": table(job),
         "map": address_map.name(schema),
-        "key": sql.Identifier(job.key),
+        "name": key.text() if key.columns else sql.SQL("event.ctid::text"),
+        "named": key.names(connection, job, wanted) if key.columns else AT_PLACE,
         "unfinished": writer.unfinished,
         "usable": writer.usable,
         "assignment": writer.assignment,
         "text": raw_text(job),
-        "key_type": sql.SQL(key.name),
-        "equals": key.equals,
         "in_range": span.holds("event"),
     }
     keys = [found for (found,) in rows(connection, LEFT.format(**names), (most,))]
     if not keys:
         return 0, 0
     with writes(connection, job):
-        execute(connection, TRY.format(**names), (keys,)).close()
-    return len(keys), int(value(connection, STILL.format(**names), (keys,)))
+        written = [place for (place,) in rows(connection, TRY.format(**names), (keys,))]
+    if key.columns:
+        return len(keys), int(value(connection, STILL.format(**names), (keys,)))
+    places = {"tried": keys, "written": written}
+    return len(keys), int(value(connection, STILL_THERE.format(**names), places))

@@ -1,15 +1,21 @@
-"""Quarantine: rows that cannot be linked, by job, row key and reason; never by value."""
+"""Quarantine: rows that cannot be linked, by job, row key and reason; never by value.
 
-from collections.abc import Sequence
+A table without a key has an entry a reason, with the number of its rows, as it was counted when a run ended. What a
+key's text means depends on its columns, which stand beside it: where a plan names others now, or the catalog has
+others, undecided entries are forgotten, and a run notes those rows anew.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg2 import sql
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
-from backfill.database.columns import ColumnType
 from backfill.database.connection import execute
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.job_id import JobId
 from backfill.ledger.tables import quarantine
 from backfill.plan import Job, Plan
@@ -19,37 +25,58 @@ DUPLICATE = "duplicate-address"  # another row of the address table is the same 
 
 @dataclass(frozen=True)
 class Entry:
-    """A quarantined row that nobody has decided on."""
+    """A quarantined row that nobody has decided on; several, by their number, where no column names a row."""
 
     job: JobId
     key: str
+    key_columns: tuple[str, ...]
     reason: str
+    rows: int
     noticed: datetime
+
+    @property
+    def name(self) -> str | None:
+        """The row's key, where it has one."""
+        return self.key if self.key_columns else None
+
+    @property
+    def shown(self) -> str:
+        """The same for people, who have to know of several values which is which."""
+        return self.key if len(self.key_columns) < 2 else f"{', '.join(self.key_columns)} = {self.key}"
 
 
 def entries(connection: Connection, job: JobId | None = None) -> list[Entry]:
     """What waits for a decision, by job and key."""
     statement = (
-        select(quarantine.c.job, quarantine.c.row_key, quarantine.c.reason, quarantine.c.noticed)
+        select(
+            quarantine.c.job,
+            quarantine.c.row_key,
+            quarantine.c.key_columns,
+            quarantine.c.reason,
+            quarantine.c.rows,
+            quarantine.c.noticed,
+        )
         .where(quarantine.c.decision_id.is_(None))
         .order_by(quarantine.c.job, quarantine.c.reason, quarantine.c.row_key)
     )
     if job is not None:
         statement = statement.where(quarantine.c.job == job)
-    return [Entry(*row) for row in connection.execute(statement)]
+    return [
+        Entry(job, key, tuple(columns), *rest) for job, key, columns, *rest in connection.execute(statement)
+    ]
 
 
 def counts(connection: Connection) -> dict[JobId, dict[str, int]]:
     """Undecided rows by job and reason."""
     statement = (
-        select(quarantine.c.job, quarantine.c.reason, func.count())
+        select(quarantine.c.job, quarantine.c.reason, func.sum(quarantine.c.rows))
         .where(quarantine.c.decision_id.is_(None))
         .group_by(quarantine.c.job, quarantine.c.reason)
         .order_by(quarantine.c.job, quarantine.c.reason)
     )
     found: dict[JobId, dict[str, int]] = {}
     for job, reason, number in connection.execute(statement):
-        found.setdefault(job, {})[reason] = number
+        found.setdefault(job, {})[reason] = int(number)
     return found
 
 
@@ -82,24 +109,52 @@ def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id:
     )
 
 
-def release_fixed(
-    connection: Connection, schema: str, job: Job, key: ColumnType, unfinished: sql.Composable
-) -> int:
-    """Drop undecided entries whose row (``event``) is gone or not *unfinished* any more; returns their number."""
+def forget_other_keys(connection: Connection, job: Job) -> None:
+    """Drop undecided entries that name rows by other columns than the job does now: a run notes those rows anew."""
+    columns = list(row_key(connection, job).columns)
+    connection.execute(
+        delete(quarantine).where(
+            quarantine.c.job == job.identity,
+            quarantine.c.decision_id.is_(None),
+            quarantine.c.key_columns != columns,
+        )
+    )
+
+
+def release_fixed(connection: Connection, schema: str, job: Job, unfinished: sql.Composable) -> int:
+    """Drop undecided entries whose row (``event``) is gone or not *unfinished* any more; returns their number.
+
+    Where rows have no name, nothing is dropped: their entries are counted anew when a run ends (``enter_counts``).
+    """
+    forget_other_keys(connection, job)
+    key = row_key(connection, job)
+    if not key.columns:
+        return 0
     statement = sql.SQL("""
         delete from {quarantine} as entry
          where entry.job = %s and entry.decision_id is null
-           and not exists (
-               select from {table} as event
-                where event.{key} {equals} entry.row_key::{key_type}
-                  and {unfinished})
+           and not exists (select from {table} as event where {named} and {unfinished})
     """).format(
         quarantine=sql.Identifier(schema, "quarantine"),
         table=table(job),
-        key=sql.Identifier(job.key),
+        named=key.names(connection, job, sql.SQL("entry.row_key")),
         unfinished=unfinished,
-        key_type=sql.SQL(key.name),
-        equals=key.equals,
     )
     with execute(connection, statement, (job.identity,)) as cursor:
         return cursor.rowcount
+
+
+def enter_counts(connection: Connection, job: Job, run_id: int, reasons: Mapping[str, int]) -> None:
+    """What was counted of a table without a key, in place of what was counted before."""
+    ours = (quarantine.c.job == job.identity, quarantine.c.decision_id.is_(None))
+    connection.execute(delete(quarantine).where(*ours, quarantine.c.reason.not_in(list(reasons))))
+    for reason, number in reasons.items():
+        values = {"rows": number, "run_id": run_id}
+        entry = insert(quarantine).values(
+            job=job.identity, row_key=reason, key_columns=[], reason=reason, **values
+        )
+        connection.execute(
+            entry.on_conflict_do_update(
+                index_elements=["job", "row_key"], set_=values | {"decision_id": None}
+            )
+        )

@@ -157,8 +157,12 @@ quarantine = Table(
     "quarantine",
     metadata,
     Column("job", Text, nullable=False),
-    Column("row_key", Text, nullable=False),
+    Column("row_key", Text, nullable=False),  # the reason, where no column names a row
+    Column(
+        "key_columns", ARRAY(Text), nullable=False
+    ),  # whose text it is: none, where rows are counted and not named
     Column("reason", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False, server_default=text("1")),
     Column("run_id", BigInteger, ForeignKey(runs.c.id), nullable=False),
     Column("decision_id", BigInteger, ForeignKey(decisions.c.id)),
     _moment("noticed", default=True),

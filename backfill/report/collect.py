@@ -243,8 +243,8 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
         select(
             where.job,
             where.reason,
-            func.count().filter(where.decision_id.is_(None)),
-            func.count().filter(where.decision_id.is_not(None)),
+            func.coalesce(func.sum(where.rows).filter(where.decision_id.is_(None)), 0),
+            func.coalesce(func.sum(where.rows).filter(where.decision_id.is_not(None)), 0),
         )
         .group_by(where.job, where.reason)
         .order_by(where.job, where.reason)
@@ -252,7 +252,11 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
     keeps = keeping(plan)
     return [
         Quarantined(
-            plan.label(job), reason, 0 if job in keeps else waiting, decided, waiting if job in keeps else 0
+            plan.label(job),
+            reason,
+            0 if job in keeps else int(waiting),
+            int(decided),
+            int(waiting) if job in keeps else 0,
         )
         for job, reason, waiting, decided in connection.execute(statement)
     ]

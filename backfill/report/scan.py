@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backfill import escaping
+from backfill.database.preflight.keys import NO_ROW_KEY
 from backfill.plan import InPlaceJob, LinkJob
 from backfill.raw_column import Part
 from backfill.report.document import Block, Cell, Entries, Entry, Tone, table
@@ -115,6 +116,8 @@ def _job(proposed: Proposed) -> str:
     about += f", {one.aside:,} left aside (empty or a word for none)" if one.aside else ""
     accept = [f"# accept = [{', '.join(map(escaping.toml, proposed.accept))}]  # look at them first"]
     lines = [_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])]
+    if isinstance(proposed.job, InPlaceJob) and not proposed.job.key_columns:
+        lines.append("# no key: nothing names a row, so that rows in the quarantine are counted by reason")
     if proposed.no_link:
         lines.append(f"# no link: {escaping.comment(proposed.no_link)}")
     return "\n".join([*lines, *_kinds(proposed)])
@@ -127,7 +130,9 @@ def _kinds(proposed: Proposed) -> Iterator[str]:
         if option.blocking:
             yield f"#   {option.job.becomes}: no. {escaping.comment(option.blocking[0].text)}"
             continue
-        costs = [finding.text for finding in (*option.changes, *option.notes)]
+        costs = [
+            finding.text for finding in (*option.changes, *option.notes) if finding.code != NO_ROW_KEY.code
+        ]
         known = option.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         keys = ", ".join(
             f"{key} = {escaping.toml(known[key])}" for key in ("becomes", "then", "constant") if key in known
@@ -140,7 +145,13 @@ def _table(title: str, part: Part) -> str:
     known = part.model_dump(mode="json", by_alias=True)
     if isinstance(part, InPlaceJob):  # keys of other kinds are errors
         known = {key: value for key, value in known.items() if key in _KEYS or key in part.model_fields_set}
-    return "\n".join([title, *(f"{key} = {escaping.toml(value or '')}" for key, value in known.items())])
+    return "\n".join([title, *(f"{key} = {_value(value)}" for key, value in known.items())])
+
+
+def _value(value: str | list[str] | None) -> str:
+    if isinstance(value, list) and value:
+        return f"[{', '.join(map(escaping.toml, value))}]"
+    return escaping.toml(value if isinstance(value, str) else "")
 
 
 _KEYS = ("table", "schema", "key", "becomes", "raw", "unreadable")

@@ -17,13 +17,15 @@ from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
+from backfill.database.row_key import catalog_key
 from backfill.plan import Addresses, Geo, Hash, InPlaceJob, LinkJob, Plan
+from backfill.raw_column import Table
 from backfill.scan.columns import Column
 from backfill.scan.place import Found
 from backfill.scan.rewriting import Option, chosen, options, takes
 
 NAME = "scan"
-NO_KEY = "the table has no key of one column that is unique, never NULL and not this one"
+NO_KEY = "The table has no key of one column that is unique, never NULL and not this one, which a link needs."
 NO_ADDRESS_TABLE = (
     "There is no table that holds each address once (inet, unique, with columns for hash and geo): "
     "docs/plan.md says what it has."
@@ -112,8 +114,13 @@ def propose(connection: Connection, plan: Plan, ledger_schema: str, found: Seque
         if objection is not None or one.column is None:
             left.append((one, objection or "it is no column"))
             continue
+        beside = [
+            other.column.name
+            for other in found
+            if other.alarming and other.column is not None and other.column.oid == one.column.oid
+        ]
         links = [made.job for made in jobs if isinstance(made.job, LinkJob)]
-        made, why = _proposed(connection, plan, one, one.column, addresses, links, ledger_schema)
+        made, why = _proposed(connection, plan, one, one.column, addresses, links, beside, ledger_schema)
         if made is None:
             left.append((one, why))
         else:
@@ -128,15 +135,19 @@ def _proposed(
     column: Column,
     addresses: Addresses | None,
     links: Sequence[LinkJob],
+    beside: Sequence[str],
     ledger_schema: str,
 ) -> tuple[Proposed | None, str]:
-    """A link where one can be; else what the values can become in their place; else why neither."""
+    """A link where one can be; else what the values can become in their place; else why neither.
+
+    *beside*: columns of the table in which addresses were found, of which no key can be made.
+    """
     members = _members(connection, column.oid)
     key = _key(members, column.name)
-    if key is None:
-        return None, NO_KEY
     not_null = next(member.not_null for member in members if member.name == column.name)
-    rewriting = options(connection, column, key, not_null, ledger_schema, plan.accept)
+    table = Table.model_validate({"table": column.table, "schema": column.schema})
+    names = catalog_key(connection, table, beside)
+    rewriting = options(connection, column, names, not_null, ledger_schema, plan.accept)
     job, why = _job(column, members, key, addresses, connection, links)
     if job is not None and addresses is not None:
         findings = _findings(connection, plan, addresses, job, ledger_schema)
@@ -200,7 +211,7 @@ def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
 def _job(
     column: Column,
     members: Sequence[_Member],
-    key: str,
+    key: str | None,
     addresses: Addresses | None,
     connection: Connection,
     others: Iterable[LinkJob],
@@ -210,6 +221,8 @@ def _job(
         return None, NO_ADDRESS_TABLE
     if (column.schema, column.table) == (addresses.schema_, addresses.table):
         return None, "It is the table that holds each address once."
+    if key is None:
+        return None, NO_KEY
     ((target,),) = rows(connection, OID, (addresses.schema_, addresses.table))
     taken = {job.link for job in others if (job.schema_, job.table) == (column.schema, column.table)}
     links = [one.name for one in members if target in one.refers and one.name not in taken]

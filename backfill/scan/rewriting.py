@@ -43,7 +43,7 @@ def takes(column: Column) -> bool:
 def options(
     connection: Connection,
     column: Column,
-    key: str,
+    key: tuple[str, ...],
     not_null: bool,
     ledger_schema: str,
     accept: Sequence[str],
@@ -69,7 +69,7 @@ def _of(findings: Sequence[Finding], severity: Severity) -> Iterator[Finding]:
     return (finding for finding in findings if finding.severity is severity)
 
 
-def _job(column: Column, key: str, kind: str, not_null: bool) -> InPlaceJob:
+def _job(column: Column, key: tuple[str, ...], kind: str, not_null: bool) -> InPlaceJob:
     keys: dict[str, object] = {
         "table": column.table,
         "schema": column.schema,

@@ -8,7 +8,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill import escaping
-from backfill.database.columns import column_type, has_column
+from backfill.database.columns import has_column
 from backfill.database.connection import execute, value
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.lock_retry import lock_was_refused, patiently, say_busy, with_referenced
@@ -160,9 +160,7 @@ class Cutover:
     def _settled(self, job: LinkJob, counts: compare.Counts) -> compare.Counts:
         """The counts as they are after settlement. Raises ``CutoverPostponed``, ``ShadowDiffers``."""
         with self.engine.begin() as connection:
-            quarantine.release_fixed(
-                connection, self.schema, job, column_type(connection, job, job.key), unlinked(job)
-            )
+            quarantine.release_fixed(connection, self.schema, job, unlinked(job))
             waiting = len(quarantine.entries(connection, job.identity))
             now = compare.now(connection, self.schema, job)
             left = blockers.counts(connection, self.schema, job)

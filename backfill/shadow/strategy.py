@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backfill import escaping
-from backfill.database.columns import column_type
 from backfill.database.connection import problem_of
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.engine.control import Cancel, LockLost
@@ -49,8 +48,7 @@ class ShadowCopies:
         with phases.entered(CLOSE):
             for job in links(context.jobs):
                 with context.engine.begin() as connection:
-                    key = column_type(connection, job, job.key)
-                    quarantine.release_fixed(connection, context.schema, job, key, unlinked(job))
+                    quarantine.release_fixed(connection, context.schema, job, unlinked(job))
                     already = batches.already_linked(connection, context.run.id, RESOLVE, job.identity)
                     entry = shadow_copies.shadow_of(connection, job)
                     count = _counted(job, dict(entry.counts) if entry is not None else {}, already)

@@ -20,6 +20,7 @@ from backfill.database.columns import has_column
 from backfill.database.connection import driver, value
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
 from backfill.hashing.pseudonym import Pseudonyms, prefix_text
 from backfill.ledger import batches, runs, verification_ranges
@@ -190,7 +191,9 @@ class InPlaceJudge:
         )
         since = sum(one.since_run for one in held)
         prefix = prefix_text(self.pseudonyms.prefix) if self.pseudonyms else None
-        amiss = reasons.of_in_place(self.job, counts, since=since, prefix=prefix)
+        amiss = reasons.of_in_place(
+            self.job, counts, since=since, prefix=prefix, named=bool(row_key(connection, self.job).columns)
+        )
         looked_at = sum(counts[count] for count in IN_PLACE_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")

@@ -125,10 +125,13 @@ def notes_into(counts: Mapping[Count, int]) -> list[str]:
     )
 
 
-def of_in_place(job: InPlaceJob, counts: Mapping[Count, int], *, since: int, prefix: str | None) -> list[str]:
+def of_in_place(
+    job: InPlaceJob, counts: Mapping[Count, int], *, since: int, prefix: str | None, named: bool = True
+) -> list[str]:
     """Why a column whose values are rewritten in place is not covered.
 
-    *since*: raw values that were written after the last run ended; *prefix*: what pseudonyms begin with.
+    *since*: raw values that were written after the last run ended; *prefix*: what pseudonyms begin with; *named*: rows
+    have a key.
     """
     again = "`backfill run`"
     if since:
@@ -146,8 +149,8 @@ def of_in_place(job: InPlaceJob, counts: Mapping[Count, int], *, since: int, pre
             counts[Count.QUARANTINED],
             "row holds a text that is no address",
             "rows hold a text that is no address",
-            'correct them (`backfill quarantine list` has their keys), or set unreadable = "keep" or "nothing" '
-            "in the plan, then `backfill run`",
+            f"correct them (`backfill quarantine list` has {'their keys' if named else 'their number by reason: nothing names a row'}), "
+            'or set unreadable = "keep" or "nothing" in the plan, then `backfill run`',
         )
     )
 

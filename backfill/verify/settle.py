@@ -86,7 +86,7 @@ def would_settle(engine: Engine, schema: str, job: DroppingJob) -> int:
 def _waiting(connection: Connection, schema: str, job: DroppingJob) -> list[quarantine.Entry]:
     if not has_column(connection, job, job.raw):
         raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-    quarantine.release_fixed(connection, schema, job, column_type(connection, job, job.key), unlinked(job))
+    quarantine.release_fixed(connection, schema, job, unlinked(job))
     return quarantine.entries(connection, job.identity)
 
 

@@ -203,8 +203,9 @@ def test_a_due_run_that_was_lost_goes_on_at_its_moment(site, hook: str) -> None:
     site.types("status", "--due")
 
 
-def test_numbers_as_times_and_no_index(database: str, home: Path, tmp_path: Path) -> None:
-    query(database, "create table visits (id int primary key, ip inet, ms bigint)")
+def test_numbers_as_times_and_no_index_and_no_key(database: str, home: Path, tmp_path: Path) -> None:
+    """Two of the rows that are old enough are networks: nothing names them, and each run counts them anew."""
+    query(database, "create table visits (id int, ip inet, ms bigint)")
     query(
         database,
         """insert into visits select n, '81.2.7.9', floor(extract(epoch from now() - make_interval(days => n, mins => 5)) * 1000)
@@ -215,8 +216,12 @@ def test_numbers_as_times_and_no_index(database: str, home: Path, tmp_path: Path
         "becomes": "pseudonym",
         "time": {"column": '"ms"', "unit": '"unix-ms"'},
     }
+    query(
+        database, "insert into visits select id + 100, '10.0.0.0/8', ms from visits where id in (20, 30, 40)"
+    )
     operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
     plan = operator.types("plan", "--no-sample").out
+    assert "Nothing names a row of visits" in plan
     assert "visits.ms is read as unix-ms; its newest value is 1" in plan
     assert "No index leads to the old rows of visits" in plan
     said = rewritten.run(operator, "--due", "--quiet").out
@@ -224,6 +229,18 @@ def test_numbers_as_times_and_no_index(database: str, home: Path, tmp_path: Path
     assert "found by reading all of it: no index leads to old rows" in said
     raw = query(database, "select count(*), min(id), max(id) from visits where ip = '81.2.7.9'")
     assert raw == [(28, 0, 27)]
+    assert _counted(operator) == {"network": 2}
+    query(database, "update visits set ms = ms - 86400000; delete from visits where id = 130")
+    assert "visits: 1 row is due" in operator.types("run", "--due", "--quiet").out
+    assert _counted(operator) == {"network": 1}
+    query(database, "delete from visits where id = 140")
+    assert "visits: 0 rows are due" in operator.types("run", "--due", "--quiet").out
+    assert _counted(operator) == {}
     assert operator.types("status", "--due").out.startswith(
         "No row of visits shows a raw value older than 28 days."
     )
+
+
+def _counted(operator: Operator) -> dict[str, int]:
+    entries = json.loads(operator.types("quarantine", "list", "--format", "json").out)["kept"]
+    return {entry["reason"]: entry["rows"] for entry in entries}

@@ -19,6 +19,9 @@ IP = "alter table logins alter ip type {} using ip::{};"
 KEEP = {"unreadable": "keep"}
 HASH = {"becomes": "hash", **KEEP}
 NETWORK = {"becomes": "network", **KEEP}
+ID, BOTH = {"key": "id"}, {"key": ["id", "who"]}
+NO_KEY = "alter table logins drop constraint logins_pkey;"
+PAIR = NO_KEY + "alter table logins add primary key (id, who);"
 NOTHING = {"becomes": "nothing", "then": "keep", **KEEP}
 TRIGGER = "create function f() returns trigger language plpgsql set search_path = '' as $$ begin return new; end $$; create trigger t {} on logins {} execute function f()"
 FINE = "create function fine(text) returns boolean language sql immutable as 'select true';"
@@ -135,8 +138,25 @@ SITUATIONS = [
     Situation("published", "create publication p for table logins", ("published",)),
     Situation("the old row published", "create publication p for table logins; alter table logins replica identity full", ("old-row-published",)),
     Situation("an identity with the raw column", "alter table logins alter ip set not null; create unique index i on logins (who, ip); alter table logins alter who set not null; alter table logins replica identity using index i; create publication p for all tables", ("old-row-published", "raw-in-unique-key")),
-    Situation("a key that is not unique", "alter table logins drop constraint logins_pkey", ("not-unique",)),
-    Situation("a key that may be NULL", "alter table logins drop constraint logins_pkey; alter table logins alter id drop not null, add unique (id)", ("key-without-not-null",)),
+    Situation("a key that is not unique", NO_KEY, ("not-unique",), ID, says="none (key = [])"),
+    Situation("a key that may be NULL", NO_KEY + "alter table logins alter id drop not null, add unique (id)", ("key-without-not-null",), ID),
+    Situation("a key that is deferrable", NO_KEY + "alter table logins add primary key (id) deferrable initially deferred", (), ID),
+    Situation("a key that is partial", NO_KEY + "create unique index i on logins (id) where who <> ''", ("not-unique",), ID, says="i is partial"),
+    Situation("a key that is invalid", NO_KEY + "create unique index i on logins (id); update pg_index set indisvalid = false where indexrelid = 'i'::regclass", ("not-unique",), ID, says="i is invalid"),
+    Situation("several columns", PAIR, (), BOTH),
+    Situation("several columns, one of which is unique", "alter table logins alter who set not null", (), BOTH),
+    Situation("several columns that are not unique", "alter table logins alter who set not null;" + NO_KEY, ("not-unique",), BOTH, "public.logins.id,who", "Columns id and who of logins are not unique"),
+    Situation("several columns with NULLs", NO_KEY + "alter table logins add unique (id, who)", ("key-without-not-null",), BOTH, "public.logins.who"),
+    Situation("several columns with NULLs from before", NO_KEY + "alter table logins add unique (id, who); insert into logins values (1, null); alter table logins add constraint w not null who not valid", ("key-without-not-null",), BOTH, "public.logins.who", "never validated", version=180_000),
+    Situation("several columns, one of which is not there", PAIR, ("no-column",), {"key": ["id", "gone"]}, "public.logins.gone"),
+    Situation("several columns, one of which holds addresses", NO_KEY + "alter table logins add peer inet, add primary key (id, peer)", ("address-in-key",), {"key": ["id", "peer"]}, "public.logins.peer"),
+    Situation("a key made of the raw column", "alter table logins add h text generated always as (md5(ip)) stored unique; alter table logins alter h set not null", ("address-in-key", "generated-from-raw", "raw-in-unique-key"), {"key": "h"}, "public.logins.h", "generated from the raw address"),
+    Situation("the catalog's key", PAIR, ("row-key",), says="named by id and who"),
+    Situation("the catalog's other key", NO_KEY + "alter table logins alter who set not null; create unique index i on logins (who)", ("row-key",), says="named by who"),
+    Situation("no key", NO_KEY, ("no-row-key",)),
+    Situation("no key, as the plan says", "select", ("no-row-key",), {"key": []}, says="The plan says so"),
+    Situation("no key but of addresses", NO_KEY + "alter table logins add peer inet, add primary key (id, peer)", ("no-row-key",)),
+    Situation("no key but one of an expression", NO_KEY + "create unique index i on logins (lower(who))", ("no-row-key",)),
     Situation("partitioned", "drop table logins; create table logins (id int, ip text) partition by hash (id)", ("not-a-plain-table",)),
     Situation("children", "create table child () inherits (logins)", ("inheritance",)),
 ]  # fmt: skip

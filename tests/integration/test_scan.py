@@ -207,7 +207,7 @@ CONTENTS = {
     "padded": ("'010.001.002.003'", False),
 }  # fmt: skip
 # What can be no link, and can be rewritten where it is.
-IN_PLACE = {("two", "third"), ("no_link", "v")}
+IN_PLACE = {("two", "third"), ("no_link", "v"), ("no_key", "v")}
 
 
 @pytest.fixture
@@ -282,6 +282,7 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     for place, why in {
         "two": "no link: The table has no other column that refers to seen_addresses",
         "no_link": "no link: The table has no column that refers to seen_addresses",
+        "no_key": "no link: The table has no key of one column",
     }.items():
         (block,) = [
             part
@@ -296,13 +297,13 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     assert "#   pseudonym: no. Column named.v" in text
     assert (jobs["plain", "v"]["key"], jobs["plain", "v"]["time"]) == ("id", "created")
     assert jobs["one", "v"]["time"] == ""
+    assert (jobs["no_key", "v"]["key"], jobs["no_link", "v"]["key"]) == (["a", "b"], "id")
     said = applications.having(plan=str(path)).types("plan", "--no-sample", expect=None)
     assert "Nothing is in the way" in said.out, said
     for place, why in {
         "comments.v": "it contains addresses; 0.0% of its values are one",
         "user_names.v": "it contains addresses; 33.3% of its values are one",
         "lists.v": "lists of addresses",
-        "no_key.v": "no key of one column",
         "raw_is_key.v": "no key of one column",
         "typed.w": "so it is no raw column",
         "part_1.v": "it is part of parted",
@@ -313,10 +314,12 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     assert "203.0.113" not in text
 
 
-def test_a_table_without_a_key_is_left_out_and_it_says_so(hidden):
+def test_a_table_without_a_key_is_proposed_and_it_says_so(hidden):
     text = hidden.types("scan", "--format", "toml", expect=1).out
-    assert tomllib.loads(text) == {}
-    assert "# t_varchar.v (varchar): the table has no key of one column" in text
+    jobs = {(job["table"], job["raw"]): job for job in tomllib.loads(text)["jobs"]}
+    assert jobs["t_varchar", "v"]["key"] == ""
+    assert "# no key: nothing names a row" in text
+    assert "Nothing names a row" not in text
     assert V4 not in text
 
 

@@ -86,8 +86,8 @@ def test_a_time_is_a_name_or_a_table(time, read):
         ({"time": {"column": "created", "zone": "UTC+3"}}, "String should match pattern"),
         ({"time": {"zone": "UTC"}}, "Field required"),
         ({"time": {"column": "created", "colour": "red"}}, "Extra inputs"),
-        ({"time": "ip", "after": "28 days"}, "key or time of a job, and holds raw addresses"),
-        ({"time": {"column": "ip"}, "after": "28 days"}, "key or time of a job, and holds raw addresses"),
+        ({"time": "ip", "after": "28 days"}, "the time of a job, and holds raw addresses"),
+        ({"time": {"column": "ip"}, "after": "28 days"}, "the time of a job, and holds raw addresses"),
     ],
 )
 def test_what_is_wrong_with_an_age_or_a_time_is_told(keys, problem):

@@ -122,9 +122,10 @@ def test_a_job_and_a_discard_of_one_table_are_told_apart_by_what_is_asked() -> N
         ([Discard(table="t", column="a"), Discard(table="t", column="a", schema="public")], "have one column, a"),
         ([Discard(table="ip_addresses", column="ip_address")], "have one column, ip_address"),
         ([Discard(table="ip_addresses", column="hashed_ip_address")], "have one column, hashed_ip_address"),
-        ([LinkJob(table="t"), Discard(table="t", column="time")], "t.time is key or time of a job"),
-        ([LinkJob(table="t"), Discard(table="t", column="id")], "t.id is key or time of a job"),
-        ([LinkJob(table="t", key="ip_address_string")], "t.ip_address_string is key or time of a job"),
+        ([LinkJob(table="t"), Discard(table="t", column="time")], "t.time is the time of a job, and holds raw addresses"),
+        ([LinkJob(table="t"), Discard(table="t", column="id")], "t.id is in the key of a job, and holds raw addresses: name another key"),
+        ([LinkJob(table="t", key="ip_address_id")], "t.ip_address_id is in the key of a job, and the job for t.ip_address_string writes it"),
+        ([LinkJob(table="t", key="ip_address_string")], "t.ip_address_string is in the key of a job"),
     ],
 )  # fmt: skip
 def test_a_column_has_one_place_in_a_plan(parts: list[LinkJob | Discard], problem: str) -> None:

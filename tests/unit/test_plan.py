@@ -156,6 +156,53 @@ def test_a_plan_does_not_change() -> None:
         PYPI.jobs[0].raw = "other"
 
 
+IN_PLACE = 'name = "p"\n[[jobs]]\ntable = "t"\nraw = "ip"\nbecomes = "hash"\nunreadable = "keep"\n'
+BESIDE = '[[jobs]]\ntable = "t"\nraw = "last_ip"\nbecomes = "hash"\nunreadable = "keep"\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "columns"),
+    [
+        ("", None, None),
+        ('key = "id"', "id", ("id",)),
+        ('key = ["id"]', "id", ("id",)),
+        ('key = ["user_id", "ip_hash"]', ("user_id", "ip_hash"), ("user_id", "ip_hash")),
+        ("key = []", (), ()),
+        ('key = ""', (), ()),
+    ],
+)
+def test_a_key_in_place_has_a_column_several_or_none(plan_file, said: str, key, columns) -> None:
+    (job,) = load_plan(plan_file(IN_PLACE + said + "\n")).jobs
+    assert (job.key, job.key_columns, job.in_no_key) == (key, columns, {"ip"})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (IN_PLACE + "key = 3\n", 'a column, a list of columns, or "" where the table has no key'),
+        (IN_PLACE + "key = [3]\n", "a column, a list of columns"),
+        (IN_PLACE + 'key = ["id", ""]\n', "1 to 63 bytes"),
+        (IN_PLACE + 'key = ["id", "id"]\n', "a column is named twice"),
+        (IN_PLACE + 'key = ["id", "ip"]\n', "t.ip is in the key of a job, and holds raw addresses: name another key, or none"),
+        (IN_PLACE + 'key = ["id", "last_ip"]\n' + BESIDE, "t.last_ip is in the key of a job, and holds raw addresses"),
+        (IN_PLACE + 'key = ["id", "old"]\n[[discard]]\ntable = "t"\ncolumn = "old"\n', "t.old is in the key of a job"),
+        (LEAST + "key = []\n", 'key: becomes = "link" needs a key of one column'),
+        (IN_PLACE.replace('unreadable = "keep"', 'into = "h"') + "key = []\n", "key: into needs a key of one column"),
+        (LEAST + 'key = ["id"]\n', 'key: becomes = "link" needs a key of one column'),
+    ],
+)  # fmt: skip
+def test_a_key_that_cannot_be_is_refused_by_name(plan_file, text: str, problem: str) -> None:
+    with pytest.raises(PlanInvalid) as caught:
+        load_plan(plan_file(text))
+    assert problem in str(caught.value)
+    assert "Input should be" not in str(caught.value)
+
+
+def test_a_discard_names_no_row(plan_file) -> None:
+    text = 'name = "p"\n[[jobs]]\ntable = "t"\nraw = "ip"\nbecomes = "nothing"\nthen = "drop"\nkey = []\n'
+    assert [one.column for one in load_plan(plan_file(text)).discard] == ["ip"]
+
+
 KINDS = ("link", "pseudonym", "hash", "network", "nothing")
 # Row of the table → what a job says, beside the least that its kind needs.
 COMBINATIONS = {

@@ -46,7 +46,8 @@ def check(target: Target) -> Iterator[Finding]:
         if target.inserts:
             yield from _what_an_insert_needs(target, part)
     elif isinstance(part, Job):
-        yield from _expect(target, part.key, {}, "key")
+        for name in part.key_columns or ():
+            yield from _expect(target, name, {}, "key")
         # What is rewritten in place asks more of its type: ``raw_type``.
         yield from _expect(target, part.raw, {} if isinstance(part, InPlaceJob) else RAW, "raw address")
         if isinstance(part, LinkJob):

@@ -14,7 +14,8 @@ from backfill.database.decodable import decodable, escaped
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
-from backfill.plan import Addresses, Job
+from backfill.database.row_key import row_key
+from backfill.plan import Addresses, InPlaceJob, Job
 from backfill.raw_column import Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")
@@ -94,10 +95,15 @@ def keys(target: Target) -> Iterator[Finding]:
     part = target.part
     if not target.writes or not isinstance(part, Addresses | Job):
         return
-    column = target.columns.get(part.key)
+    for name in row_key(target.connection, part).columns:
+        yield from _undecodable_keys(target, name)
+
+
+def _undecodable_keys(target: Target, name: str) -> Iterator[Finding]:
+    part, column = target.part, target.columns.get(name)
     if column is None or column.base in ASCII:
         return
-    key = sql.SQL("event.{}::text").format(sql.Identifier(part.key))
+    key = sql.SQL("event.{}::text").format(sql.Identifier(name))
     statement = KEYS.format(
         shown=escaped(key), table=table(part), decodable=decodable(key), named=sql.Literal(NAMED)
     )
@@ -105,12 +111,12 @@ def keys(target: Target) -> Iterator[Finding]:
     if found:
         number = found[0][0]
         yield UNDECODABLE_KEY(
-            target.column(part.key),
-            f"{number:,} {'key' if number == 1 else 'keys'} in {part.name}.{part.key} cannot be sent by the server, so "
+            target.column(name),
+            f"{number:,} {'key' if number == 1 else 'keys'} in {part.name}.{name} cannot be sent by the server, so "
             f"{'its row' if number == 1 else 'their rows'} could not be named: {', '.join(shown for _, shown in found)}"
             f"{' and more' if number > len(found) else ''} (in octal, what the encoding of the database leaves undefined).",
             f"Give {'it' if number == 1 else 'them'} another key {WITH.format(_encoding(target.connection))}; "
-            "or name another key in the plan.",
+            f"or name another key in the plan{', or none (key = [])' if isinstance(part, InPlaceJob) else ''}.",
         )
 
 
