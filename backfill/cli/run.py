@@ -30,7 +30,7 @@ from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
-from backfill.jobs.calibrate import calibrated, require
+from backfill.jobs.calibrate import calibrated, require, require_own_hashes
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
 from backfill.plan import InPlaceJob, IntoJob, Job, LinkJob, links
@@ -199,6 +199,10 @@ def run(
             require_no_other(session, in_place)
             done = [rewrite(invocation, in_place, Due(accepted=accept_due))]
         return _finished(session, done, ("backfill status --due",))
+    for job in values:
+        if isinstance(job, IntoJob):
+            salt, scheme = session.salt, session.plan.hash.scheme
+            require_own_hashes(session.engine, job, salt, scheme, accept_mismatches)
     if chosen == values:
         _calibrate_values(invocation, values, accept_mismatches)
     if in_place:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from psycopg2 import sql
 from sqlalchemy import Engine
 
-from backfill.addresses import Reason, canonicalise
+from backfill.addresses import Reason, canonical_text, canonicalise
 from backfill.database.blocks import heap_of, ranges
 from backfill.database.columns import has_column
 from backfill.database.connection import rows
@@ -20,7 +20,8 @@ from backfill.database.quoting import table
 from backfill.errors import CalibrationFailed, SchemaUnfit
 from backfill.hashing.salt import Salt
 from backfill.hashing.schemes import scheme_names
-from backfill.plan import Addresses
+from backfill.jobs.row_needs import may_be_address, raw_text
+from backfill.plan import Addresses, IntoJob
 
 BLOCKS = 5_000  # addresses are read 40 MB at a time
 
@@ -31,6 +32,16 @@ PAIRS = sql.SQL("""
        and known.{address} is not null     -- optional from some revision on: the hash alone is left
        and masklen(known.{address}) = case family(known.{address}) when 4 then 32 else 128 end  -- a network is no address
 """)
+
+
+# Of a job whose hashes go into another column: what stands there already.
+FIRST_PAIRS = sql.SQL("""
+    select distinct {text}, {readable_hash}
+      from (select * from {table} as event
+             where event.{raw} is not null and event.{into} is not null limit {most}) as event
+     where {may_be_address}
+""")
+MOST_PAIRS = 10_000  # rows: another salt explains none of them
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,39 @@ def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: str) ->
     """*scheme* alone where it explains every pair, which is what a run hopes for; else all of them."""
     alone = calibrate(engine, addresses, salt, (scheme,))
     return alone if alone.explained[scheme] == alone.pairs else calibrate(engine, addresses, salt)
+
+
+def require_own_hashes(
+    engine: Engine, job: IntoJob, salt: Salt, scheme: str, accepted_mismatches: int
+) -> None:
+    """Raises ``CalibrationFailed`` where most hashes that stand beside raw values of *job* are of another salt or scheme.
+
+    Single ones are for ``verify`` to tell. Those that an earlier run wrote count too: they are of its salt.
+    """
+    hasher, explained, others = salt.hasher(scheme), 0, 0
+    into = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")').format(sql.Identifier(job.into))
+    statement = FIRST_PAIRS.format(
+        text=raw_text(job),
+        readable_hash=if_decodable(into, sql.Literal("")),
+        table=table(job),
+        raw=sql.Identifier(job.raw),
+        into=sql.Identifier(job.into),
+        most=sql.Literal(MOST_PAIRS),
+        may_be_address=may_be_address(raw_text(job)),
+    )
+    with engine.begin() as connection:
+        found = rows(connection, statement)
+    for text, live in found:
+        address = canonicalise(text)
+        if not isinstance(address, Reason):
+            right = live == hasher(canonical_text(address))
+            explained, others = explained + right, others + (not right)
+    if others > explained and others != accepted_mismatches:
+        raise CalibrationFailed(
+            problem=f"{scheme} explains {explained:,} of {explained + others:,} hashes that stand in {job.name}.{job.into} already: "
+            "the salt, or the scheme in the plan, is probably not that of the live application. Nothing was changed. If the "
+            f"column holds something else: --accept-mismatches {others}; `backfill verify` counts it as wrong."
+        )
 
 
 def require(calibration: Calibration, scheme: str, accepted_mismatches: int) -> int:

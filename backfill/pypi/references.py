@@ -85,7 +85,7 @@ def references(
             left.append(NotAsked(part.name, f"its reference by {via} may not be read by this role"))
             continue
         found.append(Reference(part, _same(connection, part, own, people, theirs), via))
-    for part in {(one.schema_, one.table): one for one in (*plan.link_jobs, *plan.discard)}.values():
+    for part in {(one.schema_, one.table): one for one in (*plan.jobs, *plan.discard)}.values():
         by_value, why = _by_value(connection, part, people, known, keyed)
         found += by_value
         asked_anyhow = (part.schema_, part.table) in keyed or any(name == part.name for name, _ in known)

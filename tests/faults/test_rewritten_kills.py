@@ -76,6 +76,9 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
         | ({"then": "keep"} if kind == "nothing" else {})
         for kind in KINDS
     ]
+    query(url, FILL.format(name="beside", type="inet", rows=ROWS) + "alter table beside add hashed text")
+    jobs.append({"table": "beside", "raw": "ip", "becomes": "hash", "into": "hashed"})
+    beside = shown(url, "beside")
     operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs))
     before = {kind: shown(url, kind) for kind in KINDS}
     command = rewritten.confirmed(operator.types(*RUN, expect=2)) + list(RUN[1:])
@@ -112,6 +115,9 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
     for kind, rows in before.items():
         expected = [(key, None if was is None else makes[kind](was), note) for key, was, note in rows]
         assert shown(url, kind) == expected, kind
+    assert shown(url, "beside") == beside
+    hashed = [None if text is None else rewritten.hashed(text) for _, text, _ in beside]
+    assert [now for (now,) in query(url, "select hashed from beside order by id")] == hashed
     operator.types("verify")
     again = operator.types("run", "--quiet")
     assert " 0 " in again.out

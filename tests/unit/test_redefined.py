@@ -5,7 +5,7 @@ import pytest
 from backfill.database.preflight.finding import Severity
 from backfill.database.preflight.redefined import Rewritten, check
 from backfill.database.preflight.target import Purpose
-from backfill.plan import InPlaceJob, Job, LinkJob
+from backfill.plan import InPlaceJob, IntoJob, Job, LinkJob
 from backfill.raw_column import Widths
 
 WIDE, NARROW = {"v4": 16, "v6": 32}, {"v4": 31, "v6": 64}
@@ -22,10 +22,14 @@ def before(becomes: str, *, constant: str | None = None, same: bool = True, rows
 
 
 LINK = LinkJob(table="logins", raw="ip", link="address_id", extra=None)
+INTO = IntoJob(table="logins", raw="ip", becomes="hash", into="hashed_ip")
 CASES = [
     ("pseudonym", {}, job("hash"), "would be taken for some"),
     ("pseudonym", {}, job("network"), "would be taken for some"),
     ("pseudonym", {}, LINK, "would be taken for some"),
+    ("pseudonym", {}, INTO, "would be taken for some"),
+    ("hash", {}, INTO, "a hash is no address"),
+    ("nothing", {}, INTO, None),
     ("pseudonym", {"same": False}, job("pseudonym"), "pseudonyms of another key"),
     ("pseudonym", {}, job("pseudonym", unreadable="nothing"), None),
     ("pseudonym", {}, job("nothing"), None),

@@ -11,7 +11,7 @@ from backfill.addresses import Reason, canonicalise
 from backfill.database.preflight.finding import Finding, blocks, note
 from backfill.database.preflight.target import Purpose
 from backfill.job_id import JobId
-from backfill.plan import InPlaceJob, Job
+from backfill.plan import InPlaceJob, IntoJob, Job
 from backfill.raw_column import Table, Widths
 
 OTHERWISE = blocks("rewritten-otherwise")
@@ -53,15 +53,16 @@ def _finding(job: Job, earlier: Rewritten) -> Finding:
     reason = _in_the_way(job, earlier)
     if reason is None:
         return BEFORE(subject, f"{said}. {_becomes_of_them(job, earlier)}", "")
-    if job.becomes == earlier.becomes:
+    if job.kind == earlier.becomes:
         return OTHERWISE(
             subject,
             f"{said}: {reason}.",
             f"Set BACKFILL_KEY_ID={earlier.key_id}, and the salt of that key id.",
         )
+    beside = " with into" if isinstance(job, IntoJob) else ""
     return OTHERWISE(
         subject,
-        f'{said}, and the plan says becomes = "{job.becomes}" now: {reason}.',
+        f'{said}, and the plan says becomes = "{job.becomes}"{beside} now: {reason}.',
         f'Set the plan back; or go back to restore point {earlier.restore_point}; or becomes = "nothing".',
     )
 
@@ -80,7 +81,7 @@ def _in_the_way(job: Job, earlier: Rewritten) -> str | None:
         if earlier.constant is None or isinstance(canonicalise(earlier.constant), Reason):
             return None
         return "the constant that stands there has the form of an address, and would be taken for one"
-    if job.becomes == earlier.becomes:
+    if job.kind == earlier.becomes:
         if job.becomes == "pseudonym" and not earlier.same_hashes:
             return "pseudonyms of another key cannot be told from addresses, and would be pseudonymised again"
         return None
