@@ -133,7 +133,7 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
         elif role == "time":
             fix += ' Name another column in the plan, or none (time = "").'
         elif types is RAW and known.base == NETWORKS:
-            fix += " A cidr holds networks, and a link leads to one host."
+            fix += " A cidr holds networks, and a job takes hosts."
         yield kind(target.column(name), f"Column {target.part.name}.{name} ({role}) is {known.type}.", fix)
 
 
