@@ -263,7 +263,7 @@ def _for_addresses(context: click.Context, allow_weak_salt: bool) -> Session:
     type=click.Choice([kind.value for kind in Repair]),
     help="What to repair. link: rows linked to another address than their text; sentinel: rows that hold an address "
     "and are linked to the sentinel; dangling: rows linked to an address row that does not exist; hash: hashes of "
-    "the address table that do not match salt and scheme.",
+    "the address table, or beside raw values, that do not match salt and scheme.",
 )
 @all_tables_option
 @count_option("rows")

@@ -151,7 +151,7 @@ def run(
     accept: tuple[str, ...],
     allow_weak_salt: bool,
 ) -> Answer:
-    """Hash, locate and link all addresses, or rewrite them in place. JOB is the name of a table; without it, all jobs.
+    """Hash, locate and link all addresses, write hashes beside them, or rewrite them in place. JOB is the name of a table; without it, all jobs.
 
     Stop it with Ctrl-C; the same command continues where it stopped, also after a crash. From another
     shell: `backfill status`, `pause`, `resume`, `cancel`. Exit 0 when everything that can be linked is
