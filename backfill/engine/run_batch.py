@@ -25,7 +25,7 @@ from backfill.database.transient import (
     transient_error_of,
 )
 from backfill.engine.phase_hooks import nothing
-from backfill.errors import ConsentMissing, ResultChanged, TableRewritten
+from backfill.errors import ConsentMissing, ResultChanged, TableRewritten, ValuesCopied
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -137,7 +137,7 @@ def run_batch(
             rewritten=isinstance(reason, TableRewritten),
             map_incomplete=isinstance(reason, MapIncomplete),
         )
-    except (ConsentMissing, ResultChanged) as error:
+    except (ConsentMissing, ResultChanged, ValuesCopied) as error:
         with engine.begin() as connection:
             claims.fail(connection, batch_id, lease, str(error))
         return BatchResult(batch_id, error=str(error))

@@ -17,6 +17,12 @@ class ResultChanged(BackfillError):
     changed them; the batch was rolled back. `backfill plan` names the triggers; disable the one that does it."""
 
 
+class ValuesCopied(BackfillError):
+    """{job}: a trigger writes the raw values of rewritten rows to {column}, where they would stay. The batch was rolled
+    back. Disable that trigger for the run; or make that column a job of the plan; or, if it may keep them, write
+    accept = ["{code}:{column}"] into the plan."""
+
+
 class ChangeNotTaken(BackfillError):
     """{table}: {kept} of {asked} did not keep what was written to {column} (the first by key: {keys}), so {these}
     rolled back and nothing was decided. Triggers that fire there: {triggers}. Disable the one

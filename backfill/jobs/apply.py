@@ -21,7 +21,7 @@ from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked
 from backfill.errors import TableChanged, TableRewritten
-from backfill.jobs import batch_map
+from backfill.jobs import batch_map, copied_values
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.passes import pass_of
 from backfill.jobs.row_needs import may_be_address, raw_text
@@ -140,7 +140,9 @@ def run_pass(
     check_definition(connection, schema, job, batch.run_id)
     consents.fence(connection, schema, job, batch.run_id)
     now = pass_of(batch.range, batch.passes, number)
-    written = writer_of(job, schema).write(connection, plan, batch, now)
+    writer = writer_of(job, schema)
+    with copied_values.refused(connection, writer, plan):
+        written = writer.write(connection, plan, batch, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )

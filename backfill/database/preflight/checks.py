@@ -28,7 +28,7 @@ from backfill.database.preflight import (
     texts,
     triggers,
 )
-from backfill.database.preflight.finding import Finding, Severity
+from backfill.database.preflight.finding import RAW_COPIED, Finding, Severity
 from backfill.database.preflight.redefined import Rewritten
 from backfill.database.preflight.target import Purpose, Target, open_target
 from backfill.errors import SchemaUnfit
@@ -117,7 +117,7 @@ def inspect(
         unknown=tuple(
             name
             for name in dict.fromkeys([*accept, *plan.accept])
-            if name not in {finding.name for finding in changes}
+            if name not in {finding.name for finding in changes} and not name.startswith(f"{RAW_COPIED}:")
         ),
         tables=len(parts),
     )

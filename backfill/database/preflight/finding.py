@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+RAW_COPIED = "raw-copied"  # no finding: only a batch comes upon it. In a plan's ``accept``, with schema, table and column
+
 
 class Severity(StrEnum):
     """What a finding means for the command that asked."""
