@@ -18,7 +18,6 @@ IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the
 NOT_YET = {
     "path": "members of JSON documents",
     "geo": "places beside a value that stays",
-    "on_duplicate": "a raw column that is part of a unique constraint",
     "removes": "the retention of links, hashes and places",
 }
 
@@ -111,11 +110,12 @@ class IntoJob(DroppingJob):
 
 
 OF_LINKS = ("link", "extra")
-OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due")
+OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due", "on_duplicate")
 # What a job with ``into`` cannot have besides, and why.
 NOT_BESIDE_INTO = {
     "unreadable": "it does not apply: a row whose text is no address waits in the quarantine",
     "constant": "it does not apply: a row without an address has no hash",
+    "on_duplicate": "it does not apply: the raw column stays as it is until it is dropped",
     "after": "the retention of hashes is not supported by this version",
     "max_due": "the retention of hashes is not supported by this version",
 }
@@ -147,6 +147,10 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
     if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
         raise ValueError(f'constant: becomes = "{kind}" uses it only with unreadable = "nothing"')
+    if keys.get("on_duplicate") == "keep-newest" and not keys.get("time"):
+        raise ValueError(
+            "on_duplicate: keep-newest needs time, the column that tells which of two rows is newer"
+        )
     if kind == "nothing" and "then" not in keys:
         raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
     return keys
@@ -176,6 +180,18 @@ class InPlaceJob(Aged, Job):
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
     constant: Constant | None = None
+    # What becomes of a row whose value would be that of another one under a unique index.
+    on_duplicate: Literal["refuse", "keep-newest"] | None = None
+
+    @property
+    def empties(self) -> bool:
+        """Whether values may become NULL."""
+        return self.constant is None and "nothing" in (self.becomes, self.unreadable)
+
+    @property
+    def deletes(self) -> bool:
+        """Whether rows may be deleted."""
+        return self.on_duplicate == "keep-newest"
 
 
 class Discard(RawColumn):

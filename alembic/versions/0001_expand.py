@@ -169,6 +169,7 @@ def upgrade() -> None:
         sa.Column("already_linked", sa.BigInteger(), nullable=True),
         sa.Column("written", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("quarantined", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("longest", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),

@@ -8,10 +8,17 @@ import click
 from backfill import escaping
 from backfill.cli import output
 from backfill.cli.context import Session
-from backfill.errors import NoRun, RestorePointMissing, RewriteUnconfirmed, UnreadableRefused
+from backfill.errors import (
+    DuplicatesRefused,
+    NoRun,
+    RestorePointMissing,
+    RewriteUnconfirmed,
+    UnreadableRefused,
+)
 from backfill.job_id import JobId
 from backfill.jobs import dry_run
-from backfill.ledger import consents, dry_runs
+from backfill.jobs.values import ValueResolver
+from backfill.ledger import consents, dry_runs, prefixes
 from backfill.ledger.consents import Consent
 from backfill.ledger.dry_runs import DryRun
 from backfill.ledger.run_lock import run_lock
@@ -51,7 +58,7 @@ def require(
     """Return where every job in place of *jobs* has its consent on record, or gets it now.
 
     Else a dry run counts and says what to type. Writes nothing but the ledger, which has to be there. Raises
-    ``RewriteUnconfirmed``, ``RestorePointMissing``, ``UnreadableRefused``, ``RunInProgress``.
+    ``RewriteUnconfirmed``, ``RestorePointMissing``, ``UnreadableRefused``, ``DuplicatesRefused``, ``RunInProgress``.
     """
     in_place = [job for job in jobs if isinstance(job, InPlaceJob)]
     if not in_place:
@@ -71,19 +78,28 @@ def require(
             return
         found = {job.identity: one for job in asked if (one := known[job.identity]) is not None}
         # Rows that were refused may have been corrected since.
-        refused = any(_unreadable(job, found[job.identity]) for job in asked if job.identity in found)
+        refused = any(
+            _unreadable(job, found[job.identity]) or _collides(job, found[job.identity])
+            for job in asked
+            if job.identity in found
+        )
         anew = count is None or len(found) < len(asked) or refused
         if anew:
             found = {job.identity: _count(session, job) for job in asked}
         _require_readable(asked, found)
+        _require_distinct(asked, found)
         number = sum(one.rewrites for one in found.values())
+        deletes = sum(found[job.identity].counts.duplicates for job in asked if job.deletes)
+        also = (
+            f", and {escaping.counted(deletes, 'row', 'rows')} to be deleted as duplicates" if deletes else ""
+        )
         name = (restore_point or session.settings.restore_point or "").strip()
         if anew or count != number:
             given = "" if count is None else f", and --rewrite says {count:,}"
             if count is not None and anew:
                 given += ", which no dry run of the last 24 hours counted"
             rows = escaping.counted(number, "row", "rows")
-            raise RewriteUnconfirmed(rows=rows, given=given, command=_command(context, name, number))
+            raise RewriteUnconfirmed(rows=rows, given=also + given, command=_command(context, name, number))
         if not name:
             raise RestorePointMissing(command=_command(context, name, number))
         with session.engine.begin() as connection:
@@ -96,11 +112,12 @@ def require(
                     one.rewrites,
                     name,
                     one.id,
+                    one.counts.duplicates if job.deletes else 0,
                 )
                 consents.record(connection, job, consent)
     click.echo(
         f"On record: {escaping.counted(number, 'row', 'rows')} of {', '.join(job.label for job in asked)} may be "
-        f"rewritten in place, as well as those that come later; restore point {escaping.name(name)}."
+        f"rewritten in place{_deleted(asked, deletes)}, as well as those that come later; restore point {escaping.name(name)}."
     )
 
 
@@ -139,8 +156,30 @@ def _definition(session: Session, job: InPlaceJob) -> str:
     return session.plan.definition(job, session.settings.key_id)
 
 
+def _deleted(jobs: Sequence[InPlaceJob], number: int) -> str:
+    if not any(job.deletes for job in jobs):
+        return ""
+    return f", and duplicates deleted ({escaping.counted(number, 'row', 'rows')} now)"
+
+
+STAND_IN = 1  # a prefix, where none is drawn: then no pseudonym can be in the data
+
+
+def _values(session: Session, job: InPlaceJob) -> ValueResolver:
+    """What the texts of *job* become."""
+    hash_address, pseudonyms = None, None
+    if job.becomes == "hash":
+        hash_address = session.salt.hasher(session.plan.hash.scheme)
+    if job.becomes == "pseudonym":
+        with session.engine.begin() as connection:
+            prefix = prefixes.prefix_of(connection, session.settings.key_id)
+        pseudonyms = session.salt.pseudonyms(STAND_IN if prefix is None else prefix)
+    return ValueResolver(hash_address, pseudonyms)
+
+
 def _count(session: Session, job: InPlaceJob) -> DryRun:
-    counts = dry_run.count(session.engine, session.settings.ledger_schema, session.plan, job)
+    resolver = None if job.on_duplicate is None else _values(session, job)
+    counts = dry_run.count(session.engine, session.settings.ledger_schema, session.plan, job, resolver)
     with session.engine.begin() as connection:
         found = dry_runs.record(connection, job, _definition(session, job), counts)
     _show(job, found)
@@ -160,6 +199,16 @@ def _show(job: InPlaceJob, found: DryRun) -> None:
         *(
             [f"no address ({reason}), {fates[job.unreadable]}", number]
             for reason, number in counts.unreadable.items()
+        ),
+        *(
+            [
+                [
+                    f"equal to another row in a unique index, {'deleted' if job.deletes else 'refused'}",
+                    counts.duplicates,
+                ]
+            ]
+            if job.on_duplicate is not None
+            else []
         ),
         ["distinct texts" + (" (at least)" if counts.more_texts else ""), counts.texts],
     ]
@@ -184,6 +233,21 @@ def _require_readable(jobs: Sequence[InPlaceJob], found: dict[JobId, DryRun]) ->
                 job=job.label,
                 rows=escaping.counted(counts.no_address, "row holds", "rows hold"),
                 reasons=reasons,
+            )
+
+
+def _collides(job: InPlaceJob, found: DryRun) -> bool:
+    return job.on_duplicate == "refuse" and found.counts.duplicates > 0
+
+
+def _require_distinct(jobs: Sequence[InPlaceJob], found: dict[JobId, DryRun]) -> None:
+    for job in jobs:
+        counts = found[job.identity].counts
+        if _collides(job, found[job.identity]):
+            raise DuplicatesRefused(
+                job=job.label,
+                rows=escaping.counted(counts.duplicates, "row", "rows"),
+                keys=", ".join(escaping.name(key) for key in counts.unique_keys),
             )
 
 

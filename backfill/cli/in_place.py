@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from backfill import escaping
 from backfill.cli import preflight
 from backfill.cli.invocation import Invocation
 from backfill.engine.driver import run_lock
@@ -14,7 +15,7 @@ from backfill.engine.in_place import InPlace
 from backfill.hashing.pseudonym import Pseudonyms
 from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
-from backfill.ledger import keys, prefixes
+from backfill.ledger import batches, keys, prefixes
 from backfill.plan import InPlaceJob, Job
 
 
@@ -39,6 +40,18 @@ def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> d
         click.echo("Of the rows that were due:")
     done = "rewritten" if all(isinstance(job, InPlaceJob) for job in jobs) else "written"
     facts = invocation.tell(number, counts, "in-place", done=done)
+    with session.engine.begin() as connection:
+        deleted = {
+            job.label: batches.deleted(connection, job.identity, number)
+            for job in jobs
+            if isinstance(job, InPlaceJob) and job.deletes
+        }
+    for label, rows in deleted.items():
+        click.echo(
+            f"{label}: {escaping.counted(rows, 'row was', 'rows were')} deleted as duplicates of newer ones."
+        )
+    if deleted:
+        facts["deleted"] = deleted
     for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     return facts

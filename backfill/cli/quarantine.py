@@ -12,7 +12,7 @@ from backfill.cli import context as sessions
 from backfill.cli.answer import JSON, Answer, answers
 from backfill.database.nullable import discardable, to_settle
 from backfill.ledger import quarantine as entries
-from backfill.ledger.quarantine import Entry
+from backfill.ledger.quarantine import DUPLICATE_RESULT, Entry
 from backfill.plan import Plan
 from backfill.raw_column import find
 from backfill.report.document import Tone
@@ -38,9 +38,8 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     part = None if table is None else find(table, (*plan.jobs, *plan.address_tables))
     with session.engine.begin() as connection:
         undecided = entries.entries(connection, part.identity if part else None)
-        keeps = entries.keeping(plan)
-        found = [entry for entry in undecided if entry.job not in keeps]
-        kept = [entry for entry in undecided if entry.job in keeps]
+        kept = [entry for entry in undecided if entries.keeps(plan, entry.job, entry.reason)]
+        found = [entry for entry in undecided if not entries.keeps(plan, entry.job, entry.reason)]
         waiting = {entry.job for entry in found}
         discards = {
             job.identity: discardable(connection, job)
@@ -84,9 +83,17 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
         if not any(entry.job == job for entry in named):
             click.echo(f"{name}: nothing names its rows; they were counted when the last run ended.")
         if job in {one.identity for one in plan.in_place_jobs}:
-            click.echo(
-                f'{name}: the plan says what becomes of them: unreadable = "keep" or "nothing". After a change, `backfill run` again.'
-            )
+            duplicates = sum(entry.job == job and entry.reason == DUPLICATE_RESULT for entry in found)
+            if duplicates:
+                rows_would = escaping.counted(duplicates, "row would", "rows would")
+                click.echo(
+                    f"{name}: {rows_would} be equal to another one in a unique index. Delete or change one of the two, or say "
+                    'on_duplicate = "keep-newest" in the plan; then `backfill run` again.'
+                )
+            if number > duplicates:
+                click.echo(
+                    f'{name}: the plan says what becomes of them: unreadable = "keep" or "nothing". After a change, `backfill run` again.'
+                )
         elif job in {one.identity for one in plan.address_tables}:
             networks = sum(entry.job == job and entry.reason == Reason.NETWORK for entry in found)
             if networks:

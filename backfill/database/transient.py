@@ -21,6 +21,9 @@ class TransientError(StrEnum):
     DEADLOCK = "deadlock"
     LOCK_TIMEOUT = "lock-timeout"
     STATEMENT_TIMEOUT = "statement-timeout"  # or somebody's pg_cancel_backend
+    COLLISION = (
+        "unique-collision"  # somebody else wrote, at the same moment, a row that a unique index holds equal
+    )
     TABLE_LOCKED = "table-locked"  # the whole table: smaller batches would not help
     CONNECTION_LOST = "connection-lost"  # a server that restarts or crashed, a cut line, a terminated session
     READ_ONLY = "read-only"  # a fail-over under way: we are still talking to the old primary, or to a standby
@@ -36,6 +39,7 @@ class Limit:
 LIMITS: Mapping[TransientError, Limit] = {
     TransientError.SERIALIZATION: Limit(10),
     TransientError.DEADLOCK: Limit(10),
+    TransientError.COLLISION: Limit(10),
     TransientError.LOCK_TIMEOUT: Limit(3),  # then half the batch: the locked row ends up alone in a block
     TransientError.STATEMENT_TIMEOUT: Limit(3),  # then half the batch
     TransientError.TABLE_LOCKED: Limit(None),
@@ -64,10 +68,24 @@ class TableLocked(Exception):
     """Somebody holds a lock on the whole table; ours was not granted in time."""
 
 
+class RowsRaced(Exception):
+    """Rows that a unique index holds equal changed while it was decided which of them stays."""
+
+    def __init__(self, job: str, key: str | None) -> None:
+        where = (
+            f"unique index {key} of {job} has the new value of a row already"
+            if key
+            else f"rows of {job} changed"
+        )
+        super().__init__(f"{where}, since the application wrote at the same moment")
+
+
 def transient_error_of(error: BaseException) -> TransientError | None:
     """The kind of *error*; None for one that would come again."""
     if isinstance(error, TableLocked):
         return TransientError.TABLE_LOCKED
+    if isinstance(error, RowsRaced):
+        return TransientError.COLLISION
     origin = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(origin, psycopg2.Error):
         return None

@@ -82,7 +82,10 @@ class InPlace:
         if job.identity in phases.scheduler.within:
             return found.closing_of_due(job, written, kept)
         already = batches.already_linked(connection, run_id, RESOLVE, job.identity)
-        emptying = isinstance(job, InPlaceJob) and job.constant is None
+        if isinstance(job, InPlaceJob) and job.deletes:
+            # Of rows that were done before, some were deleted as duplicates of those that are done now.
+            already = max(0, min(already, found.linked - written))
+        emptying = isinstance(job, InPlaceJob) and job.empties
         return found.closing(job, already, kept, written if emptying else 0)
 
     def clear_up(self, phases: RunPhases) -> None:

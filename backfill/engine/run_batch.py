@@ -20,12 +20,13 @@ from backfill.database.transient import (
     LIMITS,
     LOST,
     TIMEOUTS,
+    RowsRaced,
     TableLocked,
     TransientError,
     transient_error_of,
 )
 from backfill.engine.phase_hooks import nothing
-from backfill.errors import ConsentMissing, ResultChanged, TableRewritten, ValuesCopied
+from backfill.errors import ConsentMissing, DuplicateKept, ResultChanged, TableRewritten, ValuesCopied
 from backfill.ledger import claims
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch, PassCounts
@@ -137,11 +138,11 @@ def run_batch(
             rewritten=isinstance(reason, TableRewritten),
             map_incomplete=isinstance(reason, MapIncomplete),
         )
-    except (ConsentMissing, ResultChanged, ValuesCopied) as error:
+    except (ConsentMissing, DuplicateKept, ResultChanged, ValuesCopied) as error:
         with engine.begin() as connection:
             claims.fail(connection, batch_id, lease, str(error))
         return BatchResult(batch_id, error=str(error))
-    except (*DRIVER_ERRORS, TableLocked) as error:
+    except (*DRIVER_ERRORS, TableLocked, RowsRaced) as error:
         return _give_up(engine, batch_id, held[0] if held else None, lease, error, retry_policy)
     return BatchResult(batch_id, lost=True) if counts is None else BatchResult(batch_id, counts)
 

@@ -23,6 +23,17 @@ class ValuesCopied(BackfillError):
     accept = ["{code}:{column}"] into the plan."""
 
 
+class DuplicateKept(BackfillError):
+    """{job}: {problem} Nothing of the batch was written. A trigger or rule of the application changes what is written
+    or deleted; `backfill plan` names the triggers; disable the one that does it."""
+
+
+class DuplicatesRefused(BackfillError):
+    """{job}: {rows} would become equal to another one in a unique index ({keys}), and the plan says on_duplicate =
+    "refuse". Nothing was rewritten. Delete or change those that are not needed, or decide in the plan: "keep-newest"
+    deletes the older one of two rows."""
+
+
 class ChangeNotTaken(BackfillError):
     """{table}: {kept} of {asked} did not keep what was written to {column} (the first by key: {keys}), so {these}
     rolled back and nothing was decided. Triggers that fire there: {triggers}. Disable the one

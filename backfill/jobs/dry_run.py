@@ -17,9 +17,10 @@ from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.connection import rows, value
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
-from backfill.jobs import due
+from backfill.jobs import due, foreseen_duplicates
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
+from backfill.jobs.values import ValueResolver
 from backfill.ledger import address_map
 from backfill.ledger.dry_runs import Counts
 from backfill.plan import InPlaceJob, Plan
@@ -83,8 +84,10 @@ class _Tally:
             self.readable += number
 
 
-def count(engine: Engine, schema: str, plan: Plan, job: InPlaceJob) -> Counts:
-    """Every row of the table, in its class."""
+def count(
+    engine: Engine, schema: str, plan: Plan, job: InPlaceJob, resolver: ValueResolver | None = None
+) -> Counts:
+    """Every row of the table, in its class. *resolver*: of a job that says what becomes of duplicates."""
     tally = _Tally()
     with engine.begin() as connection:
         moment: datetime = value(connection, NOW)
@@ -96,6 +99,10 @@ def count(engine: Engine, schema: str, plan: Plan, job: InPlaceJob) -> Counts:
         with engine.begin() as connection:
             for name, text, number, *times in rows(connection, _statement(schema, job.at(moment), span)):
                 tally.add(name, text, number, (times[0], times[1]), (times[2], times[3]))
+    duplicates, keys = 0, list[str]()
+    if job.on_duplicate is not None and resolver is not None:
+        with engine.begin() as connection:
+            duplicates, keys = foreseen_duplicates.count(connection, schema, job.at(moment), resolver)
     if not known:
         with engine.begin() as connection:
             address_map.drop(connection, schema)
@@ -110,6 +117,8 @@ def count(engine: Engine, schema: str, plan: Plan, job: InPlaceJob) -> Counts:
         more_texts=tally.more_texts,
         oldest=tally.oldest[1],
         newest=tally.newest[1],
+        duplicates=duplicates,
+        unique_keys=keys,
     )
 
 

@@ -22,6 +22,7 @@ from backfill.database.time_index import has_time_index
 from backfill.jobs.closing_count import COUNT_BLOCKS, STRETCH, joined
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import may_be_address, raw_text
+from backfill.ledger.quarantine import DUPLICATE_RESULT
 from backfill.plan import InPlaceJob
 
 FIND = sql.SQL("""
@@ -29,7 +30,8 @@ FIND = sql.SQL("""
       from {table} as event
      where {unfinished} and {in_range}
        and not exists (select from {quarantine} as entry
-                        where entry.job = {name} and entry.row_key = {key} and entry.decision_id is null)
+                        where entry.job = {name} and entry.row_key = {key} and entry.decision_id is null
+                          and entry.reason <> {duplicate})  -- the other row may be gone
 """)
 FIND_BY_TEXT = sql.SQL("""
     select case when {may_be_address} then {text} end, case when {decodable} then {too_long} else {undecodable} end,
@@ -91,7 +93,11 @@ def _groups(
         "in_range": in_range,
     }
     if key.columns:
-        listed = {"quarantine": sql.Identifier(schema, "quarantine"), "name": sql.Literal(job.identity)}
+        listed = {
+            "quarantine": sql.Identifier(schema, "quarantine"),
+            "name": sql.Literal(job.identity),
+            "duplicate": sql.Literal(DUPLICATE_RESULT),
+        }
         ((number, where),) = rows(connection, FIND.format(key=key.text(), **listed, **names))
         yield None, number, where
         return

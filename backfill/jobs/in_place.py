@@ -15,7 +15,7 @@ from backfill.database.connection import rows
 from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.errors import ResultChanged
-from backfill.jobs import address_forms, batch_map, due, index_hint
+from backfill.jobs import address_forms, batch_map, due, index_hint, on_duplicate
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
 from backfill.jobs.row_needs import may_be_address, raw_text
@@ -32,15 +32,14 @@ WRITE = sql.SQL("""
         update {table} as event
            set {assignments}
           from {source}
-         where {condition}
-           and {waits}
-           and {in_range}
-           and {in_pass}
+         where {which}
+           and {decided}
         returning {is_right} as is_right
     )
     select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
 """)
 BECOMES = sql.Identifier("map", "becomes")
+WHICH = sql.SQL("{condition} and {waits} and {in_range} and {in_pass}")
 SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 
 
@@ -131,11 +130,12 @@ class InPlaceWriter:
                 becomes, texts, self.usable
             )
         same = sql.SQL("map.raw OPERATOR(pg_catalog.=) {}").format(self.text)
-        written = self._update(connection, now, BECOMES, sql.SQL("{} as map").format(texts), same)
+        written = self._update(connection, batch, now, BECOMES, sql.SQL("{} as map").format(texts), same)
         if now.last and self.job.unreadable == "nothing":
             no_entry = sql.SQL("(select) as no_entry")
             written += self._update(
                 connection,
+                batch,
                 now,
                 self.nothing,
                 no_entry,
@@ -153,6 +153,7 @@ class InPlaceWriter:
     def _update(
         self,
         connection: Connection,
+        batch: Batch,
         now: Pass,
         value: sql.Composable,
         source: sql.Composable,
@@ -165,18 +166,23 @@ class InPlaceWriter:
         assignments = [self._assign(cast)] + [
             SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged
         ]
-        statement = WRITE.format(
-            table=table(self.job),
-            assignments=sql.SQL(", ").join(assignments),
-            source=source,
+        which = WHICH.format(
             condition=condition,
             waits=self._waits,
             in_range=now.range.holds("event"),
             in_pass=in_pass(now),
-            is_right=self._is_right(value),
         )
-        with writes(connection, self.job):
-            ((written, right),) = rows(connection, statement)
+        with on_duplicate.decides(connection, self.schema, self.job, batch, value, source, which) as decided:
+            statement = WRITE.format(
+                table=table(self.job),
+                assignments=sql.SQL(", ").join(assignments),
+                source=source,
+                which=which,
+                decided=decided,
+                is_right=self._is_right(value),
+            )
+            with writes(connection, self.job):
+                ((written, right),) = rows(connection, statement)
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
         return int(written)

@@ -5,6 +5,7 @@ are tried once more, each locked, and looked at in the same transaction, which i
 can have written them meanwhile, and what a trigger did is undone.
 """
 
+import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
@@ -90,8 +91,11 @@ def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) 
     keys = [found for (found,) in rows(connection, LEFT.format(**names), (most,))]
     if not keys:
         return 0, 0
-    with writes(connection, job):
-        written = [place for (place,) in rows(connection, TRY.format(**names), (keys,))]
+    try:
+        with writes(connection, job):
+            written = [place for (place,) in rows(connection, TRY.format(**names), (keys,))]
+    except psycopg2.errors.UniqueViolation:  # they wait for another row, not for a trigger
+        return len(keys), 0
     if key.columns:
         return len(keys), int(value(connection, STILL.format(**names), (keys,)))
     places = {"tried": keys, "written": written}

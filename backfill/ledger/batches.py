@@ -245,6 +245,14 @@ def rewritten(connection: Connection, job: JobId) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
+def deleted(connection: Connection, job: JobId, run_id: int | None = None) -> int:
+    """Rows of that job that batches of all runs, or of one, have deleted as duplicates."""
+    statement = select(func.coalesce(func.sum(batches.c.deleted), 0)).where(batches.c.job == job)
+    if run_id is not None:
+        statement = statement.where(batches.c.run_id == run_id)
+    return int(connection.execute(statement).scalar_one())
+
+
 def rewritten_since(connection: Connection, job: JobId, moment: datetime) -> bool:
     """Whether a batch of that job has written, and ended or went on, after that *moment*."""
     where = batches.c

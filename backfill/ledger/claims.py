@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 
+from backfill.database.transient import TransientError
 from backfill.engine.leases import Lease
 from backfill.ledger import runs as runs_ledger
 from backfill.ledger.batches import Batch, PassCounts, split
+from backfill.ledger.phases import RESOLVE
 from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import holder
 from backfill.ledger.tables import batches, runs
@@ -155,6 +157,31 @@ def fence(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     if row.status != RunState.RUNNING or row.throttled is not None:
         raise Stopped
     return int(row.passes_done)
+
+
+RACES = frozenset({TransientError.DEADLOCK, TransientError.COLLISION})
+
+
+def take_turn(connection: Connection, batch: Batch) -> None:
+    """For a pass that may meet rows of other batches of its job: beside theirs, and after a race with one, alone.
+
+    Until the transaction ends. The row that is locked is that of a batch which is done before workers begin.
+    """
+    raced = connection.execute(select(batches.c.error).where(batches.c.id == batch.id)).scalar_one()
+    first = select(func.min(batches.c.id)).where(
+        batches.c.run_id == batch.run_id, batches.c.job == batch.job, batches.c.phase == RESOLVE
+    )
+    turn = select(batches.c.id).where(batches.c.id == first.scalar_subquery())
+    connection.execute(turn.with_for_update(read=raced not in RACES)).all()
+
+
+def count_duplicates(connection: Connection, batch: Batch, *, deleted: int, quarantined: int) -> None:
+    """Count what became of rows that would have been equal to others, in the transaction that did it."""
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.id)
+        .values(deleted=batches.c.deleted + deleted, quarantined=batches.c.quarantined + quarantined)
+    )
 
 
 def count_pass(

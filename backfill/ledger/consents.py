@@ -61,6 +61,7 @@ class Consent:
     count: int
     restore_point: str
     dry_run: int
+    deletes: int = 0  # rows, as duplicates of others
 
 
 def rewritten(connection: Connection, schema: str, plan: Plan, key_id: str) -> list[Rewritten]:
@@ -123,6 +124,7 @@ def record(connection: Connection, job: InPlaceJob, consent: Consent) -> int:
             "key id": consent.key_id,
             "scheme": consent.scheme,
             "dry run": consent.dry_run,
+            **({"deletes": consent.deletes} if consent.deletes else {}),
             "database": database_identity(connection),
             "keys": job.model_dump(mode="json", by_alias=True),
         },

@@ -1,6 +1,6 @@
 """Dry runs: what a job in place would rewrite, as it was counted; the number that a consent has to name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -27,6 +27,8 @@ class Counts:
     more_texts: bool  # there are more than were told apart
     oldest: str | None
     newest: str | None
+    duplicates: int = 0  # equal to another row in a unique index, once they are rewritten
+    unique_keys: Sequence[str] = ()  # those indexes
 
     @property
     def no_address(self) -> int:

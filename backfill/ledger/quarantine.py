@@ -20,6 +20,7 @@ from backfill.job_id import JobId
 from backfill.ledger.tables import quarantine
 from backfill.plan import Job, Plan
 
+DUPLICATE_RESULT = "duplicate-result"  # under a unique index, another row has what this one would become
 DUPLICATE = "duplicate-address"  # another row of the address table is the same address
 
 
@@ -80,20 +81,23 @@ def counts(connection: Connection) -> dict[JobId, dict[str, int]]:
     return found
 
 
-def keeping(plan: Plan) -> frozenset[JobId]:
-    """Jobs whose plan keeps a text that is no address: it has decided, and nothing of theirs waits."""
-    return frozenset(job.identity for job in plan.in_place_jobs if job.unreadable == "keep")
+def keeps(plan: Plan, job: JobId, reason: str) -> bool:
+    """Whether *plan* has decided about such rows: a text that is no address is kept, and nothing of it waits."""
+    return reason != DUPLICATE_RESULT and any(
+        one.identity == job and one.unreadable == "keep" for one in plan.in_place_jobs
+    )
 
 
 def waiting_and_kept(
     connection: Connection, plan: Plan
 ) -> tuple[dict[JobId, dict[str, int]], dict[JobId, dict[str, int]]]:
     """Undecided rows by job and reason: those that wait for somebody, and those that *plan* keeps as unreadable."""
-    found, keeps = counts(connection), keeping(plan)
-    return (
-        {job: reasons for job, reasons in found.items() if job not in keeps},
-        {job: reasons for job, reasons in found.items() if job in keeps},
-    )
+    waiting: dict[JobId, dict[str, int]] = {}
+    kept: dict[JobId, dict[str, int]] = {}
+    for job, reasons in counts(connection).items():
+        for reason, number in reasons.items():
+            (kept if keeps(plan, job, reason) else waiting).setdefault(job, {})[reason] = number
+    return waiting, kept
 
 
 def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id: int) -> None:

@@ -117,6 +117,7 @@ batches = Table(
     Column("already_linked", BigInteger),  # before the run; null: not counted
     Column("written", BigInteger, nullable=False, server_default=text("0")),
     Column("quarantined", BigInteger, nullable=False, server_default=text("0")),
+    Column("deleted", BigInteger, nullable=False, server_default=text("0")),  # as duplicates of other rows
     Column("seconds", Double, nullable=False, server_default=text("0")),
     Column("longest", Double, nullable=False, server_default=text("0")),  # longest transaction, seconds
     Column("error", Text),

@@ -75,6 +75,11 @@ OTHERS = (
         "transaction that changed them",
     ),
     Entry(
+        "rows deleted as duplicates",
+        "rows whose value became that of a newer row under a unique index, where the plan says keep-newest; counted in the "
+        "transaction that deleted them, after another statement of it found a row that is equal",
+    ),
+    Entry(
         "events by country, cells",
         "counted when the report was made, from the places stored in the event tables; of more than a million events, a "
         "sample. Fewer than five are left out",

@@ -22,7 +22,7 @@ from backfill.ledger import coverage, erasure_checks, runs
 from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.phases import Work
-from backfill.ledger.quarantine import keeping
+from backfill.ledger.quarantine import keeps
 from backfill.ledger.tables import batches, decisions, quarantine
 from backfill.plan import Plan
 from backfill.prove.finding import Depth
@@ -249,16 +249,16 @@ def _quarantine(connection: Connection, plan: Plan) -> list[Quarantined]:
         .group_by(where.job, where.reason)
         .order_by(where.job, where.reason)
     )
-    keeps = keeping(plan)
     return [
         Quarantined(
             plan.label(job),
             reason,
-            0 if job in keeps else int(waiting),
+            0 if kept else int(waiting),
             int(decided),
-            int(waiting) if job in keeps else 0,
+            int(waiting) if kept else 0,
         )
         for job, reason, waiting, decided in connection.execute(statement)
+        for kept in (keeps(plan, job, reason),)
     ]
 
 

@@ -135,7 +135,9 @@ def _kinds(proposed: Proposed) -> Iterator[str]:
         ]
         known = option.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         keys = ", ".join(
-            f"{key} = {escaping.toml(known[key])}" for key in ("becomes", "then", "constant") if key in known
+            f"{key} = {escaping.toml(known[key])}"
+            for key in ("becomes", "then", "constant", "on_duplicate")
+            if key in known
         )
         yield f"#   {keys}: possible." + "".join(f" {escaping.comment(cost)}" for cost in costs)
 

@@ -142,6 +142,8 @@ def _proposed(
 
     *beside*: columns of the table in which addresses were found, of which no key can be made.
     """
+    if addresses is not None and (column.schema, column.table) == (addresses.schema_, addresses.table):
+        return None, "the table holds each address once, and links refer to its rows"
     members = _members(connection, column.oid)
     key = _key(members, column.name)
     not_null = next(member.not_null for member in members if member.name == column.name)

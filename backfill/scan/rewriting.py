@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from backfill.database.preflight import raw_keys
 from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
@@ -52,11 +53,20 @@ def options(
     found = []
     for kind in IN_PLACE:
         job = _job(column, key, kind, not_null)
-        plan = Plan(name="scan", jobs=(job,), accept=tuple(accept))
-        report = inspect(connection, plan, plan.jobs, ledger_schema, Purpose.PLAN, accept)
-        findings = [*report.blocking, *report.unaccepted, *report.notes]
+        findings = _findings(connection, job, ledger_schema, accept)
+        if any(finding.code == raw_keys.UNIQUE.code for finding in findings):
+            job = job.model_copy(update={"on_duplicate": "refuse"})  # which deletes nothing
+            findings = _findings(connection, job, ledger_schema, accept)
         found.append(Option(job, *(tuple(_of(findings, severity)) for severity in SEVERITIES)))
     return tuple(found)
+
+
+def _findings(
+    connection: Connection, job: InPlaceJob, ledger_schema: str, accept: Sequence[str]
+) -> list[Finding]:
+    plan = Plan(name="scan", jobs=(job,), accept=tuple(accept))
+    report = inspect(connection, plan, plan.jobs, ledger_schema, Purpose.PLAN, accept)
+    return [*report.blocking, *report.unaccepted, *report.notes]
 
 
 def chosen(found: Sequence[Option]) -> Option | None:

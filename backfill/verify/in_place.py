@@ -210,7 +210,11 @@ class InPlaceJudge:
             quarantined=quarantined,
             notes=tuple(
                 reasons.notes_in_place(
-                    self.job, counts, kept, batches.rewritten(connection, self.job.identity)
+                    self.job,
+                    counts,
+                    kept,
+                    batches.rewritten(connection, self.job.identity),
+                    batches.deleted(connection, self.job.identity),
                 )
             ),
             since_run=since if self._tells_since else None,

@@ -165,9 +165,9 @@ BY_FORM = {
 
 
 def notes_in_place(
-    job: InPlaceJob, counts: Mapping[Count, int], kept: Mapping[str, int], written: int
+    job: InPlaceJob, counts: Mapping[Count, int], kept: Mapping[str, int], written: int, deleted: int
 ) -> list[str]:
-    """What does not uncover such a column. *kept*: unreadable texts by reason; *written*: by runs, in all."""
+    """What does not uncover such a column. *kept*: unreadable texts by reason; *written*, *deleted*: by runs, in all."""
     number = counts[Count.IN_FORM]
     notes = [f"recomputed from the text: 0 of {number:,}, since the text is gone; {BY_FORM[job.becomes]}"]
     if written:
@@ -175,6 +175,11 @@ def notes_in_place(
         notes.append(
             f"by their batches' records, runs wrote {written:,} {'value' if written == 1 else 'values'} of this column in all; "
             f"{done:,} {'row is' if done == 1 else 'rows are'} in the form or without a value now"
+        )
+    if deleted:
+        notes.append(
+            f"by the same records, {deleted:,} {'row was' if deleted == 1 else 'rows were'} deleted as {'a duplicate' if deleted == 1 else 'duplicates'}: "
+            "in each case another row had the same value under a unique index"
         )
     if job.after is not None:
         young = counts[Count.NOT_DUE]

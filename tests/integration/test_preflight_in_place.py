@@ -22,6 +22,8 @@ NETWORK = {"becomes": "network", **KEEP}
 ID, BOTH = {"key": "id"}, {"key": ["id", "who"]}
 NO_KEY = "alter table logins drop constraint logins_pkey;"
 PAIR = NO_KEY + "alter table logins add primary key (id, who);"
+REFUSE = {"on_duplicate": "refuse"}
+NEWEST = {"on_duplicate": "keep-newest", "time": "at"}
 NOTHING = {"becomes": "nothing", "then": "keep", **KEEP}
 TRIGGER = "create function f() returns trigger language plpgsql set search_path = '' as $$ begin return new; end $$; create trigger t {} on logins {} execute function f()"
 FINE = "create function fine(text) returns boolean language sql immutable as 'select true';"
@@ -116,6 +118,25 @@ SITUATIONS = [
     Situation("a primary key", "alter table logins drop constraint logins_pkey, add primary key (id, ip), add unique (id)", ("raw-in-unique-key",), says="Primary key logins_pkey"),
     Situation("an exclusion constraint", "alter table logins add constraint x exclude using btree (who with =, ip with =)", ("raw-in-unique-key",), says="Exclusion constraint x"),
     Situation("one with it in its predicate", "alter table logins add constraint x exclude using btree (who with =) where (ip is not null)", ("raw-in-unique-key",)),
+    *(Situation(f"{name}, and what becomes of equal rows", change, codes, job) for name, change, codes, job in (
+        ("a unique index", "create unique index u on logins (ip)", ("duplicates-decided",), REFUSE),
+        ("several", "create unique index u on logins (who, ip); create unique index v on logins (lower(ip)) where who <> ''", ("duplicates-decided", "duplicates-decided"), REFUSE),
+        ("several of which one decides", "create unique index u on logins (who, ip); create unique index v on logins (lower(who), ip, who)", ("duplicates-decided", "duplicates-decided"), NEWEST),
+        ("several of which none does", "create unique index u on logins (who, ip); create unique index v on logins (lower(ip))", ("raw-in-unique-key", "duplicates-decided", "duplicates-decided"), NEWEST),
+        ("a partial one, one that decides", "create unique index u on logins (who, ip) where who <> ''; create unique index v on logins (ip)", ("duplicates-decided", "duplicates-decided"), NEWEST),
+        ("NULLs that are equal, beside one where they are not", "create unique index u on logins (ip); create unique index v on logins (ip, who) nulls not distinct", ("raw-in-unique-key", "duplicates-decided", "duplicates-decided"), NEWEST),
+        ("a primary key", "alter table logins drop constraint logins_pkey, add primary key (id, ip), add unique (id)", ("duplicates-decided",), REFUSE),
+        ("an exclusion constraint", "alter table logins add constraint x exclude using btree (who with =, ip with =)", ("raw-in-unique-key",), REFUSE),
+        ("one over the whole row", "create unique index u on logins (hash_record(logins.*))", ("raw-in-unique-key",), REFUSE),
+        ("one that fails", "create unique index u on logins ((ip::inet))", ("refuses-results", "duplicates-decided"), {**HASH, **REFUSE}),
+        ("no unique index", "select", ("on-duplicate-unused",), NEWEST),
+        ("a foreign key to the table", "create unique index u on logins (ip); create table others (id int references logins)", ("duplicates-referred-to", "duplicates-decided"), NEWEST),
+        ("the same, where nothing is deleted", "create unique index u on logins (ip); create table others (id int references logins)", ("duplicates-decided",), REFUSE),
+        ("a DELETE trigger", "create unique index u on logins (ip);" + TRIGGER.format("before delete", "for each row"), ("delete-trigger", "duplicates-decided"), NEWEST),
+        ("a DELETE trigger where nothing is deleted", "create unique index u on logins (ip);" + TRIGGER.format("before delete", "for each row"), ("duplicates-decided",), REFUSE),
+        ("one for both", "create unique index u on logins (ip);" + TRIGGER.format("after delete or update", "for each row"), ("after-trigger", "delete-trigger", "duplicates-decided"), NEWEST),
+        ("a DELETE rule", "create unique index u on logins (ip); create rule r as on delete to logins do instead nothing", ("rule", "duplicates-decided"), NEWEST),
+    )),
     Situation("a unique index of other columns", "create unique index u on logins (who)", ()),
     Situation("a foreign key to it", "alter table logins add constraint u unique (ip); create table others (ip text references logins (ip))", ("raw-in-foreign-key", "raw-in-unique-key"), says="others_ip_fkey of"),
     Situation("a foreign key from it", "create table others (ip text primary key); alter table logins add constraint f foreign key (ip) references others", ("raw-in-foreign-key",), {}, "public.logins.f"),
@@ -174,7 +195,7 @@ def connection(databases: Databases) -> Iterator[Connection]:
     with engine.connect() as connection:
         run(
             connection,
-            "create extension citext schema public; create table public.logins (id int primary key, who text, ip text)",
+            "create extension citext schema public; create table public.logins (id int primary key, who text, ip text, at timestamptz)",
         )
         connection.commit()
         connection.execute(text("select 1"))

@@ -223,7 +223,9 @@ COMBINATIONS = {
     '`into` and `then = "keep"`': 'into = "other"\nthen = "keep"',
     "`into` and `after`": 'into = "other"\ntime = "created"\nafter = "30 days"',
     "`geo` (a place beside the value)": 'geo = "place"',
-    "`on_duplicate` (a unique constraint with the raw column)": 'on_duplicate = "refuse"',
+    '`on_duplicate = "refuse"`': 'on_duplicate = "refuse"',
+    '`on_duplicate = "keep-newest"`, with `time`': 'on_duplicate = "keep-newest"\ntime = "created"',
+    '`on_duplicate = "keep-newest"` without `time`': 'on_duplicate = "keep-newest"',
     "`removes` (retention of links and hashes)": 'removes = "link"',
     "a key of several columns, or none": 'key = ["a", "b"]',
 }

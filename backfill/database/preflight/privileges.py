@@ -13,7 +13,8 @@ FUNCTION = blocks("function-execute")
 
 HELD = """
     select current_user, has_table_privilege(%(table)s::oid, %(privilege)s),
-           has_any_column_privilege(%(table)s::oid, %(privilege)s)
+           case when %(privilege)s <> 'DELETE'  -- which no column has
+                then has_any_column_privilege(%(table)s::oid, %(privilege)s) else false end
 """
 USAGE = """
     select current_user, n.nspname, has_schema_privilege(n.oid, 'usage')
@@ -87,4 +88,6 @@ def check(target: Target) -> Iterator[Finding]:
 def _needed(target: Target) -> tuple[str, ...]:
     if not target.writes or isinstance(target.part, Discard):
         return ("SELECT",)
-    return ("SELECT", "INSERT", "UPDATE") if isinstance(target.part, Addresses) else ("SELECT", "UPDATE")
+    if isinstance(target.part, Addresses):
+        return ("SELECT", "INSERT", "UPDATE")
+    return ("SELECT", "UPDATE", "DELETE") if target.deletes else ("SELECT", "UPDATE")

@@ -17,7 +17,7 @@ PUBLICATIONS = """
       join pg_publication as p on p.pubname = t.pubname
       join pg_class as c on c.oid = %(table)s
       join pg_namespace as n on n.oid = c.relnamespace
-     where t.schemaname = n.nspname and t.tablename = c.relname and p.pubupdate
+     where t.schemaname = n.nspname and t.tablename = c.relname and (p.pubupdate or p.pubdelete and %(deletes)s)
      order by 1
 """
 IDENTITY = """
@@ -29,7 +29,7 @@ IDENTITY = """
 FILTERED = """
     select p.pubname, d.refobjsubid
       from pg_publication_rel as r
-      join pg_publication as p on p.oid = r.prpubid and p.pubupdate
+      join pg_publication as p on p.oid = r.prpubid and (p.pubupdate or p.pubdelete and %(deletes)s)
       join pg_depend as d on d.classid = 'pg_publication_rel'::regclass and d.objid = r.oid
            and d.refclassid = 'pg_class'::regclass and d.refobjid = r.prrelid and d.refobjsubid > 0
      where r.prrelid = %(table)s and to_jsonb(r) ->> 'prqual' is not null
@@ -45,7 +45,7 @@ def check(target: Target) -> Iterator[Finding]:
     if not target.writes:
         return
     name, subject, kind = target.part.name, target.subject, target.relation.replica_identity
-    publications = [publication for (publication,) in target.ask(PUBLICATIONS)]
+    publications = [publication for (publication,) in target.ask(PUBLICATIONS, deletes=target.deletes)]
     listed = ", ".join(publications)
     found = target.ask(IDENTITY, kind=kind)
     identity = set(found[0][0]) if found else set()
@@ -55,7 +55,13 @@ def check(target: Target) -> Iterator[Finding]:
             f"{name} is published ({listed}) and has no replica identity: every UPDATE of it fails.",
             f"alter table {name} replica identity using index …; (a unique index over columns that are NOT NULL)",
         )
-    outside = sorted({p for p, number in target.ask(FILTERED) if kind != "f" and number not in identity})
+    outside = sorted(
+        {
+            p
+            for p, number in target.ask(FILTERED, deletes=target.deletes)
+            if kind != "f" and number not in identity
+        }
+    )
     if outside and identity:
         yield FILTER(
             subject,

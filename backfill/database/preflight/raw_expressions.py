@@ -86,8 +86,7 @@ INDEXES = """
     select c.relname, concat_ws(', ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)),
            {other_columns}, {calls}
       from pg_index as i join pg_class as c on c.oid = i.indexrelid
-     where i.indrelid = %(table)s and (i.indexprs is not null or i.indpred is not null) and not i.indisunique
-       and not i.indisexclusion and {depends}
+     where i.indrelid = %(table)s and (i.indexprs is not null or i.indpred is not null) and not i.indisexclusion and {depends}
      order by 1
 """
 # Every domain on the way down to the base type.

@@ -1,46 +1,34 @@
 """Raw keys: unique keys, foreign keys and indexes with a raw column in them that a job rewrites in place.
 
-An application that goes on as before inserts the raw value again, beside its earlier result: what was unique is not
-any more, and no conflict is found.
+Two spellings of one address become equal, and an application that goes on as before inserts the raw value again,
+beside its earlier result. What becomes of such rows is for the plan to say (``on_duplicate``).
 """
 
 from collections.abc import Iterator
 
+from backfill.database import unique_keys
 from backfill.database.preflight.finding import Finding, blocks, note
 from backfill.database.preflight.target import Target
+from backfill.database.row_key import row_key
+from backfill.database.unique_keys import UniqueKey
 from backfill.plan import InPlaceJob
 
 UNIQUE = blocks("raw-in-unique-key")
+DECIDED = note("duplicates-decided")
+UNUSED = note("on-duplicate-unused")
+REFERRED = blocks("duplicates-referred-to")
 FOREIGN_KEY = blocks("raw-in-foreign-key")
 INDEXED = note("raw-in-index")
 
-# The raw column, and what is generated from it.
-DERIVED = """
-    derived (number) as (
-        select %(raw)s::int
-        union
-        select def.adnum::int from pg_attrdef as def
-          join pg_attribute as a on a.attrelid = def.adrelid and a.attnum = def.adnum and a.attgenerated <> ''
-          join pg_depend as d on d.refclassid = 'pg_class'::regclass and d.refobjid = def.adrelid
-           and (d.classid = 'pg_attrdef'::regclass and d.objid = def.oid  -- the column itself, until PostgreSQL 14
-                or d.classid = 'pg_class'::regclass and d.objid = def.adrelid and d.objsubid = def.adnum)
-         where def.adrelid = %(table)s and d.refobjsubid = %(raw)s
-    )
-"""
-# Of its key, its expressions (a whole row is column 0) or its predicate; a column that is only included is none of these.
+# Of its columns, its expressions (a whole row is column 0) or its predicate.
 INDEXES = """
     with {derived}
-    select c.relname, i.indisunique or i.indisexclusion, i.indisprimary, i.indisexclusion
+    select c.relname
       from pg_index as i join pg_class as c on c.oid = i.indexrelid
-     where i.indrelid = %(table)s
-       and (exists (select from derived where number = any ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
-            or not (i.indisunique or i.indisexclusion) and exists (select from derived where number = any (i.indkey::int2[]))
+     where i.indrelid = %(table)s and not (i.indisunique or i.indisexclusion)
+       and (exists (select from derived where number = any (i.indkey::int2[]))
             or (i.indexprs is not null or i.indpred is not null)
-               and (exists (select from pg_depend as d join derived on d.refobjsubid = derived.number
-                             where d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
-                               and (d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
-                                    or d.classid = 'pg_constraint'::regclass
-                                       and d.objid in (select con.oid from pg_constraint as con where con.conindid = i.indexrelid)))
+               and (exists (select from pg_depend as d join derived on d.refobjsubid = derived.number where {depends})
                     or concat(i.indexprs::text, i.indpred::text) ~ ':varattno 0 '))
      order by 1
 """
@@ -54,6 +42,12 @@ FOREIGN_KEYS = """
             or con.confrelid = %(table)s and exists (select from derived where number = any (con.confkey)))
      order by 1
 """
+REFERRING = """
+    select con.conname, con.conrelid::regclass::text from pg_constraint as con
+     where con.contype = 'f' and con.confrelid = %(table)s
+     order by 1, 2
+"""
+DERIVED = unique_keys.DERIVED.format(table="%(table)s", raw="%(raw)s")
 
 
 def check(target: Target) -> Iterator[Finding]:
@@ -61,18 +55,14 @@ def check(target: Target) -> Iterator[Finding]:
     job = target.part
     if not target.writes or not isinstance(job, InPlaceJob) or not target.raw_number:
         return
-    indexes = []
-    for name, unique, primary, exclusion in target.ask(INDEXES.format(derived=DERIVED)):
-        if not unique:
-            indexes.append(name)
-            continue
-        what = "Primary key" if primary else "Exclusion constraint" if exclusion else "Unique index"
-        yield UNIQUE(
-            target.column(name),
-            f"{what} {name} of {job.name} has {job.raw} in it: a raw column that is part of a unique key is not supported "
-            "by this version. An application that goes on as before inserts the address again, beside its earlier result.",
-            f"Leave {job.raw} out of the plan; or, where no statement of the application needs it (an upsert does), drop {name}.",
-        )
+    yield from _unique(target, job)
+    if job.deletes:
+        for name, table in target.ask(REFERRING):
+            yield REFERRED(
+                target.column(name),
+                f"Foreign key {name} of {table} refers to {job.name}: with a duplicate, rows of {table} would go or be changed.",
+                'Use on_duplicate = "refuse", or drop the foreign key.',
+            )
     for name, ours, table, other in target.ask(FOREIGN_KEYS.format(derived=DERIVED)):
         yield FOREIGN_KEY(
             target.column(name),
@@ -81,6 +71,8 @@ def check(target: Target) -> Iterator[Finding]:
             else f"Foreign key {name} of {table} refers to {job.name}.{job.raw}.",
             "Both sides would have to change at once, which is not supported by this version. Drop it first.",
         )
+    asked = INDEXES.format(derived=DERIVED, depends=unique_keys.DEPENDS)
+    indexes = [name for (name,) in target.ask(asked)]
     if indexes:
         yield INDEXED(
             target.column(job.raw),
@@ -88,3 +80,61 @@ def check(target: Target) -> Iterator[Finding]:
             "heap-only, so every index of the table gets an entry for it.",
             "Expect a slower run and larger indexes. Old entries keep raw addresses until they are vacuumed or erased.",
         )
+
+
+def _unique(target: Target, job: InPlaceJob) -> Iterator[Finding]:
+    keys = unique_keys.find(target.connection, job)
+    usable = [key for key in keys if not key.problem]
+    for key in keys:
+        if key.problem:
+            yield UNIQUE(
+                target.column(key.name),
+                f"{_called(key)} {key.name} of {job.name} has {job.raw} in it, and {key.problem}: which rows would be equal in it "
+                "cannot be told.",
+                f"Leave {job.raw} out of the plan; or, where no statement of the application needs it, drop {key.name}.",
+            )
+        elif job.on_duplicate is None:
+            yield UNIQUE(
+                target.column(key.name),
+                f"{_called(key)} {key.name} of {job.name} has {job.raw} in it. Two spellings of one address become equal, and an "
+                "application that goes on as before inserts the address again, beside its earlier result.",
+                'Say in the plan what becomes of them: on_duplicate = "refuse" (they wait in the quarantine), or "keep-newest" '
+                "(the older row is deleted).",
+            )
+        else:
+            yield DECIDED(
+                target.column(key.name),
+                f"{_called(key)} {key.name} of {job.name} has {job.raw} in it. Of rows that become equal in it, "
+                + (
+                    "the older one is deleted."
+                    if job.deletes
+                    else "one stays raw, and waits in the quarantine."
+                ),
+                "The dry run counts them.",
+            )
+    if job.deletes and usable and unique_keys.coarsest(usable) is None:
+        names = ", ".join(key.name for key in usable)
+        yield UNIQUE(
+            target.column(usable[0].name),
+            f"Several unique indexes of {job.name} have {job.raw} in them ({names}), and none of them decides for the others: a "
+            "row could be deleted for the sake of one that is deleted for the sake of a third.",
+            'Use on_duplicate = "refuse".',
+        )
+    if job.on_duplicate == "refuse" and usable and not row_key(target.connection, job).columns:
+        yield UNIQUE(
+            target.column(usable[0].name),
+            f"Nothing names the rows of {job.name} that would wait in the quarantine because of {usable[0].name}: it has no key.",
+            'Use on_duplicate = "keep-newest", or name a key in the plan.',
+        )
+    if job.on_duplicate is not None and not keys:
+        yield UNUSED(
+            target.column(job.raw),
+            f"The plan says on_duplicate for {job.name}.{job.raw}, and no unique index has this column in it.",
+            "Nothing is deleted or refused on account of it.",
+        )
+
+
+def _called(key: UniqueKey) -> str:
+    if "exclusion" in key.problem:
+        return "Exclusion constraint"
+    return "Primary key" if key.primary else "Unique index"

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table
-from backfill.plan import Addresses, Discard, IntoJob, Job, Plan
+from backfill.plan import Addresses, Discard, InPlaceJob, IntoJob, Job, Plan
 from backfill.raw_column import Table
 
 
@@ -124,6 +124,11 @@ class Target:
     def inserts(self) -> bool:
         """Whether rows are to be added."""
         return self.writes and isinstance(self.part, Addresses)
+
+    @property
+    def deletes(self) -> bool:
+        """Whether rows may be deleted."""
+        return self.writes and isinstance(self.part, InPlaceJob) and self.part.deletes
 
     @property
     def raw(self) -> str:

@@ -13,13 +13,15 @@ from backfill.plan import InPlaceJob
 
 BEFORE = changes("before-trigger")
 AFTER = changes("after-trigger")
+DELETE = changes("delete-trigger")
 RULE = blocks("rule")
 PATHLESS = note("trigger-without-search-path")
 RUNS_AS = note("runs-as-privileged-role")
 
-# tgtype: 1 row, 2 before, 4 insert, 16 update, 64 instead. A replica trigger does not fire for us, nor a disabled one.
+# tgtype: 1 row, 2 before, 4 insert, 8 delete, 16 update, 64 instead. A replica trigger does not fire for us, nor a disabled one.
 TRIGGERS = """
-    select t.tgname, t.tgtype & 1 <> 0, t.tgtype & 2 <> 0, t.tgtype & 4 <> 0, t.tgtype & 16 <> 0,
+    select t.tgname, t.tgtype & 1 <> 0, t.tgtype & 2 <> 0, t.tgtype & 8 <> 0 and %(deletes)s,
+           t.tgtype & 16 <> 0 and (t.tgattr::text = '' or t.tgattr::int2[] && %(written)s::int2[]) or t.tgtype & 4 <> 0 and %(inserts)s,
            t.tgqual is not null, coalesce(t.tgoldtable, t.tgnewtable) is not null, t.tgenabled = 'A',
            format('%%I.%%I', n.nspname, p.proname), p.prosrc ~* '\\mreturn\\s+null\\M',
            array(select setting from unnest(p.proconfig) as setting where setting ilike 'search_path=%%') <> '{}'
@@ -30,13 +32,15 @@ TRIGGERS = """
      where t.tgrelid = %(table)s and not t.tgisinternal and t.tgenabled in ('O', 'A')
        and not (n.nspname = %(ledger)s and t.tgname ~ '^z[yz]_backfill_')
        and (t.tgtype & 16 <> 0 and (t.tgattr::text = '' or t.tgattr::int2[] && %(written)s::int2[])
-            or t.tgtype & 4 <> 0 and %(inserts)s)
+            or t.tgtype & 4 <> 0 and %(inserts)s
+            or t.tgtype & 8 <> 0 and %(deletes)s)
      order by t.tgname
 """
 RULES = """
     select rulename from pg_rewrite
      where ev_class = %(table)s and ev_enabled in ('O', 'A')
-       and (ev_type = '2' or ev_type = '3' and %(inserts)s)  -- UPDATE, INSERT
+       -- UPDATE, INSERT, DELETE
+       and (ev_type = '2' or ev_type = '3' and %(inserts)s or ev_type = '4' and %(deletes)s)
      order by 1
 """
 # Code that runs with our rights when we write: of triggers, rules, defaults, checks, generated columns and indexes.
@@ -81,15 +85,35 @@ def check(target: Target) -> Iterator[Finding]:
     if not target.writes:
         return
     name = target.part.name
-    for trigger, row, before, _, _, conditional, transition, always, function, null, has_path in target.ask(
-        TRIGGERS, ledger=target.ledger_schema, inserts=target.inserts
-    ):
+    found = target.ask(TRIGGERS, ledger=target.ledger_schema, inserts=target.inserts, deletes=target.deletes)
+    for (
+        trigger,
+        row,
+        before,
+        deleting,
+        writing,
+        conditional,
+        transition,
+        always,
+        function,
+        null,
+        has_path,
+    ) in found:
         when = "where its WHEN holds" if conditional else "each time"
         each = "row" if row else "statement"
         kept = TRANSITIONS if transition else ""
         even = ", on replicas too" if always else ""
         said = f"Trigger {trigger} of {name} runs {function} {'before' if before else 'after'} each {each} that is written, {when}{kept}{even}"
-        if before and row:
+        if deleting:
+            yield DELETE(
+                target.column(trigger),
+                f"Trigger {trigger} of {name} runs {function} {'before' if before else 'after'} each {each} that is deleted, {when}{kept}{even}. "
+                "It may keep the row, or copy it elsewhere.",
+                _fix(target, trigger),
+            )
+        if not writing:
+            pass
+        elif before and row:
             may = (
                 " It says RETURN NULL, which leaves a row as it is."
                 if null
@@ -110,7 +134,7 @@ def check(target: Target) -> Iterator[Finding]:
                 f"Function {function} of trigger {trigger} has no search_path of its own: names in it are looked up by the caller's.",
                 f"alter function {function} set search_path = …;",
             )
-    for (rule,) in target.ask(RULES, inserts=target.inserts):
+    for (rule,) in target.ask(RULES, inserts=target.inserts, deletes=target.deletes):
         yield RULE(
             target.column(rule),
             f"Rule {rule} of {name} rewrites what is written to it, so that counts mean nothing.",

@@ -1,0 +1,217 @@
+"""Unique indexes beside an application that goes on as before: days of a timer, races, and two workers."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backfill.ledger.batches import Batch
+from backfill.ledger.phases import LINK
+from tests import rewritten
+from tests.databases import connect, query
+from tests.operator import Operator
+
+AFTER = 3
+SCHEMA = """
+    create table user_ips (id bigint generated always as identity primary key, who text not null, ip text not null, last_seen timestamptz not null,
+        seen int not null default 1);
+    create unique index on user_ips (who, ip);
+    create index on user_ips (last_seen);
+"""
+# As the application does it with every request; {ago}: before now.
+UPSERT = """
+    insert into user_ips (who, ip, last_seen) values (%s, %s, now() - make_interval(mins => %s))
+    on conflict (who, ip) do update set last_seen = excluded.last_seen, seen = user_ips.seen + 1
+"""
+WHO = ("ann", "bob", "cid")
+
+
+def operator_of(url: str, home: Path, folder: Path, **keys: object) -> Operator:
+    job = {
+        "table": "user_ips",
+        "raw": "ip",
+        "becomes": "network",
+        "unreadable": "refuse",
+        "time": "last_seen",
+        "on_duplicate": "keep-newest",
+        **keys,
+    }
+    return rewritten.operator(url, home, rewritten.plan_file(folder, job))
+
+
+def requests(day: int) -> Iterator[tuple[str, str, int]]:
+    """Who comes from where that day, and how many minutes before its end: at home daily or now and then, and elsewhere once."""
+    for number, who in enumerate(WHO):
+        if day % (number * 4 + 1) == 0:
+            yield who, f"81.2.3.{number + 1}", 5
+        if day % 5 == number:
+            yield who, f"::ffff:81.2.3.{number + 1}", 9
+        yield who, f"2a00:{day + 16:x}::{number + 1:x}", 7
+        if day % 6 == 0:
+            yield who, f"2A00:1:0:0:0:0:0:{number + 1:x}", 3
+
+
+@pytest.mark.parametrize("days", [5, pytest.param(10, marks=pytest.mark.slow)])
+def test_days_of_a_timer_beside_upserts_of_old_addresses(
+    database: str, home: Path, tmp_path: Path, days: int
+) -> None:
+    """Rows grow older instead of the clock going on."""
+    operator = operator_of(database, home, tmp_path, becomes="pseudonym", after=f"{AFTER} days")
+    query(database, SCHEMA)
+    # By who and address, as an address: the day of the newest request that is old; and by who and text, of any.
+    newest: dict[tuple[str, str], int] = {}
+    raw: dict[tuple[str, str], int] = {}
+
+    def goes_on(day: int, part: int) -> None:
+        for number, (who, ip, minutes) in enumerate(requests(day)):
+            if number % 2 == part:
+                query(database, UPSERT, who, ip, minutes)
+                raw[who, ip] = day
+
+    for day in range(-6, days + 1):
+        query(database, "update user_ips set last_seen = last_seen - interval '1 day'")
+        goes_on(day, 0)
+        if day < 0:
+            goes_on(day, 1)
+            continue
+        begun: list[int] = []
+
+        def meanwhile(_: object, day: int = day, begun: list[int] = begun) -> None:
+            if not begun:
+                begun.append(day)
+                goes_on(day, 1)
+
+        if day == 0:
+            asked = operator.types("run", "--due", "--quiet", expect=2)
+            operator.hooked(before_batch=meanwhile).types(*rewritten.confirmed(asked))
+        else:
+            operator.hooked(before_batch=meanwhile).types("run", "--due", "--quiet")
+        assert begun
+        for who, ip in [key for key, last in raw.items() if day - last >= AFTER]:
+            address = str(rewritten.canonical(ip))
+            newest[who, address] = max(raw.pop((who, ip)), newest.get((who, address), -99))
+        found = query(database, "select who, ip, extract(epoch from now() - last_seen) / 86400 from user_ips")
+        young = {(who, ip): int(age) for who, ip, age in found if age < AFTER}
+        assert young == {key: day - last for key, last in raw.items()}
+        old = [(who, ip, int(age)) for who, ip, age in found if age >= AFTER]
+        assert all(ip.startswith("fd") for _, ip, _ in old)
+        for who in WHO:
+            assert sorted(age for whose, _, age in old if whose == who) == sorted(
+                day - last for (whose, _), last in newest.items() if whose == who
+            )
+        operator.types("status", "--due")
+    ((deleted, written),) = query(
+        database, "select sum(deleted), sum(written) from backfill.batches where phase like '%link'"
+    )
+    assert deleted > 0
+    assert written >= len(newest)
+    assert f"by the same records, {deleted} row" in operator.types("verify").out
+
+
+def until_waited_for(url: str, statement: str) -> threading.Thread:
+    """*statement* is done, and committed when somebody waits for it: nobody sees it before."""
+    connection = connect(url)
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    pid = connection.info.backend_pid
+
+    def end() -> None:
+        waits = "select exists (select from pg_stat_activity where %s = any (pg_blocking_pids(pid)))"
+        last = time.monotonic() + 20
+        with closing(connection):
+            while not query(url, waits, pid)[0][0] and time.monotonic() < last:
+                time.sleep(0.02)
+            connection.commit()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    return thread
+
+
+def test_a_row_that_came_or_changed_at_the_same_moment_is_compared_anew(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    query(database, SCHEMA)
+    for who, ip, ago in (("ann", "81.2.3.4", 60), ("bob", "81.2.3.4", 60), ("bob", "81.2.3.5", 50)):
+        query(database, UPSERT, who, ip, ago)
+    operator = operator_of(database, home, tmp_path)
+    threads: list[threading.Thread] = []
+    insert = "insert into user_ips (who, ip, last_seen) values ('ann', '81.2.3.0', now())"
+    update = "update user_ips set last_seen = now() where who = 'bob' and ip = '81.2.3.4'"
+
+    def meanwhile(batch: Batch) -> None:
+        if not threads and batch.phase == LINK:
+            threads.extend(until_waited_for(database, statement) for statement in (insert, update))
+
+    asked = operator.types("run", "--quiet", expect=2)
+    assert "3 rows to be rewritten in place, and 1 row to be deleted as duplicates" in asked.err
+    operator.hooked(before_batch=meanwhile).types(*rewritten.confirmed(asked), "--workers", 1)
+    for thread in threads:
+        thread.join()
+    assert query(database, "select id, who, ip from user_ips order by id") == [
+        (2, "bob", "81.2.3.0"),
+        (4, "ann", "81.2.3.0"),
+    ]
+    ((retries,),) = query(database, "select retries from backfill.runs")
+    assert retries["unique-collision"] == 2
+    operator.types("verify")
+
+
+def test_what_does_not_let_itself_be_deleted_fails_its_batch(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    query(database, SCHEMA)
+    query(
+        database,
+        """create function stays() returns trigger language plpgsql set search_path = '' as $$ begin return null; end $$;
+           create trigger stays before delete on user_ips for each row execute function stays()""",
+    )
+    for ip in ("81.2.3.4", "81.2.3.5"):
+        query(database, UPSERT, "ann", ip, 60)
+    operator = operator_of(database, home, tmp_path)
+    assert "delete-trigger:public.user_ips.stays" in operator.types("run", expect=2).err
+    accept = ("--accept", "delete-trigger:public.user_ips.stays")
+    said = rewritten.run(operator, "--quiet", *accept, expect=1)
+    assert "1 of 1 duplicates are still there after they were deleted" in said.out + said.err
+    assert query(database, "select id, ip = '81.2.3.4' from user_ips order by id") == [(1, True), (2, False)]
+
+
+@pytest.mark.slow
+def test_two_workers_whose_rows_are_equal_everywhere(database: str, home: Path, tmp_path: Path) -> None:
+    """Every value becomes the same, so each user keeps one row, wherever it lies; and the application goes on."""
+    query(database, SCHEMA)
+    query(
+        database,
+        "insert into user_ips (who, ip, last_seen) select 'u' || n % 50, '81.2.' || n / 250 || '.' || n % 250, now() - make_interval(mins => n % 777) from generate_series(1, 20000) as n",
+    )
+    query(
+        database,
+        "create table newest as select distinct on (who) who, id from user_ips order by who, last_seen desc, id desc",
+    )
+    operator = operator_of(database, home, tmp_path, becomes="nothing", then="keep", constant="-")
+    stop = threading.Event()
+
+    def application() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            query(database, UPSERT, f"v{number % 9}", f"9.9.{number % 250}.9", 1)
+
+    thread = threading.Thread(target=application)
+    thread.start()
+    try:
+        rewritten.run(operator, "--quiet", "--workers", 2, "--batch-blocks", 8)
+    finally:
+        stop.set()
+        thread.join()
+    operator.types("run", "--quiet")
+    assert (
+        query(database, "select who, id from user_ips where who like 'u%' except select who, id from newest")
+        == []
+    )
+    assert query(database, "select count(*) from user_ips where who like 'u%'") == [(50,)]
+    assert query(database, "select count(*) from user_ips where ip <> '-'") == [(0,)]
