@@ -20,7 +20,7 @@ from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
 from backfill.ledger import coverage, erasure_checks, runs
 from backfill.ledger.counts import in_order
-from backfill.ledger.coverage_record import CoverageRecord
+from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.phases import Work
 from backfill.ledger.quarantine import keeps
 from backfill.ledger.tables import batches, decisions, quarantine
@@ -37,9 +37,7 @@ from backfill.verify.confirmation import claim
 CELL = 5  # degrees; 550 km at the equator
 FEWEST = 5  # events a cell or country needs to be shown
 LOOKED_AT = 1_000_000  # events read for the picture; more are sampled by block
-PROVED = (
-    "every raw column was dropped, after a proof that its rows are linked to the right address and {hashes}"
-)
+PROVED = "every raw column was dropped, after a proof that {what}"
 # What each depth of a search has looked through; the verdict claims no more.
 LOOKED_THROUGH = {
     Depth.CATALOG: "the catalog of this database",
@@ -94,7 +92,14 @@ def collect(connection: Connection, gate: Gate) -> Facts:
 
 def _gone(connection: Connection, gate: Gate, records: Sequence[CoverageRecord]) -> str:
     """Columns are one thing, bytes another: what is known of both, in one sentence."""
-    proved = PROVED.format(hashes=claim(records))
+    kinds = {record.kind for record in records}
+    what = []
+    if kinds & {Kind.EVENTS, Kind.ADDRESSES} or Kind.INTO not in kinds:
+        what.append(f"its rows are linked to the right address and {claim(records)}")
+    if Kind.INTO in kinds:
+        where = ", ".join(record.table for record in records if record.kind is Kind.INTO)
+        what.append(f"in {where} every address had its own hash beside it")
+    proved = PROVED.format(what="; ".join(what))
     proof = erasure_checks.latest(connection, gate.fingerprint)
     if proof is None:
         return f"Dropped, and not erased yet: {proved}; the bytes are still in the files."

@@ -6,11 +6,12 @@ from pathlib import Path
 import psycopg2.errors
 import pytest
 from alembic.util import CommandError
+from jsonschema import Draft202012Validator
 
 from tests import rewritten
 from tests.databases import query
 from tests.integration.test_other_chain import ENV, upgrade
-from tests.operator import Operator
+from tests.operator import ROOT, Operator
 from tests.rewritten import SPELT, TEXTS, UNREADABLE
 
 ALL = (*TEXTS, *SPELT, *UNREADABLE)
@@ -303,8 +304,13 @@ def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -
     after = counted(operator)
     assert after["hash_of_right_form"] == proved["raw"] + 1
     said = operator.types("report", "--format", "json").out
+    assert "after a proof that in logins every address had its own hash beside it" in said
+    assert "linked to the right address" not in said
     assert "203.0.113" not in said
     assert json.loads(said)["tables"][0]["kind"] == "into"
+    Draft202012Validator(json.loads((ROOT / "docs" / "report.schema.json").read_text())).validate(
+        json.loads(said)
+    )
     operator.types("gates")
     operator.types("status", expect=None)
     proof = json.loads(operator.types("prove", "--format", "json", expect=1).out)
