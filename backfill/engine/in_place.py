@@ -18,7 +18,7 @@ from backfill.jobs.kinds import writer_of
 from backfill.ledger import batches, quarantine, runs
 from backfill.ledger.phases import CLOSE, LINK, RESOLVE, Phase, Work
 from backfill.ledger.runs import TableCount
-from backfill.plan import InPlaceJob, Job
+from backfill.plan import InPlaceJob, Job, LinkJob
 
 SWEEPS = 3  # under constant inserts there is always one row more
 
@@ -129,7 +129,7 @@ def _kept(context: RunContext, job: Job, found: Counted) -> int:
     kept = kept_rows.count(context.engine, context.schema, job, found.where_left(), context.timeouts)
     if kept:
         context.tell(
-            f"{job.label}: {kept:,} rows stay without a link although they were updated (of at most {kept_rows.MOST:,} "
+            f"{job.label}: {kept:,} rows stay {'without a link' if isinstance(job, LinkJob) else 'as they are'} although they were updated (of at most {kept_rows.MOST:,} "
             "that were tried once more): a trigger of the application keeps them as they are. `backfill plan` names "
             "the triggers; disable the one that does it, and run again."
         )

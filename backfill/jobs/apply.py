@@ -38,7 +38,8 @@ QUARANTINE = sql.SQL("""
     select {name}, {key}, {key_columns}, coalesce(map.reason, case when {decodable} then {too_long} else {undecodable} end), {run}
       {unreadable}
     on conflict (job, row_key)
-        do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
+        do update set key_columns = excluded.key_columns, reason = excluded.reason, rows = 1, run_id = excluded.run_id,
+                      decision_id = null
 """)
 UNREADABLE = sql.SQL("""
       from {table} as event

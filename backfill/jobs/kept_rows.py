@@ -10,7 +10,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Range
-from backfill.database.connection import rows, value
+from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
@@ -42,7 +42,7 @@ TRY = sql.SQL("""
        and {unfinished}
        and {usable}
        and map.raw OPERATOR(pg_catalog.=) {text}
-    returning event.ctid
+     {returning}
 """)
 
 STILL = sql.SQL("""
@@ -87,13 +87,14 @@ def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) 
         "assignment": writer.assignment,
         "text": raw_text(job),
         "in_range": span.holds("event"),
+        "returning": sql.SQL("" if key.columns else "returning event.ctid"),
     }
     keys = [found for (found,) in rows(connection, LEFT.format(**names), (most,))]
     if not keys:
         return 0, 0
     try:
-        with writes(connection, job):
-            written = [place for (place,) in rows(connection, TRY.format(**names), (keys,))]
+        with writes(connection, job), execute(connection, TRY.format(**names), (keys,)) as cursor:
+            written = [] if key.columns else [place for (place,) in cursor.fetchall()]
     except psycopg2.errors.UniqueViolation:  # they wait for another row, not for a trigger
         return len(keys), 0
     if key.columns:

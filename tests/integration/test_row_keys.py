@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from backfill.ledger.batches import Batch
+from backfill.ledger.phases import LINK
 from tests import rewritten
 from tests.databases import query
 from tests.operator import Operator
@@ -20,6 +22,15 @@ VISITS = """
       from unnest(%s::text[]) as name cross join generate_series(1, 3) as number;
 """
 HITS = "create table {0} (who int, ip text, note text default 'kept'); insert into {0} select i % 5, '81.2.69.' || i from generate_series(1, 60) as i"
+KEEPS = """
+    create function skips() returns trigger language plpgsql set search_path = '' as
+    $$ begin return case when new.who in (101, 102) then null else new end; end $$;
+    create function undoes() returns trigger language plpgsql set search_path = '' as
+    $$ begin if new.who in (103, 104) and pg_trigger_depth() = 1
+             then update public.emptied set ip = old.ip where who = new.who; end if; return null; end $$;
+    create trigger skips before update on emptied for each row execute function skips();
+    create trigger undoes after update on emptied for each row execute function undoes();
+"""
 LATE = ("unknown", "unknown", "10.0.0.0/8", "x" * 80)
 KINDS = {"refused": "refuse", "kept": "keep", "emptied": "nothing"}
 
@@ -106,11 +117,18 @@ def test_rows_are_named_by_several_columns_or_counted(site: Operator) -> None:
     assert sorted(entry["key"] for entry in listed(site, "visits")) == [number for (number,) in numbers]
     texts = query(url, "select id from refused where who = 7 and ip <> '192.0.2.0' order by 1")
     assert sorted(entry["key"] for entry in listed(site, "refused")) == sorted(text for (text,) in texts)
-    query(
-        url,
-        "alter table visits drop constraint visits_pkey; alter table refused drop constraint refused_id_key",
-    )
-    site.types("run", "--quiet")
+    dropped: list[Batch] = []
+
+    def drops(batch: Batch) -> None:
+        if batch.phase == LINK and not dropped:
+            dropped.append(batch)
+            query(url, "alter table visits drop constraint visits_pkey")
+
+    query(url, "alter table refused drop constraint refused_id_key")
+    query(url, "update visits set ip = '192.0.2.8' where seen = '2026-01-01 10:00:00.000001+00'")
+    said = site.hooked(before_batch=drops).types("run", "--quiet")
+    assert dropped
+    assert "visits was changed meanwhile; preflight found nothing in the way" in said.out + said.err
     assert [(entry["reason"], entry["rows"]) for entry in listed(site, "visits")] == [
         ("host-name", len(NAMES))
     ]
@@ -130,3 +148,21 @@ def test_rows_are_named_by_several_columns_or_counted(site: Operator) -> None:
     query(url, "delete from refused where ip = 'unknown'; delete from visits where ip = 'somewhere'")
     assert "in the quarantine." not in site.types("run", "--quiet").out
     site.types("verify")
+
+    # Where nothing names the rows that a trigger keeps as they are, they are found by where they lie.
+    query(url, KEEPS)
+    query(url, "insert into emptied (who, ip) select 100 + n, '192.0.2.9' from generate_series(1, 5) as n")
+    accept = (
+        "--accept",
+        "before-trigger:public.emptied.skips",
+        "--accept",
+        "after-trigger:public.emptied.undoes",
+    )
+    said = site.types("run", "--quiet", *accept)
+    assert "emptied: 4 rows stay as they are although they were updated" in said.out + said.err
+    assert query(url, "select who from emptied where ip = '192.0.2.9' order by 1") == [
+        (101,),
+        (102,),
+        (103,),
+        (104,),
+    ]

@@ -31,6 +31,13 @@ CHECKS = """
      where con.conrelid = %(table)s and con.contype = 'c' and con.conname !~ %(ours)s
      order by con.conname
 """
+# New in PostgreSQL 18: rows from before may be NULL, and no UPDATE of such a row passes.
+NOT_NULLS = """
+    select con.conname, a.attname
+      from pg_constraint as con join pg_attribute as a on a.attrelid = con.conrelid and a.attnum = con.conkey[1]
+     where con.conrelid = %(table)s and con.contype = 'n' and not con.convalidated
+     order by 1
+"""
 FOREIGN_KEYS = """
     select con.conname, con.convalidated, coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true),
            c.relname = %(name)s and n.nspname = %(schema)s
@@ -52,6 +59,8 @@ def check(target: Target) -> Iterator[Finding]:
     execute(target.connection, sql.SQL("set local search_path = pg_catalog, pg_temp"))  # names in expressions
     for name, expression, valid, enforced, written, calls in target.ask(CHECKS, ours=OURS):
         yield from _check(target, name, expression, valid, enforced, written, calls)
+    for name, column in target.ask(NOT_NULLS):
+        yield from _not_null(target, name, column)
     if isinstance(target.part, LinkJob):
         yield from _foreign_keys(target, target.part)
 
@@ -87,6 +96,21 @@ def _check(
             subject,
             f"CHECK {name} of {part.name} has a written column in it, and may refuse the new value: {expression}.",
             "Look whether it holds with a link, a hash or a place; then accept it.",
+        )
+
+
+def _not_null(target: Target, name: str, column: str) -> Iterator[Finding]:
+    part = target.part
+    statement = sql.SQL("select count(*) from {} where {} is null").format(
+        table(part), sql.Identifier(column)
+    )
+    number = int(value(target.connection, statement))
+    if number:
+        yield VIOLATED(
+            target.column(name),
+            f"NOT NULL {name} of {part.name} is not valid, and {number:,} {'row has' if number == 1 else 'rows have'} NULL in "
+            f"{column}: their update would fail, and the server's log would get the whole row, address included.",
+            f"Fill them, or drop the constraint; then alter table {part.name} validate constraint {name};",
         )
 
 
