@@ -15,10 +15,12 @@ from tests.operator import Operator
 NAMES = ("a, b", 'a", "b', "a\\", "ä ♥", "", " ", "a\nb", "[1]", "null", "O'Hara %s", "A")
 VISITS = """
     create extension if not exists citext schema public;
-    create table visits (who uuid not null, seen timestamptz not null, name citext not null, ip text, note text default 'kept',
-                         primary key (who, name, seen));
+    create table visits (who uuid not null, seen timestamptz not null, "100%% na""me" citext not null, tags text[] not null,
+                         grade char(3) not null, bytes bytea not null, ip text, note text default 'kept',
+                         primary key (who, "100%% na""me", seen, tags, grade, bytes));
     insert into visits
-    select md5(name)::uuid, '2026-01-01 12:00+02'::timestamptz + number * interval '1 microsecond', name, '81.2.69.' || number
+    select md5(name)::uuid, '2026-01-01 12:00+02'::timestamptz + number * interval '1 microsecond', name, array[name, null, '"'],
+           'a', '\\x00ff22', '81.2.69.' || number
       from unnest(%s::text[]) as name cross join generate_series(1, 3) as number;
 """
 HITS = "create table {0} (who int, ip text, note text default 'kept'); insert into {0} select i % 5, '81.2.69.' || i from generate_series(1, 60) as i"
@@ -32,6 +34,8 @@ KEEPS = """
     create trigger undoes after update on emptied for each row execute function undoes();
 """
 LATE = ("unknown", "unknown", "10.0.0.0/8", "x" * 80)
+COLUMNS = ("who", '100% na"me', "seen", "tags", "grade", "bytes")
+GIVEN = 'who = %s and "100%% na""me" = %s and seen = %s and tags = %s::text[] and grade = %s and bytes = %s'
 KINDS = {"refused": "refuse", "kept": "keep", "emptied": "nothing"}
 
 
@@ -54,7 +58,10 @@ def site(database: str, home: Path, tmp_path: Path) -> Operator:
     plan = rewritten.plan_file(tmp_path, visits, *hits)
     operator = rewritten.operator(database, home, plan).having(workers="1")
     said = operator.types("plan", expect=None)
-    assert "The plan names no key of visits: its rows are named by who, name and seen." in said.out
+    assert (
+        'The plan names no key of visits: its rows are named by who, 100% na"me, seen, tags, grade and bytes.'
+        in said.out
+    )
     assert said.out.count("Nothing names a row of") == len(KINDS)
     rewritten.run(operator, "--quiet")
     operator.types("verify")
@@ -74,17 +81,15 @@ def test_rows_are_named_by_several_columns_or_counted(site: Operator) -> None:
     url = site.url
     entries = listed(site, "visits")
     assert len(entries) == len(NAMES)
-    assert {tuple(entry["key_columns"]) for entry in entries} == {("who", "name", "seen")}
+    assert {tuple(entry["key_columns"]) for entry in entries} == {COLUMNS}
     assert {entry["rows"] for entry in entries} == {1}
     for entry in entries:
-        found = query(
-            url, "select ip from visits where who = %s and name = %s and seen = %s", *json.loads(entry["key"])
-        )
+        found = query(url, f"select ip from visits where {GIVEN}", *json.loads(entry["key"]))
         assert found == [("somewhere",)]
     assert query(url, "select count(*) from visits where ip = %s", rewritten.hashed("192.0.2.9")) == [
         (len(NAMES),)
     ]
-    assert 'who, name, seen = ["' in site.types("quarantine", "list", "visits").out
+    assert 'who, 100% na"me, seen, tags, grade, bytes = ["' in site.types("quarantine", "list", "visits").out
 
     reasons = {"unknown": 2, "network": 1, "too-long": 1}
     for name, fate in KINDS.items():
