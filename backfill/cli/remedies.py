@@ -17,11 +17,11 @@ from backfill.database.columns import has_column
 from backfill.database.nullable import discardable, require_nullable
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
-from backfill.errors import SettingInvalid, WrongCount
+from backfill.errors import KindUnfit, SettingInvalid, WrongCount
 from backfill.hashing.salt import Salt
 from backfill.jobs import networks
 from backfill.ledger import keys
-from backfill.plan import Addresses, DroppingJob, IntoJob, LinkJob
+from backfill.plan import Addresses, DroppingJob, InPlaceJob, IntoJob, LinkJob
 from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
@@ -292,7 +292,10 @@ def repair_command(
     plan = session.plan
     parts: tuple[Repaired, ...] = (*plan.link_jobs, *plan.into_jobs, *plan.address_tables)
     if table is not None:
-        parts = (find(table, parts),)
+        part = find(table, (*parts, *plan.in_place_jobs))
+        if isinstance(part, InPlaceJob):
+            raise KindUnfit(job=part.label, becomes=part.becomes)
+        parts = (part,)
         if kind is not None and isinstance(parts[0], LinkJob) == (kind == Repair.HASH):
             hashed = ", ".join(part.label for part in (*plan.into_jobs, *plan.address_tables))
             raise SettingInvalid(

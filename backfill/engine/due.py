@@ -110,7 +110,7 @@ def _resolved(phases: RunPhases, job: InPlaceJob) -> list[Range] | None:
 
 
 def _tell(context: RunContext, job: InPlaceJob, due: DueRows) -> None:
-    blocks = sum(span.last - span.first for span in due.within)
+    blocks = min(sum(span.last - span.first for span in due.within), due.heap.blocks)
     how = "by the index on its time" if due.by_index else "by reading all of it: no index leads to old rows"
     context.tell(
         f"{job.label}: {escaping.counted(due.rows, 'row is', 'rows are')} due, in at most {blocks:,} of "

@@ -37,7 +37,8 @@ class AmbiguousJob(BackfillError):
 
 
 class KindUnfit(BackfillError):
-    """The values of {job} become "{becomes}", not links: this command does nothing for such a job."""
+    """The values of {job} become "{becomes}", not links: this command does nothing for such a job. `backfill run {job!q}`
+    does what the plan asks for rows that are raw by now; what becomes of texts that are no address, its unreadable says."""
 
 
 class NoAddressTable(BackfillError):

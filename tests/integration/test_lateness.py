@@ -153,6 +153,19 @@ def test_one_age_in_status_metrics_gates_and_report(mixed: Operator, tmp_path: P
     )
     with pytest.raises(CommandError, match=r"logins\.ip stays: its values are rewritten in place"):
         upgrade(mixed.having(restore_point="before"), chain, "head")
+    # What is for links alone says what works instead.
+    for command in (
+        "quarantine settle logins",
+        "seal logins",
+        "unseal logins",
+        "repair logins",
+        "run --strategy shadow logins",
+        "run --abandon logins",
+        "cutover logins",
+    ):
+        assert 'become "network", not links' in (said := mixed.types(*command.split(), expect=2).err), command
+        assert "`backfill run logins` does what the plan asks" in said
+    mixed.types("run", "logins", "--quiet")
     # A file that cannot be written is refused before anybody looks.
     refused = mixed.types("status", "--due", "--metrics-file", tmp_path / "no" / "such", expect=2)
     assert "--metrics-file" in refused.err
