@@ -224,11 +224,31 @@ SYNAPSE = Application(
         create table devices (user_id text not null, device_id text not null, display_name text, last_seen bigint, ip text, user_agent text,
                               constraint device_uniqueness unique (user_id, device_id))
     """,
-    rows="",
-    columns=(),
-    writes=(),
-    day=(),
+    rows=f"""
+        insert into devices (user_id, device_id, last_seen, ip)
+        select '@u' || n % 9, 'D' || n, :ms - n * 3600000::bigint, {ADDRESS} from generate_series(1, 300) as n;
+        insert into user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+        select '@u' || n % 9, 't' || n % 18, 'D' || n % 18, {ADDRESS}, 'Element', :ms - n * 3600000::bigint from generate_series(1, 400) as n
+            on conflict do nothing
+    """,
+    columns=(
+        Column("user_ips", "ip", "to_timestamp(last_seen / 1000.0)", "ctid"),
+        Column("devices", "ip", "to_timestamp(last_seen / 1000.0)", "user_id || device_id"),
+    ),
+    # Each session comes from an address of long ago, and from one of its own.
+    writes=(
+        f"""insert into user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+            select '@u' || n % 9, 't' || n % 18, 'D' || n % 18, {ADDRESS}, 'Element', :ms + :n from generate_series(300 + :n * 9, 308 + :n * 9) as n
+                on conflict (user_id, access_token, ip) do update set last_seen = excluded.last_seen, user_agent = excluded.user_agent""",
+        "insert into user_ips (user_id, access_token, ip, user_agent, last_seen) values ('@u1', 't1', '81.2.9.9', 'Element', :ms + :n) on conflict (user_id, access_token, ip) do update set last_seen = excluded.last_seen",
+        "update devices set last_seen = :ms + :n, ip = '81.2.9.9' where device_id = 'D' || (200 + :n)",
+    ),
+    day=(
+        "update user_ips set last_seen = last_seen - 86400000::bigint",
+        "update devices set last_seen = last_seen - 86400000::bigint",
+    ),
+    days=7,
 )  # fmt: skip
 
-COMPLETE = (MASTODON, KEYCLOAK, AXES, DEVISE)  # with a plan of their own
-APPLICATIONS = {application.name: application for application in (*COMPLETE, SYNAPSE)}
+COMPLETE = (MASTODON, KEYCLOAK, AXES, DEVISE, SYNAPSE)  # with a plan of their own
+APPLICATIONS = {application.name: application for application in COMPLETE}

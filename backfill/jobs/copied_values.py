@@ -25,9 +25,10 @@ from backfill.plan import InPlaceJob, Plan
 TAIL = 1_024  # blocks at the end of another table that are looked at
 MOST = 100  # rows of it
 
-# A trigger of the application that fires when we update: without one, nothing else is written.
+UPDATE, DELETE = 16, 8  # in tgtype
+# A trigger of the application that fires when we update, or delete: without one, nothing else is written.
 FIRES = sql.SQL("""
-    select exists (select from pg_trigger where tgrelid = {table} and not tgisinternal and tgenabled in ('O', 'A') and tgtype & 16 <> 0)
+    select exists (select from pg_trigger where tgrelid = {table} and not tgisinternal and tgenabled in ('O', 'A') and tgtype & {events} <> 0)
 """)
 # What the session has not reported yet stands there too; so the difference is what counts.
 WRITTEN = sql.SQL("""
@@ -74,7 +75,7 @@ def refused(connection: Connection, writer: Writer, plan: Plan | None) -> Iterat
     Columns that *plan* names are its own business: raw columns of a job, and what ``accept`` names.
     """
     job = writer.job
-    if not (isinstance(job, InPlaceJob) and value(connection, FIRES.format(table=regclass(job)))):
+    if not isinstance(job, InPlaceJob) or not _fires(connection, job):
         yield
         return
     before = _written(connection, writer)
@@ -83,6 +84,11 @@ def refused(connection: Connection, writer: Writer, plan: Plan | None) -> Iterat
     moved = [table for table, number in after.items() if number > before.get(table, 0)]
     if moved:
         _look(connection, writer, plan, moved)
+
+
+def _fires(connection: Connection, job: InPlaceJob) -> bool:
+    events = sql.Literal(UPDATE | DELETE if job.deletes else UPDATE)
+    return bool(value(connection, FIRES.format(table=regclass(job), events=events)))
 
 
 def _written(connection: Connection, writer: Writer) -> Mapping[int, int]:

@@ -25,7 +25,7 @@ from backfill.ledger.batches import Batch
 from backfill.ledger.phases import Phase
 from backfill.plan import IN_PLACE, Plan, load_plan
 from tests import rewritten
-from tests.applications import APPLICATIONS, COMPLETE, Application, Column
+from tests.applications import APPLICATIONS, COMPLETE, SYNAPSE, Application, Column
 from tests.databases import query
 from tests.operator import ROOT
 
@@ -68,7 +68,11 @@ def others(url: str, application: Application) -> list[tuple]:
     return found
 
 
-@pytest.mark.parametrize("application", COMPLETE, ids=NAMES)
+# Whose rows nobody deletes, so that a twin has the same.
+KEPT = [application for application in COMPLETE if application is not SYNAPSE]
+
+
+@pytest.mark.parametrize("application", KEPT, ids=[application.name for application in KEPT])
 def test_a_plan_goes_the_whole_way_beside_its_application(
     databases, home: Path, application: Application
 ) -> None:
@@ -140,6 +144,58 @@ def test_a_plan_goes_the_whole_way_beside_its_application(
         operator.types("verify")
     is_as_the_plan_says()
     LOOK_UPS[application.name](live, twin)
+    for url in (live, twin):
+        databases.drop(url)
+
+
+def test_synapse_inserts_old_addresses_again_and_keeps_one_row_of_each(databases, home: Path) -> None:
+    live, twin = databases.create(), databases.create()
+    now = datetime.now(UTC)
+    for url in (live, twin):
+        SYNAPSE.fill(url, now)
+    operator = rewritten.operator(live, home, GALLERY / "synapse" / "plan.toml")
+    operator.types("plan", "--no-sample")
+    asked = operator.types("run", "--due", "--quiet", expect=2)
+
+    def goes_on(step: int) -> None:
+        moment = datetime.now(UTC)
+        for url in (live, twin):
+            SYNAPSE.write(url, moment, step)
+
+    phases: list[Phase] = []
+
+    def meanwhile(batch: Batch) -> None:
+        if batch.phase not in phases:
+            phases.append(batch.phase)
+            goes_on(3 + len(phases))
+
+    operator.hooked(before_batch=meanwhile).types(*rewritten.confirmed(asked), "--workers", 1)
+    for day in range(1, 9):
+        goes_on(day)
+        for url in (live, twin):
+            SYNAPSE.sleep(url)
+        if day in (1, 8):  # the timer stood still for a week
+            operator.types("run", "--due", "--quiet", "--accept-due", 2000)
+    operator.types("status", "--due")
+    operator.types("verify")
+    ((prefix,),) = query(live, "select prefix from backfill.pseudonym_prefixes")
+    seen = "select user_id || {}, ip, last_seen, last_seen < (extract(epoch from now()) - 7 * 86400) * 1000 from {} where ip is not null"
+    for rest, name in (("access_token", "user_ips"), ("device_id", "devices")):
+        # What the twin has of each session and address: the newest, if it is old, under its pseudonym.
+        newest: dict[tuple[str, str], int] = {}
+        for who, ip, at, old in query(twin, seen.format(rest, name)):
+            shown = by_hand(prefix, ip, {"becomes": "pseudonym"}) if old else ip
+            newest[who, str(shown)] = max(at, newest.get((who, str(shown)), 0))
+        found = query(live, seen.format(rest, name))
+        # A session that came back within the week shows its address, and beside it the pseudonym of earlier.
+        young = {(who, ip): at for who, ip, at, old in found if not old}
+        assert young == {key: at for key, at in newest.items() if not key[1].startswith("fd")}
+        aged = {(who, ip): at for who, ip, at, old in found if old}
+        assert len(young) + len(aged) == len(found)
+        assert all(ip.startswith(f"fd{prefix:02x}") for _, ip in aged)
+        assert {key for key in newest if key[1].startswith("fd")} <= set(aged)
+        assert all(aged[key] == at for key, at in newest.items() if key[1].startswith("fd"))
+    assert query(live, "select sum(deleted) > 0 from backfill.batches") == [(True,)]
     for url in (live, twin):
         databases.drop(url)
 
@@ -266,14 +322,14 @@ def test_the_table_says_of_each_column_and_kind_what_plan_says(databases, name: 
         assert planned == {row["column"]: row["plan"] for row in rows if row["plan"] != "none"}
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(1))
 def test_a_plan_that_is_refused_is_so_with_the_words_of_the_page(
     databases, tmp_path: Path, number: int
 ) -> None:
     sections = re.findall(
         r"^## (\w+).*?\n```toml\n(.*?)```\n.*?\n```\n(.*?)```", REFUSED, re.MULTILINE | re.DOTALL
     )
-    assert len(sections) == 2
+    assert len(sections) == 1
     name, text, words = sections[number]
     path = tmp_path / "plan.toml"
     path.write_text(text)

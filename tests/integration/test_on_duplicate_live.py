@@ -178,6 +178,15 @@ def test_what_does_not_let_itself_be_deleted_fails_its_batch(
     said = rewritten.run(operator, "--quiet", *accept, expect=1)
     assert "1 of 1 duplicates are still there after they were deleted" in said.out + said.err
     assert query(database, "select id, ip = '81.2.3.4' from user_ips order by id") == [(1, True), (2, False)]
+    # One that copies the row elsewhere, raw address and all, was accepted under the same name.
+    query(
+        database,
+        """create table public.bin (ip text); create or replace function public.stays() returns trigger language plpgsql set search_path = '' as
+           $$ begin insert into public.bin values (old.ip); return old; end $$""",
+    )
+    said = operator.types("run", "--quiet", *accept, expect=1)
+    assert "writes the raw values of rewritten rows to public.bin.ip" in said.out + said.err
+    assert query(database, "select count(*) from public.bin") == [(0,)]
 
 
 @pytest.mark.slow
