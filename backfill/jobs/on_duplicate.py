@@ -42,7 +42,8 @@ QUARANTINE = sql.SQL("""
     select {job}, {key}, {key_columns}, {reason}, {run}
       from {table} as event where event.ctid = any ({places}::tid[])
     on conflict (job, row_key)
-        do update set reason = excluded.reason, run_id = excluded.run_id, decision_id = null
+        do update set key_columns = excluded.key_columns, reason = excluded.reason, rows = 1, run_id = excluded.run_id,
+                      decision_id = null
 """)
 NOT_THESE = sql.SQL("event.ctid OPERATOR(pg_catalog.<>) all ({places}::pg_catalog.tid[])")
 ANY_ROW = sql.SQL("true")
