@@ -11,7 +11,7 @@ import click
 from backfill import escaping
 from backfill.cli import context as sessions
 from backfill.cli import output
-from backfill.cli.answer import JSON, Answer, failures_told, format_option, tell
+from backfill.cli.answer import JSON, Answer, answers, failures_told, format_option, tell
 from backfill.cli.context import Session
 from backfill.cli.due import grace_option
 from backfill.cli.due import show as show_due
@@ -24,7 +24,7 @@ from backfill.ledger.run_status import RunStatus, run_status
 from backfill.ledger.runs import Run
 from backfill.report import status as report
 from backfill.report import text
-from backfill.report.document import Note
+from backfill.report.document import Note, Tone
 from backfill.shadow.cutover import discard
 
 HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
@@ -125,49 +125,54 @@ def _redraw(shown: str) -> None:
 
 
 @click.command()
+@answers
 @click.pass_context
-def pause(context: click.Context) -> None:
+def pause(context: click.Context) -> Answer:
     """Pause the run after its current transactions. Its process stays; `backfill resume` continues it."""
     session = sessions.session_of(context)
     run, driven = _newest(session)
     if driven:
         _move(session, run, RunState.PAUSING, reason="paused from another shell")
-        click.echo(f"Run {run.id} pauses at its next checkpoint. Next: `backfill resume` lets it go on.")
-    elif run.status is RunState.PAUSED:
-        click.echo(f"Run {run.id} is paused already, and no process drives it. Next: `backfill run` goes on.")
+        return _moved(
+            run, RunState.PAUSING, f"Run {run.id} pauses at its next checkpoint.", "backfill resume"
+        )
+    if run.status is RunState.PAUSED:
+        said = f"Run {run.id} is paused already, and no process drives it."
     else:
         _move(session, run, RunState.PAUSED, reason="paused while no process drove it")
-        click.echo(f"No process drove run {run.id}; it is marked as paused. Next: `backfill run` goes on.")
+        said = f"No process drove run {run.id}; it is marked as paused."
+    return _moved(run, RunState.PAUSED, said, "backfill run")
 
 
 @click.command()
+@answers
 @click.pass_context
-def resume(context: click.Context) -> None:
+def resume(context: click.Context) -> Answer:
     """Continue a paused run. If its process is gone, the command says so: type `backfill run`."""
     session = sessions.session_of(context)
     run, driven = _newest(session)
     if run.status is RunState.RUNNING and driven:
-        click.echo(f"Run {run.id} is running. Next: `backfill status --watch`.")
-        return
+        return _moved(run, RunState.RUNNING, f"Run {run.id} is running.", "backfill status --watch")
     if run.status not in {RunState.PAUSED, RunState.PAUSING, RunState.RUNNING, RunState.FAILED}:
         raise TransitionRefused(run=run.id, state=run.status, wanted=RunState.RUNNING)
     if not driven:
         raise NoDriver(run=run.id, state=run.status)
     _move(session, run, RunState.RUNNING, reason=None)
-    click.echo(f"Run {run.id} goes on. Next: `backfill status --watch`.")
+    return _moved(run, RunState.RUNNING, f"Run {run.id} goes on.", "backfill status --watch")
 
 
 @click.command()
+@answers
 @click.pass_context
-def cancel(context: click.Context) -> None:
-    """End the run for good and drop its address map and shadow copies. Rows that it linked stay linked."""
+def cancel(context: click.Context) -> Answer:
+    """End the run for good and drop its address map and shadow copies. What it wrote stays."""
     session = sessions.session_of(context)
     run, driven = _newest(session)
     copies = ", removes its copies" if run.identity.strategy == "shadow" else ""
     if driven:
         _move(session, run, RunState.CANCELLING, reason="cancelled from another shell")
-        click.echo(f"Run {run.id} ends at its next checkpoint{copies} and drops its address map.")
-        return
+        said = f"Run {run.id} ends at its next checkpoint{copies} and drops its address map."
+        return _moved(run, RunState.CANCELLING, said, "backfill status")
     schema = session.settings.ledger_schema
     with run_lock(session.engine, schema):
         # Again after a kill between the two, or for a run that is done and whose copies wait: the copies go.
@@ -178,10 +183,13 @@ def cancel(context: click.Context) -> None:
         _remove_copies(session, run)
         with session.engine.begin() as connection:
             address_map.drop(connection, schema)
-    click.echo(
-        f"Run {run.id} is cancelled, and its address map dropped. What it linked stays linked. "
-        "Next: `backfill run` begins another one."
-    )
+    said = f"Run {run.id} is cancelled, and its address map dropped. What it wrote stays."
+    return _moved(run, RunState.CANCELLED, said, "backfill run")
+
+
+def _moved(run: Run, status: RunState, said: str, following: str) -> Answer:
+    """What became of the run."""
+    return Answer(said, (following,), {"run": run.id, "status": status.value}, tone=Tone.NEXT)
 
 
 def _remove_copies(session: Session, run: Run) -> bool:

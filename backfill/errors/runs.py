@@ -64,7 +64,7 @@ class RunPaused(BackfillError):
 
 
 class RunCancelled(BackfillError):
-    """Run {run} was cancelled, and its address map dropped. What it linked stays; `backfill run` begins a new run."""
+    """Run {run} was cancelled, and its address map dropped. What it wrote stays; `backfill run` begins a new run."""
 
     exit_code = 3
 

@@ -42,7 +42,13 @@ REPORTING = (
     ["--help"],
     ["run", "--help"],
 )
-SHORT = (["addresses", "keep"], ["repair"])  # one line, where there is nothing to change
+SHORT = (
+    ["addresses", "keep"],
+    ["repair"],
+    ["pause"],
+    ["resume"],
+    ["cancel"],
+)  # one line, where there is nothing to change
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -104,6 +110,18 @@ def test_every_command_that_reports_has_one_envelope_of_json_and_a_verdict_at_it
         if any(option.name == "form" and "json" in (option.type.choices) for option in command.params)
     }
     assert offered - {"logs", "unban"} == seen  # logs: the form of a log; unban: as ban
+
+
+def test_what_steers_a_run_answers_in_json(finished_run):
+    query(finished_run.url, "update backfill.runs set status = 'running', finished = null")
+    for command, status, following in (
+        ("pause", "paused", "backfill run"),
+        ("cancel", "cancelled", "backfill run"),
+    ):
+        content = json.loads(finished_run.types(command, "--format", "json").out)
+        assert list(schema().iter_errors(content)) == []
+        assert (content["run"], content["status"], content["next"]) == (1, status, [following])
+        assert query(finished_run.url, "select status from backfill.runs") == [(status,)]
 
 
 def test_a_command_that_fails_says_so_in_json_as_well(fresh_demo):
