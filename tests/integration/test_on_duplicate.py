@@ -136,7 +136,7 @@ def counted(said: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     "names",
-    [("plain", "expressions", "inets"), pytest.param(tuple(NAMED), marks=pytest.mark.slow)],
+    [("plain", "expressions"), pytest.param(tuple(NAMED), marks=pytest.mark.slow)],
     ids=["few", "all"],
 )
 def test_of_rows_that_become_equal_the_newest_stays(

@@ -54,7 +54,7 @@ def requests(day: int) -> Iterator[tuple[str, str, int]]:
             yield who, f"2A00:1:0:0:0:0:0:{number + 1:x}", 3
 
 
-@pytest.mark.parametrize("days", [5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("days", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_days_of_a_timer_beside_upserts_of_old_addresses(
     database: str, home: Path, tmp_path: Path, days: int
 ) -> None:

@@ -207,7 +207,7 @@ CONTENTS = {
     "padded": ("'010.001.002.003'", False),
 }  # fmt: skip
 # What can be no link, and can be rewritten where it is.
-IN_PLACE = {("two", "third"), ("no_link", "v"), ("no_key", "v")}
+IN_PLACE = {("two", "third"), ("no_link", "v"), ("no_key", "v"), ("held", "v")}
 
 
 @pytest.fixture
@@ -228,6 +228,8 @@ def applications(database) -> Operator:
         "insert into public.two (sign_up_ip, last_ip, third) select '203.0.113.7', '203.0.113.8', '203.0.113.9' from generate_series(1, 30)",
         "create table public.no_link (id int primary key, v text)",
         "insert into public.no_link values (1, '203.0.113.7')",
+        "create table public.held (id int primary key, who text, v text, unique (who, v))",
+        "insert into public.held values (1, 'x', '203.0.113.7')",
         "create table public.no_key (a int, b int, v text, link uuid references public.seen_addresses (id), primary key (a, b))",
         "insert into public.no_key values (1, 1, '203.0.113.7')",
         "create table public.raw_is_key (v text primary key, link uuid references public.seen_addresses (id))",
@@ -292,6 +294,11 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         assert f"# {why}" in block
         assert '#   becomes = "network": possible.' in block
         assert '#   becomes = "nothing"' in block
+    assert (
+        '#   becomes = "network", on_duplicate = "refuse": possible. Unique index held_who_v_key of held has v in it.'
+        in text
+    )
+    assert jobs["held", "v"]["on_duplicate"] == "refuse"
     assert (jobs["two", "sign_up_ip"]["link"], jobs["two", "last_ip"]["link"]) == ("sign_up_ip_id", "link")
     assert "#   hash: no. Column typed.v" in text
     assert "#   pseudonym: no. Column named.v" in text
