@@ -14,7 +14,7 @@ from backfill.gates.steps import FIRST, Step, steps
 from backfill.ledger import raw_columns
 from backfill.plan import PYPI
 from backfill.verify import standing
-from backfill.verify.standing import KEPT_FIX, JobAges, Standing
+from backfill.verify.standing import KEPT_FIX, LIST, JobAges, Standing
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def _standing(job: JobAges, found: Standing) -> Stage:
     if seen.without_time:
         told += f"; {counted(seen.without_time, 'raw value has', 'raw values have')} no time"
     fixes = ["`backfill run --due`"] * bool(seen.late) + [KEPT_FIX] * bool(seen.kept_late)
+    if seen.late and job.waiting:
+        fixes.insert(1, f"`{LIST}` for the {counted(job.waiting, 'row that waits', 'rows that wait')}")
     answer = Answer(
         f"age of {job.label}",
         not job.is_late,

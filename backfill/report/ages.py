@@ -7,7 +7,7 @@ from backfill import escaping
 from backfill.age.age import age_text
 from backfill.report.document import Block, Cell, Note, Table, Tone, table
 from backfill.verify.ages import NOT_LOOKED_AT
-from backfill.verify.standing import KEPT_FIX, JobAges, Standing
+from backfill.verify.standing import KEPT_FIX, LIST, JobAges, Standing
 
 MINUTE = "%Y-%m-%d %H:%M"
 
@@ -42,16 +42,17 @@ def _table(job: JobAges, found: Standing) -> Table:
             ["texts that are no address, kept by the plan", ages.kept],
             [f"of these, older than {limit}, and an address may stand in them", late],
         ]
-    else:
-        body.append(["rows in the quarantine, of any age", job.waiting])
+    if job.waiting or not job.keeps:
+        body.append(["rows that wait in the quarantine, of any age", job.waiting])
     body.append(["table rewritten by `backfill erase`", f"{job.erased:{MINUTE}}" if job.erased else "never"])
     caption = f"{job.label}: raw values by age, looked at {ages.asked:%Y-%m-%d %H:%M:%S %Z}"
     return table(["what", "found"], body, caption=caption, right=["found"])
 
 
 def following(found: Standing) -> tuple[str, ...]:
-    """What to type next: a run does nothing about texts that are kept."""
-    return ("backfill run --due",) if any(job.ages.late for job in found.jobs) else ()
+    """What to type next: a run does nothing about texts that are kept, nor about rows that wait in the quarantine."""
+    late = [job for job in found.jobs if job.ages.late]
+    return (*(["backfill run --due"] if late else []), *([LIST] if any(job.waiting for job in late) else []))
 
 
 def verdict(found: Standing) -> str:
@@ -119,7 +120,7 @@ def as_dict(found: Standing) -> dict[str, Any]:
                 "rows_ahead": job.ages.ahead,
                 "kept_unreadable_rows": job.ages.kept,
                 "late_kept_unreadable_rows": job.ages.kept_late,
-                "quarantined_rows": 0 if job.keeps else job.waiting,
+                "quarantined_rows": job.waiting,
                 "erased": job.erased.isoformat() if job.erased else None,
             }
             for job in found.jobs

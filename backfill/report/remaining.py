@@ -63,7 +63,8 @@ def uncovered(scene: Scene) -> list[Left]:
 def late(scene: Scene) -> list[Left]:
     """Raw values that are older than their job allows."""
     found = scene.standing
-    then = "".join(f": `{command}`" for command in ages.following(found))
+    commands = ", then ".join(f"`{command}`" for command in ages.following(found))
+    then = f": {commands}" if commands else ""
     return [Left(OPERATOR, f"{ages.standing_text(job, found)}{then}") for job in found.jobs if job.is_late]
 
 

@@ -17,6 +17,7 @@ from backfill.verify import ages
 from backfill.verify.ages import Ages
 
 KEPT_FIX = 'correct these rows, or set unreadable = "nothing" in the plan'
+LIST = "backfill quarantine list"
 TABLE = "table"  # a step of ``erase`` that rewrote one
 
 
@@ -28,7 +29,7 @@ class JobAges:
     becomes: str
     after: timedelta
     ages: Ages
-    waiting: int  # undecided rows in the quarantine, of any age
+    waiting: int  # rows that wait in the quarantine, of any age: no run does anything about them
     keeps: bool  # a text that is no address, by the plan
     erased: datetime | None  # when its table was rewritten last, by ``erase``
     column: str  # table and column, for people
@@ -78,7 +79,11 @@ def look(connection: Connection, jobs: Sequence[Job], grace: timedelta = timedel
                 becomes=job.becomes,
                 after=job.after or timedelta(),
                 ages=_ages(connection, job, grace, prefix),
-                waiting=sum(waiting.get(job.identity, {}).values()),
+                waiting=sum(
+                    number
+                    for reason, number in waiting.get(job.identity, {}).items()
+                    if job.unreadable != "keep" or reason == quarantine.DUPLICATE_RESULT
+                ),
                 keeps=job.unreadable == "keep",
                 erased=erased.get(job.name),
                 column=f"{job.name}.{job.raw}",

@@ -116,6 +116,18 @@ def test_one_age_in_status_metrics_gates_and_report(mixed: Operator, tmp_path: P
     assert found["backfill_ages_oldest_raw_timestamp_seconds"] == pytest.approx(float(oldest))
     assert stages(mixed) | {AGE: "blocked", "guard users": "next"} == stages(mixed)
     assert stages(mixed, "--grace", "2 days")["no raw value of logins.ip older than 30 days"] == "done"
+    # A row that waits, as one that would be a duplicate does whatever becomes of texts: no run does anything about it.
+    query(
+        url,
+        "insert into backfill.quarantine (job, row_key, key_columns, reason, run_id) values ('public.logins.ip', '7', '{id}', 'duplicate-result', 1)",
+    )
+    waiting = json.loads(mixed.types("status", "--due", "--format", "json", expect=1).out)
+    assert (waiting["jobs"][0]["quarantined_rows"], waiting["next"]) == (
+        1,
+        ["backfill run --due", "backfill quarantine list"],
+    )
+    assert "`backfill quarantine list` for the 1 row that waits" in mixed.types("gates").out
+    query(url, "delete from backfill.quarantine where reason = 'duplicate-result'")
     # The report: the four forms, one document.
     reports = {}
     for suffix in ("txt", "json", "md", "html"):
