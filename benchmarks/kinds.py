@@ -3,6 +3,8 @@
 The table is text, with 200 bytes beside the address and no index on it. Both sides find every text resolved: the
 UPDATE has a map of its own, with an index and statistics, that is not counted; of ours the link phase is compared, and the
 whole command told beside it. Rounds alternate. The size is that against a fresh rewrite of the same rows.
+
+``--pganonymize PROGRAM``: the whole command for hashes beside that program's md5 provider, which is installed elsewhere.
 """
 
 import json
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from sqlalchemy import make_url
 
 from backfill.embedded import EmbeddedServer
 from benchmarks.ground import SEASON
@@ -72,6 +75,21 @@ def ours(url: str, kind: str, home: Path) -> tuple[float, float, float, int]:
     return float(seconds), float(longest), whole, int(written)
 
 
+def pganonymize(url: str, program: Path) -> float:
+    """Seconds of the whole program: the same column, md5 instead of a salted hash, in one transaction."""
+    at = make_url(url)
+    with tempfile.TemporaryDirectory() as folder:
+        rules = Path(folder) / "rules.yml"
+        rules.write_text(
+            "tables:\n - logins:\n    fields:\n     - ip:\n        provider:\n          name: md5\n"
+        )
+        words = ["--schema", rules, "--dbname", at.database, "--user", at.username, "--password", ""]
+        words += ["--host", at.query["host"], "--port", at.query["port"]]
+        began = time.monotonic()
+        subprocess.run([program, *map(str, words)], check=True, capture_output=True)
+        return time.monotonic() - began
+
+
 def size_against_a_rewrite(url: str) -> float:
     """Of table and indexes as they are, against what VACUUM FULL makes of them."""
     sized = "select pg_total_relation_size('logins')::float"
@@ -86,7 +104,10 @@ def size_against_a_rewrite(url: str) -> float:
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--kind", "kinds", type=click.Choice(list(BECOMES)), multiple=True, help="[default: all]")
 @click.option("--index", is_flag=True, help="With an index on the raw column: no row is heap-only then.")
-def main(rows: int, addresses: int, rounds: int, kinds: tuple[str, ...], index: bool) -> None:
+@click.option("--pganonymize", "other", type=click.Path(path_type=Path, exists=True), help="Its program.")
+def main(
+    rows: int, addresses: int, rounds: int, kinds: tuple[str, ...], index: bool, other: Path | None
+) -> None:
     """Measure, and print one line of JSON a kind and round."""
     with temporary_home() as home:
         url = EmbeddedServer(home).ensure()
@@ -115,6 +136,11 @@ def main(rows: int, addresses: int, rounds: int, kinds: tuple[str, ...], index: 
                     "size": round(size, 2),
                     "size after the update": round(update_size, 2),
                 }
+                if kind == "hash" and other is not None:
+                    with table(url, rows, addresses, index=index):
+                        query(url, "analyze logins; checkpoint")
+                        theirs = pganonymize(url, other)
+                    told |= {"pganonymize": round(theirs, 2), "against it": round(theirs / whole, 2)}
                 click.echo(json.dumps(told))
 
 
