@@ -69,15 +69,12 @@ class TableLocked(Exception):
 
 
 class RowsRaced(Exception):
-    """Rows that a unique index holds equal changed while it was decided which of them stays."""
+    """A row came that a unique index holds equal to one that was about to be written."""
 
     def __init__(self, job: str, key: str | None) -> None:
-        where = (
-            f"unique index {key} of {job} has the new value of a row already"
-            if key
-            else f"rows of {job} changed"
+        super().__init__(
+            f"unique index {key} of {job} has the new value of a row already, since somebody wrote at the same moment"
         )
-        super().__init__(f"{where}, since the application wrote at the same moment")
 
 
 def transient_error_of(error: BaseException) -> TransientError | None:

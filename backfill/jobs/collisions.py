@@ -86,6 +86,7 @@ class Collisions:
 
     job: InPlaceJob
     keys: Sequence[UniqueKey]
+    names: frozenset[str] = frozenset()  # of all unique indexes with the raw column in them
     row_key: Sequence[str] = ()  # what names a row; of equally new ones, the greatest stays
 
     @classmethod
@@ -93,7 +94,8 @@ class Collisions:
         """With the unique indexes that the table has now. Where rows are deleted, one decides for all."""
         keys = [key for key in unique_keys.find(connection, job) if not key.problem]  # others block the run
         decides = unique_keys.coarsest(keys) if job.deletes else None
-        return cls(job, keys if decides is None else [decides], row_key(connection, job).columns)
+        names = frozenset(key.name for key in keys)
+        return cls(job, keys if decides is None else [decides], names, row_key(connection, job).columns)
 
     def losing(
         self,

@@ -4,7 +4,8 @@
 that rewrites the newer one, and only where a row that is equal to it stands when both is done.
 
 Whoever else writes the table is not kept from it. Both rows are locked as they were seen; where one has changed
-meanwhile, or the index refuses a row that nobody had seen, nothing of the pass is written, and it is done again.
+meanwhile, all that are equal to it wait for a later pass, as does any row that was not compared. Where the index refuses
+a row that nobody had seen, nothing of the pass is written, and it is done again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection
 
-from backfill.database.connection import execute, value
+from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import regclass, table
 from backfill.database.row_key import row_key
 from backfill.database.transient import RowsRaced
@@ -28,8 +29,8 @@ from backfill.plan import InPlaceJob
 
 # As they were seen: a row that was changed since lies elsewhere.
 LOCK = sql.SQL("""
-    select count(*) from (select from {table} as event where event.ctid = any ({places}::tid[])
-                           order by event.ctid for update) as locked
+    select event.ctid::text from {table} as event where event.ctid = any ({places}::tid[])
+     order by event.ctid for update
 """)
 # Under the application's search_path.
 DELETE = sql.SQL("""
@@ -44,6 +45,11 @@ QUARANTINE = sql.SQL("""
     on conflict (job, row_key)
         do update set key_columns = excluded.key_columns, reason = excluded.reason, rows = 1, run_id = excluded.run_id,
                       decision_id = null
+""")
+# As it was compared; under the application's search_path.
+COMPARED = sql.SQL("""
+    exists (select from pg_temp.backfill_written as compared
+             where compared."backfill tid" OPERATOR(pg_catalog.=) event.ctid and not compared."backfill stands")
 """)
 NOT_THESE = sql.SQL("event.ctid OPERATOR(pg_catalog.<>) all ({places}::pg_catalog.tid[])")
 ANY_ROW = sql.SQL("true")
@@ -73,16 +79,17 @@ def decides(
     lost = list(collisions.losing(connection, written, source, which))
     deletes = job.deletes
     try:
-        if not lost:
-            yield ANY_ROW
-        elif deletes:
+        waiting: set[str] = set()
+        if deletes:
+            lost, waiting = _lock(connection, job, lost)
             _delete(connection, job, lost)
-            yield ANY_ROW
-        else:
-            yield _put_aside(connection, schema, job, batch, lost)
+        elif lost:
+            waiting = _put_aside(connection, schema, job, batch, lost)
+        others = NOT_THESE.format(places=sql.Literal(sorted(waiting)))
+        yield sql.SQL("{} and {}").format(COMPARED, others if waiting else ANY_ROW)
     except psycopg2.errors.UniqueViolation as error:
         name = error.diag.constraint_name
-        if error.diag.table_name != job.table or name not in {key.name for key in collisions.keys}:
+        if error.diag.table_name != job.table or name not in collisions.names:
             raise  # a trigger of the application wrote elsewhere
         raise RowsRaced(job.label, name) from None
     if not lost:
@@ -94,9 +101,10 @@ def decides(
 
 
 def _delete(connection: Connection, job: InPlaceJob, lost: Sequence[Collision]) -> None:
+    if not lost:
+        return
     if value(connection, REFERRED.format(table=regclass(job))):
         raise TableChanged(table=job.name)  # since preflight; its lock keeps others out from here on
-    _lock(connection, job, {place for one in lost for place in (one.lost, one.stays)})
     places = sql.Literal([one.lost for one in lost])
     with writes(connection, job), execute(connection, DELETE.format(table=table(job), places=places)) as gone:
         deleted = gone.rowcount
@@ -106,7 +114,7 @@ def _delete(connection: Connection, job: InPlaceJob, lost: Sequence[Collision]) 
 
 def _put_aside(
     connection: Connection, schema: str, job: InPlaceJob, batch: Batch, lost: Sequence[Collision]
-) -> sql.Composable:
+) -> set[str]:
     places = sql.Literal([one.lost for one in lost])
     key = row_key(connection, job)  # preflight asks for one
     statement = QUARANTINE.format(
@@ -120,10 +128,19 @@ def _put_aside(
         places=places,
     )
     execute(connection, statement).close()
-    return NOT_THESE.format(places=places)
+    return {one.lost for one in lost}
 
 
-def _lock(connection: Connection, job: InPlaceJob, places: set[str]) -> None:
-    statement = LOCK.format(table=table(job), places=sql.Literal(sorted(places)))
-    if value(connection, statement) != len(places):
-        raise RowsRaced(job.label, None)
+def _lock(
+    connection: Connection, job: InPlaceJob, lost: Sequence[Collision]
+) -> tuple[list[Collision], set[str]]:
+    """Those of which both rows are as they were seen, and stay so; and where the rows of all others lie."""
+    if not lost:
+        return [], set()
+    places = {place for one in lost for place in (one.lost, one.stays)}
+    found = rows(connection, LOCK.format(table=table(job), places=sql.Literal(sorted(places))))
+    held = {place for (place,) in found}
+    # A row that stays, and of which one equal has changed, could meet that one.
+    unsure = {one.stays for one in lost if not {one.lost, one.stays} <= held}
+    sure = [one for one in lost if one.stays not in unsure]
+    return sure, {place for one in lost if one.stays in unsure for place in (one.lost, one.stays)}

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 
-from backfill.database.transient import TransientError
 from backfill.engine.leases import Lease
 from backfill.ledger import runs as runs_ledger
 from backfill.ledger.batches import Batch, PassCounts, split
@@ -159,20 +158,21 @@ def fence(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
     return int(row.passes_done)
 
 
-RACES = frozenset({TransientError.DEADLOCK, TransientError.COLLISION})
-
-
 def take_turn(connection: Connection, batch: Batch) -> None:
-    """For a pass that may meet rows of other batches of its job: beside theirs, and after a race with one, alone.
+    """For a pass that may meet rows of other batches of its job: beside theirs, and once its batch was tried again, alone.
 
-    Until the transaction ends. The row that is locked is that of a batch which is done before workers begin.
+    Until the transaction ends. The row that is locked is that of a batch which is done before workers begin. Whoever
+    waits holds no row of the application, so the timeout of a statement is limit enough.
     """
-    raced = connection.execute(select(batches.c.error).where(batches.c.id == batch.id)).scalar_one()
+    retries = connection.execute(select(batches.c.retries).where(batches.c.id == batch.id)).scalar_one()
     first = select(func.min(batches.c.id)).where(
         batches.c.run_id == batch.run_id, batches.c.job == batch.job, batches.c.phase == RESOLVE
     )
     turn = select(batches.c.id).where(batches.c.id == first.scalar_subquery())
-    connection.execute(turn.with_for_update(read=raced not in RACES)).all()
+    limit = connection.execute(select(func.current_setting("lock_timeout"))).scalar_one()
+    connection.execute(select(func.set_config("lock_timeout", "0", True)))
+    connection.execute(turn.with_for_update(read=retries == 0)).all()
+    connection.execute(select(func.set_config("lock_timeout", limit, True)))
 
 
 def count_duplicates(connection: Connection, batch: Batch, *, deleted: int, quarantined: int) -> None:
