@@ -65,6 +65,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
     stages = survey(connection, gate, found)
     story = _story(connection, plan)
     proved = all(record.covered for record in records)
+    proof = erasure_checks.latest(connection, gate.fingerprint)
     scene = Scene(connection, gate.schema, plan, records, stages, gate.fingerprint, found)
     dropped = scene.dropped
     return Facts(
@@ -87,6 +88,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
         quarantine=_quarantine(connection, plan),
         provenance=_provenance(connection, gate, records),
         standing=found,
+        erased=proof is not None and proof.verdict == "gone",
     )
 
 

@@ -108,6 +108,7 @@ class Facts:
     decisions: Sequence[Decision]
     quarantine: Sequence[Quarantined]
     provenance: Mapping[str, str]
+    erased: bool = False  # the last search found no byte of what was dropped
     standing: Standing = field(
         default_factory=Standing
     )  # how old raw values are, of jobs with an age, as of now

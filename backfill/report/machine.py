@@ -107,6 +107,8 @@ def as_data(facts: Facts) -> dict[str, Any]:
 def _following(facts: Facts) -> tuple[str, ...]:
     if found := ages.following(facts.standing):
         return found
+    if facts.dropped and facts.erased:
+        return ()
     if facts.dropped:
         return ("backfill erase", "backfill prove")
     return ("backfill gates",) if facts.covered else ("backfill quarantine list", "backfill verify")
