@@ -47,7 +47,9 @@ COUNT = sql.SQL("""
            array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch}) filter (where {left}),
            {reasons}
       from {table} as event
-     cross join lateral (select {finished} as finished, {unfinished} as unfinished offset 0) as state
+     cross join lateral (select {finished} as finished offset 0) as looked
+     cross join lateral (select looked.finished, case when looked.finished then false else {unfinished} end as unfinished
+                         offset 0) as state
       left join {entry}
      where {in_range} and {which}
 """)
