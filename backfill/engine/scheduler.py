@@ -93,7 +93,7 @@ class BatchScheduler:
         with context.engine.begin() as connection:
             if phase.by_workers:
                 # Workers are to end together: an even share of what is left, once that is less.
-                left = batches.blocks_left(connection, context.run.id, phase)
+                left = batches.blocks_left(connection, context.run.id, phase, besides)
                 least = TAIL_BLOCKS // (context.settings.passes if phase == LINK else 1)
                 size = min(size, max(left // context.settings.workers, least))
             batch = batches.pick(
@@ -145,7 +145,9 @@ class BatchScheduler:
                 table=self._context.plan.label(batch.job),
                 error=result.error,
             )
-            tell(f"{self._shown(batch)} could not be done: {result.error}. Going on with the others.")
+            tell(
+                f"{self._shown(batch)} could not be done: {result.error.rstrip('.')}. Going on with the others."
+            )
             if result.error.startswith(OUT_OF_RESOURCES):
                 raise Failed(f"{self._shown(batch)}: {result.error}")
         return 0

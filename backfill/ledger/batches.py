@@ -220,10 +220,10 @@ def open_batches(
     return int(connection.execute(statement).scalar_one())
 
 
-def blocks_left(connection: Connection, run_id: int, phase: Phase) -> int:
-    """Blocks of the phase that nobody has taken yet."""
+def blocks_left(connection: Connection, run_id: int, phase: Phase, besides: Collection[int] = ()) -> int:
+    """Blocks of the phase that nobody has taken yet; *besides* were handed out, and may not be taken yet."""
     statement = select(func.coalesce(func.sum(batches.c.last_block - batches.c.first_block), 0)).where(
-        batches.c.run_id == run_id, batches.c.phase == phase, _pending()
+        batches.c.run_id == run_id, batches.c.phase == phase, _pending(), batches.c.id.not_in(besides)
     )
     return int(connection.execute(statement).scalar_one())
 
