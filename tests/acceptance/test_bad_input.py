@@ -117,7 +117,7 @@ def test_a_server_that_is_too_old(fresh_demo: Operator, monkeypatch: pytest.Monk
         ("alter table team_events drop column additional", "Table team_events has no column additional (extra)."),
         ("alter table ip_addresses drop column hashed_ip_address", "Table ip_addresses has no column hashed_ip_address"),
         ("alter table ip_addresses drop constraint ip_addresses_hashed_ip_address_key", "Column ip_addresses.hashed_ip_address is not unique."),
-        ("alter table team_events alter ip_address_string type inet using null", "Column team_events.ip_address_string (raw address) is inet"),
+        ("alter table team_events alter ip_address_string type cidr using null", "Column team_events.ip_address_string (raw address) is cidr"),
         ("alter table team_events rename to real; create view team_events as select * from real", "team_events is a view, which is not supported."),
     ],
 )  # fmt: skip

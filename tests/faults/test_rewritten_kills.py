@@ -76,7 +76,11 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
         | ({"then": "keep"} if kind == "nothing" else {})
         for kind in KINDS
     ]
-    query(url, FILL.format(name="beside", type="inet", rows=ROWS) + "alter table beside add hashed text")
+    query(
+        url,
+        FILL.format(name="beside", type="inet", rows=ROWS, key=", primary key (id)")
+        + "alter table beside add hashed text",
+    )
     jobs.append({"table": "beside", "raw": "ip", "becomes": "hash", "into": "hashed"})
     beside = shown(url, "beside")
     operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs))
