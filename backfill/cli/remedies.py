@@ -137,6 +137,10 @@ def settle_command(
     schema = session.settings.ledger_schema
     if table is None:
         jobs = tuple(_there(session, jobs))
+    if fate == Fate.SENTINEL and table is None:
+        jobs = tuple(
+            job for job in jobs if not isinstance(job, IntoJob) or would_settle(session.engine, schema, job)
+        )
     if fate == Fate.SENTINEL and (hashed := [job.label for job in jobs if isinstance(job, IntoJob)]):
         raise SettingInvalid(
             setting="--as",
@@ -150,7 +154,7 @@ def settle_command(
     hasher = recorded_salt(session).hasher(session.plan.hash.scheme) if fate == Fate.SENTINEL else None
     settled = 0
     with run_lock(session.engine, schema):
-        numbers = {jobs[0]: count}
+        numbers = dict.fromkeys(jobs, count)
         if table is None:
             numbers = {job: would_settle(session.engine, schema, job) for job in jobs}
             _require_sum("Quarantine of all tables", count, numbers, "backfill quarantine settle")

@@ -33,7 +33,11 @@ CANDIDATES = sql.SQL("""
                  join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number
                  join pg_type as given on given.oid = a.atttypid
                 where not a.attnotnull or a.attgenerated <> '' or a.attname = any (%s)
-                   or coalesce(nullif(given.typbasetype, 0), given.oid) in ('inet'::regtype, 'cidr'::regtype)
+                   or exists (with recursive base (oid) as (
+                                  select given.oid
+                                  union all
+                                  select t.typbasetype from base join pg_type as t on t.oid = base.oid and t.typtype = 'd')
+                              select from base where oid in ('inet'::regtype, 'cidr'::regtype))
                    or exists (select from pg_constraint as con
                                where con.conrelid = i.indrelid and con.contype = 'n' and con.conkey[1] = a.attnum
                                  and not con.convalidated))

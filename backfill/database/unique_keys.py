@@ -162,7 +162,9 @@ def coarsest(keys: Sequence[UniqueKey]) -> UniqueKey | None:
         return keys[0]
     for key in keys:
         if key.predicate is None and all(
-            set(key.expressions) <= set(other.expressions) and key.nulls_are_equal >= other.nulls_are_equal
+            set(zip(key.expressions, key.collations, key.operators, strict=True))
+            <= set(zip(other.expressions, other.collations, other.operators, strict=True))
+            and key.nulls_are_equal >= other.nulls_are_equal
             for other in keys
         ):
             return key

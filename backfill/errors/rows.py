@@ -18,9 +18,9 @@ class ResultChanged(BackfillError):
 
 
 class ValuesCopied(BackfillError):
-    """{job}: a trigger writes the raw values of rewritten rows to {column}, where they would stay. The batch was rolled
-    back. Disable that trigger for the run; or make that column a job of the plan; or, if it may keep them, write
-    accept = ["{code}:{column}"] into the plan."""
+    """{job}: a trigger writes rows with raw addresses in {column} when rows are rewritten, so the replaced values may be
+    copied there. The batch was rolled back. Disable that trigger for the run; or make that column a job of the plan; or,
+    if it may keep them, write accept = ["{code}:{column}"] into the plan."""
 
 
 class DuplicateKept(BackfillError):

@@ -28,8 +28,9 @@ FETCHED = 10_000
 # As they will be. What is generated is computed from what the row will hold.
 WRITTEN = sql.SQL("""
     create temporary table backfill_written on commit drop as
-    select "backfill tid", false as "backfill stands", "backfill time", {row_keys} {columns}
-      from (select event.ctid as "backfill tid", {time} as "backfill time", {row_keys_of_event} {others}
+    select "backfill tid", "backfill xmin", false as "backfill stands", "backfill time", {row_keys} {columns}
+      from (select event.ctid as "backfill tid", event.xmin::text as "backfill xmin", {time} as "backfill time",
+                   {row_keys_of_event} {others}
                    ({value}){cast} as {raw}
               from {table} as event, {source}
              where {which}) as written
@@ -40,21 +41,21 @@ STANDING = sql.SQL("""
     select distinct on (found."backfill tid") found.*
       from (select {named} from pg_temp.backfill_written where not "backfill stands" and {holds}) as "backfill wanted"
      cross join lateral (
-           select standing.ctid as "backfill tid", true, {time}, {row_keys} {columns}
+           select standing.ctid as "backfill tid", standing.xmin::text, true, {time}, {row_keys} {columns}
              from {table} as standing where {holds} and {equals}
            offset 0) as found
      where not exists (select from pg_temp.backfill_written as known where known."backfill tid" = found."backfill tid")
 """)
 # Rows of one index that are equal have its number of the first of them.
 CONTEST = sql.SQL("""
-    select place, "backfill tid"::text, "backfill stands", {firsts}
-      from (select place, "backfill tid", "backfill stands", {groups}
-              from (select *, row_number() over (order by {order}) as place from pg_temp.backfill_written) as placed) as grouped
+    select "backfill place", "backfill tid"::text, "backfill stands", {firsts}
+      from (select "backfill place", "backfill tid", "backfill stands", {groups}
+              from (select *, row_number() over (order by {order}) as "backfill place" from pg_temp.backfill_written) as placed) as grouped
      where {meets}
-     order by place
+     order by "backfill place"
 """)
 GROUP = sql.SQL("""
-    case when {can_meet} then min(place) over (partition by {can_meet}, {values}) end as {first},
+    case when {can_meet} then min("backfill place") over (partition by {can_meet}, {values}) end as {first},
     case when {can_meet} then count(*) over (partition by {can_meet}, {values}) end as {number}
 """)
 OTHER_COLUMNS = sql.SQL("""
@@ -179,7 +180,10 @@ class Collisions:
             groups=_listed(
                 GROUP.format(
                     can_meet=key.can_meet,
-                    values=_listed(key.values),
+                    # For a row that is not in the index, its expressions may fail.
+                    values=_listed(
+                        sql.SQL("case when {} then {} end").format(key.holds, one) for one in key.values
+                    ),
                     first=sql.Identifier(f"backfill first {number}"),
                     number=sql.Identifier(f"backfill number {number}"),
                 )

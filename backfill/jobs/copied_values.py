@@ -36,15 +36,16 @@ WRITTEN = sql.SQL("""
      where n_tup_ins + n_tup_upd > 0 and relid <> {table} and schemaname <> {ledger}
 """)
 COLUMNS = sql.SQL("""
-    select n.nspname, c.relname, a.attname,
+    select n.nspname, c.relname, a.attname, named.relnamespace::regnamespace::text, named.relname,
            greatest(pg_relation_size(c.oid) / current_setting('block_size')::bigint - {tail}, 0)
       from pg_class as c
       join pg_namespace as n on n.oid = c.relnamespace
+      join pg_class as named on named.oid = coalesce(pg_partition_root(c.oid)::oid, c.oid)  -- as people know it
       join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
       join pg_type as t on t.oid = a.atttypid
      where c.oid = any ({tables}::bigint[]::oid[]) and c.relkind = 'r' and c.relpersistence <> 't'
        and t.typcategory not in ('B', 'D', 'N', 'T') and t.typname <> 'uuid'
-       and has_column_privilege(c.oid, a.attnum, 'select') and not row_security_active(c.oid)
+       and has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage') and not row_security_active(c.oid)
      order by 1, 2, a.attnum
 """)
 # A row of this transaction, or of one within it: no older than its own, and in progress.
@@ -99,16 +100,17 @@ def _written(connection: Connection, writer: Writer) -> Mapping[int, int]:
 def _look(connection: Connection, writer: Writer, plan: Plan | None, moved: list[int]) -> None:
     known = {(part.schema_, part.table, part.raw_column) for part in plan.parts} if plan else set()
     accepted = set(plan.accept) if plan else set()
-    tables: dict[tuple[str, str, int], list[str]] = {}
+    tables: dict[tuple[str, str, int], dict[str, str]] = {}
     statement = COLUMNS.format(tail=sql.Literal(TAIL), tables=sql.Literal(moved))
-    for schema, name, column, first in rows(connection, statement):
-        if (schema, name, column) not in known and f"{RAW_COPIED}:{schema}.{name}.{column}" not in accepted:
-            tables.setdefault((schema, name, first), []).append(column)
+    for schema, name, column, *parent, first in rows(connection, statement):
+        shown = ".".join((*parent, column))  # of a partition, the table that people know
+        if (schema, name, column) not in known and f"{RAW_COPIED}:{shown}" not in accepted:
+            tables.setdefault((schema, name, first), {})[column] = shown
     for (schema, name, first), columns in tables.items():
-        found = rows(connection, _statement(writer, sql.Identifier(schema, name), first, columns))
+        found = rows(connection, _statement(writer, sql.Identifier(schema, name), first, list(columns)))
         if found:
             ((column,),) = found
-            raise ValuesCopied(job=writer.job.label, column=f"{schema}.{name}.{column}", code=RAW_COPIED)
+            raise ValuesCopied(job=writer.job.label, column=columns[column], code=RAW_COPIED)
 
 
 def _statement(writer: Writer, table: sql.Identifier, first: int, columns: list[str]) -> sql.Composable:
@@ -119,7 +121,9 @@ def _statement(writer: Writer, table: sql.Identifier, first: int, columns: list[
         cells.append(sql.SQL("({}, {}, {})").format(sql.Literal(name), text, plain))
     replaced = writer.usable
     if isinstance(writer.job, InPlaceJob) and writer.job.unreadable == "nothing":
-        replaced = sql.SQL("({} or map.reason is not null)").format(replaced)
+        # One that may hold an address: "unknown" and its like stand in other columns as well.
+        may_hold = "map.raw ~ '[0-9]' or map.raw ~ ':.*:'"
+        replaced = sql.SQL("({} or (map.reason is not null and ({})))").format(replaced, sql.SQL(may_hold))
     return FOUND.format(
         table=table,
         first=sql.Literal(f"({first},0)"),

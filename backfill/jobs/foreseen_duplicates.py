@@ -27,7 +27,10 @@ INCOMING = sql.SQL("""
     ) on commit drop;
     create temporary table backfill_results (
         raw text collate "C" primary key, address inet, hash text, pseudonym text, reason text
-    ) on commit drop
+    ) on commit drop;
+    alter table pg_temp.backfill_results  -- no value of it into pg_statistic, nor into the WAL
+          alter raw set statistics 0, alter address set statistics 0, alter hash set statistics 0,
+          alter pseudonym set statistics 0, alter reason set statistics 0
 """)
 ENTER = sql.SQL("""
     insert into pg_temp.backfill_results

@@ -67,8 +67,7 @@ class InPlaceWriter:
     @property
     def usable(self) -> sql.Composable:
         """The same, and its text is no result: asked here, once a text, and not of each row that has it."""
-        form = self.form_of(sql.Identifier("map", "raw"))
-        return sql.SQL("({} and not coalesce({}, false))").format(self.known, form)
+        return sql.SQL("({} and not {})").format(self.known, self._is_result(sql.Identifier("map", "raw")))
 
     @property
     def carries(self) -> tuple[sql.Composable, ...]:
@@ -83,7 +82,7 @@ class InPlaceWriter:
     @property
     def unfinished(self) -> sql.Composable:
         """A value that is no result, in a row that is due."""
-        return sql.SQL("({} and not coalesce({}, false))").format(self._waits, self.form_of(self.text))
+        return sql.SQL("({} and not {})").format(self._waits, self._is_result(self.text))
 
     @property
     def _waits(self) -> sql.Composable:
@@ -95,8 +94,17 @@ class InPlaceWriter:
     @property
     def finished(self) -> sql.Composable:
         """A value that is a result."""
-        return sql.SQL("(event.{} is not null and coalesce({}, false))").format(
-            sql.Identifier(self.job.raw), self.form_of(self.text)
+        return sql.SQL("(event.{} is not null and {})").format(
+            sql.Identifier(self.job.raw), self._is_result(self.text)
+        )
+
+    def _is_result(self, text: sql.Composable) -> sql.Composable:
+        """The *text* has the form of a result, or is what the plan puts in the place of one. Never NULL, but for a NULL."""
+        form = sql.SQL("coalesce({}, false)").format(self.form_of(text))
+        if self.job.constant is None:
+            return form
+        return sql.SQL("({} OPERATOR(pg_catalog.=) {} or {})").format(
+            text, sql.Literal(self.job.constant), form
         )
 
     @property

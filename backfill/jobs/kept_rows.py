@@ -10,13 +10,16 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Range
+from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows, value
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
+from backfill.jobs.in_place import INET, InPlaceWriter
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
+from backfill.jobs.writer import Writer
 from backfill.ledger import address_map
 from backfill.plan import Job
 
@@ -74,6 +77,13 @@ def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: T
     return kept
 
 
+def _assignment(connection: Connection, writer: Writer) -> sql.Composable:
+    job = writer.job
+    if not isinstance(writer, InPlaceWriter) or column_type(connection, job, job.raw).name != INET:
+        return writer.assignment
+    return sql.SQL("{} = ({})::pg_catalog.inet").format(sql.Identifier(job.raw), writer.value)
+
+
 def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) -> tuple[int, int]:
     key, writer = row_key(connection, job), writer_of(job, schema)
     wanted = sql.SQL("wanted.wanted")  # a function's one column has its alias's name
@@ -84,7 +94,7 @@ def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) 
         "named": key.names(connection, job, wanted) if key.columns else AT_PLACE,
         "unfinished": writer.unfinished,
         "usable": writer.usable,
-        "assignment": writer.assignment,
+        "assignment": _assignment(connection, writer),
         "text": raw_text(job),
         "in_range": span.holds("event"),
         "returning": sql.SQL("" if key.columns else "returning event.ctid"),

@@ -27,9 +27,13 @@ from backfill.ledger.batches import Batch
 from backfill.ledger.quarantine import DUPLICATE_RESULT
 from backfill.plan import InPlaceJob
 
-# As they were seen: a row that was changed since lies elsewhere.
+# As they were seen: a row that was changed since lies elsewhere. Its place may hold another one by now, since between two
+# statements nothing keeps vacuum and pruning from what a transaction older than ours has removed: told by its xmin.
 LOCK = sql.SQL("""
-    select event.ctid::text from {table} as event where event.ctid = any ({places}::tid[])
+    select event.ctid::text from {table} as event
+     where event.ctid = any ({places}::tid[])
+       and exists (select from pg_temp.backfill_written as seen
+                    where seen."backfill tid" = event.ctid and seen."backfill xmin" = event.xmin::text)
      order by event.ctid for update
 """)
 # Under the application's search_path.
@@ -41,7 +45,10 @@ REFERRED = sql.SQL("select exists (select from pg_constraint where contype = 'f'
 QUARANTINE = sql.SQL("""
     insert into {quarantine} as entry (job, row_key, key_columns, reason, run_id)
     select {job}, {key}, {key_columns}, {reason}, {run}
-      from {table} as event where event.ctid = any ({places}::tid[])
+      from {table} as event
+     where event.ctid = any ({places}::tid[])
+       and exists (select from pg_temp.backfill_written as seen
+                    where seen."backfill tid" = event.ctid and seen."backfill xmin" = event.xmin::text)
     on conflict (job, row_key)
         do update set key_columns = excluded.key_columns, reason = excluded.reason, rows = 1, run_id = excluded.run_id,
                       decision_id = null
@@ -49,7 +56,9 @@ QUARANTINE = sql.SQL("""
 # As it was compared; under the application's search_path.
 COMPARED = sql.SQL("""
     exists (select from pg_temp.backfill_written as compared
-             where compared."backfill tid" OPERATOR(pg_catalog.=) event.ctid and not compared."backfill stands")
+             where compared."backfill tid" OPERATOR(pg_catalog.=) event.ctid
+               and compared."backfill xmin" OPERATOR(pg_catalog.=) event.xmin::pg_catalog.text
+               and not compared."backfill stands")
 """)
 NOT_THESE = sql.SQL("event.ctid OPERATOR(pg_catalog.<>) all ({places}::pg_catalog.tid[])")
 ANY_ROW = sql.SQL("true")

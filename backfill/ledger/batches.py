@@ -29,6 +29,9 @@ from backfill.ledger.phases import Phase, Work
 from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches
 
+# What was written to tables that lie elsewhere since (VACUUM FULL): no sweep has that number.
+MOVED = Phase(Work.LINK, 1_000)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -97,11 +100,36 @@ def plan(
 
 
 def forget(connection: Connection, run_id: int, *, phase: Phase, job: JobId | None = None) -> None:
-    """Drop a phase's batches, so that it is planned again."""
+    """Drop a phase's batches, so that it is planned again. What they have written stays on record, under ``MOVED``."""
     where = [batches.c.run_id == run_id, batches.c.phase == phase]
     if job is not None:
         where.append(batches.c.job == job)
+    if phase.work is Work.LINK:
+        _keep_counts(connection, run_id, where)
     connection.execute(batches.delete().where(*where))
+
+
+def _keep_counts(connection: Connection, run_id: int, where: Sequence[ColumnElement[bool]]) -> None:
+    counted = (batches.c.written, batches.c.quarantined, batches.c.deleted, batches.c.seconds)
+    sums = select(batches.c.job, *(func.sum(column).label(column.name) for column in counted)).where(*where)
+    for row in connection.execute(sums.group_by(batches.c.job).having(func.sum(batches.c.written) > 0)).all():
+        kept = (batches.c.run_id == run_id) & (batches.c.phase == MOVED) & (batches.c.job == row.job)
+        added = {column.name: column + getattr(row, column.name) for column in counted}
+        if connection.execute(update(batches).where(kept).values(**added)).rowcount:
+            continue
+        connection.execute(
+            batches.insert().values(
+                run_id=run_id,
+                phase=MOVED,
+                first_block=0,
+                last_block=0,
+                passes=1,
+                passes_done=1,
+                status=BatchState.SUCCEEDED,
+                finished=func.clock_timestamp(),
+                **row._mapping,
+            )
+        )
 
 
 def restart(connection: Connection, run_id: int, *, phase: Phase) -> None:

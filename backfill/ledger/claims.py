@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, select, updat
 from backfill.engine.leases import Lease
 from backfill.ledger import runs as runs_ledger
 from backfill.ledger.batches import Batch, PassCounts, split
-from backfill.ledger.phases import RESOLVE
 from backfill.ledger.run_state import BatchState, RunState
 from backfill.ledger.runs import holder
 from backfill.ledger.tables import batches, runs
@@ -161,17 +160,16 @@ def fence(connection: Connection, batch: Batch, lease: uuid.UUID) -> int:
 def take_turn(connection: Connection, batch: Batch) -> None:
     """For a pass that may meet rows of other batches of its job: beside theirs, and once its batch was tried again, alone.
 
-    Until the transaction ends. The row that is locked is that of a batch which is done before workers begin. Whoever
-    waits holds no row of the application, so the timeout of a statement is limit enough.
+    Until the transaction ends. An advisory lock, since whoever waits for it comes before those who ask later: share locks
+    of a row are granted past a waiter, and two other workers kept it waiting for more than 15 s. Whoever waits holds no row
+    of the application, so the timeout of a statement is limit enough.
     """
     retries = connection.execute(select(batches.c.retries).where(batches.c.id == batch.id)).scalar_one()
-    first = select(func.min(batches.c.id)).where(
-        batches.c.run_id == batch.run_id, batches.c.job == batch.job, batches.c.phase == RESOLVE
-    )
-    turn = select(batches.c.id).where(batches.c.id == first.scalar_subquery())
+    turn = func.hashtextextended(f"backfill turn {batch.run_id} {batch.job}", 0)
     limit = connection.execute(select(func.current_setting("lock_timeout"))).scalar_one()
     connection.execute(select(func.set_config("lock_timeout", "0", True)))
-    connection.execute(turn.with_for_update(read=retries == 0)).all()
+    alone = func.pg_advisory_xact_lock if retries else func.pg_advisory_xact_lock_shared
+    connection.execute(select(alone(turn)))
     connection.execute(select(func.set_config("lock_timeout", limit, True)))
 
 

@@ -94,7 +94,7 @@ def has_prefix(text: sql.Composable, prefix: int) -> sql.Composable:
         text=_plain(text),
         bytes=_ascii(text),
         longest=sql.Literal(LONGEST),
-        pattern=sql.Literal(f"^{prefix_text(prefix)}"),
+        pattern=sql.Literal(f"^{prefix_text(prefix)}[0-9a-f:]*$"),
     )
 
 

@@ -22,7 +22,7 @@ from backfill.database.decodable import decodable
 from backfill.database.nullable import or_seal
 from backfill.database.quoting import table
 from backfill.errors import SchemaUnfit
-from backfill.ledger import coverage, quarantine, runs
+from backfill.ledger import batches, coverage, quarantine, runs
 from backfill.ledger.counts import INTO_CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
@@ -106,6 +106,7 @@ class IntoJudge:
     hasher: Callable[[str], str]
     fingerprint: str = ""
     asks_hashes = False
+    unconfirmed: bool = False  # no hash of an address table confirms the salt
     run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
     _text: sql.Composable = field(init=False)
     _last: CoverageRecord | None = field(
@@ -119,7 +120,13 @@ class IntoJudge:
     @classmethod
     def of(cls, ground: Ground, job: IntoJob) -> "IntoJudge":
         """The judge of *job* in a verification."""
-        return cls(ground.schema, job, ground.hasher, ground.fingerprint)
+        return cls(
+            ground.schema,
+            job,
+            ground.hasher,
+            ground.fingerprint,
+            unconfirmed=ground.plan.address_table is None,
+        )
 
     def begin(self, connection: Connection) -> None:
         """Which columns are there. Raises ``SchemaUnfit`` where the raw one is gone and was never proved."""
@@ -259,6 +266,11 @@ class IntoJudge:
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
         notes = reasons.notes_into(counts)
+        if self.unconfirmed and counts[Count.RIGHT] <= batches.rewritten(connection, self.job.identity):
+            notes.append(
+                "no hash that the application wrote itself confirms the salt: compare one with the application's own before "
+                "the column is dropped"
+            )
         if since:
             notes.append(
                 f"{since:,} raw {'value was' if since == 1 else 'values were'} written after the last run ended, the newest at {newest}: "

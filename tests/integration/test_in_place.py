@@ -4,8 +4,12 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from backfill.database.connection import make_engine
 from backfill.hashing.salt import Salt
+from backfill.ledger import batches
+from backfill.ledger.phases import LINK
 from tests import rewritten
 from tests.databases import query
 from tests.rewritten import SALT, SPELT, TEXTS, UNREADABLE
@@ -170,3 +174,47 @@ def consents():
         return said.out + said.err
 
     return run
+
+
+def test_the_constant_in_the_place_of_a_text_that_is_no_address_is_a_result(
+    database: str, home: Path, tmp_path: Path, consents
+) -> None:
+    texts = ("8.8.8.8", "unknown", "x" * 300)
+    for name in ("logins", "others"):
+        rewritten.table(database, name, "text", texts)
+    jobs = [
+        {"table": name, "raw": "ip", "becomes": "hash", "unreadable": "nothing", "constant": constant}
+        for name, constant in (("logins", "-"), ("others", "192.0.2.1"))
+    ]
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, *jobs))
+    consents(operator)
+    for name, constant in (("logins", "-"), ("others", "192.0.2.1")):
+        found = {now for _, now, _ in rewritten.values(database, name)}
+        assert found == {rewritten.hashed("8.8.8.8"), constant, None}
+    operator.types("run", "--quiet")
+    written = query(database, "select sum(written) from backfill.batches where run_id = 2")
+    assert written == [(0,)]
+    assert query(database, "select count(*) from backfill.quarantine where decision_id is null") == [(0,)]
+
+
+def test_an_inet_that_a_trigger_keeps_ends_no_run_and_what_was_written_to_a_moved_table_is_known(
+    database: str, home: Path, tmp_path: Path, consents
+) -> None:
+    operator = one_job(database, home, tmp_path, "inet", TEXTS, becomes="pseudonym")
+    query(
+        database,
+        """create function keeps() returns trigger language plpgsql as
+           $$ begin return case when old.id = 1 then null else new end; end $$;
+           create trigger keeps before update on logins for each row execute function keeps()""",
+    )
+    said = consents(operator, "before-trigger:public.logins.keeps")
+    assert "stay" in said
+    assert "42804" not in said
+    before = query(database, "select sum(written) from backfill.batches where phase ~ 'link$'")
+    with make_engine(make_url(database), ledger_schema="backfill").begin() as connection:
+        batches.forget(connection, 1, phase=LINK)
+    kept = query(
+        database, "select phase, written from backfill.batches where phase ~ 'link$' and written > 0"
+    )
+    assert sum(number for _, number in kept) == before[0][0] > 0
+    assert "sweep-1000-link" in {phase for phase, _ in kept}

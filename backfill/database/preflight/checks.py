@@ -117,7 +117,8 @@ def inspect(
         unknown=tuple(
             name
             for name in dict.fromkeys([*accept, *plan.accept])
-            if name not in {finding.name for finding in changes} and not name.startswith(f"{RAW_COPIED}:")
+            if name not in {finding.name for finding in changes}
+            and not (name in plan.accept and name.startswith(f"{RAW_COPIED}:"))
         ),
         tables=len(parts),
     )

@@ -47,6 +47,12 @@ REFERRING = """
      where con.contype = 'f' and con.confrelid = %(table)s
      order by 1, 2
 """
+UPDATED = """
+    select tgname from pg_trigger
+     where tgrelid = %(table)s and not tgisinternal and tgenabled in ('O', 'A') and tgtype & 16 <> 0
+       and (tgattr::text = '' or %(raw)s = any (tgattr::int2[]))
+     order by 1
+"""
 DERIVED = unique_keys.DERIVED.format(table="%(table)s", raw="%(raw)s")
 
 
@@ -120,6 +126,14 @@ def _unique(target: Target, job: InPlaceJob) -> Iterator[Finding]:
             "row could be deleted for the sake of one that is deleted for the sake of a third.",
             'Use on_duplicate = "refuse".',
         )
+    if job.deletes and usable:
+        for (name,) in target.ask(UPDATED):
+            yield UNIQUE(
+                target.column(name),
+                f"Trigger {name} of {job.name} fires when a row is rewritten, and may set {job.time_column}: which of two rows is the "
+                "newer one would depend on which was rewritten first, and the newest could be deleted.",
+                f'Disable the trigger for the run (alter table … disable trigger {name}), or use on_duplicate = "refuse".',
+            )
     if job.on_duplicate == "refuse" and usable and not row_key(target.connection, job).columns:
         yield UNIQUE(
             target.column(usable[0].name),
