@@ -337,7 +337,7 @@ class Driver:
             first = given_up[0]
             raise Failed(
                 f"{len(given_up)} batches could not be done; the first, {self.plan.label(first.job)} blocks "
-                f"{first.range.first} to {first.range.last}: {first.error}"
+                f"{first.range.first} to {first.range.last}: {(first.error or '').rstrip('.')}"
             )
         self.control.ending = True
         self.observe("finished", run=self.run.id)

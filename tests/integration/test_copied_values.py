@@ -77,7 +77,7 @@ def test_a_copy_of_a_raw_value_in_another_table_stops_the_run(copied: Operator) 
         if asked is None:
             asked = rewritten.confirmed(copied.types("run", "--quiet", expect=2))
         said = copied.types(*asked, "--quiet", expect=1)
-        assert f"logins: a trigger writes the raw values of rewritten rows to {column}" in said.err, what
+        assert f"logins: a trigger writes rows with raw addresses in {column}" in said.err, what
         assert not any(text in said.out + said.err for text in TEXTS[:4]), what
         assert rewritten.values(url, "logins") == before, what
         assert query(url, everywhere) == [(500, 1)], what

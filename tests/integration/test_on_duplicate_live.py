@@ -185,7 +185,7 @@ def test_what_does_not_let_itself_be_deleted_fails_its_batch(
            $$ begin insert into public.bin values (old.ip); return old; end $$""",
     )
     said = operator.types("run", "--quiet", *accept, expect=1)
-    assert "writes the raw values of rewritten rows to public.bin.ip" in said.out + said.err
+    assert "writes rows with raw addresses in public.bin.ip" in said.out + said.err
     assert query(database, "select count(*) from public.bin") == [(0,)]
 
 
