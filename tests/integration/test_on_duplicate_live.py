@@ -5,9 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from psycopg2 import sql
 
+from backfill.database.connection import rows
+from backfill.jobs import on_duplicate
+from backfill.jobs.collisions import Collisions
 from backfill.ledger.batches import Batch
 from backfill.ledger.phases import LINK
 from tests import rewritten
@@ -224,3 +229,69 @@ def test_two_workers_whose_rows_are_equal_everywhere(database: str, home: Path, 
     )
     assert query(database, "select count(*) from user_ips where who like 'u%'") == [(50,)]
     assert query(database, "select count(*) from user_ips where ip <> '-'") == [(0,)]
+
+
+def test_a_place_that_another_row_has_by_now_is_not_taken_for_the_row_that_was_compared(
+    database: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction older than ours removes the row that loses, vacuum frees its place, and an INSERT takes it."""
+    query(database, SCHEMA)
+    query(database, "alter table user_ips set (autovacuum_enabled = off)")
+    seen = "insert into user_ips (who, ip, last_seen) values (%s, %s, now() - make_interval(days => %s))"
+    query(database, seen, "ann", "81.2.3.0", 60)
+    query(database, seen, "ann", "81.2.3.4", 0)
+    query(database, "update user_ips set seen = 2 where id = 1")  # heap-only: its place is free for anybody
+    operator = operator_of(database, home, tmp_path)
+    words = rewritten.confirmed(operator.types("run", "--quiet", expect=2))
+    older: list[Any] = []
+
+    def delete(batch: Batch) -> None:
+        if batch.phase == LINK and not older:
+            older.append(connect(database))
+            older[0].autocommit = False
+            older[0].cursor().execute("delete from user_ips where id = 1")
+
+    lock = on_duplicate._lock
+
+    def meanwhile(*args: Any) -> Any:
+        if args[2] and older and not older[0].closed:
+            older[0].commit()
+            older[0].close()
+            query(database, "vacuum user_ips")
+            for number in range(3):
+                query(database, seen, f"eve{number}", "9.9.9.0", 0)
+            monkeypatch.undo()
+        return lock(*args)
+
+    monkeypatch.setattr(on_duplicate, "_lock", meanwhile)
+    operator.having(workers="1").hooked(before_batch=delete).types(*words)
+    assert older
+    assert query(database, "select who, ip from user_ips order by id") == [
+        ("ann", "81.2.3.0"),
+        *((f"eve{number}", "9.9.9.0") for number in range(3)),
+    ]
+
+
+def test_the_dry_run_leaves_no_value_in_the_catalog(
+    database: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query(database, SCHEMA)
+    query(database, "alter table user_ips set (autovacuum_enabled = off)")
+    query(
+        database,
+        """insert into user_ips (who, ip, last_seen)
+           select 'ann', '81.2.' || n / 250 || '.' || n % 250, now() from generate_series(1, 2000) as n""",
+    )
+    asked: list[int] = []
+    losing = Collisions.losing
+
+    def after_analyze(self: Collisions, connection: Any, *args: Any) -> Any:
+        statistics = sql.SQL(
+            "select * from pg_statistic where starelid = 'pg_temp.backfill_results'::regclass"
+        )
+        asked.append(len(rows(connection, statistics)))
+        return losing(self, connection, *args)
+
+    monkeypatch.setattr(Collisions, "losing", after_analyze)
+    operator_of(database, home, tmp_path).types("run", "--quiet", expect=2)
+    assert asked == [0]
