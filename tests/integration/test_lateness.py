@@ -198,3 +198,13 @@ def test_the_table_of_ages_in_the_documents_is_the_one_in_the_code() -> None:
 )  # fmt: skip
 def test_a_text_that_holds_no_address_has_neither_digit_nor_two_colons(text: str | None, may: bool) -> None:
     assert may_hold_address(text) is may
+
+
+def test_what_goes_on_is_refused_and_not_forgotten_where_the_plans_address_column_is_gone(
+    mixed: Operator,
+) -> None:
+    query(mixed.url, "alter table addresses drop column ip_address")
+    for words in (("run", "--due"), ("run", "logins"), ("plan", "logins")):
+        said = mixed.types(*words, expect=2)
+        assert "and jobs of plan" in said.err, words
+        assert "go on: logins. Put them into a plan of their own" in said.err, words
