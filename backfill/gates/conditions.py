@@ -68,8 +68,7 @@ def links(gate: Gate, job: LinkJob) -> Condition:
     """
     part, text = gate.plan.addresses, _text(job)
     others = (
-        "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f"row(event.{quoted(job.key)}, event.{quoted(job.link)}, hashtext({text}) & 255), 0)), 0)"
+        f"select {_checksum(job, f'event.{quoted(job.link)}', text)}"
         f" from {quoted_table(job)} as event left join {quoted_table(part)} as known"
         f" on known.{quoted(part.key)} = event.{quoted(job.link)}"
         f" where event.{quoted(job.raw)} is not null and {text} is distinct from abbrev(known.{quoted(part.address)})"
@@ -101,16 +100,23 @@ def _text(job: LinkJob) -> str:
     return f'((case when {is_inet} then concat({raw}) else {raw}::text end) collate "C")'
 
 
+def _checksum(job: DroppingJob, result: str, text: str) -> str:
+    """Number and checksum of rows ``event``, as the judges make them: of key, *result*, and eight bits of the *text*'s hash."""
+    return (
+        "count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
+        f"row(event.{quoted(job.key)}, {result}, hashtext({text}) & 255), 0)), 0)"
+    )
+
+
 def pairs(gate: Gate, job: IntoJob) -> Condition:
     """Every row has the text and the hash that were verified: no server can tell whether they belong together.
 
     All of them are compared, by their number and a checksum of keys, hashes and eight bits of each text's hash: a row that
     came, went or was changed after the verification is found.
     """
+    result, text = (f'(event.{quoted(name)}::text collate "C")' for name in (job.into, job.raw))
     now = (
-        "select count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f'row(event.{quoted(job.key)}, (event.{quoted(job.into)}::text collate "C"),'
-        f' hashtext(event.{quoted(job.raw)}::text collate "C") & 255), 0)), 0)'
+        f"select {_checksum(job, result, text)}"
         f" from {quoted_table(job)} as event where event.{quoted(job.raw)} is not null"
     )
     verified = gate.latest(job.identity, OTHER_SPELLINGS)

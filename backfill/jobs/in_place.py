@@ -40,7 +40,6 @@ WRITE = sql.SQL("""
 """)
 BECOMES = sql.Identifier("map", "becomes")
 WHICH = sql.SQL("{condition} and {waits} and {in_range} and {in_pass}")
-SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,7 @@ class InPlaceWriter:
         type_ = column_type(connection, self.job, self.job.raw).name
         cast = sql.SQL("({})::pg_catalog.inet" if type_ == INET else "({})").format(value)
         unchanged = index_hint.unchanged(connection, self.job)
-        assignments = [self._assign(cast)] + [
-            SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged
-        ]
+        assignments = [self._assign(cast), *index_hint.as_they_are(unchanged)]
         which = WHICH.format(
             condition=condition,
             waits=self._waits,

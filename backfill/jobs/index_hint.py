@@ -13,6 +13,8 @@ Never named are columns that a trigger waits for (``UPDATE OF``), that are part 
 who refers to the row would have to wait), that are generated, that we may not update, or that are updated anyway.
 """
 
+from collections.abc import Iterable
+
 from psycopg2 import sql
 from sqlalchemy import Connection
 
@@ -38,6 +40,8 @@ COLUMNS = sql.SQL("""
      order by a.attnum
 """)
 
+AS_IT_IS = sql.SQL("{column} = event.{column}")
+
 
 def unchanged(connection: Connection, job: Job) -> list[str]:
     """Columns that a job's UPDATE is to name although it leaves them as they are."""
@@ -47,3 +51,8 @@ def unchanged(connection: Connection, job: Job) -> list[str]:
             connection, COLUMNS.format(table=regclass(job), written=sql.Literal(list(job.written)))
         )
     ]
+
+
+def as_they_are(names: Iterable[str]) -> list[sql.Composable]:
+    """What SET says of them."""
+    return [AS_IT_IS.format(column=sql.Identifier(name)) for name in names]

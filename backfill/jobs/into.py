@@ -16,7 +16,7 @@ from backfill.errors import ResultChanged
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.row_needs import raw_text, unlinked
+from backfill.jobs.row_needs import linked, raw_text, unlinked
 from backfill.ledger.batches import Batch
 from backfill.plan import IntoJob, Plan
 
@@ -37,7 +37,6 @@ WRITE = sql.SQL("""
     )
     select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
 """)
-SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ class IntoWriter:
     @property
     def finished(self) -> sql.Composable:
         """A text and a hash, whoever wrote it."""
-        return sql.SQL("(event.{} is not null and event.{} is not null)").format(
-            sql.Identifier(self.job.raw), sql.Identifier(self.job.into)
-        )
+        return linked(self.job)
 
     @property
     def needs_text(self) -> sql.Composable:
@@ -83,9 +80,7 @@ class IntoWriter:
         """Hashes. Raises ``ResultChanged`` where a row does not hold what was written."""
         texts = batch_map.texts(connection, self, batch, now)
         unchanged = index_hint.unchanged(connection, self.job)
-        assignments = [self.assignment] + [
-            SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged
-        ]
+        assignments = [self.assignment, *index_hint.as_they_are(unchanged)]
         statement = WRITE.format(
             table=table(self.job),
             assignments=sql.SQL(", ").join(assignments),

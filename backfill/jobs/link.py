@@ -18,6 +18,7 @@ from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
 from backfill.jobs.row_needs import (
     lacks_geo,
+    linked,
     may_be_address,
     object_of,
     raw_text,
@@ -43,7 +44,6 @@ LINK = sql.SQL("""
 
 # This one runs under the application's search_path: every operator and function of it is qualified.
 SET_LINK = sql.SQL("{link} = coalesce(event.{link}, map.address_id)")  # the live application wins
-SET_AS_IT_IS = sql.SQL("{column} = event.{column}")  # why: ``index_hint``
 SET_GEO = sql.SQL("""
     {extra} = case when {needs_geo}
                    then {object} OPERATOR(pg_catalog.||) map.geo
@@ -86,7 +86,7 @@ def statement(
     if extra is not None:
         words = object_of(sql.Identifier("event", str(job.extra)))
         assignments.append(SET_GEO.format(extra=extra, needs_geo=needs_geo, object=words))
-    assignments.extend(SET_AS_IT_IS.format(column=sql.Identifier(name)) for name in unchanged)
+    assignments += index_hint.as_they_are(unchanged)
     return LINK.format(
         table=table(job),
         map=texts,
@@ -154,9 +154,7 @@ class LinkWriter:
     @property
     def finished(self) -> sql.Composable:
         """A text and a link."""
-        return sql.SQL("(event.{} is not null and event.{} is not null)").format(
-            sql.Identifier(self.job.raw), sql.Identifier(self.job.link)
-        )
+        return linked(self.job)
 
     @property
     def needs_text(self) -> sql.Composable:

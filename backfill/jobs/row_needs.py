@@ -117,3 +117,10 @@ def unlinked(job: DroppingJob, alias: str = "event") -> sql.Composed:
     return sql.SQL("({raw} is not null and {result} is null)").format(
         raw=sql.Identifier(alias, job.raw), result=sql.Identifier(alias, job.result)
     )
+
+
+def linked(job: DroppingJob, alias: str = "event") -> sql.Composed:
+    """The row holds a text, and a link or hash beside it."""
+    return sql.SQL("({raw} is not null and {result} is not null)").format(
+        raw=sql.Identifier(alias, job.raw), result=sql.Identifier(alias, job.result)
+    )

@@ -4,8 +4,7 @@ How their ranges are read, and which rows come to the client, stands in ``readin
 is summed up here.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -17,24 +16,22 @@ from sqlalchemy import Connection
 
 from backfill.addresses import MAX_LENGTH, Reason
 from backfill.database.blocks import Range
-from backfill.database.columns import column_type, columns, has_column
+from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import decodable
-from backfill.database.nullable import discardable, or_seal
+from backfill.database.nullable import discardable
 from backfill.database.quoting import table
-from backfill.errors import SchemaUnfit
 from backfill.geo.geo_database import GeoDatabase
-from backfill.ledger import coverage, runs
+from backfill.ledger import runs
 from backfill.ledger.counts import CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Addresses, LinkJob
-from backfill.verify import forms, reading, reasons
+from backfill.verify import dropping, forms, reading, reasons
 from backfill.verify.classification import Suspect, canonical, classify, spelled, state
 from backfill.verify.judge import Ground
 from backfill.verify.places import has_place
 
-KEYS_SHOWN = 20
 COUNTED = (
     Count.ROWS,
     Count.RAW,
@@ -86,7 +83,6 @@ class EventVerifier:
     number: int  # of the verification
     run_ended: str | None = None  # when the last run of this table ended
     fingerprint: str = ""
-    _raw_stands: bool = field(default=True, init=False)
     _last: CoverageRecord | None = field(
         default=None, init=False
     )  # full, from before the raw column was dropped
@@ -109,19 +105,12 @@ class EventVerifier:
     def begin(self, connection: Connection) -> None:
         """Whether the raw column is there. Raises ``SchemaUnfit`` where it is gone and was never proved."""
         self.run_ended = runs.last_success(connection, self.job.identity)
-        self._raw_stands = has_column(connection, self.job, self.job.raw)
-        if not self._raw_stands:
-            last = coverage.latest(connection, self.job, self.fingerprint, with_raw=True)
-            if last is None:
-                raise SchemaUnfit(
-                    problem=f"Table {self.job.name} has no column {self.job.raw}, and no proof of it is on record. Check the plan."
-                )
-            self._last = last[0]
+        self._last = dropping.last_proof(connection, self.job, self.fingerprint)
 
     @property
     def asks_hashes(self) -> bool:
         """As long as there are texts to compare with the linked addresses."""
-        return self._raw_stands
+        return self._last is None
 
     @cached_property
     def resolves(self) -> Callable[[str], bool]:
@@ -174,7 +163,7 @@ class EventVerifier:
         self, connection: Connection, span: Range, slot: AbstractContextManager[Any], *, hashes_amiss: bool
     ) -> RangeCounts:
         """Judge one range. *slot*: to ask the server in."""
-        if not self._raw_stands:
+        if self._last is not None:
             with slot:
                 return self._read_links(connection, span)
         kind = column_type(connection, self.addresses, self.addresses.key)
@@ -223,25 +212,20 @@ class EventVerifier:
                 yield key, raw, found
 
     def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
-        return tuple(key for key, _, _ in islice(self.amiss(connection, span.holds("event")), KEYS_SHOWN))
+        return tuple(
+            key for key, _, _ in islice(self.amiss(connection, span.holds("event")), dropping.KEYS_SHOWN)
+        )
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
         if self._last is not None:
             return self._recheck(held, self._last)
-        sums, quarantined = _sum(held), Counter[str]()
-        for one in held:
-            quarantined.update(one.quarantined)
+        sums, quarantined, checksum = dropping.summed(held)
         sums[Count.NO_ADDRESS] = sums[Count.ROWS] - sums[Count.RAW]
         counts = in_order({count: sums[count] for count in COUNTED})
         since_run = sum(one.since_run for one in held)
-        newest = self._newest(connection, [one.newest_raw for one in held if one.newest_raw])
-        notes = []
-        if since_run:
-            notes.append(
-                f"{since_run:,} raw {'value was' if since_run == 1 else 'values were'} written after the last run ended, the newest at {newest}: "
-                f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
-            )
+        newest = dropping.newest_raw(connection, self.job, held)
+        notes = dropping.still_written(connection, self.job, since_run, newest)
         notes += reasons.shortfall(
             counts[Count.GEO_MISSING_WITHOUT_TEXT],
             "row that is linked and holds no text lacks the geo that its address has",
@@ -256,9 +240,6 @@ class EventVerifier:
         amiss = reasons.of_events(
             self.job, self.addresses, counts, discard=discard, listed=listed, undecided=undecided
         )
-        checksum = 0
-        for one in held:
-            checksum ^= one.checksum
         others = sum(one.other_spellings for one in held)
         return CoverageRecord(
             job=self.job.identity,
@@ -271,22 +252,10 @@ class EventVerifier:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[:KEYS_SHOWN],
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
             notes=tuple(notes),
             since_run=since_run if self.job.time and self.run_ended else None,
         )
-
-    def _newest(self, connection: Connection, found: list[str]) -> str | None:
-        if not found or self.job.time is None:
-            return None
-        catalog = columns(connection, self.job)
-        if isinstance(catalog, str):
-            return None
-        # Text of the server's own, compared as what it is.
-        statement = sql.SQL("select max(moment::{0})::text from unnest(%s::text[]) as moment").format(
-            sql.SQL(catalog[self.job.time].type)
-        )
-        return str(value(connection, statement, (found,)))
 
     def _read_links(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone: do its links still lead somewhere?"""
@@ -299,7 +268,7 @@ class EventVerifier:
 
     def _recheck(self, held: list[RangeCounts], last: CoverageRecord) -> CoverageRecord:
         """A table whose raw column is gone: its *last* full record, its links checked again."""
-        sums = _sum(held)
+        sums, *_ = dropping.summed(held)
         amiss = reasons.shortfall(
             sums[Count.HASH_WRONG],
             "row is linked to an address without a proper hash",
@@ -321,10 +290,3 @@ class EventVerifier:
             raw_rows=0,
             proved=last.finished,
         )
-
-
-def _sum(held: Iterable[RangeCounts]) -> Counter[Count]:
-    sums: Counter[Count] = Counter()
-    for one in held:
-        sums.update(one.counts)
-    return sums

@@ -16,23 +16,21 @@ from sqlalchemy import Connection
 
 from backfill.addresses import MAX_LENGTH, Reason, canonical_text
 from backfill.database.blocks import Range
-from backfill.database.columns import column_type, has_column
-from backfill.database.connection import driver, rows, value
+from backfill.database.columns import has_column
+from backfill.database.connection import driver, rows
 from backfill.database.decodable import decodable
-from backfill.database.nullable import or_seal
 from backfill.database.quoting import table
 from backfill.errors import SchemaUnfit
-from backfill.ledger import batches, coverage, quarantine, runs
+from backfill.ledger import batches, quarantine, runs
 from backfill.ledger.counts import INTO_CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import IntoJob
-from backfill.verify import forms, reasons
+from backfill.verify import dropping, forms, reasons
 from backfill.verify.classification import spelled
 from backfill.verify.judge import Ground
 
 FETCHED = 10_000  # pairs at a time: of a million, the client holds no more
-KEYS_SHOWN = 20
 REMEMBERED = 1 << 16  # hashes: the same addresses come again in every range
 DIGITS = frozenset("0123456789abcdef")
 HASH_LENGTH = 64
@@ -67,7 +65,6 @@ HASHES_ONLY = sql.SQL("""
     select count(*), count(event.{into_column}), count(event.{into_column}) filter (where not {is_hash})
       from {table} as event where {in_range}
 """)
-NEWEST = sql.SQL("select max(moment::{type})::text from unnest(%s::text[]) as moment")
 
 
 class Pair(NamedTuple):
@@ -134,15 +131,9 @@ class IntoJudge:
         self.run_ended = runs.last_success(connection, job.identity)
         if not has_column(connection, job, job.into):
             raise SchemaUnfit(problem=f"Table {job.name} has no column {job.into}. Check the plan.")
-        if has_column(connection, job, job.raw):
+        self._last = dropping.last_proof(connection, job, self.fingerprint)
+        if self._last is None:
             self._text = forms.value_text(connection, job)
-            return
-        last = coverage.latest(connection, job, self.fingerprint, with_raw=True)
-        if last is None:
-            raise SchemaUnfit(
-                problem=f"Table {job.name} has no column {job.raw}, and no proof of it is on record. Check the plan."
-            )
-        self._last = last[0]
 
     def _names(self) -> dict[str, sql.Composable]:
         job = self.job
@@ -194,7 +185,7 @@ class IntoJudge:
                 counts[found] += pair.number
                 if found is Count.QUARANTINED and reason is not None:
                     quarantined[reason.value] += pair.number
-        wrong = islice(self.amiss(connection, span.holds("event")), KEYS_SHOWN)
+        wrong = islice(self.amiss(connection, span.holds("event")), dropping.KEYS_SHOWN)
         return RangeCounts(
             counts=counts,
             quarantined=quarantined,
@@ -247,19 +238,13 @@ class IntoJudge:
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
-        sums: Counter[Count] = Counter()
-        quarantined: Counter[str] = Counter()
-        checksum = 0
-        for one in held:
-            sums.update(one.counts)
-            quarantined.update(one.quarantined)
-            checksum ^= one.checksum
+        sums, quarantined, checksum = dropping.summed(held)
         if self._last is not None:
             return self._recheck(sums, self._last)
         counted = (Count.ROWS, Count.RAW, *INTO_CLASSES, Count.HASHED_WITHOUT_TEXT)
         counts = in_order({count: sums[count] for count in counted})
         since = sum(one.since_run for one in held)
-        newest = self._newest(connection, [one.newest_raw for one in held if one.newest_raw])
+        newest = dropping.newest_raw(connection, self.job, held)
         listed = sum(quarantine.counts(connection).get(self.job.identity, {}).values())
         amiss = reasons.of_into(self.job, counts, listed=listed)
         looked_at = sum(counts[count] for count in INTO_CLASSES)
@@ -271,11 +256,7 @@ class IntoJudge:
                 "no hash that the application wrote itself confirms the salt: compare one with the application's own before "
                 "the column is dropped"
             )
-        if since:
-            notes.append(
-                f"{since:,} raw {'value was' if since == 1 else 'values were'} written after the last run ended, the newest at {newest}: "
-                f"the application still writes them; deploy the change that stops it{or_seal(connection, self.job)}"
-            )
+        notes += dropping.still_written(connection, self.job, since, newest)
         return CoverageRecord(
             job=self.job.identity,
             table=self.job.label,
@@ -288,17 +269,10 @@ class IntoJudge:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[:KEYS_SHOWN],
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
             notes=tuple(notes),
             since_run=since if self._tells_since else None,
         )
-
-    def _newest(self, connection: Connection, found: list[str]) -> str | None:
-        if not found or self.job.time is None:
-            return None
-        # Text of the server's own, compared as what it is.
-        type_ = column_type(connection, self.job, self.job.time).name
-        return str(value(connection, NEWEST.format(type=sql.SQL(type_)), (found,)))
 
     def _recheck(self, sums: Counter[Count], last: CoverageRecord) -> CoverageRecord:
         """A table whose raw column is gone: its *last* full record, the form of its hashes checked again."""

@@ -4,18 +4,18 @@ The judge is the verifier: exactly what it counts is changed, and the count give
 found. The decision is entered with the first rows that it changes; a repeat finds the rest.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from psycopg2 import sql
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from backfill import escaping
 from backfill.addresses import Reason, canonicalise
-from backfill.database.blocks import Range, heap_of, ranges
-from backfill.database.columns import column_type, has_column
-from backfill.database.connection import copy_in, execute, rows
+from backfill.database.blocks import Range
+from backfill.database.columns import column_type
+from backfill.database.connection import execute, rows
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
 from backfill.database.write_check import collisions_told, require_taken
@@ -28,9 +28,9 @@ from backfill.plan import Addresses, LinkJob
 from backfill.verify.addresses import ROWS, AddressVerifier
 from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.verify.events import EventVerifier
+from backfill.verify.staged_rows import FIX, is_named, is_staged, spans, stage
 
-BLOCKS = 5_000
-FIX = sql.Identifier("pg_temp", "backfill_fix")
+STAGED = ("key", "raw", "address", "hash")
 
 
 class Repair(StrEnum):
@@ -69,13 +69,10 @@ RELINK = sql.SQL("""
                (select known.{address_key} from {addresses} as known
                  where known.{hash} {hash_equals} fix.hash::{hash_type}))
       from {fix} as fix
-     where event.{key} {equals} fix.key::{key_type}
+     where {named}
        and case when fix.raw is null then not {decodable}                  -- not one that changed since it was judged
                 else {text} OPERATOR(pg_catalog.=) fix.raw end
 """)
-
-# By their keys: what was updated may stand in another block now, past the end of the range that was read.
-STAGED = sql.SQL("exists (select from {fix} as fix where event.{key} {equals} fix.key::{key_type})")
 
 # First away from all, since two rows may have each other's hash and the column is unique.
 CLEAR_HASH = sql.SQL("""
@@ -126,31 +123,23 @@ class LinkRepair:
 
     def repair(self, count: int) -> int:
         """Mend all such rows; returns how many. Raises ``WrongCount``."""
-        spans = self._spans()
-        found = sum(len(self._amiss(span)) for span in spans)
+        table_spans = spans(self.engine, self.job)
+        found = sum(len(self._amiss(span)) for span in table_spans)
         require_count(self.job.label, self.kind, count, found)
         if not found:
             return 0
         decision = Decision("repair", self.job.identity, {"what": self.kind.value})
-        return sum(self._repair(span, decision) for span in spans)
+        return sum(self._repair(span, decision) for span in table_spans)
 
     def counts(self) -> dict[Repair, int]:
         """What each kind of repair would find now, in one look at the table."""
         found = dict.fromkeys(STATE, 0)
-        for span in self._spans():
+        for span in spans(self.engine, self.job):
             with self.engine.begin() as connection:
                 states = [state for *_, state in self.verifier.amiss(connection, span.holds("event"))]
             for kind, state in STATE.items():
                 found[kind] += states.count(state)
         return found
-
-    def _spans(self) -> list[Range]:
-        with self.engine.begin() as connection:
-            if not has_column(connection, self.job, self.job.raw):
-                raise SchemaUnfit(
-                    problem=f"{self.job.name}.{self.job.raw} is gone: nothing says what is right."
-                )
-            return list(ranges(heap_of(connection, self.job).blocks, BLOCKS))
 
     def _amiss(self, span: Range) -> list[tuple[str, str | None]]:
         with self.engine.begin() as connection:
@@ -166,17 +155,14 @@ class LinkRepair:
             return 0
         part = self.verifier.addresses
         with self.engine.begin() as connection:
-            kind = column_type(connection, self.job, self.job.key)
             hash_type = column_type(connection, part, part.hash)
             names = {
                 "fix": FIX,
                 "table": table(self.job),
-                "key": sql.Identifier(self.job.key),
+                "named": is_named(connection, self.job),
                 "text": self.verifier.text(connection),
                 "decodable": decodable(sql.Identifier("event", self.job.raw)),
                 "link": sql.Identifier(self.job.link),
-                "key_type": sql.SQL(kind.name),
-                "equals": kind.equals,
                 "hash_type": sql.SQL(hash_type.name),
                 "hash_equals": hash_type.equals,
                 "addresses": table(part),
@@ -185,7 +171,7 @@ class LinkRepair:
                 "hash": sql.Identifier(part.hash),
             }
             # A dangling link of a text that is no address becomes none: the next run puts the row into the quarantine.
-            _stage(connection, ((key, raw, *self._right(raw)) for key, raw in amiss))
+            stage(connection, STAGED, ((key, raw, *self._right(raw)) for key, raw in amiss))
             with writes(connection, part):
                 execute(connection, ADD.format(**names))
             # A guarded table lets only this through.
@@ -199,7 +185,7 @@ class LinkRepair:
             # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
             still = {
                 (key, raw)
-                for key, raw, state in self.verifier.amiss(connection, STAGED.format(**names))
+                for key, raw, state in self.verifier.amiss(connection, is_staged(connection, self.job))
                 if state == STATE[self.kind]
             }
             kept = [key for key, raw in amiss if (key, raw) in still]
@@ -229,8 +215,8 @@ class HashRepair:
 
     def repair(self, count: int) -> int:
         """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
-        spans = self._spans()
-        wrong, right = self._wrong_and_right(spans)
+        table_spans = spans(self.engine, self.part)
+        wrong, right = self._wrong_and_right(table_spans)
         require_count(self.part.label, Repair.HASH, count, wrong)
         if wrong > right:  # then it is the salt, or the scheme, that is wrong
             raise SchemaUnfit(
@@ -256,11 +242,11 @@ class HashRepair:
             }
             wrong_rows = (
                 (key, live, None, hashed)
-                for span in spans
+                for span in table_spans
                 for key, state, live, hashed in self._judged(span)
                 if state == HASH_WRONG
             )
-            _stage(connection, wrong_rows)
+            stage(connection, STAGED, wrong_rows)
             locked = [key for (key,) in rows(connection, WRONG_ROWS.format(**names))]
             with writes(connection, self.part):
                 execute(connection, CLEAR_HASH.format(**names))
@@ -273,19 +259,11 @@ class HashRepair:
 
     def counts(self) -> dict[Repair, int]:
         """What the repair would find now."""
-        return {Repair.HASH: self._wrong_and_right(self._spans())[0]}
+        return {Repair.HASH: self._wrong_and_right(spans(self.engine, self.part))[0]}
 
-    def _spans(self) -> list[Range]:
-        with self.engine.begin() as connection:
-            if not has_column(connection, self.part, self.part.address):
-                raise SchemaUnfit(
-                    problem=f"{self.part.name}.{self.part.address} is gone: nothing says what is right."
-                )
-            return list(ranges(heap_of(connection, self.part).blocks, BLOCKS))
-
-    def _wrong_and_right(self, spans: list[Range]) -> tuple[int, int]:
+    def _wrong_and_right(self, found: Iterable[Range]) -> tuple[int, int]:
         wrong = right = 0
-        for span in spans:
+        for span in found:
             for _, state, *_ in self._judged(span):
                 wrong, right = wrong + (state == HASH_WRONG), right + (state == HASH_RIGHT)
         return wrong, right
@@ -298,16 +276,6 @@ class HashRepair:
             if host is not None:
                 state, _, address = hash_state(host, masklen, live, self.verifier.hasher)
                 yield key, state, live, self.verifier.hasher(address)
-
-
-def _stage(connection: Connection, records: Iterator[tuple[str, str | None, str | None, str | None]]) -> None:
-    execute(
-        connection,
-        sql.SQL(
-            "create temporary table {} (key text, raw text, address text, hash text) on commit drop"
-        ).format(FIX),
-    )
-    copy_in(connection, FIX, ["key", "raw", "address", "hash"], records)
 
 
 def require_count(name: str, kind: Repair, given: int, found: int) -> None:
