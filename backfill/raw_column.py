@@ -66,8 +66,8 @@ class Part(BaseModel):
 class Widths(Part):
     """Bits of an address that are kept, where a raw value becomes its network."""
 
-    v4: int = Field(24, ge=1, le=31)
-    v6: int = Field(48, ge=1, le=127)
+    v4: int = Field(24, ge=1, le=31, strict=True)  # "true" is no number of bits
+    v6: int = Field(48, ge=1, le=127, strict=True)
 
 
 class Table(Part):

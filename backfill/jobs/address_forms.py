@@ -14,7 +14,7 @@ from backfill.database.decodable import bytes_of
 from backfill.raw_column import Widths
 
 _GROUP = "[0-9a-f]{1,4}"
-# Up to seven groups around one "::", or eight without; the dotted form of the last two is no network but a host.
+# Up to seven groups around one "::", or eight without.
 _V6 = "|".join(
     (
         f"({_GROUP}:){{7}}{_GROUP}",
@@ -25,6 +25,9 @@ _V6 = "|".join(
     )
 )
 LONGEST = 39  # characters that it takes
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# As the server prints what has nothing before its last two groups: a network too, where more than 96 bits are kept.
+V4_IN_V6 = sql.Literal(rf"^::{_BYTE}(\.{_BYTE}){{3}}$")
 
 # Asked of the bytes: what an address is written with. Most functions of text fail on undecodable bytes, and come after it.
 ALPHABET_V6 = "0123456789abcdef:"
@@ -62,6 +65,7 @@ FORM = sql.SQL("""
     (select case when pg_catalog.octet_length(x.text) OPERATOR(pg_catalog.>) {longest} then false
                  when {only_v6} then case when {usual} then true else x.text OPERATOR(pg_catalog.~) {address} end
                  when {only_v4} then {dotted}
+                 when {only_both} then x.text OPERATOR(pg_catalog.~) {v4_in_v6}
                  else false end
        from (select {text} as text, {bytes} as bytes offset 0) as x)
 """)
@@ -122,6 +126,8 @@ def _form(text: sql.Composable) -> sql.Composable:
         longest=sql.Literal(LONGEST),
         only_v6=ONLY.format(sql.Literal(ALPHABET_V6)),
         only_v4=ONLY.format(sql.Literal(ALPHABET_V4)),
+        only_both=ONLY.format(sql.Literal(ALPHABET_V4 + ":")),
+        v4_in_v6=V4_IN_V6,
         usual=USUAL,
         dotted=DOTTED,
         address=sql.Literal(f"^({_V6})$"),

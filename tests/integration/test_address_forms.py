@@ -8,10 +8,11 @@ from psycopg2 import sql
 
 from backfill.jobs import address_forms
 from backfill.raw_column import Widths
+from backfill.verify import forms
 from tests.databases import query
 
 PREFIX = "fd5a:"
-JUNK = ("", "::", "9.0.0.0", "1.2.3", "1.2.3.0/24", "01.2.3.0", "256.1.1.0", "1.2.3.0 ", "fe80::%eth0", "::ffff:1.2.3.0", "fd5a:", "fd5a::",
+JUNK = ("", "::", "9.0.0.0", "1.2.3", "1.2.3.0/24", "01.2.3.0", "256.1.1.0", "1.2.3.0 ", "fe80::%eth0", "::ffff:1.2.3.0", "::1.2.3.0", "::01.2.3.0", "::256.1.1.0", "::1.2.3", "::1.2.3.0.0", "::1:1.2.3.0", "0::1.2.3.0", "fd5a:", "fd5a::",
         "fd5a:zz", "FD5A::1", "fd5a:1:2:3", "fd5a:1:2:3:4:5:6:7:8", "fd5a::1, fd5a::2", "fd5a;", "fd5b::1", "x.0", "\\x2e30", "1.2.3.0\\", "é:0",
         "fd5a:1:2:3:4:5:6:" + "9" * 60)  # fmt: skip
 
@@ -75,3 +76,30 @@ def test_what_begins_as_pseudonyms_do_is_known_and_has_to_be_an_address(database
             lower = False
         assert found[one] == (lower and one.startswith(PREFIX)), one
     assert sum(found.values()) > 300
+
+
+def test_what_a_host_becomes_is_a_network_however_the_server_prints_it(database: str) -> None:
+    """Of what has nothing but zeros before its last two groups, hosts and networks are printed with dots."""
+    draw = random.Random(6)
+    low = [draw.getrandbits(draw.choice((1, 8, 16, 32, 48))) & draw.choice((-1, -256, -65536)) for _ in range(200)]  # fmt: skip
+    hosts = [str(ipaddress.IPv6Address(number)) for number in low if number >> 32 != 0xFFFF]
+    for v6 in (97, 112, 122, 127):
+        result, host = sql.SQL('(result collate "C")'), sql.SQL("host(host::inet)")
+        widths = Widths(v6=v6)
+        statement = sql.SQL(
+            "select host, result, {}, {}, {} from unnest({}::text[]) as host cross join lateral (select {} as result) as becomes"
+        ).format(
+            address_forms.is_network(result, widths),
+            forms.is_network(result, widths.v4, widths.v6),
+            address_forms.is_network(host, widths),
+            sql.Literal(hosts),
+            address_forms.network(sql.SQL("host::inet"), widths),
+        )
+        found = query(database, statement)
+        assert len(found) == len(hosts)
+        assert v6 < 112 or any("." in result for _, result, *_ in found)
+        for host, result, known, judged, host_known in found:
+            network = ipaddress.ip_network(f"{host}/{v6}", strict=False).network_address
+            assert ipaddress.ip_address(result) == network
+            assert (known, judged) == (True, True), result
+            assert host_known == (ipaddress.ip_address(host) == network), host

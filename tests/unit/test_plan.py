@@ -81,6 +81,16 @@ def test_the_document_has_every_key_with_its_default(heading: str) -> None:
             assert default == f"`{field.default}`", name
 
 
+BITS = """name = "n"
+[[jobs]]
+table = "logins"
+raw = "ip"
+becomes = "network"
+unreadable = "keep"
+widths = {{ {} }}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -97,6 +107,9 @@ def test_the_document_has_every_key_with_its_default(heading: str) -> None:
         (LEAST + '[[jobs]]\ntable = "events"\nschema = "public"\n', "have one column, ip_address_string"),
         (LEAST + '[[jobs]]\ntable = "ip_addresses"\n', "the address table cannot be a job"),
         (LEAST + '[[discard]]\ntable = "journals"\n', "discard.0.column: Field required"),
+        (BITS.format("v4 = true"), "jobs.0.widths.v4: Input should be a valid integer"),
+        (BITS.format("v4 = 32"), "jobs.0.widths.v4: Input should be less than or equal to 31"),
+        (BITS.format("v6 = 0"), "jobs.0.widths.v6: Input should be greater than or equal to 1"),
         (LEAST.replace('"ip_addresses"', '"a"\nsentinel = "none"'), "addresses.sentinel: "),
     ],
 )
