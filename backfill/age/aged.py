@@ -15,7 +15,9 @@ class Aged(Part):
 
     time: TimeOrNone = None
     after: Age | None = None
-    max_due: Annotated[int, Field(ge=1, strict=True)] | None = None  # rows; a due run over more of them stops and asks
+    max_due: Annotated[int, Field(ge=1, strict=True)] | None = (
+        None  # rows; a due run over more of them stops and asks
+    )
     _moment: datetime | None = PrivateAttr(None)
 
     @property

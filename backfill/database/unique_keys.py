@@ -5,10 +5,14 @@ whether NULLs are equal. ``pg_get_indexdef`` and ``pg_get_expr`` print these ove
 so that they can be asked of any row that has columns of those names: one as it stands, or as it is going to be.
 They are printed, and have to be asked, under our own search_path, in statements without bound values: a "%" in them is
 one.
+
+An expression of an index may fail for a row that is not in it, so it is asked behind the predicate: in CASE, which keeps
+the order as AND does not.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -84,6 +88,9 @@ GENERATED = sql.SQL("""
       join pg_attribute as a on a.attrelid = def.adrelid and a.attnum = def.adnum and a.attgenerated <> ''
      where def.adrelid = {table}
 """)
+# NULLs that are equal: each further column with one doubles the look-ups of a row, and most of them ask nothing.
+MOST_APART = 4
+
 NUMBER = "(select a.attnum from pg_attribute as a where a.attrelid = {table} and a.attname = {name} and not a.attisdropped)"
 # Type, length and collation, as a value has to have them to be compared as one of the column.
 TYPE = sql.SQL("""
@@ -106,6 +113,7 @@ class UniqueKey:
     expressions: tuple[str, ...]
     columns: tuple[str, ...]  # that it reads
     not_null: tuple[bool, ...]
+    computed: tuple[bool, ...]  # an expression, and no column
     collations: tuple[str | None, ...]
     operators: tuple[str, ...]
 
@@ -126,24 +134,45 @@ class UniqueKey:
         return sql.SQL("({})").format(sql.SQL(self.predicate or "true"))
 
     @property
+    def may_fail(self) -> bool:
+        """An expression of it could be asked of a row that is not in it."""
+        return self.predicate is not None and any(self.computed)
+
+    @property
     def can_meet(self) -> sql.Composable:
         """The same of a row that another one can be equal to. Never NULL."""
-        parts = [sql.SQL("coalesce({}, false)").format(self.holds)]
-        if not self.nulls_are_equal:
-            parts += [sql.SQL("{} is not null").format(value) for value in self.values]
-        return sql.SQL("({})").format(sql.SQL(" and ").join(parts))
+        if self.nulls_are_equal:
+            return sql.SQL("coalesce({}, false)").format(self.holds)
+        present = sql.SQL(" and ").join(sql.SQL("{} is not null").format(value) for value in self.values)
+        return sql.SQL("(case when {} then {} else false end)").format(self.holds, present)
 
-    def equals(self, wanted: str) -> sql.Composable:
-        """A row with those bare columns is equal to the row *wanted*, whose columns are named as ``place`` says."""
+    def equals(self, wanted: str, *, guarded: bool) -> list[sql.Composable]:
+        """A row with those bare columns is equal to the row *wanted*, whose columns are named as ``place`` says: one of these.
+
+        Where NULLs are equal, each asks for NULL in other columns: an index finds NULL, or a value, and never either.
+        *guarded*: it can be asked of a row that is not in the index, and finds less by it.
+        """
+        apart = [
+            number for number, not_null in enumerate(self.not_null) if self.nulls_are_equal and not not_null
+        ]
+        return [
+            self._equal(wanted, dict(zip(apart, nulls, strict=False)), guarded=guarded)
+            for nulls in product((False, True), repeat=min(len(apart), MOST_APART))
+        ]
+
+    def _equal(self, wanted: str, is_null: dict[int, bool], *, guarded: bool) -> sql.Composable:
+        """With NULL in those columns, or none; in further ones, either."""
         parts = []
         for number, (value, operator) in enumerate(zip(self.values, self.operators, strict=True)):
             other = sql.Identifier(wanted, place(number))
-            equal = sql.SQL("{} {} {}").format(value, sql.SQL(operator), other)
-            # Only where NULL can be, since no index is used then.
-            if self.nulls_are_equal and not self.not_null[number]:
-                equal = sql.SQL("({equal} or {value} is null and {other} is null)").format(
-                    equal=equal, value=value, other=other
-                )
+            both_null = sql.SQL("({} is null and {} is null)").format(value, other)
+            equal: sql.Composable = sql.SQL("{} {} {}").format(value, sql.SQL(operator), other)
+            if is_null.get(number, False):
+                equal = both_null
+            elif self.nulls_are_equal and not self.not_null[number] and number not in is_null:
+                equal = sql.SQL("({} or {})").format(equal, both_null)
+            if guarded and self.computed[number]:
+                equal = sql.SQL("case when {} then {} end").format(self.holds, equal)
             parts.append(equal)
         return sql.SQL(" and ").join(parts)
 
@@ -210,6 +239,7 @@ def _key(
         expressions=tuple(expressions),
         columns=tuple(columns),
         not_null=tuple(one == "true" for one in not_null),
+        computed=tuple(one is None for one in not_null),
         collations=tuple(collations),
         operators=tuple(one or "" for one in operators),
     )

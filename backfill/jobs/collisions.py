@@ -9,8 +9,9 @@ one that stays, however many indexes there are.
 All of it is asked under our own search_path.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from psycopg2 import sql
@@ -35,17 +36,19 @@ WRITTEN = sql.SQL("""
               from {table} as event, {source}
              where {which}) as written
 """)
-# By the index, row after row: "offset 0" keeps the planner from reading all of the table instead.
+# By the index, row after row: "offset 0" keeps the planner from reading all of the table instead. A look-up for each
+# of what may be equal, NULL or not.
 STANDING = sql.SQL("""
     insert into pg_temp.backfill_written
     select distinct on (found."backfill tid") found.*
       from (select {named} from pg_temp.backfill_written where not "backfill stands" and {holds}) as "backfill wanted"
-     cross join lateral (
-           select standing.ctid as "backfill tid", standing.xmin::text, true, {time}, {row_keys} {columns}
-             from {table} as standing where {holds} and {equals}
-           offset 0) as found
+     cross join lateral (select * from ({equal}) as any_of_them offset 0) as found
      where not exists (select from pg_temp.backfill_written as known where known."backfill tid" = found."backfill tid")
 """)
+EQUAL = sql.SQL("select {what} from {table} as standing where {holds} and {equals}")
+FOUND = sql.SQL(
+    """standing.ctid as "backfill tid", standing.xmin::text, true, {time}, {row_keys} {columns}"""
+)
 # Rows of one index that are equal have its number of the first of them.
 CONTEST = sql.SQL("""
     select "backfill place", "backfill tid"::text, "backfill stands", {firsts}
@@ -67,8 +70,10 @@ UNMATCHED = sql.SQL("""
     select count(*)
       from (select {named} from pg_temp.backfill_written
              where "backfill tid" = any ({lost}::tid[])) as "backfill wanted"
-     where not exists (select from {table} as standing where {holds} and {equals})
+     where not exists (select from ({equal}) as any_of_them offset 0)
 """)
+EXPLAIN = sql.SQL("explain (format json) {}")
+INDEX_SCANS = ("Index Scan", "Index Only Scan")
 
 
 @dataclass(frozen=True)
@@ -115,16 +120,8 @@ class Collisions:
         for number, key in enumerate(self.keys):
             places = [one.lost for one in lost if one.key == number]
             if places:
-                missing += value(
-                    connection,
-                    UNMATCHED.format(
-                        named=key.named_values,
-                        lost=sql.Literal(places),
-                        table=table(self.job),
-                        holds=key.holds,
-                        equals=key.equals("backfill wanted"),
-                    ),
-                )
+                unmatched = partial(UNMATCHED.format, named=key.named_values, lost=sql.Literal(places))
+                missing += value(connection, self._looking(connection, key, sql.SQL("true"), unmatched))
         return missing
 
     def _collect(
@@ -161,17 +158,49 @@ class Collisions:
         )
         execute(connection, sql.SQL("drop table if exists pg_temp.backfill_written")).close()
         execute(connection, statement).close()
+        found = FOUND.format(
+            time=self._time("standing"),
+            row_keys=_ended(column for _, column in self._row_keys("standing")),
+            columns=_listed(sql.Identifier("standing", name) for name in needed),
+        )
         for key in self.keys:
-            standing = STANDING.format(
-                named=key.named_values,
-                holds=key.holds,
-                table=table(self.job),
-                time=self._time("standing"),
-                row_keys=_ended(column for _, column in self._row_keys("standing")),
-                columns=_listed(sql.Identifier("standing", name) for name in needed),
-                equals=key.equals("backfill wanted"),
+            standing = partial(STANDING.format, named=key.named_values, holds=key.holds)
+            execute(connection, self._looking(connection, key, found, standing)).close()
+
+    def _looking(
+        self,
+        connection: Connection,
+        key: UniqueKey,
+        what: sql.Composable,
+        statement: Callable[..., sql.Composable],
+    ) -> sql.Composable:
+        """The *statement*, to which it is told as ``equal`` how to find *what* of the rows that are equal to the one wanted.
+
+        An expression finds them by the index that has it; where the planner reads rows that are not in the index, it is
+        asked behind the predicate.
+        """
+
+        def looking(*, guarded: bool) -> sql.Composable:
+            each = (
+                EQUAL.format(what=what, table=table(self.job), holds=key.holds, equals=equals)
+                for equals in key.equals("backfill wanted", guarded=guarded)
             )
-            execute(connection, standing).close()
+            return statement(equal=sql.SQL(" union all ").join(each))
+
+        unguarded = looking(guarded=False)
+        if not key.may_fail or self._by_index(connection, unguarded, key):
+            return unguarded
+        return looking(guarded=True)
+
+    @staticmethod
+    def _by_index(connection: Connection, statement: sql.Composable, key: UniqueKey) -> bool:
+        """Rows that stand are read by that index, and nothing is asked of them but what it holds."""
+        ((plans,),) = rows(connection, EXPLAIN.format(statement))
+        return all(
+            node["Node Type"] in INDEX_SCANS and node["Index Name"] == key.name and "Filter" not in node
+            for node in _nodes(plans[0]["Plan"])
+            if node.get("Alias", "").startswith("standing")
+        )
 
     def _contest(self, connection: Connection) -> Iterable[tuple[Any, ...]]:
         numbers = range(len(self.keys))
@@ -228,6 +257,13 @@ def _ended(parts: Iterable[sql.Composable]) -> sql.Composable:
 
 def _listed(parts: Iterable[sql.Composable]) -> sql.Composable:
     return sql.SQL(", ").join(parts)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of a plan, and of all below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
 
 
 def _losing(contest: Iterable[tuple[Any, ...]]) -> Iterable[Collision]:

@@ -108,6 +108,7 @@ SITUATIONS = [
     Situation("an index over an expression", "create index i on logins (lower(ip))", ("raw-in-index",)),
     Situation("one that fails", "create index i on logins ((ip::inet))", ("raw-in-index", "refuses-results"), HASH, "public.logins.i"),
     Situation("one that fails where it holds", "insert into logins values (1, 'x', '192.0.2.1'); create index i on logins (who) where ip::inet <<= '10/8'", ("raw-in-index", "refuses-results"), HASH),
+    Situation("one that fails where it does not hold", "insert into logins values (1, '', '192.0.2.1'), (2, 'x', '192.0.2.2'); create index i on logins (ip, (1 / length(who))) where who <> ''", ("raw-in-index",), HASH),
     Situation("one that calls a function", FINE + "create index i on logins (fine(ip))", ("raw-in-index", "index-computed-from-raw")),
     Situation("a unique constraint", "alter table logins add constraint u unique (who, ip)", ("raw-in-unique-key",), HASH, "public.logins.u", "Unique index u"),
     Situation("a unique index", "create unique index u on logins (ip)", ("raw-in-unique-key",), NETWORK),

@@ -84,7 +84,10 @@ GENERATED_COLUMNS = """
 """
 INDEXES = """
     select c.relname, concat_ws(', ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)),
-           {other_columns}, {calls}
+           {other_columns}, {calls},
+           -- A row that is not in the index has no value in it.
+           case when i.indexprs is not null and i.indpred is not null
+                then format('case when %%s then row(%%s)::text end', pg_get_expr(i.indpred, i.indrelid), pg_get_expr(i.indexprs, i.indrelid)) end
       from pg_index as i join pg_class as c on c.oid = i.indexrelid
      where i.indrelid = %(table)s and (i.indexprs is not null or i.indpred is not null) and not i.indisexclusion and {depends}
      order by 1
@@ -134,6 +137,7 @@ class _Expression:
     text: str
     of_rows: bool  # it reads other columns as well
     calls: bool
+    asked: str | None = None  # where that is not the text
 
 
 def check(target: Target) -> Iterator[Finding]:
@@ -252,7 +256,7 @@ def _outcome(target: Target, job: _Job, column: Column, one: _Expression) -> Out
 
 def _takes(target: Target, column: Column, one: _Expression, text: str | None) -> bool:
     """Whether it can be computed for that value, and is not false where it is a condition. No row is an answer too."""
-    expression = sql.SQL(one.text)
+    expression = sql.SQL(one.asked or one.text)
     what = sql.SQL("({}) is not false" if one.is_condition else "(row({}))::text is not null").format(
         expression
     )
