@@ -9,7 +9,7 @@ import pytest
 from psycopg2 import sql
 from sqlalchemy import make_url
 
-from backfill.database.connection import make_engine, rows
+from backfill.database.connection import make_engine, value
 from backfill.jobs.collisions import Collisions
 from backfill.plan import Plan
 from tests import rewritten
@@ -255,6 +255,6 @@ def test_where_nulls_are_equal_a_row_is_looked_up_and_not_looked_for(database: s
             collisions.losing(connection, becomes, sql.SQL("(select) as none"), sql.SQL("event.id < 401"))
         )
         assert collisions.unmatched(connection, lost) == 0
-        ((read,),) = rows(connection, sql.SQL(counters))
+        read = value(connection, sql.SQL(counters))
     assert len(lost) == 198  # of those without a name, all but one of each address
     assert read < 3 * 3000, read
