@@ -17,7 +17,6 @@ IN_PLACE = ("pseudonym", "hash", "network", "nothing")  # kinds that rewrite the
 # What a job may ask for one day: refused by name, so that it is not taken for a typing error.
 NOT_YET = {
     "path": "members of JSON documents",
-    "geo": "places beside a value that stays",
     "removes": "the retention of links, hashes and places",
 }
 
@@ -110,9 +109,10 @@ class IntoJob(DroppingJob):
 
 
 OF_LINKS = ("link", "extra")
-OF_VALUES = ("then", "widths", "constant", "unreadable", "after", "max_due", "on_duplicate")
+OF_VALUES = ("geo", "then", "widths", "constant", "unreadable", "after", "max_due", "on_duplicate")
 # What a job with ``into`` cannot have besides, and why.
 NOT_BESIDE_INTO = {
+    "geo": "a place is not supported by this version",
     "unreadable": "it does not apply: a row whose text is no address waits in the quarantine",
     "constant": "it does not apply: a row without an address has no hash",
     "on_duplicate": "it does not apply: the raw column stays as it is until it is dropped",
@@ -143,6 +143,7 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f'{wrong}: it belongs to {where}, not to becomes = "{kind}"')
     if "into" in keys and kind in (LINK, *IN_PLACE):
         _require_into_fits(keys, kind)
+    _require_place_fits(keys)
     if "widths" in keys and kind != "network":
         raise ValueError(f'widths: they belong to becomes = "network", not "{kind}"')
     if "constant" in keys and kind != "nothing" and keys.get("unreadable") != "nothing":
@@ -154,6 +155,20 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     if kind == "nothing" and "then" not in keys:
         raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
     return keys
+
+
+def _require_place_fits(keys: dict[str, Any]) -> None:
+    """Raises ``ValueError`` where the column of the place has another purpose."""
+    place = keys.get("geo")
+    if place is not None and not isinstance(place, str):
+        raise ValueError("geo: columns by key are not supported by this version; name one jsonb column")
+    time = keys.get("time")
+    for other, column in (
+        ("raw", keys.get("raw")),
+        ("time", time.get("column") if isinstance(time, dict) else time),
+    ):
+        if place and place == column:
+            raise ValueError(f"geo: it is the column of {other}; places need a column of their own")
 
 
 def _require_into_fits(keys: dict[str, Any], kind: str) -> None:
@@ -180,8 +195,14 @@ class InPlaceJob(Aged, Job):
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
     constant: Constant | None = None
+    geo: NameOrNone = None  # jsonb: the place of the address, which the value tells no more
     # What becomes of a row whose value would be that of another one under a unique index.
     on_duplicate: Literal["refuse", "keep-newest"] | None = None
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The value, and the place."""
+        return (self.raw,) if self.geo is None else (self.raw, self.geo)
 
     @property
     def empties(self) -> bool:

@@ -226,6 +226,11 @@ class Plan(Part):
         return bool(self.address_tables) or any(job.becomes in ("hash", "pseudonym") for job in self.jobs)
 
     @property
+    def needs_geo(self) -> bool:
+        """Whether places are looked up."""
+        return bool(self.address_tables) or any(job.geo is not None for job in self.in_place_jobs)
+
+    @property
     def link_jobs(self) -> tuple[LinkJob, ...]:
         """The jobs whose raw values become links: those that copies know."""
         return tuple(job for job in self.jobs if isinstance(job, LinkJob))
@@ -273,10 +278,11 @@ class Plan(Part):
         return tuple(job for job in self.jobs if not chosen or job.identity in chosen)
 
     def definition(self, job: Job, key_id: str) -> str:
-        """Hex sha256 over all that decides what *job* writes: its keys, the hash scheme, the key id."""
-        text = json.dumps(
-            [job.model_dump(mode="json", by_alias=True), self.hash.scheme, key_id], sort_keys=True
-        )
+        """Hex sha256 over all that decides what *job* writes: its keys, the hash scheme, the key id, the keys of a place."""
+        decides: list[object] = [job.model_dump(mode="json", by_alias=True), self.hash.scheme, key_id]
+        if isinstance(job, InPlaceJob) and job.geo is not None:
+            decides.append(self.geo.model_dump(mode="json"))
+        text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def fingerprint(self, key_id: str) -> str:
@@ -305,7 +311,7 @@ def _require_distinct(plan: Plan) -> None:
     for table, column, owner in _columns(plan):
         if (other := owners.get((table, column))) is not None:
             raise ValueError(
-                f"{owner} and {other} have one column, {column}: each raw, link and extra column belongs to one"
+                f"{owner} and {other} have one column, {column}: each column that is raw or written belongs to one"
             )
         owners[table, column] = owner
     raw = {(part.table_identity, part.raw_column) for part in plan.parts}
@@ -321,6 +327,9 @@ def _require_distinct(plan: Plan) -> None:
                 raise ValueError(f"{job.name}.{name} is in the key of a job, and {writer} writes it: {other}")
         if (job.table_identity, job.time_column) in raw:
             raise ValueError(f"{job.name}.{job.time_column} is the time of a job, and holds raw addresses")
+        writer = owners.get((job.table_identity, job.time_column or ""))
+        if writer is not None:
+            raise ValueError(f"{job.name}.{job.time_column} is the time of a job, and {writer} writes it")
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")

@@ -88,9 +88,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "lost_fields",
-        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("row_key", sa.Text(), nullable=False),
         sa.Column("field", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("address_key", "field"),
+        sa.Column("rows", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
+        sa.PrimaryKeyConstraint("job", "row_key", "field"),
         schema=schema,
     )
     op.create_table(
@@ -170,6 +172,8 @@ def upgrade() -> None:
         sa.Column("written", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("quarantined", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("deleted", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("placed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("own_places", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("longest", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),

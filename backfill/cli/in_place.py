@@ -7,6 +7,7 @@ import click
 
 from backfill import escaping
 from backfill.cli import preflight
+from backfill.cli.context import Session
 from backfill.cli.invocation import Invocation
 from backfill.engine.driver import run_lock
 from backfill.engine.due import Due
@@ -15,7 +16,7 @@ from backfill.engine.in_place import InPlace
 from backfill.hashing.pseudonym import Pseudonyms
 from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
-from backfill.ledger import batches, keys, prefixes
+from backfill.ledger import batches, keys, lost_fields, prefixes
 from backfill.plan import InPlaceJob, Job
 
 
@@ -33,6 +34,7 @@ def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> d
         if any(job.becomes == "hash" for job in jobs)
         else None,
         pseudonyms=_pseudonyms(invocation) if any(job.becomes == "pseudonym" for job in jobs) else None,
+        geo=session.geo if places_of(jobs) else None,
     )
     preflight.record(session, invocation.looks.report, invocation.accept)
     number, counts = invocation.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
@@ -52,9 +54,43 @@ def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> d
         )
     if deleted:
         facts["deleted"] = deleted
+    if placed := places_of(jobs):
+        facts["places"] = _tell_places(session, number, placed)
     for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     return facts
+
+
+def places_of(jobs: Sequence[Job]) -> tuple[InPlaceJob, ...]:
+    """Those of *jobs* that keep the place of each address."""
+    return tuple(job for job in jobs if isinstance(job, InPlaceJob) and job.geo is not None)
+
+
+def _tell_places(session: Session, run: int, jobs: Sequence[InPlaceJob]) -> dict[str, Any]:
+    """Say how many rows of that run have a place; the same for machines."""
+    facts = {}
+    for job in jobs:
+        with session.engine.begin() as connection:
+            placed, own = batches.places(connection, job.identity, run)
+            written = batches.written_by_workers(connection, run, job.identity)
+            lost = lost_fields.summary(connection, job)
+        none = max(0, written - placed - own)
+        facts[job.label] = {"placed": placed, "own": own, "none": none}
+        click.echo(
+            f"{job.label}.{job.geo}: {escaping.counted(placed, 'row has', 'rows have')} the place of the address, {own:,} kept "
+            f"their own, {none:,} have none (no public address, or not in the geo database)."
+        )
+        tell_lost(f"{job.name}.{job.geo}", lost)
+    return facts
+
+
+def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]]) -> None:
+    """Say which keys of places the database cannot hold: key, number of rows, and keys of some of these."""
+    for field, rows, first in lost:
+        named = f" Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}." if first else ""
+        click.echo(
+            f"{escaping.counted(rows, 'place', 'places')} of {where} without {field}: this database's encoding cannot hold it.{named}"
+        )
 
 
 def _pseudonyms(invocation: Invocation) -> Pseudonyms:

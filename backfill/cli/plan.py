@@ -73,7 +73,7 @@ def plan(
     opened: list[Callable[[], object]] = []
     if session.plan.needs_salt:
         opened.append(lambda: session.salt)
-    if session.plan.address_tables:
+    if session.plan.needs_geo:
         opened.append(lambda: session.geo)
     for open_part in opened:
         try:
@@ -88,7 +88,7 @@ def plan(
     if problems or not report.fit:
         click.echo()
         return Answer(preflight.in_the_way(report, len(problems)), facts=facts, code=2)
-    if session.plan.address_tables:
+    if session.plan.needs_geo:
         click.echo(
             f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
         )

@@ -16,7 +16,7 @@ from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
 from backfill.cli.due import aging, as_a_timer, due_options, due_workers, require_no_other
-from backfill.cli.in_place import rewrite
+from backfill.cli.in_place import places_of, rewrite, tell_lost
 from backfill.cli.invocation import Invocation
 from backfill.cli.observers import require_observers
 from backfill.cli.option_groups import GroupedCommand
@@ -186,6 +186,8 @@ def run(
         return Answer(NOTHING_LEFT, AFTER_ALL)
     chosen = left
     looks = preflight.RunPreflight(session, chosen, purpose, accept)
+    if places_of(chosen):
+        _ = session.geo  # opened before anything is counted or asked
     invocation = Invocation(session, looks, Deadline(max_runtime, until), pool, accept, quiet)
     in_place = tuple(job for job in chosen if isinstance(job, InPlaceJob))
     values = tuple(job for job in chosen if isinstance(job, InPlaceJob | IntoJob))
@@ -263,11 +265,8 @@ def _link(
     for line in preflight.kept(invocation.looks.report, counts, session.plan):
         click.echo(line)
     with session.engine.begin() as connection:
-        for field, rows, first in lost_fields.summary(connection):
-            click.echo(
-                f"{escaping.counted(rows, 'place', 'places')} of {session.plan.addresses.name} without {field}: this database's encoding cannot "
-                f"hold it. Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}."
-            )
+        lost = lost_fields.summary(connection, session.plan.addresses)
+    tell_lost(session.plan.addresses.name, lost)
     return facts
 
 

@@ -154,7 +154,7 @@ class Driver:
         return ""
 
     def _begin(self, key_id: str) -> None:
-        geo = self.resolver.geo.provenance if isinstance(self.resolver, Resolver) else None
+        geo = self.resolver.geo.provenance if self.resolver.geo is not None else None
         identity = Identity(
             jobs=tuple(job.identity for job in self.jobs),
             plan_name=self.plan.name,

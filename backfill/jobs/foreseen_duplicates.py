@@ -23,7 +23,7 @@ FETCHED = 10_000
 
 INCOMING = sql.SQL("""
     create temporary table backfill_incoming_results (
-        raw text, address text, hash text, pseudonym text, reason text, foreign_prefix text
+        raw text, address text, hash text, pseudonym text, reason text, foreign_prefix text, geo text, lost text
     ) on commit drop;
     create temporary table backfill_results (
         raw text collate "C" primary key, address inet, hash text, pseudonym text, reason text

@@ -13,13 +13,15 @@ from sqlalchemy import Connection
 from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.database.writing import writes
 from backfill.errors import ResultChanged
 from backfill.jobs import address_forms, batch_map, due, index_hint, on_duplicate
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
+from backfill.jobs.place_column import PlaceColumn
 from backfill.jobs.row_needs import may_be_address, raw_text
-from backfill.ledger import address_map, prefixes
+from backfill.ledger import address_map, claims, lost_fields, prefixes
 from backfill.ledger.batches import Batch
 from backfill.plan import InPlaceJob, Plan
 
@@ -38,6 +40,26 @@ WRITE = sql.SQL("""
     )
     select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
 """)
+# The same of a job that keeps the place of each address beside the value.
+WRITE_PLACED = sql.SQL("""
+    with written as (
+        update {table} as event
+           set {assignments}
+          from {source}
+         where {which}
+           and {decided}
+        returning {is_right} as is_right, {place} as place, {key} as row_key, map.lost as lost
+    )
+    select pg_catalog.count(*),
+           pg_catalog.count(*) filter (where is_right and place OPERATOR(pg_catalog.<>) 'changed'),
+           pg_catalog.count(*) filter (where place OPERATOR(pg_catalog.=) 'placed'),
+           pg_catalog.count(*) filter (where place OPERATOR(pg_catalog.=) 'own'),
+           pg_catalog.array_agg(array[coalesce(row_key, ''), lost])
+               filter (where lost is not null and place OPERATOR(pg_catalog.<>) 'own')
+      from written
+""")
+NO_ENTRY = sql.SQL("(select) as no_entry")
+NO_PLACE = sql.SQL("(select null::pg_catalog.jsonb as geo, null::pg_catalog.text as lost) as map")
 BECOMES = sql.Identifier("map", "becomes")
 WHICH = sql.SQL("{condition} and {waits} and {in_range} and {in_pass}")
 
@@ -70,8 +92,14 @@ class InPlaceWriter:
 
     @property
     def carries(self) -> tuple[sql.Composable, ...]:
-        """What the text becomes, worked out once a text."""
-        return (sql.SQL("({})::pg_catalog.text as becomes").format(self.value),)
+        """What the text becomes, worked out once a text; and its place, where that is kept."""
+        becomes = sql.SQL("({})::pg_catalog.text as becomes").format(self.value)
+        return (becomes, *(self.place.carries if self.place else ()))
+
+    @property
+    def place(self) -> PlaceColumn | None:
+        """Where the place of the address goes, if anywhere."""
+        return None if self.job.geo is None else PlaceColumn(self.job.geo)
 
     @property
     def text(self) -> sql.Composable:
@@ -132,14 +160,14 @@ class InPlaceWriter:
         """Results, and in the last pass what the plan wants of texts that are no address. Raises ``ResultChanged``."""
         texts: sql.Composable = batch_map.texts(connection, self, batch, now)
         if texts != batch_map.NAME:
-            (becomes,) = self.carries
             texts = sql.SQL("(select map.raw, {} from {} as map where {})").format(
-                becomes, texts, self.usable
+                sql.SQL(", ").join(self.carries), texts, self.usable
             )
         same = sql.SQL("map.raw OPERATOR(pg_catalog.=) {}").format(self.text)
-        written = self._update(connection, batch, now, BECOMES, sql.SQL("{} as map").format(texts), same)
+        source = sql.SQL("{} as map").format(texts)
+        written = self._update(connection, batch, now, BECOMES, source, same, self.place)
         if now.last and self.job.unreadable == "nothing":
-            no_entry = sql.SQL("(select) as no_entry")
+            no_entry = NO_ENTRY if self.place is None else NO_PLACE
             written += self._update(
                 connection,
                 batch,
@@ -147,6 +175,7 @@ class InPlaceWriter:
                 self.nothing,
                 no_entry,
                 sql.SQL("{} and {}").format(self._unreadable(), self.unfinished),
+                self.place,
             )
         return written
 
@@ -165,12 +194,17 @@ class InPlaceWriter:
         value: sql.Composable,
         source: sql.Composable,
         condition: sql.Composable,
+        place: PlaceColumn | None = None,
     ) -> int:
         """One UPDATE of the pass; returns its rows."""
         type_ = column_type(connection, self.job, self.job.raw).name
         cast = sql.SQL("({})::pg_catalog.inet" if type_ == INET else "({})").format(value)
         unchanged = index_hint.unchanged(connection, self.job)
-        assignments = [self._assign(cast), *index_hint.as_they_are(unchanged)]
+        assignments = [
+            self._assign(cast),
+            *(place.assignments if place else ()),
+            *index_hint.as_they_are(unchanged),
+        ]
         which = WHICH.format(
             condition=condition,
             waits=self._waits,
@@ -178,18 +212,27 @@ class InPlaceWriter:
             in_pass=in_pass(now),
         )
         with on_duplicate.decides(connection, self.schema, self.job, batch, value, source, which) as decided:
-            statement = WRITE.format(
-                table=table(self.job),
-                assignments=sql.SQL(", ").join(assignments),
-                source=source,
-                which=which,
-                decided=decided,
-                is_right=self._is_right(value),
-            )
+            names = {
+                "table": table(self.job),
+                "assignments": sql.SQL(", ").join(assignments),
+                "source": source,
+                "which": which,
+                "decided": decided,
+                "is_right": self._is_right(value),
+            }
+            if place is not None:
+                key = row_key(connection, self.job).text()
+                statement = WRITE_PLACED.format(place=place.state, key=key, **names)
+            else:
+                statement = WRITE.format(**names)
             with writes(connection, self.job):
-                ((written, right),) = rows(connection, statement)
+                ((written, right, *places),) = rows(connection, statement)
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
+        if places:
+            placed, own, lost = places
+            claims.count_places(connection, batch, placed=placed, own=own)
+            lost_fields.note(connection, self.job, lost or ())
         return int(written)
 
     def _is_right(self, value: sql.Composable) -> sql.Composable:

@@ -220,8 +220,8 @@ ADD_LOOKUPS = sql.SQL("""
 
 # Named by row key, so that somebody can look: the rest of the place is there.
 ADD_LOST = sql.SQL("""
-    insert into {lost} (address_key, field)
-    select distinct known.{key}::text, field
+    insert into {lost} (job, row_key, field)
+    select distinct {address_table}, known.{key}::text, field
       from backfill_incoming as incoming
      cross join string_to_table(incoming.lost, ',') as field
       join {addresses} as known on known.{address} = incoming.address::inet
@@ -297,6 +297,7 @@ def _copy(connection: Connection, resolved: list[Resolved]) -> None:
 def _names(schema: str, addresses: Addresses, resolver: Resolver) -> dict[str, sql.Composable]:
     return {
         "addresses": table(addresses),
+        "address_table": sql.Literal(addresses.identity),
         "key": sql.Identifier(addresses.key),
         "address": sql.Identifier(addresses.address),
         "hash": sql.Identifier(addresses.hash),

@@ -22,7 +22,7 @@ from backfill.ledger import runs
 from backfill.plan import Addresses
 from backfill.raw_column import Table
 
-COLUMNS = ["raw", "address_id", "geo", "reason", "address", "hash", "pseudonym", "foreign_prefix"]
+COLUMNS = ["raw", "address_id", "geo", "reason", "address", "hash", "pseudonym", "foreign_prefix", "lost"]
 MARKER_COLUMNS = ["run_id"]
 
 FOUND = sql.SQL("""
@@ -44,7 +44,8 @@ def name(schema: str) -> sql.Identifier:
     """``raw text`` primary key, what it becomes, or the ``reason`` why it is no address.
 
     For links ``address_id`` and ``geo`` (wrapped); else what the run's kinds need of ``address`` (canonical, without a
-    mask), ``hash`` and ``pseudonym``. ``foreign_prefix``: looks like a pseudonym, and is none of ours.
+    mask), ``hash``, ``pseudonym`` and ``geo`` (``lost``: keys that the database cannot hold). ``foreign_prefix``: looks
+    like a pseudonym, and is none of ours.
     """
     return sql.Identifier(schema, "address_map")
 
@@ -74,7 +75,8 @@ def create(connection: Connection, schema: str, addresses: Addresses | None) -> 
                 address inet,
                 hash text,
                 pseudonym text,
-                foreign_prefix boolean
+                foreign_prefix boolean,
+                lost text
             );
             create index on {map} (raw) where reason is not null;
             create index on {map} (raw) where foreign_prefix;
@@ -85,6 +87,7 @@ def create(connection: Connection, schema: str, addresses: Addresses | None) -> 
             alter table {map} alter hash set statistics 0;
             alter table {map} alter pseudonym set statistics 0;
             alter table {map} alter foreign_prefix set statistics 0;
+            alter table {map} alter lost set statistics 0;
             create unlogged table {marker} (run_id bigint primary key);
         """).format(map=name(schema), marker=marker(schema), key_type=sql.SQL(key_type)),
     )

@@ -110,7 +110,14 @@ def forget(connection: Connection, run_id: int, *, phase: Phase, job: JobId | No
 
 
 def _keep_counts(connection: Connection, run_id: int, where: Sequence[ColumnElement[bool]]) -> None:
-    counted = (batches.c.written, batches.c.quarantined, batches.c.deleted, batches.c.seconds)
+    counted = (
+        batches.c.written,
+        batches.c.quarantined,
+        batches.c.deleted,
+        batches.c.placed,
+        batches.c.own_places,
+        batches.c.seconds,
+    )
     sums = select(batches.c.job, *(func.sum(column).label(column.name) for column in counted)).where(*where)
     for row in connection.execute(sums.group_by(batches.c.job).having(func.sum(batches.c.written) > 0)).all():
         kept = (batches.c.run_id == run_id) & (batches.c.phase == MOVED) & (batches.c.job == row.job)
@@ -279,6 +286,16 @@ def deleted(connection: Connection, job: JobId, run_id: int | None = None) -> in
     if run_id is not None:
         statement = statement.where(batches.c.run_id == run_id)
     return int(connection.execute(statement).scalar_one())
+
+
+def places(connection: Connection, job: JobId, run_id: int | None = None) -> tuple[int, int]:
+    """Rows of that job that batches of all runs, or of one, gave the place of their address; and that kept one of their own."""
+    sums = [func.coalesce(func.sum(column), 0) for column in (batches.c.placed, batches.c.own_places)]
+    statement = select(*sums).where(batches.c.job == job)
+    if run_id is not None:
+        statement = statement.where(batches.c.run_id == run_id)
+    placed, own = connection.execute(statement).one()
+    return int(placed), int(own)
 
 
 def rewritten_since(connection: Connection, job: JobId, moment: datetime) -> bool:

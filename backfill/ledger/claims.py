@@ -182,6 +182,15 @@ def count_duplicates(connection: Connection, batch: Batch, *, deleted: int, quar
     )
 
 
+def count_places(connection: Connection, batch: Batch, *, placed: int, own: int) -> None:
+    """Count rows that have the place of their address, or one of their own, in the transaction that wrote them."""
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.id)
+        .values(placed=batches.c.placed + placed, own_places=batches.c.own_places + own)
+    )
+
+
 def count_pass(
     connection: Connection, batch_id: int, counts: PassCounts, *, seconds: float, passes: int = 1
 ) -> None:

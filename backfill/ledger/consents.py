@@ -85,6 +85,7 @@ def rewritten(connection: Connection, schema: str, plan: Plan, key_id: str) -> l
             detail["key id"],
             (detail["key id"], detail["scheme"]) == (key_id, plan.hash.scheme),
             detail["restore point"],
+            detail["keys"].get("geo"),
         )
         for job, detail, number in rows(connection, statement)
         if now.get(JobId(job)) != detail["definition"]

@@ -58,6 +58,7 @@ class Count(StrEnum):
     GEO_MISSING_WITHOUT_TEXT = "geo_missing_without_text", "geo missing without text"
     GEO_HAS_NO_PLACE = "geo_has_no_place", "geo has no place"
     GEO = "geo", "geo"
+    WITHOUT_PLACE = "without_place", "without a place"  # in form: none was known, or it was taken away since
     GEO_ABSENT = "geo_absent", "geo looked up, absent"
     GEO_NEVER_LOOKED_UP = "geo_never_looked_up", "geo never looked up"
     GEO_REMOVED_AGAIN = "geo_removed_again", "geo removed again"  # a live request set it to NULL
@@ -84,6 +85,9 @@ IN_PLACE_CLASSES = (
     Count.WITHOUT_TIME,
     Count.QUARANTINED,
 )
+
+# Of a job that keeps the place of each address: rows in form, and for the first those without a value as well.
+PLACE_COUNTS = (Count.GEO, Count.WITHOUT_PLACE, Count.GEO_HAS_NO_PLACE)
 
 # Every row of a table whose hashes go into another column is in exactly one of these.
 INTO_CLASSES = (

@@ -1,24 +1,54 @@
-"""Lost fields: parts of places that the database cannot hold, by row of the address table; never by value."""
+"""Lost fields: parts of places that the database cannot hold, by row of the table that has the place; never by value."""
+
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
 
 from backfill.ledger.tables import lost_fields
+from backfill.raw_column import RawColumn
 
 KEYS_SHOWN = 5
 
 
-def summary(connection: Connection) -> list[tuple[str, int, list[str]]]:
-    """Field, number of rows that lack it, and the keys of the first of them."""
+def note(connection: Connection, part: RawColumn, lost: Sequence[Sequence[str]]) -> None:
+    """Enter rows of *part* by their key, each with the fields that it lacks, with commas; rows without a key (``""``) are counted."""
+    counted: dict[tuple[str, str], int] = {}
+    for key, fields in lost:
+        for field in fields.split(","):
+            counted[key, field] = counted.get((key, field), 0) + 1
+    if not counted:
+        return
+    entries = [
+        {"job": part.identity, "row_key": key, "field": field, "rows": number if not key else 1}
+        for (key, field), number in counted.items()
+    ]
+    statement = insert(lost_fields).values(entries)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job", "row_key", "field"],
+            set_={"rows": lost_fields.c.rows + statement.excluded.rows},
+            where=lost_fields.c.row_key == "",  # any other row is named already
+        )
+    )
+
+
+def summary(connection: Connection, part: RawColumn) -> list[tuple[str, int, list[str]]]:
+    """Field, number of rows of *part* that lack it, and the keys of the first of them, where they have one."""
+    of_part = lost_fields.c.job == part.identity
     found = []
     fields = (
-        select(lost_fields.c.field, func.count()).group_by(lost_fields.c.field).order_by(lost_fields.c.field)
+        select(lost_fields.c.field, func.sum(lost_fields.c.rows))
+        .where(of_part)
+        .group_by(lost_fields.c.field)
+        .order_by(lost_fields.c.field)
     )
     for field, number in connection.execute(fields):
         keys = (
-            select(lost_fields.c.address_key)
-            .where(lost_fields.c.field == field)
-            .order_by(lost_fields.c.address_key)
+            select(lost_fields.c.row_key)
+            .where(of_part, lost_fields.c.field == field, lost_fields.c.row_key != "")
+            .order_by(lost_fields.c.row_key)
             .limit(KEYS_SHOWN)
         )
-        found.append((field, number, [key for (key,) in connection.execute(keys)]))
+        found.append((field, int(number), [key for (key,) in connection.execute(keys)]))
     return found

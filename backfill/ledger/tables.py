@@ -118,6 +118,12 @@ batches = Table(
     Column("written", BigInteger, nullable=False, server_default=text("0")),
     Column("quarantined", BigInteger, nullable=False, server_default=text("0")),
     Column("deleted", BigInteger, nullable=False, server_default=text("0")),  # as duplicates of other rows
+    Column(
+        "placed", BigInteger, nullable=False, server_default=text("0")
+    ),  # written with the place of their address
+    Column(
+        "own_places", BigInteger, nullable=False, server_default=text("0")
+    ),  # written, and kept a place of their own
     Column("seconds", Double, nullable=False, server_default=text("0")),
     Column("longest", Double, nullable=False, server_default=text("0")),  # longest transaction, seconds
     Column("error", Text),
@@ -182,13 +188,16 @@ geo_lookups = Table(
     PrimaryKeyConstraint("address_key", "source", "build"),
 )
 
-# Fields of places that the database's encoding cannot hold: left out, and nothing but them.
+# Fields of places that the database cannot hold: left out, and nothing but them. By row of the table that has the
+# place: the address table, or that of a job; of rows without a key, the number.
 lost_fields = Table(
     "lost_fields",
     metadata,
-    Column("address_key", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("row_key", Text, nullable=False),
     Column("field", Text, nullable=False),
-    PrimaryKeyConstraint("address_key", "field"),
+    Column("rows", BigInteger, nullable=False, server_default=text("1")),
+    PrimaryKeyConstraint("job", "row_key", "field"),
 )
 
 # Shadow copies: from the moment that changes are captured until the old table is dropped.

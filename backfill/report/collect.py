@@ -47,11 +47,10 @@ LOOKED_THROUGH = {
 SLICES = 60  # points of the pace
 
 PLACES = sql.SQL("""
-    select floor((place.geo ->> 'latitude')::float / {cell})::int * {cell},
-           floor((place.geo ->> 'longitude')::float / {cell})::int * {cell},
+    select floor(case when jsonb_typeof(place.geo -> 'latitude') = 'number' then (place.geo ->> 'latitude')::float end / {cell})::int * {cell},
+           floor(case when jsonb_typeof(place.geo -> 'longitude') = 'number' then (place.geo ->> 'longitude')::float end / {cell})::int * {cell},
            place.geo ->> 'country_name', count(*), count(place.geo)
-      from (select case when jsonb_typeof(event.{extra} -> 'geoip_info') = 'object'
-                        then event.{extra} -> 'geoip_info' end as geo
+      from (select case when jsonb_typeof({place}) = 'object' then {place} end as geo
               from {table} as event {sample}) as place
      group by 1, 2, 3
 """)
@@ -187,18 +186,21 @@ def _pace(
 
 
 def _geography(connection: Connection, plan: Plan) -> Geography:
-    jobs = [job for job in plan.link_jobs if job.extra is not None]
-    estimate = sum(heap_of(connection, job).rows for job in jobs)
+    placed: list[tuple[Job, sql.Composable]] = [
+        (job, sql.SQL("({} -> 'geoip_info')").format(sql.Identifier("event", job.extra)))
+        for job in plan.link_jobs
+        if job.extra is not None
+    ]
+    placed += [(job, sql.Identifier("event", job.geo)) for job in plan.in_place_jobs if job.geo is not None]
+    estimate = sum(heap_of(connection, job).rows for job, _ in placed)
     sample: sql.Composable = sql.SQL("")
     if estimate > LOOKED_AT:
         sample = sql.SQL("tablesample system ({})").format(sql.Literal(100 * LOOKED_AT / estimate))
     places: dict[tuple[int, int], int] = {}
     countries: dict[str, int] = {}
     located = looked_at = 0
-    for job in jobs:
-        statement = PLACES.format(
-            extra=sql.Identifier(str(job.extra)), table=table(job), sample=sample, cell=sql.Literal(CELL)
-        )
+    for job, place in placed:
+        statement = PLACES.format(place=place, table=table(job), sample=sample, cell=sql.Literal(CELL))
         for latitude, longitude, country, number, with_geo in rows(connection, statement):
             looked_at, located = looked_at + number, located + with_geo
             if latitude is not None and longitude is not None:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backfill.ledger.counts import CLASSES, IN_PLACE_CLASSES, INTO_CLASSES, UNCOVERING, Count
+from backfill.ledger.counts import (
+    CLASSES,
+    IN_PLACE_CLASSES,
+    INTO_CLASSES,
+    PLACE_COUNTS,
+    UNCOVERING,
+    Count,
+)
 from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
 from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
@@ -184,7 +191,8 @@ def _into(records: Sequence[CoverageRecord]) -> Table:
 
 
 def _in_place(records: Sequence[CoverageRecord]) -> Table:
-    some = {count for count in IN_PLACE_CLASSES if any(record.counts.get(count) for record in records)}
+    known = (*IN_PLACE_CLASSES, *PLACE_COUNTS)
+    some = {count for count in known if any(record.counts.get(count) for record in records)}
     shown = [count for count in Count if count in IN_PLACE_ALWAYS | some]
     return Table(
         "Rows whose value is rewritten in place, by what it is (other kinds of rows: none)",

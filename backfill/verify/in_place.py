@@ -3,6 +3,8 @@
 The text that a value was made of is gone, so nothing can be recomputed from it. A value is known by its form: a
 pseudonym by its tag, which only the salt makes, so every distinct value comes to the client; a hash by 64 hexadecimal
 digits; a network by the bits that are not set; nothing by NULL or the constant. The record says what that proves.
+The place that a job has kept beside a value was made of the same text: it is counted, and compared with what the
+batches have on record.
 """
 
 from collections import Counter
@@ -24,13 +26,14 @@ from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
 from backfill.hashing.pseudonym import Pseudonyms, prefix_text
 from backfill.ledger import batches, runs, verification_ranges
-from backfill.ledger.counts import IN_PLACE_CLASSES, Count, in_order
+from backfill.ledger.counts import IN_PLACE_CLASSES, PLACE_COUNTS, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import InPlaceJob
 from backfill.verify import forms, reasons
 from backfill.verify.ages import moment_of
 from backfill.verify.judge import Ground
+from backfill.verify.places import column_place
 from backfill.verify.values import classify_value
 
 FETCHED = 10_000  # values at a time: of a million, the client holds no more
@@ -43,11 +46,11 @@ NO_RESULT = (*DUE, Count.KEPT_UNREADABLE, Count.NOT_DUE, Count.WITHOUT_TIME)
 # that cannot be decoded; an empty one where the server knows the form, NULL where there is no value.
 # The inner query is not flattened (offset 0), or each row would work out its kind twice.
 VALUES = sql.SQL("""
-    select kind is null, cardinality(kind), kind[1], count(*), {since}, {young}, {timeless}, max(time)::text, {place}
+    select kind is null, cardinality(kind), kind[1], count(*), {since}, {young}, {timeless}, {placed}, {other}, max(time)::text, {place}
       from (select case when event.{raw} is null then null
                         when {in_form} then '{{}}'::text[]
                         else array[case when {decodable} then left({text}, {shown}) end] end as kind,
-                   {time} as time
+                   {time} as time{places}
               from {table} as event
              where {in_range}
             offset 0) as judged
@@ -56,6 +59,8 @@ VALUES = sql.SQL("""
 SINCE = sql.SQL("count(*) filter (where time > {}::timestamptz)")
 YOUNG = sql.SQL("count(*) filter (where time >= {}::timestamptz)")
 TIMELESS = sql.SQL("count(*) filter (where time is null)")
+PLACES = sql.SQL(", {is_place} as is_place, {is_other} as is_other")
+PLACED, OTHER = sql.SQL("count(*) filter (where is_place)"), sql.SQL("count(*) filter (where is_other)")
 
 
 class Group(NamedTuple):
@@ -68,6 +73,8 @@ class Group(NamedTuple):
     since: int  # written after the last run ended
     young: int  # not as old as the job asks for
     timeless: int  # of a job that asks for an age
+    placed: int  # of a job that keeps the place of each address
+    other: int  # the same: what stands there is no object
     newest: str | None
     place: int  # by its newest row, the newest first
 
@@ -100,7 +107,11 @@ class InPlaceJudge:
     def _statement(self, span: Range) -> sql.Composable:
         time: sql.Composable = sql.SQL("null::text")
         nobody: sql.Composable = sql.SQL("0")
-        since = young = timeless = place = nobody
+        since = young = timeless = place = placed = other = nobody
+        places: sql.Composable = sql.SQL("")
+        if self.job.geo is not None:
+            placed, other = PLACED, OTHER
+            places = PLACES.format(**column_place(self.job.geo))
         if self.job.time is not None:
             time = moment_of(self.job.time)
             place = sql.SQL("row_number() over (order by max(time) desc nulls last)")
@@ -122,6 +133,9 @@ class InPlaceJudge:
             young=young,
             timeless=timeless,
             place=place,
+            placed=placed,
+            other=other,
+            places=places,
             table=table(self.job),
             in_range=span.holds("event"),
         )
@@ -152,6 +166,11 @@ class InPlaceJudge:
                     counts[Count.NOT_DUE] += group.young
                     counts[Count.WITHOUT_TIME] += group.timeless
                 counts[found] += number
+                if found in (Count.IN_FORM, Count.NO_ADDRESS):
+                    counts[Count.GEO] += group.placed
+                if found is Count.IN_FORM:
+                    counts[Count.GEO_HAS_NO_PLACE] += group.other
+                    counts[Count.WITHOUT_PLACE] += number - group.placed - group.other
                 if reason is not None and found is Count.QUARANTINED and number:
                     quarantined[reason] += number
                 if reason is not None and found is Count.KEPT_UNREADABLE:
@@ -187,6 +206,7 @@ class InPlaceJudge:
             kept.update(one.kept)
         counts = in_order(
             {count: sums[count] for count in (Count.ROWS, *IN_PLACE_CLASSES)}
+            | {count: sums[count] for count in PLACE_COUNTS if self.job.geo is not None}
             | {Count.RAW: sum(sums[count] for count in NO_RESULT)}
         )
         since = sum(one.since_run for one in held)
@@ -215,6 +235,7 @@ class InPlaceJudge:
                     kept,
                     batches.rewritten(connection, self.job.identity),
                     batches.deleted(connection, self.job.identity),
+                    batches.places(connection, self.job.identity),
                 )
             ),
             since_run=since if self._tells_since else None,

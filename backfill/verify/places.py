@@ -21,6 +21,15 @@ def has_place(place: sql.Composable) -> sql.Composable:
     return HAS_PLACE.format(place=place)
 
 
+def column_place(column: str) -> dict[str, sql.Composable]:
+    """Of a jsonb column that holds nothing but places: ``is_place``, and ``is_other``: what is no object. Never NULL."""
+    place = sql.Identifier("event", column)
+    return {
+        "is_place": has_place(place),
+        "is_other": sql.SQL("(coalesce(jsonb_typeof({}), 'null') not in ('object', 'null'))").format(place),
+    }
+
+
 def event_place(job: LinkJob) -> dict[str, sql.Composable]:
     """``seen``: certainly has a place, told in one cheap look; ``lacks``: has none and could; ``no_place``: cannot."""
     if job.extra is None:

@@ -165,9 +165,18 @@ BY_FORM = {
 
 
 def notes_in_place(
-    job: InPlaceJob, counts: Mapping[Count, int], kept: Mapping[str, int], written: int, deleted: int
+    job: InPlaceJob,
+    counts: Mapping[Count, int],
+    kept: Mapping[str, int],
+    written: int,
+    deleted: int,
+    places: tuple[int, int] = (0, 0),
 ) -> list[str]:
-    """What does not uncover such a column. *kept*: unreadable texts by reason; *written*, *deleted*: by runs, in all."""
+    """What does not uncover such a column.
+
+    *kept*: unreadable texts by reason; *written*, *deleted*: by runs, in all; *places*: of the rows that they wrote, those
+    with the place of their address, and with one of their own.
+    """
     number = counts[Count.IN_FORM]
     notes = [f"recomputed from the text: 0 of {number:,}, since the text is gone; {BY_FORM[job.becomes]}"]
     if written:
@@ -181,6 +190,8 @@ def notes_in_place(
             f"by the same records, {deleted:,} {'row was' if deleted == 1 else 'rows were'} deleted as {'a duplicate' if deleted == 1 else 'duplicates'}: "
             "in each case another row had the same value under a unique index"
         )
+    if job.geo is not None:
+        notes += _notes_of_places(job, counts, written, places)
     if job.after is not None:
         young = counts[Count.NOT_DUE]
         notes.append(
@@ -199,6 +210,28 @@ def notes_in_place(
             'row keeps a text that is no address, as unreadable = "keep" wants, and it may hold a raw address',
             'rows keep a text that is no address, as unreadable = "keep" wants, and it may hold a raw address',
             told,
+        )
+    return notes
+
+
+def _notes_of_places(
+    job: InPlaceJob, counts: Mapping[Count, int], written: int, places: tuple[int, int]
+) -> list[str]:
+    """What is known of the places that such a job has kept."""
+    placed, own = places
+    now = counts[Count.GEO]
+    notes = [
+        f"places recomputed from the text: 0 of {now:,}, since the text is gone; any object with a value in {job.geo} counts as a place, "
+        "whoever wrote it"
+    ]
+    if written:
+        notes.append(
+            f"by their batches' records, which were compared with the rows before they were committed, {placed:,} of these {written:,} "
+            f"rows got the place of their address, {own:,} kept one of their own, and for {max(0, written - placed - own):,} none is known"
+        )
+    if now < placed + own:
+        notes.append(
+            f"{now:,} rows have a place now, fewer than the records say: rows were deleted or written again, or lost their place since"
         )
     return notes
 

@@ -9,6 +9,7 @@ from psycopg2 import sql
 from sqlalchemy import make_url
 
 from backfill.plan import GeoKey
+from tests import rewritten
 from tests.databases import Databases, query
 from tests.demo_template import environment
 from tests.integration.test_types import PLAN, SCHEMA
@@ -54,7 +55,9 @@ def encoded(databases: Databases, home: Path, tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("encoding", "lost"), [("LATIN1", 4), ("WIN1252", 4), ("UTF8", 1)])
-def test_what_the_encoding_lacks_costs_its_field(encoded: Any, encoding: str, lost: int) -> None:
+def test_what_the_encoding_lacks_costs_its_field(
+    encoded: Any, tmp_path: Path, encoding: str, lost: int
+) -> None:
     operator = encoded(encoding)
     said = operator.types("run", "--quiet").out
     places = "1 place" if lost == 1 else f"{lost} places"
@@ -74,10 +77,31 @@ def test_what_the_encoding_lacks_costs_its_field(encoded: Any, encoding: str, lo
         assert places["5.5.0.1"] is None
     named = query(
         operator.url,
-        """select host(ip_address) from backfill.lost_fields join ip_addresses on id::text = address_key
+        """select host(ip_address) from backfill.lost_fields join ip_addresses on id::text = row_key
             where field = 'city' and ip_address <> '5.1.0.9' order by 1""",
     )
     assert [host for (host,) in named] == (
         ["5.3.0.1"] if encoding == "UTF8" else ["5.1.0.1", "5.3.0.1", "5.5.0.1"]
     )
     operator.types("verify")
+    if encoding == "LATIN1":
+        beside_a_value(operator, tmp_path)
+
+
+def beside_a_value(operator: Operator, folder: Path) -> None:
+    """The same of places beside a value that is rewritten; of rows without a key, the number."""
+    for name, key in (("named", "primary key"), ("nameless", "")):
+        query(operator.url, f"create table public.{name} (id int {key}, ip text, place jsonb)")
+        query(operator.url, f"insert into public.{name} (id, ip) values (7, '5.1.0.1'), (8, '5.1.0.9'), (9, '5.2.0.1'), (10, '5.5.0.1')")  # fmt: skip
+    jobs = [{"table": name, "raw": "ip", "becomes": "hash", "unreadable": "keep", "geo": "place"} for name in ("named", "nameless")]  # fmt: skip
+    said = rewritten.run(operator.having(plan=str(rewritten.plan_file(folder, *jobs))), "--quiet").out
+    assert "3 places of named.place without city: this database's encoding cannot hold it. Row keys: 10, 7, 8.\n" in said  # fmt: skip
+    assert "3 places of nameless.place without city: this database's encoding cannot hold it.\n" in said
+    for name in ("named", "nameless"):
+        assert f"{name}.place: 3 rows have the place of the address, 0 kept their own, 1 have none" in said
+        places = dict(query(operator.url, f"select id, place from public.{name}"))
+        assert places[9] == {"city": "Köln", "country_code": "DE", "country_code3": "DEU"}
+        assert (
+            places[7] == places[8] == {"country_code": "PL", "country_code3": "POL", "country_name": "Poland"}
+        )
+        assert places[10] is None

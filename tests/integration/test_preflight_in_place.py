@@ -24,6 +24,8 @@ NO_KEY = "alter table logins drop constraint logins_pkey;"
 PAIR = NO_KEY + "alter table logins add primary key (id, who);"
 REFUSE = {"on_duplicate": "refuse"}
 NEWEST = {"on_duplicate": "keep-newest", "time": "at"}
+GEO = {"geo": "place"}
+PLACE = "alter table logins add place jsonb;"
 NOTHING = {"becomes": "nothing", "then": "keep", **KEEP}
 TRIGGER = "create function f() returns trigger language plpgsql set search_path = '' as $$ begin return new; end $$; create trigger t {} on logins {} execute function f()"
 FINE = "create function fine(text) returns boolean language sql immutable as 'select true';"
@@ -183,6 +185,27 @@ SITUATIONS = [
     Situation("no key, as the plan says", "select", ("no-row-key",), {"key": []}, says="The plan says so"),
     Situation("no key but of addresses", NO_KEY + "alter table logins add peer inet, add primary key (id, peer)", ("no-row-key",)),
     Situation("no key but one of an expression", NO_KEY + "create unique index i on logins (lower(who))", ("no-row-key",)),
+    Situation("a place", PLACE, (), GEO),
+    Situation("a place that is NOT NULL", "alter table logins add place jsonb not null default '{}'", (), GEO),
+    Situation("a place that is not there", "select", ("no-column",), GEO, "public.logins.place"),
+    *(
+        Situation(f"a place as {name}", f"create domain d as json; alter table logins add place {name}", ("column-type",), GEO, "public.logins.place", "It has to be jsonb.")
+        for name in ("json", "text", "jsonb[]", "d")
+    ),
+    Situation("a place as a domain", "create domain d as jsonb; alter table logins add place d", (), GEO),
+    Situation("a place as a domain with a CHECK", "create domain d as jsonb check (value ? 'city'); alter table logins add place d", ("domain-check",), GEO, "public.logins.place"),
+    Situation("a place that is generated", "alter table logins add place jsonb generated always as ('{}'::jsonb) stored", ("generated-column",), GEO, "public.logins.place"),
+    Situation("a place in a unique constraint", PLACE + "alter table logins add constraint u unique (who, place)", ("geo-in-unique-key",), GEO, "public.logins.u"),
+    Situation("a place in a unique expression", PLACE + "create unique index u on logins ((place ->> 'city'))", ("geo-in-unique-key",), GEO, "public.logins.u"),
+    Situation("a place in a unique predicate", PLACE + "create unique index u on logins (who) where place is null", ("geo-in-unique-key",), GEO, "public.logins.u"),
+    Situation("a place in an index", PLACE + "create index i on logins using gin (place)", ("geo-in-index",), GEO),
+    Situation("a place in an index of an expression", PLACE + "create index i on logins (((place ->> 'latitude')::float))", ("computed-from-geo",), GEO, "public.logins.i"),
+    Situation("a place in a generated column", PLACE + "alter table logins add c text generated always as (place ->> 'city') stored", ("computed-from-geo",), GEO, "public.logins.c"),
+    Situation("a place in a CHECK", PLACE + "alter table logins add constraint c check (place ? 'city')", ("check-on-written-column",), GEO, "public.logins.c"),
+    Situation("a place in a CHECK with the address", PLACE + "alter table logins add constraint c check (ip is null or place is null)", ("check-on-written-column", "check-on-written-column"), GEO, "public.logins.c"),
+    Situation("UPDATE OF the place", PLACE + TRIGGER.format("after update of place", "for each row"), ("after-trigger",), GEO),
+    Situation("a place without a plan for it", PLACE + "alter table logins add unique (place)", ()),
+    Situation("another place's keys", PLACE + "insert into logins values (1, '', '192.0.2.1', now(), '{\"code\": \"DE\"}')", ("other-geo-keys",), GEO, "public.logins", "'code'"),
     Situation("partitioned", "drop table logins; create table logins (id int, ip text) partition by hash (id)", ("not-a-plain-table",)),
     Situation("children", "create table child () inherits (logins)", ("inheritance",)),
 ]  # fmt: skip

@@ -6,8 +6,9 @@ import pytest
 from psycopg2 import sql
 
 from backfill.database.blocks import Range
-from backfill.jobs import fill, kept_rows, link, resolve, row_needs
+from backfill.jobs import fill, in_place, kept_rows, link, resolve, row_needs
 from backfill.jobs.passes import pass_of
+from backfill.jobs.place_column import PlaceColumn
 from backfill.plan import PYPI
 from backfill.shadow import rows as shadow_rows
 from backfill.verify import merge, repair, settle
@@ -25,7 +26,9 @@ TEMPLATES = {
     "link": UPDATE, "lacks geo": row_needs.lacks_geo(JOB), "object": row_needs.object_of(sql.Identifier("x")),
     "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
     "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
-    "range": Range(0, 1).holds("event"),
+    "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "in place with place": in_place.WRITE_PLACED,
+    "place beside": sql.SQL("set {}").format(*PlaceColumn("x").assignments), "state of it": PlaceColumn("x").state,
+    "no place": in_place.NO_PLACE,
 }  # fmt: skip
 
 # What calls an operator or a function by the search_path; keywords that look like functions are not.

@@ -16,6 +16,7 @@ from backfill.database.preflight import (
     into_column,
     keys,
     overloads,
+    place_column,
     places,
     privileges,
     publication,
@@ -49,6 +50,7 @@ OF_A_TABLE: tuple[tuple[str, Check], ...] = (
     ("unique and foreign keys of these", raw_keys.check),
     ("the column into which hashes go", into_column.check),
     ("who reads these", raw_readers.check),
+    ("the column into which their places go", place_column.check),
 )
 LOOKED_AT = ", ".join(
     (

@@ -53,6 +53,8 @@ def check(target: Target) -> Iterator[Finding]:
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
+        if isinstance(part, InPlaceJob):
+            yield from _expect(target, part.geo, {"jsonb": "jsonb"}, "geo")
         if isinstance(part, IntoJob):
             yield from _expect(target, part.into, TEXTUAL, "into")
             yield from _hash_length(target, part, part.into)
@@ -227,9 +229,10 @@ def _written(target: Target) -> Iterator[Finding]:
                 f"Column {target.part.name}.{name} is generated, so nobody can write it.",
                 f"alter table {target.part.name} alter column {name} drop expression; or name another column in the plan.",
             )
-        if column.checked and not isinstance(
-            target.part, InPlaceJob | IntoJob
-        ):  # ``raw_expressions`` tries it
+        tried = (
+            isinstance(target.part, InPlaceJob | IntoJob) and name == target.result
+        )  # ``raw_expressions`` does
+        if column.checked and not tried:
             yield DOMAIN(
                 target.column(name),
                 f"Column {target.part.name}.{name} is of domain {column.type}, whose CHECK may refuse what is written.",

@@ -17,7 +17,7 @@ from backfill.database.connection import rows
 from backfill.database.decodable import escaped
 from backfill.database.preflight.finding import Finding, changes, note
 from backfill.database.quoting import table
-from backfill.plan import Addresses, GeoKey, LinkJob, Plan
+from backfill.plan import Addresses, GeoKey, InPlaceJob, LinkJob, Plan
 from backfill.raw_column import Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second
@@ -48,15 +48,15 @@ KEYS = sql.SQL("""
 def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterator[Finding]:
     """Keys that the plan writes and no live row carries; and the other way round."""
     found: Counter[str | None] = Counter()
-    looked_at = []
+    looked_at: dict[str, str] = {}
     for part in parts:
         place = _place(connection, part)
         if place is not None:
-            looked_at.append(_read(connection, part, place, found))
+            looked_at[f"{part.schema_}.{part.table}"] = _read(connection, part, place, found)
     places = found.pop(None, 0)
     if not places:
         return
-    scope = f"{places:,} places of {', '.join(looked_at)}"
+    scope = f"{places:,} places of {', '.join(looked_at.values())}"
     for key in plan.geo.keys:
         if not found[key.value] and (places >= FEW or key in ALWAYS):
             yield NEW_KEY(
@@ -68,7 +68,7 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
     others = sorted(key for key in found if key is not None and key not in set(plan.geo.keys))
     if others:
         yield OTHER_KEYS(
-            f"{plan.addresses.schema_}.{plan.addresses.table}",
+            next(iter(looked_at)),
             f"Live rows carry {len(others)} geo keys that the plan does not write ({scope}): "
             f"{', '.join(map(repr, others[:8]))}.",
             "Name them under [geo] in the plan, where they can be had.",
@@ -77,6 +77,8 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
 
 def _place(connection: Connection, part: Table) -> sql.Composable | None:
     if isinstance(part, Addresses) and has_column(connection, part, part.geo):
+        return sql.Identifier("event", part.geo)
+    if isinstance(part, InPlaceJob) and part.geo is not None and has_column(connection, part, part.geo):
         return sql.Identifier("event", part.geo)
     if isinstance(part, LinkJob) and part.extra is not None and has_column(connection, part, part.extra):
         return sql.SQL("({} -> 'geoip_info')").format(sql.Identifier("event", part.extra))

@@ -32,6 +32,7 @@ class Rewritten:
     key_id: str
     same_hashes: bool  # key id and hash scheme are those of now
     restore_point: str
+    geo: str | None = None  # where places were kept
 
 
 def check(parts: Sequence[Table], rewritten: Sequence[Rewritten], purpose: Purpose) -> Iterator[Finding]:
@@ -52,7 +53,11 @@ def _finding(job: Job, earlier: Rewritten) -> Finding:
     said = f"Runs before, under key id {earlier.key_id}, rewrote {count} as {_described(earlier)}"
     reason = _in_the_way(job, earlier)
     if reason is None:
-        return BEFORE(subject, f"{said}. {_becomes_of_them(job, earlier)}", "")
+        place = job.geo if isinstance(job, InPlaceJob) else None
+        placeless = (
+            f" They get no place in {place}: the text is gone." if place not in (None, earlier.geo) else ""
+        )
+        return BEFORE(subject, f"{said}. {_becomes_of_them(job, earlier)}{placeless}", "")
     if job.kind == earlier.becomes:
         return OTHERWISE(
             subject,

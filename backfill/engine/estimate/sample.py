@@ -221,7 +221,7 @@ class _Miniature:
             """
             create temporary table address_map (raw text collate "C" primary key, address_id {id}, geo jsonb, reason text);
             alter table {map} alter raw set statistics 0, alter address_id set statistics 0, alter geo set statistics 0;
-            create temporary table lost_fields (address_key text, field text, primary key (address_key, field));
+            create temporary table lost_fields (job text, row_key text, field text, primary key (job, row_key, field));
             create temporary table geo_lookups (address_key text, source text, build timestamptz, found boolean, primary key (address_key, source, build));
             create temporary table {log} (key {key});
             create temporary table {flaws} (key {key}, kind text)

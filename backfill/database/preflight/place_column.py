@@ -1,0 +1,100 @@
+"""Place column: what stands on the column into which the place of an address goes, beside a value that is rewritten.
+
+Nothing of a place is tried here: what computes something from it, or asks something of it, waits until somebody who knows
+it accepts it. NOT NULL is no obstacle: no row gets NULL there.
+"""
+
+from collections.abc import Iterator
+
+from backfill.database.preflight.constraints import ON_WRITTEN, OURS
+from backfill.database.preflight.finding import Finding, blocks, changes, note
+from backfill.database.preflight.target import Target
+from backfill.plan import InPlaceJob
+
+UNIQUE = blocks("geo-in-unique-key")
+COMPUTED = changes("computed-from-geo")
+INDEXED = note("geo-in-index")
+
+INDEXES = """
+    select c.relname, i.indisunique or i.indisexclusion, not %(geo)s = any (i.indkey::int2[])
+      from pg_index as i join pg_class as c on c.oid = i.indexrelid
+     where i.indrelid = %(table)s
+       and (%(geo)s = any (i.indkey::int2[])
+            or exists (select from pg_depend as d
+                        where d.refclassid = 'pg_class'::regclass and d.refobjid = %(table)s and d.refobjsubid = %(geo)s
+                          and (d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+                               or d.classid = 'pg_constraint'::regclass
+                                  and d.objid in (select con.oid from pg_constraint as con where con.conindid = i.indexrelid)))
+            or concat(i.indexprs::text, i.indpred::text) ~ ':varattno 0 ')  -- a whole row
+     order by 1
+"""
+CHECKS = """
+    select con.conname, pg_get_expr(con.conbin, con.conrelid)
+      from pg_constraint as con
+     where con.conrelid = %(table)s and con.contype = 'c' and con.conname !~ %(ours)s
+       and (%(geo)s = any (con.conkey) or con.conbin::text ~ ':varattno 0 ')
+       and coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
+     order by 1
+"""
+# Until PostgreSQL 14 it is the column that depends.
+GENERATED = """
+    select a.attname, pg_get_expr(def.adbin, def.adrelid)
+      from pg_attrdef as def
+      join pg_attribute as a on a.attrelid = def.adrelid and a.attnum = def.adnum and a.attgenerated <> ''
+     where def.adrelid = %(table)s and a.attnum <> %(geo)s
+       and exists (select from pg_depend as d
+                    where (d.classid = 'pg_attrdef'::regclass and d.objid = def.oid
+                           or d.classid = 'pg_class'::regclass and d.objid = def.adrelid and d.objsubid = def.adnum)
+                      and d.refobjsubid <> def.adnum
+                      and d.refclassid = 'pg_class'::regclass and d.refobjid = %(table)s and d.refobjsubid = %(geo)s)
+     order by 1
+"""
+
+
+def check(target: Target) -> Iterator[Finding]:
+    """By name, where a job has such a column."""
+    job = target.part
+    if (
+        not target.writes
+        or not isinstance(job, InPlaceJob)
+        or job.geo is None
+        or job.geo not in target.columns
+    ):
+        return
+    geo = target.columns[job.geo].number
+    name = f"{job.name}.{job.geo}"
+    indexes = []
+    for index, unique, computed in target.ask(INDEXES, geo=geo):
+        if unique:
+            yield UNIQUE(
+                target.column(index),
+                f"Unique index or exclusion constraint {index} of {job.name} has {job.geo} (geo) in it: rows of one place would meet there.",
+                "Name another column for the place in the plan.",
+            )
+        elif computed:
+            yield COMPUTED(
+                target.column(index),
+                f"Index {index} of {job.name} computes something from {job.geo} (geo), and may fail for a place.",
+                "Look whether it can be computed from every place, or from one that lacks a key; then accept it.",
+            )
+        else:
+            indexes.append(index)
+    for constraint, expression in target.ask(CHECKS, geo=geo, ours=OURS):
+        yield ON_WRITTEN(
+            target.column(constraint),
+            f"CHECK {constraint} of {job.name} has {job.geo} (geo) in it, and may refuse a place: {expression}.",
+            "Look whether it holds with every place, or with one that lacks a key; then accept it.",
+        )
+    for column, expression in target.ask(GENERATED, geo=geo):
+        yield COMPUTED(
+            target.column(column),
+            f"Generated column {job.name}.{column} is computed from {job.geo} (geo), and may fail for a place: {expression}.",
+            "Look whether it can be computed from every place, or from one that lacks a key; then accept it.",
+        )
+    if indexes:
+        yield INDEXED(
+            target.column(job.geo),
+            f"{name} is in {'index' if len(indexes) == 1 else 'indexes'} {', '.join(indexes)}: no row that gets a place is heap-only, "
+            "so every index of the table gets an entry for it.",
+            "Expect a slower run and larger indexes.",
+        )

@@ -1,0 +1,277 @@
+"""Jobs in place that keep the place of each address in a column beside the value: what every row holds afterwards."""
+
+import ipaddress
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import maxminddb
+import pytest
+
+from backfill.geo.city import eight_fields
+from tests import rewritten
+from tests.databases import Databases, query
+from tests.integration.test_run import Interrupted, in_order
+from tests.rewritten import SPELT, TEXTS, UNREADABLE
+from tests.unit.test_geo import CONTINENT, FULL, write_database
+
+# A file may know private addresses and tunnels: a reader does not believe it.
+RECORDS = {
+    "81.2.0.0/16": FULL, "2a00::/16": CONTINENT, "1.2.3.0/24": FULL, "10.0.0.0/8": FULL, "fd00::/8": FULL,
+    "2001::/32": FULL, "2002::/16": FULL,
+}  # fmt: skip
+NOWHERE = ("9.9.9.9", "10.1.2.3", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2002:808:808::1")
+KEYS = ("city", "continent_code", "country_code3", "country_code", "country_name", "region")
+OWN = {**dict.fromkeys(KEYS, "ZZ"), "seen": True}
+# What stands there before, in turn: no place five times, a place, and what is none and cannot become one.
+BEFORE = (
+    None,
+    "null",
+    "{}",
+    '{"city": "?", "region": null}',
+    '{"city": ""}',
+    json.dumps(OWN),
+    '["DE"]',
+    '"DE"',
+)
+KINDS = ("pseudonym", "hash", "network", "nothing")
+SMALL = ("run", "--quiet", "--batch-blocks", "2")
+
+
+def fill(url: str, name: str, type_: str, key: str) -> None:
+    texts = [text for text in (*TEXTS, *SPELT, *NOWHERE, *UNREADABLE) if len(text) <= 64]
+    if type_ == "inet":
+        texts = [str(rewritten.canonical(text)) for text in texts if rewritten.canonical(text) is not None]
+    rows = [*zip(itertools.cycle(texts), itertools.cycle(BEFORE), range(len(texts) * 2 + 1)), (None, None, 0)]
+    query(
+        url,
+        f"create table {name} (id bigint generated always as identity {key}, ip {type_}, place jsonb, note text)",
+    )
+    query(
+        url,
+        f"""insert into {name} (ip, place, note)
+            select ip::{type_}, place::jsonb, repeat('x', 200) from unnest(%s::text[], %s::text[]) as row (ip, place)""",
+        [ip for ip, _, _ in rows],
+        [place for _, place, _ in rows],
+    )
+
+
+def shown(url: str, name: str) -> list[tuple]:
+    return query(
+        url,
+        f"select id, case when ip is null then null else concat(ip) end, place, place is null from {name} order by id",
+    )
+
+
+@pytest.fixture(scope="module")
+def city_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_database(tmp_path_factory.mktemp("geo") / "city.mmdb", RECORDS)
+
+
+@pytest.fixture(scope="module")
+def looked_up(city_file: Path) -> Iterator:
+    """The place of a text's address by the reader of the file, with none of what Backfill makes of it but names."""
+    with maxminddb.open_database(city_file) as reader:
+
+        def look(text: str | None) -> dict | None:
+            address = None if text is None else rewritten.canonical(text)
+            if (
+                address is None
+                or not address.is_global
+                or address in ipaddress.ip_network("2002::/16" if address.version == 6 else "0.0.0.0/32")
+            ):
+                return None
+            record = reader.get(address)
+            found = eight_fields(record) if record else None
+            return {key: value for key, value in (found or {}).items() if key in KEYS} or None
+
+        yield look
+
+
+def says_something(place: object) -> bool:
+    return isinstance(place, dict) and any(value not in (None, "", "?") for value in place.values())
+
+
+@pytest.fixture(scope="module")
+def done(databases: Databases, home: Path, tmp_path_factory, city_file: Path) -> Iterator[tuple]:
+    """An operator of four tables whose run was cut off between two batches, emptied of its map, and resumed."""
+    url, folder = databases.create(), tmp_path_factory.mktemp("plan")
+    jobs = []
+    for kind, type_, key in zip(
+        KINDS,
+        ("inet", "text", "varchar(64)", "text"),
+        ("primary key", "", "primary key", "primary key"),
+        strict=True,
+    ):
+        fill(url, kind, type_, key)
+        jobs.append(
+            {
+                "table": kind,
+                "raw": "ip",
+                "becomes": kind,
+                "unreadable": "nothing" if kind == "hash" else "keep",
+                "geo": "place",
+            }
+        )
+    query(
+        url,
+        "update network set place = '{}' where place is null; alter table network alter place set not null",
+    )
+    query(
+        url, "alter table nothing add at timestamptz; update nothing set at = now() - interval '1 day' * id"
+    )
+    jobs[-1] |= {"then": "keep", "time": "at", "after": "100 days"}
+    before = {kind: shown(url, kind) for kind in KINDS}
+    operator = rewritten.operator(url, home, rewritten.plan_file(folder, *jobs)).having(
+        geoip_db=str(city_file), workers="1", passes="2"
+    )
+    command = rewritten.confirmed(operator.types(*SMALL, expect=2)) + list(SMALL[1:])
+
+    def some(number: int) -> None:
+        if number > 9:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        operator.hooked(before_batch=in_order(some)).types(*command)
+    ((half,),) = query(
+        url, "select count(*) from backfill.batches where phase = 'link' and status <> 'succeeded'"
+    )
+    query(url, "truncate backfill.address_map")
+    said = operator.types(*SMALL, "--format", "json")
+    assert "Resuming run 1" in said.out + said.err
+    assert half > 2
+    yield operator, before, json.loads(said.out[said.out.index("{") :])
+    databases.drop(url)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_cut_off_leaves_every_row_with_the_place_of_its_address(
+    done, looked_up, kind: str
+) -> None:
+    operator, before, facts = done
+    placed = own = none = 0
+    for (_, was, place, null), (_, now, after, null_now) in zip(
+        before[kind], shown(operator.url, kind), strict=True
+    ):
+        rewritten_now = was != now
+        expected = looked_up(was) if rewritten_now else None
+        if isinstance(place, list | str) or says_something(place) or expected is None:
+            assert (after, null_now) == (place, null), was
+        else:
+            assert after == expected, was
+        if rewritten_now:
+            placed += after == expected is not None
+            own += says_something(after) and after != expected
+            none += not says_something(after)
+    assert placed > 20
+    assert own > 5
+    assert none > 5
+    (run,) = facts["runs"]
+    assert run["places"][kind] == {"placed": placed, "own": own, "none": none}
+
+
+def test_verify_and_report_say_what_is_known_of_the_places_and_no_more(done) -> None:
+    operator, _, facts = done
+    query(
+        operator.url,
+        "update nothing set at = at - interval '90 days' where id < 20; update hash set place = null where id = 1",
+    )
+    due = operator.types("run", "--due", "--quiet")
+    assert "nothing.place: " in due.out
+    (run,) = facts["runs"]
+    verified = operator.types("verify", "--format", "json", expect=None)
+    for record in json.loads(verified.out)["tables"]:
+        kind = record["table"]
+        rows = [(ip, place) for _, ip, place, _ in shown(operator.url, kind)]
+        counts, said = record["counts"], " ".join(record["notes"])
+        assert counts["geo"] + counts["without_place"] + counts["geo_has_no_place"] >= counts["in_form"]
+        if kind == "pseudonym":
+            assert counts["geo"] == sum(says_something(place) for ip, place in rows)
+            assert counts["geo_has_no_place"] == sum(
+                isinstance(place, list | str) for ip, place in rows if ip
+            )
+        assert f"places recomputed from the text: 0 of {counts['geo']:,}, since the text is gone" in said
+        places = run["places"][kind]
+        if kind != "nothing":
+            assert f"{places['placed']:,} of these" in said
+            assert (
+                f"{places['own']:,} kept one of their own, and for {places['none']:,} none is known" in said
+            )
+    assert "without a place" in operator.types("report").out
+
+
+def test_a_plan_without_a_geo_database_is_refused_before_anything_is_counted(done, tmp_path: Path) -> None:
+    operator, _, _ = done
+    query(
+        operator.url,
+        "create table public.fresh (id int primary key, ip text, place jsonb); insert into public.fresh values (1, '81.2.1.1')",
+    )
+    job = {"table": "fresh", "raw": "ip", "becomes": "hash", "unreadable": "keep", "geo": "place"}
+    bare = operator.having(plan=str(rewritten.plan_file(tmp_path, job)), geoip_db="")
+    said = bare.types("run", expect=2)
+    assert "BACKFILL_GEOIP_DB" in said.err
+    assert "Dry run" not in said.out
+    assert "BACKFILL_GEOIP_DB" in bare.types("plan", expect=2).out
+    bare.types("verify", expect=1)  # which looks nothing up
+
+
+def test_rows_that_were_rewritten_before_get_no_place_and_the_plan_says_so(done, tmp_path: Path) -> None:
+    operator, _, _ = done
+    query(operator.url, "alter table pseudonym add elsewhere jsonb")
+    job = {
+        "table": "pseudonym",
+        "raw": "ip",
+        "becomes": "pseudonym",
+        "unreadable": "keep",
+        "geo": "elsewhere",
+    }
+    other = operator.having(plan=str(rewritten.plan_file(tmp_path, job)))
+    assert "They get no place in elsewhere: the text is gone." in " ".join(other.types("plan").out.split())
+
+
+def test_a_trigger_that_takes_the_place_away_fails_the_batch(done, tmp_path: Path) -> None:
+    operator, _, _ = done
+    query(
+        operator.url,
+        """create table public.kept (id int primary key, ip text, place jsonb); insert into public.kept values (1, '81.2.1.1');
+           create function public.away() returns trigger language plpgsql as $$ begin new.place := null; return new; end $$;
+           create trigger away before update on public.kept for each row execute function public.away()""",
+    )
+    job = {
+        "table": "kept",
+        "raw": "ip",
+        "becomes": "nothing",
+        "then": "keep",
+        "unreadable": "keep",
+        "geo": "place",
+    }
+    other = operator.having(plan=str(rewritten.plan_file(tmp_path, job)))
+    said = rewritten.run(other, "--quiet", "--accept", "before-trigger:public.kept.away", expect=1)
+    assert "1 of 1 rows do not hold what was written" in said.err + said.out
+    assert query(operator.url, "select ip from public.kept") == [("81.2.1.1",)]
+
+
+def test_the_newest_of_equal_rows_stays_with_its_place(done, tmp_path: Path) -> None:
+    operator, _, _ = done
+    query(
+        operator.url,
+        """create table public.sessions (who int, ip inet, at timestamptz, place jsonb, unique (who, ip));
+           insert into public.sessions values (1, '81.2.1.1', now() - interval '2 days'), (1, '::ffff:81.2.1.1', now()),
+                                       (2, '81.2.1.1', now()), (2, '9.9.9.9', now())""",
+    )
+    job = {
+        "table": "sessions",
+        "raw": "ip",
+        "becomes": "pseudonym",
+        "unreadable": "keep",
+        "geo": "place",
+        "on_duplicate": "keep-newest",
+        "time": "at",
+    }
+    other = operator.having(plan=str(rewritten.plan_file(tmp_path, job)))
+    said = rewritten.run(other, "--quiet")
+    assert "sessions.place: 2 rows have the place of the address, 0 kept their own, 1 have none" in said.out
+    assert query(operator.url, "select who, place ->> 'city', at > now() - interval '1 day' from public.sessions order by 1, 2") == [
+        (1, "San Jose", True), (2, "San Jose", True), (2, None, True),
+    ]  # fmt: skip
