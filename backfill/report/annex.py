@@ -82,7 +82,7 @@ OTHERS = (
     ),
     Entry(
         "events by country, cells",
-        "counted when the report was made, from the places stored in the event tables; of more than a million events, a "
+        "counted when the report was made, from the places stored in the tables of the jobs; of more than a million events, a "
         "sample. Fewer than five are left out",
     ),
     Entry(

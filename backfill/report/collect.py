@@ -24,7 +24,7 @@ from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.phases import Work
 from backfill.ledger.quarantine import keeps
 from backfill.ledger.tables import batches, decisions, quarantine
-from backfill.plan import Plan
+from backfill.plan import Job, Plan
 from backfill.prove.finding import Depth
 from backfill.raw_column import RawColumn
 from backfill.report import ages

@@ -16,6 +16,7 @@ from tests.databases import connect, query
 from tests.faults.cluster import Cluster
 from tests.operator import Operator, ended
 from tests.rewritten import SALT
+from tests.unit.test_geo import CONTINENT, FULL, write_database
 
 ROWS = 4_000
 KINDS = {"pseudonym": "inet", "hash": "text", "network": "varchar(45)", "nothing": "inet"}
@@ -25,7 +26,7 @@ RUN = ("run", "--quiet", "--workers", "2", "--batch-blocks", "8")
 PATIENCE = 120.0
 # Wide rows, so that there are batches enough; a column of each table that nobody may touch.
 FILL = """
-    create table {name} (id bigint generated always as identity, ip {type}, note text{key});
+    create table {name} (id bigint generated always as identity, ip {type}, note text, place jsonb{key});
     insert into {name} (ip, note)
     select case when i % 10 = 0 then null
                 when i % 3 = 0 then host(('2a00:' || to_hex(i % 97) || ':1::' || to_hex(i % 311))::inet)::{type}
@@ -72,7 +73,7 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
     for kind, type_ in KINDS.items():
         query(url, FILL.format(name=kind, type=type_, rows=ROWS, key=KEYS.get(kind, ", primary key (id)")))
     jobs = [
-        {"table": kind, "raw": "ip", "becomes": kind, "unreadable": "refuse"}
+        {"table": kind, "raw": "ip", "becomes": kind, "unreadable": "refuse", "geo": "place"}
         | ({"then": "keep"} if kind == "nothing" else {})
         for kind in KINDS
     ]
@@ -83,7 +84,10 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
     )
     jobs.append({"table": "beside", "raw": "ip", "becomes": "hash", "into": "hashed"})
     beside = shown(url, "beside")
-    operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs))
+    city_file = write_database(tmp_path / "city.mmdb", {"81.2.0.0/16": FULL, "2a00::/16": CONTINENT})
+    operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs)).having(
+        geoip_db=str(city_file)
+    )
     before = {kind: shown(url, kind) for kind in KINDS}
     command = rewritten.confirmed(operator.types(*RUN, expect=2)) + list(RUN[1:])
 
@@ -119,6 +123,12 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
     for kind, rows in before.items():
         expected = [(key, None if was is None else makes[kind](was), note) for key, was, note in rows]
         assert shown(url, kind) == expected, kind
+        cities = [None if was is None else "EU" if ":" in was else "NA" for _, was, _ in rows]
+        query_places = f"select place ->> 'continent_code' from {kind} order by id"
+        results = [was != now for (_, was, _), (_, now, _) in zip(rows, expected, strict=True)]
+        assert [place if result else None for result, place in zip(results, cities, strict=True)] == [
+            place for (place,) in query(url, query_places)
+        ]
     assert shown(url, "beside") == beside
     hashed = [None if text is None else rewritten.hashed(text) for _, text, _ in beside]
     assert [now for (now,) in query(url, "select hashed from beside order by id")] == hashed
