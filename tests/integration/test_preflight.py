@@ -206,6 +206,7 @@ SITUATIONS = [
     Situation("no USAGE on the schema", "revoke usage on schema public from public", ("schema-usage",), "public", role=True),
     Situation("no USAGE on a sequence", "create sequence numbers; alter table ip_addresses add n bigint default nextval('numbers')", ("sequence-usage",), "public.ip_addresses.numbers", role=True),
     Situation("no EXECUTE on a default's function", "create function one() returns int language sql as 'select 1'; revoke execute on function one() from public; alter table ip_addresses add n int default one()", ("function-execute",), role=True),
+    Situation("an inet as a key", f"alter table {E} alter id drop default, alter id type inet using '::'::inet + ('x' || left(id::text, 8))::bit(32)::bigint", ("address-in-key",), f"public.{E}.id"),
     Situation("read-only", "set transaction read only", ("read-only",)),
     Situation("session_replication_role", "set local session_replication_role = replica", ("replica-role",)),
     Situation("no CREATE on the database", f"do $$ begin execute format('revoke create on database %I from {ROLE}', current_database()); end $$", ("ledger-schema",), role=True),

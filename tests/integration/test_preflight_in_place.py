@@ -179,6 +179,18 @@ SITUATIONS = [
     Situation("several columns, one of which is not there", PAIR, ("no-column",), {"key": ["id", "gone"]}, "public.logins.gone"),
     Situation("several columns, one of which holds addresses", NO_KEY + "alter table logins add peer inet, add primary key (id, peer)", ("address-in-key",), {"key": ["id", "peer"]}, "public.logins.peer"),
     Situation("a key made of the raw column", "alter table logins add h text generated always as (md5(ip)) stored unique; alter table logins alter h set not null", ("address-in-key", "generated-from-raw", "raw-in-unique-key"), {"key": "h"}, "public.logins.h", "generated from the raw address"),
+    *(Situation(f"a key that is {name}", NO_KEY + f"alter table logins add peer {type_} primary key; insert into logins (id, peer) values (1, '{text}'), (2, '{other}')", ("addresses-among-keys", "row-key") if chosen else ("addresses-among-keys",), {} if chosen else {"key": "peer"}, "public.logins.peer", "1 key holds what looks like an address. It would", purpose=Purpose.PLAN)
+      for name, type_, text, other in (
+          ("an address as text", "text", "192.0.2.9", "192.0.2"),
+          ("one with a name", 'citext', "ann@2001:db8::7", "::"),
+          ("one in JSON", "jsonb", '{"ip": "2001:db8:0:0:0:0:0:1"}', '{"at": "10:11:12"}'),
+          ("in a list of addresses", "inet[]", "{192.0.2.1}", "{}"),
+          ("what ends with zeros", "varchar(20)", "2001:db8::", "Acme::Client, 1.2.3"),
+      ) for chosen in (True, False)),
+    Situation("a key of several columns, one of which is a text with an address", NO_KEY + "alter table logins alter who set not null, add primary key (id, who); insert into logins values (1, '8.8.8.8:80')", ("addresses-among-keys",), BOTH, "public.logins.who"),
+    Situation("a key of hashes", NO_KEY + "update logins set who = ''; alter table logins alter who set not null, add primary key (who); insert into logins values (1, md5('a')), (2, gen_random_uuid()), (3, 'v1.2.3.4.5'), (4, '08:00:2b:01:02:03:04:05:06')", (), {"key": "who"}),
+    *(Situation(f"a key that is {type_}", f"create domain d as inet; create domain e as d; alter table logins add peer {type_} not null unique", ("address-in-key",), {"key": "peer"}, "public.logins.peer", f"is {shown}") for type_, shown in (("inet", "inet"), ("d", "public.d"), ("e", "public.e"))),
+    Situation("no key but a domain over a domain over inet", NO_KEY + "create domain d as inet; create domain e as d; alter table logins add peer e primary key", ("no-row-key",)),
     Situation("the catalog's key", PAIR, ("row-key",), says="named by id and who"),
     Situation("the catalog's other key", NO_KEY + "alter table logins alter who set not null; create unique index i on logins (who)", ("row-key",), says="named by who"),
     Situation("no key", NO_KEY, ("no-row-key",)),

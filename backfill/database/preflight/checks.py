@@ -14,6 +14,7 @@ from backfill.database.preflight import (
     database,
     dependents,
     into_column,
+    key_values,
     keys,
     overloads,
     place_column,
@@ -58,6 +59,7 @@ LOOKED_AT = ", ".join(
         *(topic for topic, _ in OF_A_TABLE),
         "what expressions make of a sample of results",
         "names and keys that the server cannot send",
+        "addresses among keys",
         "collisions of links",
         "definitions by which rows were rewritten before",
         "database",
@@ -149,6 +151,7 @@ def _of_table(
         found += raw_expressions.check(target)
     if not any(finding.severity is Severity.BLOCKS for finding in found):
         found += texts.keys(target)  # reads rows, where the key is a text
+        found += key_values.check(target)  # likewise
     if not any(finding.severity is Severity.BLOCKS for finding in found):
         found += collisions.check(target)  # reads rows, where there is a key that they could meet in
         found += ages.check(target)  # reads rows, where an index does not lead to the newest

@@ -55,6 +55,7 @@ def check(target: Target) -> Iterator[Finding]:
     if isinstance(part, Addresses):
         for name in (part.key, part.address, part.hash):
             yield from _unique(target, (name,), immediate=True)
+        yield from _no_address(target, part, (part.key,))
     elif isinstance(part, Job):
         if part.key_columns:
             yield from _unique(target, part.key_columns, immediate=False)
@@ -114,10 +115,8 @@ def _never_null(target: Target, job: Job, names: tuple[str, ...]) -> Iterator[Fi
         )
 
 
-def _no_address(target: Target, job: Job, names: tuple[str, ...]) -> Iterator[Finding]:
-    """Values of a key stand in the quarantine and in messages."""
-    if not isinstance(job, InPlaceJob):
-        return
+def _no_address(target: Target, part: Addresses | Job, names: tuple[str, ...]) -> Iterator[Finding]:
+    """Values of a key stand in the quarantine and in messages. What a text holds, ``key_values`` tells."""
     derived = {number for (number,) in target.ask(DERIVED_NUMBERS.format(derived=DERIVED))}
     for name in names:
         column = target.columns.get(name)
@@ -127,8 +126,8 @@ def _no_address(target: Target, job: Job, names: tuple[str, ...]) -> Iterator[Fi
         if column.number in derived or column.base in ("inet", "cidr"):
             yield ADDRESS_IN_KEY(
                 target.column(name),
-                f"Column {job.name}.{name} (key) {why}: its values would stand in the quarantine and in messages.",
-                "Name another key in the plan, or none (key = []).",
+                f"Column {part.name}.{name} (key) {why}: its values would stand in the quarantine and in messages.",
+                f"Name another key in the plan{', or none (key = [])' if isinstance(part, InPlaceJob) else ''}.",
             )
 
 
