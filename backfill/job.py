@@ -49,6 +49,11 @@ class Job(RawColumn):
         return self.time.column if isinstance(self.time, TimeColumn) else self.time
 
     @property
+    def place(self) -> str | None:
+        """The column that gets the place of the address, beside what becomes of the value."""
+        return None
+
+    @property
     def written(self) -> tuple[str, ...]:
         """The columns that a run writes."""
         return (self.raw,)
@@ -90,6 +95,7 @@ class IntoJob(DroppingJob):
     raw: Name
     into: Name  # text
     then: Literal["drop"] = "drop"
+    geo: NameOrNone = None  # jsonb: the place of the address
     time: NameOrNone = None
 
     @property
@@ -103,16 +109,20 @@ class IntoJob(DroppingJob):
         return self.into
 
     @property
+    def place(self) -> str | None:
+        """As the plan says."""
+        return self.geo
+
+    @property
     def written(self) -> tuple[str, ...]:
-        """The hash."""
-        return (self.into,)
+        """The hash, and the place."""
+        return (self.into,) if self.geo is None else (self.into, self.geo)
 
 
 OF_LINKS = ("link", "extra")
 OF_VALUES = ("geo", "then", "widths", "constant", "unreadable", "after", "max_due", "on_duplicate")
 # What a job with ``into`` cannot have besides, and why.
 NOT_BESIDE_INTO = {
-    "geo": "a place is not supported by this version",
     "unreadable": "it does not apply: a row whose text is no address waits in the quarantine",
     "constant": "it does not apply: a row without an address has no hash",
     "on_duplicate": "it does not apply: the raw column stays as it is until it is dropped",
@@ -165,6 +175,7 @@ def _require_place_fits(keys: dict[str, Any]) -> None:
     time = keys.get("time")
     for other, column in (
         ("raw", keys.get("raw")),
+        ("into", keys.get("into")),
         ("time", time.get("column") if isinstance(time, dict) else time),
     ):
         if place and place == column:
@@ -198,6 +209,11 @@ class InPlaceJob(Aged, Job):
     geo: NameOrNone = None  # jsonb: the place of the address, which the value tells no more
     # What becomes of a row whose value would be that of another one under a unique index.
     on_duplicate: Literal["refuse", "keep-newest"] | None = None
+
+    @property
+    def place(self) -> str | None:
+        """As the plan says."""
+        return self.geo
 
     @property
     def written(self) -> tuple[str, ...]:

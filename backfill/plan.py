@@ -228,7 +228,12 @@ class Plan(Part):
     @property
     def needs_geo(self) -> bool:
         """Whether places are looked up."""
-        return bool(self.address_tables) or any(job.geo is not None for job in self.in_place_jobs)
+        return bool(self.address_tables) or any(job.place is not None for job in self.jobs)
+
+    @property
+    def proves_geo(self) -> bool:
+        """Whether a verification looks places up: where the text they are of is gone after a run, it cannot."""
+        return bool(self.address_tables) or any(job.place is not None for job in self.into_jobs)
 
     @property
     def link_jobs(self) -> tuple[LinkJob, ...]:
@@ -280,7 +285,7 @@ class Plan(Part):
     def definition(self, job: Job, key_id: str) -> str:
         """Hex sha256 over all that decides what *job* writes: its keys, the hash scheme, the key id, the keys of a place."""
         decides: list[object] = [job.model_dump(mode="json", by_alias=True), self.hash.scheme, key_id]
-        if isinstance(job, InPlaceJob) and job.geo is not None:
+        if job.place is not None:
             decides.append(self.geo.model_dump(mode="json"))
         text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

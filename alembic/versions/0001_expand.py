@@ -173,6 +173,7 @@ def upgrade() -> None:
         sa.Column("quarantined", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("deleted", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("placed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("placed_alone", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("own_places", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("seconds", sa.Double(), server_default=sa.text("0"), nullable=False),
         sa.Column("longest", sa.Double(), server_default=sa.text("0"), nullable=False),

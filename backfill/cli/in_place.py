@@ -61,12 +61,12 @@ def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> d
     return facts
 
 
-def places_of(jobs: Sequence[Job]) -> tuple[InPlaceJob, ...]:
+def places_of(jobs: Sequence[Job]) -> tuple[Job, ...]:
     """Those of *jobs* that keep the place of each address."""
-    return tuple(job for job in jobs if isinstance(job, InPlaceJob) and job.geo is not None)
+    return tuple(job for job in jobs if job.place is not None)
 
 
-def _tell_places(session: Session, run: int, jobs: Sequence[InPlaceJob]) -> dict[str, Any]:
+def _tell_places(session: Session, run: int, jobs: Sequence[Job]) -> dict[str, Any]:
     """Say how many rows of that run have a place; the same for machines."""
     facts = {}
     for job in jobs:
@@ -77,10 +77,10 @@ def _tell_places(session: Session, run: int, jobs: Sequence[InPlaceJob]) -> dict
         none = max(0, written - placed - own)
         facts[job.label] = {"placed": placed, "own": own, "none": none}
         click.echo(
-            f"{job.label}.{job.geo}: {escaping.counted(placed, 'row has', 'rows have')} the place of the address, {own:,} kept "
+            f"{job.label}.{job.place}: {escaping.counted(placed, 'row has', 'rows have')} the place of the address, {own:,} kept "
             f"their own, {none:,} have none (no public address, or not in the geo database)."
         )
-        tell_lost(f"{job.name}.{job.geo}", lost)
+        tell_lost(f"{job.name}.{job.place}", lost)
     return facts
 
 

@@ -55,7 +55,7 @@ def verify_command(
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.all_parts(session), Purpose.READ)
     plan, key_id = session.plan, session.settings.key_id
-    geo = session.geo if plan.address_tables else None
+    geo = session.geo if plan.proves_geo else None
     salt = session.salt if plan.needs_salt or plan.discard else None
     session.expand()
     pseudonyms = None

@@ -13,15 +13,14 @@ from sqlalchemy import Connection
 from backfill.database.columns import column_type
 from backfill.database.connection import rows
 from backfill.database.quoting import table
-from backfill.database.row_key import row_key
 from backfill.database.writing import writes
 from backfill.errors import ResultChanged
 from backfill.jobs import address_forms, batch_map, due, index_hint, on_duplicate
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.place_column import PlaceColumn
+from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn, place_column
 from backfill.jobs.row_needs import may_be_address, raw_text
-from backfill.ledger import address_map, claims, lost_fields, prefixes
+from backfill.ledger import address_map, prefixes
 from backfill.ledger.batches import Batch
 from backfill.plan import InPlaceJob, Plan
 
@@ -36,27 +35,9 @@ WRITE = sql.SQL("""
           from {source}
          where {which}
            and {decided}
-        returning {is_right} as is_right
+        returning {is_right} as is_right{returned}
     )
-    select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
-""")
-# The same of a job that keeps the place of each address beside the value.
-WRITE_PLACED = sql.SQL("""
-    with written as (
-        update {table} as event
-           set {assignments}
-          from {source}
-         where {which}
-           and {decided}
-        returning {is_right} as is_right, {place} as place, {key} as row_key, map.lost as lost
-    )
-    select pg_catalog.count(*),
-           pg_catalog.count(*) filter (where is_right and place OPERATOR(pg_catalog.<>) 'changed'),
-           pg_catalog.count(*) filter (where place OPERATOR(pg_catalog.=) 'placed'),
-           pg_catalog.count(*) filter (where place OPERATOR(pg_catalog.=) 'own'),
-           pg_catalog.array_agg(array[coalesce(row_key, ''), lost])
-               filter (where lost is not null and place OPERATOR(pg_catalog.<>) 'own')
-      from written
+    select {counted} from written
 """)
 NO_ENTRY = sql.SQL("(select) as no_entry")
 NO_PLACE = sql.SQL("(select null::pg_catalog.jsonb as geo, null::pg_catalog.text as lost) as map")
@@ -99,7 +80,7 @@ class InPlaceWriter:
     @property
     def place(self) -> PlaceColumn | None:
         """Where the place of the address goes, if anywhere."""
-        return None if self.job.geo is None else PlaceColumn(self.job.geo)
+        return place_column(self.job)
 
     @property
     def text(self) -> sql.Composable:
@@ -212,27 +193,22 @@ class InPlaceWriter:
             in_pass=in_pass(now),
         )
         with on_duplicate.decides(connection, self.schema, self.job, batch, value, source, which) as decided:
-            names = {
-                "table": table(self.job),
-                "assignments": sql.SQL(", ").join(assignments),
-                "source": source,
-                "which": which,
-                "decided": decided,
-                "is_right": self._is_right(value),
-            }
-            if place is not None:
-                key = row_key(connection, self.job).text()
-                statement = WRITE_PLACED.format(place=place.state, key=key, **names)
-            else:
-                statement = WRITE.format(**names)
+            statement = WRITE.format(
+                table=table(self.job),
+                assignments=sql.SQL(", ").join(assignments),
+                source=source,
+                which=which,
+                decided=decided,
+                is_right=self._is_right(value),
+                returned=place.returned(connection) if place else sql.SQL(""),
+                counted=COUNTED if place else COUNTED_ALONE,
+            )
             with writes(connection, self.job):
                 ((written, right, *places),) = rows(connection, statement)
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
-        if places:
-            placed, own, lost = places
-            claims.count_places(connection, batch, placed=placed, own=own)
-            lost_fields.note(connection, self.job, lost or ())
+        if place:
+            place.note(connection, batch, *places)
         return int(written)
 
     def _is_right(self, value: sql.Composable) -> sql.Composable:

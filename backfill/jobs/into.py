@@ -2,6 +2,9 @@
 
 A row is finished when that column holds anything: what the application wrote itself is never overwritten here, and
 whether it is right, ``verify`` says. A text that is no address gets nothing, and waits in the quarantine.
+
+Where the job keeps the place of each address, a row gets it together with its hash; one that has a hash already, in the
+last pass over its blocks, or in a sweep.
 """
 
 from dataclasses import dataclass
@@ -16,7 +19,9 @@ from backfill.errors import ResultChanged
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.row_needs import linked, raw_text, unlinked
+from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn, place_column
+from backfill.jobs.row_needs import NOTHING, linked, may_be_address, raw_text, short, unlinked
+from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.plan import IntoJob, Plan
 
@@ -33,9 +38,27 @@ WRITE = sql.SQL("""
            and {in_range}
            and {in_pass}
         returning coalesce((event.{into}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) map.hash, false)
-            as is_right
+            as is_right{returned}
     )
-    select pg_catalog.count(*), pg_catalog.count(*) filter (where is_right) from written
+    select {counted} from written
+""")
+PLACE = sql.SQL("""
+    with written as (
+        update {table} as event
+           set {assignments}
+          from {map} as map
+         where map.raw OPERATOR(pg_catalog.=) {text}
+           and {usable}
+           and {lacks_place}
+           and {in_range}
+        returning true as is_right{returned}
+    )
+    select {counted} from written
+""")
+# What a sweep could do beyond hashes: only rows that lack a place are looked up.
+WITHOUT_PLACE = sql.SQL("""
+    ({lacks_place} and {short}
+     and coalesce((select map.hash is not null and map.geo is not null from {map} as map where map.raw = {text}), {may_be}))
 """)
 
 
@@ -45,7 +68,21 @@ class IntoWriter:
 
     job: IntoJob
     schema: str  # of the ledger
-    carries = (sql.Identifier("map", "hash"),)
+
+    @property
+    def carries(self) -> tuple[sql.Composable, ...]:
+        """The hash, and the place where that is kept."""
+        return (sql.Identifier("map", "hash"), *(self.place.carries if self.place else ()))
+
+    @property
+    def place(self) -> PlaceColumn | None:
+        """Where the place of the address goes, if anywhere."""
+        return place_column(self.job)
+
+    @property
+    def _lacks_place(self) -> sql.Composable:
+        """A text and a hash, and no place."""
+        return sql.SQL("({} and {})").format(linked(self.job), self.place.lacks if self.place else NOTHING)
 
     @property
     def unfinished(self) -> sql.Composable:
@@ -59,8 +96,10 @@ class IntoWriter:
 
     @property
     def needs_text(self) -> sql.Composable:
-        """No hash."""
-        return self.unfinished
+        """No hash, or no place."""
+        if self.place is None:
+            return self.unfinished
+        return sql.SQL("({} or {})").format(self.unfinished, self._lacks_place)
 
     @property
     def usable(self) -> sql.Composable:
@@ -73,27 +112,58 @@ class IntoWriter:
         return sql.SQL("{} = map.hash").format(sql.Identifier(self.job.into))
 
     def more(self, connection: Connection, plan: Plan) -> sql.Composable:
-        """Nothing besides."""
-        return sql.SQL("false")
+        """A row with a hash and without its place. A text that the map lacks may have one as far as anybody knows."""
+        if self.place is None:
+            return NOTHING
+        text = raw_text(self.job)
+        return WITHOUT_PLACE.format(
+            lacks_place=self._lacks_place,
+            short=short(text),
+            may_be=may_be_address(text),
+            map=address_map.name(self.schema),
+            text=text,
+        )
 
     def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
-        """Hashes. Raises ``ResultChanged`` where a row does not hold what was written."""
+        """Hashes, and places. Raises ``ResultChanged`` where a row does not hold what was written."""
+        place = self.place
         texts = batch_map.texts(connection, self, batch, now)
-        unchanged = index_hint.unchanged(connection, self.job)
-        assignments = [self.assignment, *index_hint.as_they_are(unchanged)]
+        unchanged = index_hint.as_they_are(index_hint.unchanged(connection, self.job))
+        names = {
+            "table": table(self.job),
+            "map": texts,
+            "text": raw_text(self.job),
+            "in_range": now.range.holds("event"),
+            "returned": place.returned(connection) if place else sql.SQL(""),
+            "counted": COUNTED if place else COUNTED_ALONE,
+        }
+        assignments = [self.assignment, *(place.assignments if place else ()), *unchanged]
         statement = WRITE.format(
-            table=table(self.job),
             assignments=sql.SQL(", ").join(assignments),
-            map=texts,
-            text=raw_text(self.job),
             usable=self.usable,
             unfinished=self.unfinished,
-            in_range=now.range.holds("event"),
             in_pass=in_pass(now),
             into=sql.Identifier(self.job.into),
+            **names,
         )
+        written = self._write(connection, batch, statement)
+        if place is not None and now.last:
+            statement = PLACE.format(
+                assignments=sql.SQL(", ").join([*place.assignments, *unchanged]),
+                usable=sql.SQL("{} and {}").format(self.usable, place.is_known),
+                lacks_place=self._lacks_place,
+                **names,
+            )
+            written += self._write(connection, batch, statement, alone=True)
+        return written
+
+    def _write(
+        self, connection: Connection, batch: Batch, statement: sql.Composed, *, alone: bool = False
+    ) -> int:
         with writes(connection, self.job):
-            ((written, right),) = rows(connection, statement)
+            ((written, right, *places),) = rows(connection, statement)
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
+        if self.place is not None:
+            self.place.note(connection, batch, *places, alone=alone)
         return int(written)

@@ -116,6 +116,7 @@ def _keep_counts(connection: Connection, run_id: int, where: Sequence[ColumnElem
         batches.c.deleted,
         batches.c.placed,
         batches.c.own_places,
+        batches.c.placed_alone,
         batches.c.seconds,
     )
     sums = select(batches.c.job, *(func.sum(column).label(column.name) for column in counted)).where(*where)
@@ -268,6 +269,12 @@ def written(connection: Connection, run_id: int, phase: Phase) -> int:
     statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
         batches.c.run_id == run_id, batches.c.phase == phase
     )
+    return int(connection.execute(statement).scalar_one())
+
+
+def placed_alone(connection: Connection, job: JobId) -> int:
+    """Of these rows, those that had everything but the place of their address."""
+    statement = select(func.coalesce(func.sum(batches.c.placed_alone), 0)).where(batches.c.job == job)
     return int(connection.execute(statement).scalar_one())
 
 

@@ -182,12 +182,19 @@ def count_duplicates(connection: Connection, batch: Batch, *, deleted: int, quar
     )
 
 
-def count_places(connection: Connection, batch: Batch, *, placed: int, own: int) -> None:
-    """Count rows that have the place of their address, or one of their own, in the transaction that wrote them."""
+def count_places(connection: Connection, batch: Batch, *, placed: int, own: int, alone: int = 0) -> None:
+    """Count rows that have the place of their address, or one of their own, in the transaction that wrote them.
+
+    *alone*: of the first, those that had everything else.
+    """
     connection.execute(
         update(batches)
         .where(batches.c.id == batch.id)
-        .values(placed=batches.c.placed + placed, own_places=batches.c.own_places + own)
+        .values(
+            placed=batches.c.placed + placed,
+            own_places=batches.c.own_places + own,
+            placed_alone=batches.c.placed_alone + alone,
+        )
     )
 
 

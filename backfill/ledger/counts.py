@@ -58,6 +58,8 @@ class Count(StrEnum):
     GEO_MISSING_WITHOUT_TEXT = "geo_missing_without_text", "geo missing without text"
     GEO_HAS_NO_PLACE = "geo_has_no_place", "geo has no place"
     GEO = "geo", "geo"
+    # A place beside a hash, of an address: another one than the geo database has now.
+    OWN_PLACE_KEPT = "own_place_kept", "own place kept"
     WITHOUT_PLACE = "without_place", "without a place"  # in form: none was known, or it was taken away since
     GEO_ABSENT = "geo_absent", "geo looked up, absent"
     GEO_NEVER_LOOKED_UP = "geo_never_looked_up", "geo never looked up"

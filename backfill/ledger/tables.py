@@ -122,6 +122,9 @@ batches = Table(
         "placed", BigInteger, nullable=False, server_default=text("0")
     ),  # written with the place of their address
     Column(
+        "placed_alone", BigInteger, nullable=False, server_default=text("0")
+    ),  # of these: nothing else written
+    Column(
         "own_places", BigInteger, nullable=False, server_default=text("0")
     ),  # written, and kept a place of their own
     Column("seconds", Double, nullable=False, server_default=text("0")),

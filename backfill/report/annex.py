@@ -39,6 +39,7 @@ MEANINGS = {
     Count.GEO_MISSING_WITHOUT_TEXT: "linked, without a raw value, and without the place that its address has",
     Count.GEO_HAS_NO_PLACE: "the geo database has a place for the address, and the row's JSON is no object that could hold it; of a column whose values are rewritten in place: what stands beside the value is no object",
     Count.GEO: "addresses with a place; of a column whose values are rewritten in place: rows that have a place beside the value, in form or without one, whoever wrote it",
+    Count.OWN_PLACE_KEPT: "rows with a place beside the hash that is not the one which the geo database has of the address now: the application's own, of another build of the database, or of an address that the row held before",
     Count.WITHOUT_PLACE: "rows whose value has the form of what its job makes, and that have no place beside it: none was known of the address, or it was taken away since; the text is gone",
     Count.GEO_ABSENT: "addresses that were looked up and that the geo database does not have",
     Count.GEO_NEVER_LOOKED_UP: "addresses without a place that nobody has looked up",

@@ -191,7 +191,7 @@ def _geography(connection: Connection, plan: Plan) -> Geography:
         for job in plan.link_jobs
         if job.extra is not None
     ]
-    placed += [(job, sql.Identifier("event", job.geo)) for job in plan.in_place_jobs if job.geo is not None]
+    placed += [(job, sql.Identifier("event", job.place)) for job in plan.jobs if job.place is not None]
     estimate = sum(heap_of(connection, job).rows for job, _ in placed)
     sample: sql.Composable = sql.SQL("")
     if estimate > LOOKED_AT:

@@ -177,7 +177,8 @@ def _events(records: Sequence[CoverageRecord]) -> Table:
 
 
 def _into(records: Sequence[CoverageRecord]) -> Table:
-    known = (*INTO_CLASSES, Count.HASHED_WITHOUT_TEXT, Count.HASH_OF_RIGHT_FORM)
+    places = (Count.GEO, Count.GEO_MISSING, Count.OWN_PLACE_KEPT, Count.GEO_HAS_NO_PLACE)
+    known = (*INTO_CLASSES, Count.HASHED_WITHOUT_TEXT, Count.HASH_OF_RIGHT_FORM, *places)
     some = {count for count in known if any(record.counts.get(count) for record in records)}
     shown = [count for count in Count if count in INTO_ALWAYS | some]
     return Table(

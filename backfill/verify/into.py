@@ -26,9 +26,10 @@ from backfill.ledger.counts import INTO_CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import IntoJob
-from backfill.verify import dropping, forms, reasons
+from backfill.verify import dropping, forms, place_judge, reasons
 from backfill.verify.classification import spelled
 from backfill.verify.judge import Ground
+from backfill.verify.place_judge import PlaceJudge
 
 FETCHED = 10_000  # pairs at a time: of a million, the client holds no more
 REMEMBERED = 1 << 16  # hashes: the same addresses come again in every range
@@ -39,7 +40,7 @@ HASH_LENGTH = 64
 # that it was changed, and cannot tell an address. The inner query is not flattened (offset 0), or each row would work
 # out its parts several times.
 PAIRS = sql.SQL("""
-    select bare, text, hashed, count(*), {since},
+    select bare, text, hashed, count(*), {since}, {said_place},
            bit_xor(hash_record_extended(row(key, stored, hashtext(whole) & 255), 0)) filter (where not bare),
            case when row_number() over () = 1 then (max(max(time) filter (where not bare)) over ())::text end
       from (select event.{key} as key, event.{raw} is null as bare, event.{raw}::text collate "C" as whole,
@@ -47,11 +48,11 @@ PAIRS = sql.SQL("""
                    case when event.{raw} is not null and {decodable} then left({text}, {shown}) end as text,
                    case when {into} is null then null
                         when event.{raw} is not null and {into_decodable} then left({into}, {digits})
-                        else '' end as hashed
+                        else '' end as hashed{place}
               from {table} as event
              where {in_range}
             offset 0) as pair
-     group by bare, text, hashed
+     group by bare, text, hashed{by_place}
 """)
 SINCE = sql.SQL("count(*) filter (where not bare and time > {}::timestamptz)")
 ROWS = sql.SQL("""
@@ -75,6 +76,7 @@ class Pair(NamedTuple):
     hashed: str | None
     number: int
     since: int  # written after the last run ended
+    place: str | None  # as JSON; None: there is none; "": no object; of a job that keeps no place: nothing
     checksum: int | None
     newest: str | None  # of all, on one of the groups
 
@@ -104,6 +106,7 @@ class IntoJudge:
     fingerprint: str = ""
     asks_hashes = False
     unconfirmed: bool = False  # no hash of an address table confirms the salt
+    places: PlaceJudge | None = None  # where the job keeps the place of each address
     run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
     _text: sql.Composable = field(init=False)
     _last: CoverageRecord | None = field(
@@ -117,12 +120,18 @@ class IntoJudge:
     @classmethod
     def of(cls, ground: Ground, job: IntoJob) -> "IntoJudge":
         """The judge of *job* in a verification."""
+        places = None
+        if job.place is not None:
+            if ground.geo is None:
+                raise TypeError("places are judged with a geo database")
+            places = PlaceJudge(job, ground.geo)
         return cls(
             ground.schema,
             job,
             ground.hasher,
             ground.fingerprint,
             unconfirmed=ground.plan.address_table is None,
+            places=places,
         )
 
     def begin(self, connection: Connection) -> None:
@@ -150,6 +159,7 @@ class IntoJudge:
             "shown": sql.Literal(MAX_LENGTH + 1),
             "digits": sql.Literal(HASH_LENGTH + 1),
             "time": sql.Identifier("event", job.time) if job.time else sql.SQL("null::text"),
+            **(self.places.names() if self.places else place_judge.NONE),
             "since": SINCE.format(sql.Literal(self.run_ended)) if self._tells_since else sql.SQL("0"),
         }
 
@@ -183,6 +193,9 @@ class IntoJudge:
                 counts[Count.RAW] += pair.number
                 found, reason = classify_pair(pair.text, pair.hashed, self.hasher)
                 counts[found] += pair.number
+                if self.places is not None:
+                    for count in self.places.classify(pair.text, pair.place):
+                        counts[count] += pair.number
                 if found is Count.QUARANTINED and reason is not None:
                     quarantined[reason.value] += pair.number
         wrong = islice(self.amiss(connection, span.holds("event")), dropping.KEYS_SHOWN)
@@ -241,7 +254,13 @@ class IntoJudge:
         sums, quarantined, checksum = dropping.summed(held)
         if self._last is not None:
             return self._recheck(sums, self._last)
-        counted = (Count.ROWS, Count.RAW, *INTO_CLASSES, Count.HASHED_WITHOUT_TEXT)
+        counted = (
+            Count.ROWS,
+            Count.RAW,
+            *INTO_CLASSES,
+            Count.HASHED_WITHOUT_TEXT,
+            *(place_judge.COUNTED if self.places else ()),
+        )
         counts = in_order({count: sums[count] for count in counted})
         since = sum(one.since_run for one in held)
         newest = dropping.newest_raw(connection, self.job, held)
@@ -251,7 +270,10 @@ class IntoJudge:
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
         notes = reasons.notes_into(counts)
-        if self.unconfirmed and counts[Count.RIGHT] <= batches.rewritten(connection, self.job.identity):
+        hashed = batches.rewritten(connection, self.job.identity) - batches.placed_alone(
+            connection, self.job.identity
+        )
+        if self.unconfirmed and counts[Count.RIGHT] <= hashed:
             notes.append(
                 "no hash that the application wrote itself confirms the salt: compare one with the application's own before "
                 "the column is dropped"

@@ -112,6 +112,12 @@ def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int) -> list[s
         + shortfall(
             waiting, "row holds a text that is no address", "rows hold a text that is no address", settle
         )
+        + shortfall(
+            counts.get(Count.GEO_MISSING, 0),
+            f"row lacks in {job.place} the place that its address has",
+            f"rows lack in {job.place} the place that their address has",
+            "`backfill run`",
+        )
     )
 
 
@@ -122,7 +128,18 @@ def notes_into(counts: Mapping[Count, int]) -> list[str]:
         "row holds a text that is no address, beside a hash of the application's own",
         "rows hold a text that is no address, beside a hash of the application's own",
         "it stays, and nothing tells what it is the hash of",
+    ) + (_places_into(counts) if Count.GEO in counts else [])
+
+
+def _places_into(counts: Mapping[Count, int]) -> list[str]:
+    """What was found of places beside hashes."""
+    number, own = counts[Count.GEO], counts[Count.OWN_PLACE_KEPT]
+    said = (
+        f"places recomputed from the text: {number - own:,} of {number:,} are what the geo database has now"
     )
+    if own:
+        said += f"; {own:,} are the application's own, of another build of the database, or of an address that the row held before, and stay"
+    return [said]
 
 
 def of_in_place(

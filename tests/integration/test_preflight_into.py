@@ -48,6 +48,11 @@ SITUATIONS = [
     Situation("a partial one", "create unique index u on logins (hashed) where who = 'x'", ("unique-expression",)),
     Situation("a unique key of raw", "create unique index u on logins (ip)", ("dropped-along",)),
     Situation("a trigger", TRIGGER.format("before update", "for each row"), ("before-trigger",)),
+    Situation("a place", "alter table logins add place jsonb not null default '{}'", (), {"geo": "place"}),
+    Situation("a place as text", "alter table logins add place text", ("column-type",), {"geo": "place"}, "public.logins.place"),
+    Situation("a place as a domain with a CHECK", "create domain d as jsonb check (value ? 'city'); alter table logins add place d", ("domain-check",), {"geo": "place"}, "public.logins.place"),
+    Situation("a place in a unique key", "alter table logins add place jsonb; create unique index u on logins (place)", ("geo-in-unique-key",), {"geo": "place"}),
+    Situation("a place in a CHECK", "alter table logins add place jsonb check (place ? 'city')", ("check-on-written-column",), {"geo": "place"}),
     Situation("a view of the raw column", "create view v as select ip from logins", ("keeps-column",)),
 ]  # fmt: skip
 
@@ -77,7 +82,7 @@ def connection(databases: Databases) -> Iterator[Connection]:
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
 def test_a_situation_is_found_and_nothing_else(connection: Connection, situation: Situation) -> None:
-    job = {"table": "logins", "raw": "ip", "becomes": "hash", "into": "hashed"}
+    job = {"table": "logins", "raw": "ip", "becomes": "hash", "into": "hashed", **situation.job}
     plan = Plan.model_validate({"name": "logins", "jobs": [job]})
     try:
         run(connection, "set local search_path = public")

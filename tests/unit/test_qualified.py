@@ -6,7 +6,7 @@ import pytest
 from psycopg2 import sql
 
 from backfill.database.blocks import Range
-from backfill.jobs import fill, in_place, kept_rows, link, resolve, row_needs
+from backfill.jobs import fill, in_place, into, kept_rows, link, place_column, resolve, row_needs
 from backfill.jobs.passes import pass_of
 from backfill.jobs.place_column import PlaceColumn
 from backfill.plan import PYPI
@@ -14,6 +14,7 @@ from backfill.shadow import rows as shadow_rows
 from backfill.verify import merge, repair, settle
 
 JOB = PYPI.jobs[0]
+PLACE = PlaceColumn(JOB, "x")
 UPDATE = link.statement(
     sql.Identifier("backfill", "address_map"), JOB, pass_of(Range(0, 100), 8, 1), ["tag"], few=True
 )
@@ -26,9 +27,9 @@ TEMPLATES = {
     "link": UPDATE, "lacks geo": row_needs.lacks_geo(JOB), "object": row_needs.object_of(sql.Identifier("x")),
     "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
     "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
-    "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "in place with place": in_place.WRITE_PLACED,
-    "place beside": sql.SQL("set {}").format(*PlaceColumn("x").assignments), "state of it": PlaceColumn("x").state,
-    "no place": in_place.NO_PLACE,
+    "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "into place": into.PLACE, "place returned": place_column.RETURNED,
+    "place beside": sql.SQL("set {}").format(*PLACE.assignments), "state of it": PLACE.state,
+    "no place": in_place.NO_PLACE, "place counted": place_column.COUNTED, "counted": place_column.COUNTED_ALONE,
 }  # fmt: skip
 
 # What calls an operator or a function by the search_path; keywords that look like functions are not.

@@ -53,8 +53,7 @@ def check(target: Target) -> Iterator[Finding]:
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
-        if isinstance(part, InPlaceJob):
-            yield from _expect(target, part.geo, {"jsonb": "jsonb"}, "geo")
+        yield from _expect(target, part.place, {"jsonb": "jsonb"}, "geo")
         if isinstance(part, IntoJob):
             yield from _expect(target, part.into, TEXTUAL, "into")
             yield from _hash_length(target, part, part.into)

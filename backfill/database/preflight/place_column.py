@@ -1,4 +1,4 @@
-"""Place column: what stands on the column into which the place of an address goes, beside a value that is rewritten.
+"""Place column: what stands on the column into which the place of an address goes, beside what becomes of a value.
 
 Nothing of a place is tried here: what computes something from it, or asks something of it, waits until somebody who knows
 it accepts it. NOT NULL is no obstacle: no row gets NULL there.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from backfill.database.preflight.constraints import ON_WRITTEN, OURS
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
-from backfill.plan import InPlaceJob
+from backfill.plan import Job
 
 UNIQUE = blocks("geo-in-unique-key")
 COMPUTED = changes("computed-from-geo")
@@ -54,27 +54,22 @@ GENERATED = """
 def check(target: Target) -> Iterator[Finding]:
     """By name, where a job has such a column."""
     job = target.part
-    if (
-        not target.writes
-        or not isinstance(job, InPlaceJob)
-        or job.geo is None
-        or job.geo not in target.columns
-    ):
+    if not target.writes or not isinstance(job, Job) or job.place is None or job.place not in target.columns:
         return
-    geo = target.columns[job.geo].number
-    name = f"{job.name}.{job.geo}"
+    geo = target.columns[job.place].number
+    name = f"{job.name}.{job.place}"
     indexes = []
     for index, unique, computed in target.ask(INDEXES, geo=geo):
         if unique:
             yield UNIQUE(
                 target.column(index),
-                f"Unique index or exclusion constraint {index} of {job.name} has {job.geo} (geo) in it: rows of one place would meet there.",
+                f"Unique index or exclusion constraint {index} of {job.name} has {job.place} (geo) in it: rows of one place would meet there.",
                 "Name another column for the place in the plan.",
             )
         elif computed:
             yield COMPUTED(
                 target.column(index),
-                f"Index {index} of {job.name} computes something from {job.geo} (geo), and may fail for a place.",
+                f"Index {index} of {job.name} computes something from {job.place} (geo), and may fail for a place.",
                 "Look whether it can be computed from every place, or from one that lacks a key; then accept it.",
             )
         else:
@@ -82,18 +77,18 @@ def check(target: Target) -> Iterator[Finding]:
     for constraint, expression in target.ask(CHECKS, geo=geo, ours=OURS):
         yield ON_WRITTEN(
             target.column(constraint),
-            f"CHECK {constraint} of {job.name} has {job.geo} (geo) in it, and may refuse a place: {expression}.",
+            f"CHECK {constraint} of {job.name} has {job.place} (geo) in it, and may refuse a place: {expression}.",
             "Look whether it holds with every place, or with one that lacks a key; then accept it.",
         )
     for column, expression in target.ask(GENERATED, geo=geo):
         yield COMPUTED(
             target.column(column),
-            f"Generated column {job.name}.{column} is computed from {job.geo} (geo), and may fail for a place: {expression}.",
+            f"Generated column {job.name}.{column} is computed from {job.place} (geo), and may fail for a place: {expression}.",
             "Look whether it can be computed from every place, or from one that lacks a key; then accept it.",
         )
     if indexes:
         yield INDEXED(
-            target.column(job.geo),
+            target.column(job.place),
             f"{name} is in {'index' if len(indexes) == 1 else 'indexes'} {', '.join(indexes)}: no row that gets a place is heap-only, "
             "so every index of the table gets an entry for it.",
             "Expect a slower run and larger indexes.",

@@ -17,7 +17,7 @@ from backfill.database.connection import rows
 from backfill.database.decodable import escaped
 from backfill.database.preflight.finding import Finding, changes, note
 from backfill.database.quoting import table
-from backfill.plan import Addresses, GeoKey, InPlaceJob, LinkJob, Plan
+from backfill.plan import Addresses, GeoKey, Job, LinkJob, Plan
 from backfill.raw_column import Table
 
 MOST_BLOCKS = 4_096  # of a table: 32 MB, some tenths of a second
@@ -78,8 +78,8 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
 def _place(connection: Connection, part: Table) -> sql.Composable | None:
     if isinstance(part, Addresses) and has_column(connection, part, part.geo):
         return sql.Identifier("event", part.geo)
-    if isinstance(part, InPlaceJob) and part.geo is not None and has_column(connection, part, part.geo):
-        return sql.Identifier("event", part.geo)
+    if isinstance(part, Job) and part.place is not None and has_column(connection, part, part.place):
+        return sql.Identifier("event", part.place)
     if isinstance(part, LinkJob) and part.extra is not None and has_column(connection, part, part.extra):
         return sql.SQL("({} -> 'geoip_info')").format(sql.Identifier("event", part.extra))
     return None
