@@ -129,7 +129,7 @@ def done(databases: Databases, home: Path, tmp_path_factory, city_file: Path) ->
     command = rewritten.confirmed(operator.types(*SMALL, expect=2)) + list(SMALL[1:])
 
     def some(number: int) -> None:
-        if number > 9:
+        if number > 4:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -140,7 +140,7 @@ def done(databases: Databases, home: Path, tmp_path_factory, city_file: Path) ->
     query(url, "truncate backfill.address_map")
     said = operator.types(*SMALL, "--format", "json")
     assert "Resuming run 1" in said.out + said.err
-    assert half > 2
+    assert half >= 1
     yield operator, before, json.loads(said.out[said.out.index("{") :])
     databases.drop(url)
 
