@@ -67,6 +67,7 @@ class Part:
     done: int
     batches: int
     written: int
+    placed: int  # rows that got the place of their address beside their value
     longest_seconds: float
     rows: int  # the planner's estimate
     rows_done: int
@@ -184,7 +185,7 @@ def _parts(
         last = min(row.last_block, table.blocks) if table else row.last_block
         estimate = max(0, last - min(row.first_block, last)) * each
         share = row.passes_done / row.passes
-        sums = parts.setdefault((row.phase.name, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0])
+        sums = parts.setdefault((row.phase.name, row.job), [0, 0, 0, 0.0, 0.0, 0.0, 0, 0, 0])
         sums[0] += row.status == BatchState.SUCCEEDED
         sums[1] += 1
         sums[2] += row.written
@@ -193,6 +194,7 @@ def _parts(
         sums[5] += estimate * share
         sums[6] += row.status == BatchState.FAILED
         sums[7] += row.retries
+        sums[8] += row.placed
         if row.phase == run.phase and row.finished and (now - row.finished).total_seconds() < RATE_SECONDS:
             recent += estimate
             earliest = min(earliest, row.claimed or row.finished)
@@ -204,6 +206,7 @@ def _parts(
             done=s[0],
             batches=s[1],
             written=s[2],
+            placed=s[8],
             longest_seconds=round(float(s[3]), 3),
             rows=round(s[4]),
             rows_done=round(s[5]),

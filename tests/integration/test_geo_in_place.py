@@ -3,6 +3,7 @@
 import ipaddress
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,13 +172,17 @@ def test_a_run_that_was_cut_off_leaves_every_row_with_the_place_of_its_address(
     assert run["places"][kind] == {"placed": placed, "own": own, "none": none}
 
 
-def test_verify_and_report_say_what_is_known_of_the_places_and_no_more(done) -> None:
+def test_verify_and_report_say_what_is_known_of_the_places_and_no_more(done, tmp_path: Path) -> None:
     operator, _, facts = done
     query(
         operator.url,
         "update nothing set at = at - interval '90 days' where id < 20; update hash set place = null where id = 1",
     )
-    due = operator.types("run", "--due", "--quiet")
+    metrics = tmp_path / "metrics.prom"
+    due = operator.having(metrics_file=str(metrics)).types("run", "--due", "--quiet")
+    assert re.search(
+        r'^backfill_rows_placed_total{phase="link",table="nothing"} [1-9]', metrics.read_text(), re.MULTILINE
+    )
     assert "nothing.place: " in due.out
     (run,) = facts["runs"]
     verified = operator.types("verify", "--format", "json", expect=None)

@@ -32,6 +32,7 @@ METRICS = {
     "backfill_rows": "rows of a table in a phase, as the planner estimates them",
     "backfill_rows_done": "rows processed in a table and phase",
     "backfill_rows_written_total": "rows written in a table and phase",
+    "backfill_rows_placed_total": "rows that got the place of their address beside their value, in a table and phase",
     "backfill_rows_per_second": "rate of the last minute",
     "backfill_eta_seconds": "seconds until the phase ends, at that rate",
     "backfill_batch_blocks": "size of the next batch",
@@ -98,13 +99,15 @@ def _parts(now: RunStatus) -> Iterator[Metric]:
     written = CounterMetricFamily(
         "backfill_rows_written", METRICS["backfill_rows_written_total"], labels=labels
     )
+    placed = CounterMetricFamily("backfill_rows_placed", METRICS["backfill_rows_placed_total"], labels=labels)
     for part in now.parts:
         where = [part.phase, part.table]
         rows.add_metric(where, part.rows)
         done.add_metric(where, part.rows_done)
         longest.add_metric(where, part.longest_seconds)
         written.add_metric(where, part.written)
-    yield from (rows, done, longest, written)
+        placed.add_metric(where, part.placed)
+    yield from (rows, done, longest, written, placed)
 
 
 def _by_reason(name: str, found: Mapping[str, Mapping[str, int]]) -> Metric:
