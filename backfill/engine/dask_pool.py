@@ -1,7 +1,7 @@
 """A pool on as many machines as there are: Dask's executor, its scheduler and workers.
 
 Dask distributes, the ledger makes it exactly-once. What passes the scheduler is a batch reference (a batch's
-number, table, file number), the ledger's schema and a fingerprint of the plan; what comes back is plain
+number, table, file number), the ledger's schema and a digest of the plan; what comes back is plain
 data. Where the database is, each worker takes from its own environment. Scheduler, workers and driver
 know each other by certificates (``dask_security``).
 """
@@ -30,7 +30,7 @@ class DaskPool:
     def __init__(self, client: Any, config: WorkerConfig) -> None:
         self._client = client
         self._executor = client.get_executor(retries=0, pure=False)
-        self._what = (config.ledger_schema, config.plan.fingerprint(""), config.retry_policy)
+        self._what = (config.ledger_schema, worker.digest_of(config.plan), config.retry_policy)
         self._slots, self._asked = 2, 0.0
 
     def slots(self) -> int:

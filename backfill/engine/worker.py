@@ -5,6 +5,8 @@ began (a pool on this machine, through a private pipe) or takes from its own env
 machine: no URL, salt or address ever passes a scheduler).
 """
 
+import hashlib
+import json
 import os
 import signal
 import threading
@@ -22,6 +24,7 @@ from backfill.database import watchdog
 from backfill.database.cancellation import Statements
 from backfill.database.connection import make_engine
 from backfill.database.error_text import DRIVER_ERRORS
+from backfill.database.preflight.finding import RAW_COPIED
 from backfill.engine import batch_result
 from backfill.engine.phase_hooks import nothing
 from backfill.engine.run_batch import BatchResult, RetryPolicy, rester, run_batch
@@ -114,7 +117,13 @@ def _die_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _bench_of_our_own(schema: str, fingerprint: str, retry_policy: RetryPolicy) -> _Bench:
+def digest_of(plan: Plan) -> str:
+    """Tells whether two plans have the same batches: what ``accept`` lets a trigger copy decides there, and the rest in the driver."""
+    copies = sorted(name for name in plan.accept if name.startswith(f"{RAW_COPIED}:"))
+    return hashlib.sha256(json.dumps([plan.fingerprint(""), copies]).encode()).hexdigest()
+
+
+def _bench_of_our_own(schema: str, digest: str, retry_policy: RetryPolicy) -> _Bench:
     """From this machine's environment. Raises ``WorkerUnfit`` where it names another plan than the run's, or
     holds the salt: whoever can talk to the cluster could read it, and a worker has no use for it."""
     global _bench
@@ -133,8 +142,10 @@ def _bench_of_our_own(schema: str, fingerprint: str, retry_policy: RetryPolicy) 
                     url.render_as_string(hide_password=False), schema, plan, retry_policy, settings.silence
                 )
             )
-        if _bench.config.plan.fingerprint("") != fingerprint:
-            raise WorkerUnfit("BACKFILL_PLAN of this worker is not the plan of the run")
+        if digest_of(_bench.config.plan) != digest:
+            raise WorkerUnfit(
+                f'BACKFILL_PLAN of this worker is not the plan of the run, or its "accept" names other copies ({RAW_COPIED}:…)'
+            )
         return _bench
 
 
@@ -150,11 +161,11 @@ def link_batch(batch_ref: BatchRef) -> BatchResult:
 
 
 def link_from_environment(
-    batch_ref: BatchRef, schema: str, fingerprint: str, retry_policy: RetryPolicy
+    batch_ref: BatchRef, schema: str, digest: str, retry_policy: RetryPolicy
 ) -> dict[str, Any]:
     """Claim and link one batch, in a process that somebody else set up; returns plain data."""
     try:
-        bench = _bench_of_our_own(schema, fingerprint, retry_policy)
+        bench = _bench_of_our_own(schema, digest, retry_policy)
     except WorkerUnfit as error:
         return {batch_result.REFUSED: str(error)}
     return batch_result.as_plain(_link(bench, batch_ref, retry_policy))

@@ -10,6 +10,7 @@ from backfill.engine.run_batch import BatchResult, RetryPolicy
 from backfill.engine.worker import BatchRef
 from backfill.errors import DaskInsecure, ExecutorUnusable
 from backfill.ledger.batches import PassCounts
+from backfill.plan import load_plan
 from tests.operator import Operator
 
 pytest.importorskip("distributed")
@@ -115,6 +116,24 @@ def test_a_worker_whose_environment_names_the_salt_does_not_work(monkeypatch, va
     )
     assert "start it without BACKFILL_IP_SALT" in answer[batch_result.REFUSED]
     assert "no use for" not in str(answer)
+
+
+def test_a_worker_whose_plan_lets_other_values_be_copied_does_not_work(monkeypatch, tmp_path):
+    theirs = tmp_path / "plan.toml"
+    theirs.write_text(
+        'name = "n"\naccept = ["before-trigger:public.a.b"]\n[[jobs]]\ntable = "a"\nraw = "ip"\nbecomes = "hash"\nunreadable = "keep"\n'
+    )
+    plan = load_plan(theirs)
+    assert worker.digest_of(plan) == worker.digest_of(plan.model_copy(update={"accept": ()}))
+    monkeypatch.setenv("BACKFILL_PLAN", str(theirs))
+    monkeypatch.setenv("BACKFILL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setattr(worker, "_bench", None)
+    ours = plan.model_copy(update={"accept": (*plan.accept, "raw-copied:public.history.ip")})
+    answer = worker.link_from_environment(
+        BatchRef(1, "public.a.ip", 1), "backfill", worker.digest_of(ours), RetryPolicy()
+    )
+    assert 'its "accept" names other copies' in answer[batch_result.REFUSED]
+    worker.stop()
 
 
 class Evil(dict):
