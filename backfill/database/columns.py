@@ -39,7 +39,7 @@ COLUMN_TYPE = sql.SQL("""
         union all
         select t.typbasetype, depth + 1 from base join pg_type as t on t.oid = base.oid where t.typtype = 'd'
     )
-    select format('%%I.%%I', n.nspname, t.typname),
+    select format('%%I.%%I', n.nspname, t.typname), (select oid from base order by depth desc limit 1) = 'inet'::regtype,
            coalesce((select operators.nspname
                        from pg_opclass as c
                        join pg_am as method on method.oid = c.opcmethod and method.amname = 'btree'
@@ -88,6 +88,7 @@ class ColumnType:
 
     name: str  # schema and all, without a length: "character" alone would be one character
     equals: sql.Composable  # the operator by which an index finds a value
+    is_inet: bool  # or a domain over it
 
 
 def column_type(connection: Connection, part: Table, name: str) -> ColumnType:
@@ -97,8 +98,8 @@ def column_type(connection: Connection, part: Table, name: str) -> ColumnType:
         raise SchemaUnfit(problem=found)
     if name not in found:
         raise SchemaUnfit(problem=f"Table {part.name} has no column {name}. Check the plan.")
-    ((type_, schema),) = rows(connection, COLUMN_TYPE.format(table=regclass(part)), (name,))
-    return ColumnType(type_, sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)))
+    ((type_, is_inet, schema),) = rows(connection, COLUMN_TYPE.format(table=regclass(part)), (name,))
+    return ColumnType(type_, sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)), is_inet)
 
 
 def key_type(connection: Connection, part: Addresses | LinkJob) -> str:

@@ -24,8 +24,6 @@ from backfill.ledger import address_map, prefixes
 from backfill.ledger.batches import Batch
 from backfill.plan import InPlaceJob, Plan
 
-INET = "pg_catalog.inet"
-
 # Under the application's search_path, as all that writes its table: every operator and function is qualified.
 # What RETURNING sees is the row as it is stored: after a BEFORE trigger, cut or padded by its type.
 WRITE = sql.SQL("""
@@ -178,8 +176,8 @@ class InPlaceWriter:
         place: PlaceColumn | None = None,
     ) -> int:
         """One UPDATE of the pass; returns its rows."""
-        type_ = column_type(connection, self.job, self.job.raw).name
-        cast = sql.SQL("({})::pg_catalog.inet" if type_ == INET else "({})").format(value)
+        is_inet = column_type(connection, self.job, self.job.raw).is_inet
+        cast = sql.SQL("({})::pg_catalog.inet" if is_inet else "({})").format(value)
         unchanged = index_hint.unchanged(connection, self.job)
         assignments = [
             self._assign(cast),

@@ -16,7 +16,7 @@ from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
-from backfill.jobs.in_place import INET, InPlaceWriter
+from backfill.jobs.in_place import InPlaceWriter
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
 from backfill.jobs.writer import Writer
@@ -79,7 +79,7 @@ def count(engine: Engine, schema: str, job: Job, spans: list[Range], timeouts: T
 
 def _assignment(connection: Connection, writer: Writer) -> sql.Composable:
     job = writer.job
-    if not isinstance(writer, InPlaceWriter) or column_type(connection, job, job.raw).name != INET:
+    if not isinstance(writer, InPlaceWriter) or not column_type(connection, job, job.raw).is_inet:
         return writer.assignment
     return sql.SQL("{} = ({})::pg_catalog.inet").format(sql.Identifier(job.raw), writer.value)
 

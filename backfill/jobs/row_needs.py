@@ -80,9 +80,10 @@ def text_of(column: sql.Composable) -> sql.Composable:
 
 
 # A cast of inet to text has a mask always; what the server prints has one where it is a network. The type is not
-# known here, and both branches are text: which one is taken, a row asks.
+# known here, and both branches are text: which one is taken, a row asks. Beside a NULL of no type a domain is what it
+# stands for.
 AS_PRINTED = sql.SQL("""
-    (case when pg_catalog.pg_typeof({column}) OPERATOR(pg_catalog.=) 'pg_catalog.inet'::pg_catalog.regtype
+    (case when pg_catalog.pg_typeof(coalesce({column}, null)) OPERATOR(pg_catalog.=) 'pg_catalog.inet'::pg_catalog.regtype
           then pg_catalog.concat({column}) else {column}::pg_catalog.text end collate pg_catalog."C")
 """)
 

@@ -19,7 +19,7 @@ SITUATIONS = [
     *(Situation(f"hashes in {name}", TYPE.format(name), ()) for name in ("varchar(64)", "char(64)", "citext")),
     *(Situation(f"addresses in {name}", RAW.format(name), ()) for name in ("inet", "citext", "char(45)")),
     Situation("addresses in cidr", RAW.format("cidr"), ("column-type",), subject="public.logins.ip"),
-    Situation("a domain over inet", "create domain d as inet;" + RAW.format("d"), ("raw-domain-over-inet",)),
+    Situation("a domain over inet", "create domain d as inet;" + RAW.format("d"), ()),
     Situation("no column for hashes", "alter table logins drop hashed", ("no-column",), subject="public.logins.hashed"),
     Situation("too narrow", TYPE.format("varchar(63)"), ("hash-too-short",), subject="public.logins.hashed", says="64 digits"),
     Situation("a domain that is too narrow", "create domain d as char(40);" + TYPE.format("d"), ("hash-too-short",)),

@@ -9,7 +9,6 @@ from backfill.plan import IntoJob
 NOT_NULL = blocks("into-not-null")
 DEFAULT = blocks("into-has-default")
 FOREIGN_KEY = blocks("into-in-foreign-key")
-RAW_DOMAIN = blocks("raw-domain-over-inet")
 
 # Its own, or that of its domain; "DEFAULT NULL" is none.
 HAS_DEFAULT = """
@@ -27,16 +26,10 @@ FOREIGN_KEYS = """
 
 
 def check(target: Target) -> Iterator[Finding]:
-    """NULL, a default, foreign keys; and the one type of a raw column that prints addresses with a mask."""
-    job, raw = target.part, target.columns.get(target.raw)
+    """NULL, a default, foreign keys."""
+    job = target.part
     if not target.writes or not isinstance(job, IntoJob):
         return
-    if raw is not None and raw.base == "inet" and raw.type != "inet":
-        yield RAW_DOMAIN(
-            target.column(raw.name),
-            f"Column {job.name}.{raw.name} (raw address) is {raw.type}: a domain over inet is not supported.",
-            f"alter table {job.name} alter column {raw.name} type inet;",
-        )
     into = target.columns.get(job.into)
     if into is None or into.generated:  # ``columns`` says so
         return

@@ -41,7 +41,7 @@ def check(target: Target) -> Iterator[Finding]:
             subject,
             f'Column {name} (raw address) is {column.type}, in which becomes = "{job.becomes}" is not supported: {reason}.',
             "It has to be text, varchar, char, citext or a domain over one of these"
-            + ("." if job.becomes == "hash" else ", or inet."),
+            + ("." if job.becomes == "hash" else ", or inet or a domain over it."),
         )
         return
     room, needed = column.typmod - TYPMOD_EXTRA, longest(job)
@@ -68,8 +68,6 @@ def check(target: Target) -> Iterator[Finding]:
 
 def _unfit(target: Target, job: InPlaceJob, column: Column) -> str | None:
     if column.base == INET:
-        if column.type != INET:
-            return "a domain over inet is not supported"
         return "a hash is no address" if job.becomes == "hash" else None
     if column.base in TEXTUAL:
         return None
