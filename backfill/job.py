@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_serializer, model_validator
 
 from backfill.age.aged import Aged
 from backfill.age.time_column import TimeColumn
@@ -62,7 +62,12 @@ class Job(RawColumn):
 class DroppingJob(Job):
     """A job whose raw column is dropped in the end: what becomes of its values stands in another column."""
 
-    key: Name = "id"
+    key: Key = None
+
+    @field_serializer("key")
+    def _as_ever(self, key: str | tuple[str, ...] | None) -> str | tuple[str, ...]:
+        """An absent key had this name before it could be another: fingerprints of plans stay what they were."""
+        return "id" if key is None else key
 
     @property
     def result(self) -> str:
@@ -137,16 +142,6 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     for key, what in NOT_YET.items():
         if key in keys:
             raise ValueError(f"{key}: {what} are not supported by this version")
-    if (
-        (kind == LINK or "into" in keys)
-        and "key" in keys
-        and (not isinstance(keys["key"], str) or not keys["key"])
-    ):
-        what = 'becomes = "link"' if kind == LINK else "into"
-        raise ValueError(
-            f"key: {what} needs a key of one column, unique and never NULL; several columns, or none, are possible "
-            "where a value is rewritten in place"
-        )
     wrong = next((key for key in (OF_VALUES if kind == LINK else OF_LINKS) if key in keys), None)
     if wrong is not None and kind in (LINK, *IN_PLACE):
         where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
@@ -191,8 +186,8 @@ def _require_into_fits(keys: dict[str, Any], kind: str) -> None:
             raise ValueError(f"{key}: beside into, {why}")
     if keys.get("then", "drop") != "drop":
         raise ValueError('then: beside into, only "drop" is supported by this version: the raw column goes')
-    for other in ("raw", "key", "time"):
-        if keys["into"] == keys.get(other, "id" if other == "key" else None):
+    for other in ("raw", "time"):
+        if keys["into"] == keys.get(other):
             raise ValueError(f"into: it is the column of {other}; hashes need a column of their own")
 
 

@@ -322,7 +322,7 @@ def _require_distinct(plan: Plan) -> None:
     raw = {(part.table_identity, part.raw_column) for part in plan.parts}
     for job in plan.jobs:
         # Such a value would stand in the quarantine and in messages, and change under the job.
-        other = "name another key" + (", or none (key = [])" if isinstance(job, InPlaceJob) else "")
+        other = "name another key, or none (key = [])"
         for name in job.key_columns or ():
             if (job.table_identity, name) in raw:
                 raise ValueError(

@@ -75,7 +75,7 @@ class Table(Part):
 
     table: Name
     schema_: Name = Field("public", alias="schema")
-    key: Key = "id"  # what names a row; one column, but for values that are rewritten in place
+    key: Key = "id"  # what names a row
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from backfill.database.connection import rows
 from backfill.database.quoting import regclass
 from backfill.errors import SchemaUnfit
-from backfill.plan import Addresses, LinkJob
+from backfill.plan import Addresses
 from backfill.raw_column import Table
 
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
@@ -102,8 +102,8 @@ def column_type(connection: Connection, part: Table, name: str) -> ColumnType:
     return ColumnType(type_, sql.SQL("OPERATOR({}.=)").format(sql.Identifier(schema)), is_inet)
 
 
-def key_type(connection: Connection, part: Addresses | LinkJob) -> str:
-    """SQL type of the primary key, for casts of a row key back from text."""
+def key_type(connection: Connection, part: Addresses) -> str:
+    """SQL type of the address table's key."""
     return column_type(connection, part, part.key).name
 
 

@@ -5,7 +5,8 @@ plan: whatever they hold, no two rows have the same one, and each can be read ba
 key, the catalog is asked: the primary key, else the first unique index, else none; never one with a column that holds
 raw addresses, may be NULL, or is written by a job, since its value would be an address on record, or change under the job.
 
-A table without a key has no text: where its rows lie says which is which in one transaction and in no other.
+A table without a key has no text. Where the version of a row lies, and which transaction wrote it, says which row is
+meant, as long as nobody writes it: its handle.
 """
 
 from collections.abc import Iterable
@@ -45,6 +46,13 @@ CANDIDATES = sql.SQL("""
      limit 1
 """)
 
+HANDLE = sql.SQL("pg_catalog.concat(event.ctid, '/', event.xmin)")
+# With the transaction: a version that is gone may have left its place to another row.
+MEANS = sql.SQL("""
+    (event.ctid OPERATOR(pg_catalog.=) pg_catalog.split_part({text}, '/', 1)::pg_catalog.tid
+     and event.xmin::pg_catalog.text OPERATOR(pg_catalog.=) pg_catalog.split_part({text}, '/', 2))
+""")
+
 
 @dataclass(frozen=True)
 class RowKey:
@@ -59,8 +67,14 @@ class RowKey:
             return texts[0] if texts else sql.SQL("null::pg_catalog.text")
         return sql.SQL("pg_catalog.json_build_array({})::pg_catalog.text").format(sql.SQL(", ").join(texts))
 
+    def handle(self) -> sql.Composable:
+        """The key of the row ``event``; where the table has none, place and transaction of its version. All is qualified."""
+        return self.text() if self.columns else HANDLE
+
     def names(self, connection: Connection, part: RawColumn, text: sql.Composable) -> sql.Composable:
-        """*text*, which was made by these columns, names the row ``event``: found by the key's index; all is qualified."""
+        """*text*, a handle by these columns, means the row ``event``: found by the key's index, or where it lies; all is qualified."""
+        if not self.columns:
+            return MEANS.format(text=text)
         alone = len(self.columns) == 1
         conditions = []
         for number, name in enumerate(self.columns):

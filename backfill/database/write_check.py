@@ -38,21 +38,46 @@ RULES = sql.SQL("""
 
 
 def require_taken(
-    connection: Connection, schema: str, part: Table, column: str, kept: Sequence[str], asked: int
+    connection: Connection, schema: str, part: Table, column: str, kept: Sequence[str | None], asked: int
 ) -> None:
-    """Raises ``ChangeNotTaken``, naming the triggers, where rows (*kept*, by key) are not what was written."""
+    """Raises ``ChangeNotTaken``, naming the triggers, where rows are not what was written.
+
+    *kept*: their keys; None for one that has none, or is gone.
+    """
     if not kept:
         return
     statement = TRIGGERS.format(table=regclass(part), ledger=sql.Literal(schema), column=sql.Literal(column))
     triggers = [name for (name,) in rows(connection, statement)]
+    named = sorted(key for key in kept if key is not None)[:SHOWN]
     raise ChangeNotTaken(
         table=part.name,
         column=column,
         kept=f"{len(kept):,}",
         asked=f"{asked:,} {'row' if asked == 1 else 'rows'}",
         these="this row was" if asked == 1 else f"these {asked:,} were",
-        keys=", ".join(escaping.name(key) for key in sorted(kept)[:SHOWN]),
+        which=f"the first by key: {', '.join(map(escaping.name, named))}" if named else "nothing names them",
         triggers=", ".join(escaping.name(name) for name in triggers) or "none that was found",
+    )
+
+
+# A trigger may have written a row once more, which put it elsewhere again. All is qualified.
+NOW_AT = sql.SQL("""
+    event.ctid OPERATOR(pg_catalog.=) any (array(
+        select pg_catalog.currtid2({table}, place) from pg_catalog.unnest({written}::pg_catalog.text[]::pg_catalog.tid[]) as place
+         union all
+        select place from pg_catalog.unnest({tried}::pg_catalog.text[]::pg_catalog.tid[]) as place))
+""")
+
+
+def now_at(part: Table, tried: Sequence[str], written: Sequence[str]) -> sql.Composable:
+    """The row ``event`` is one of those that lay at the places *tried*, and were locked there, after an UPDATE of this transaction.
+
+    *written*: the places that it returned. A row that was not written lies where it lay.
+    """
+    return NOW_AT.format(
+        table=sql.Literal(quoted_table(part)),
+        written=sql.Literal(list(written)),
+        tried=sql.Literal(list(tried)),
     )
 
 

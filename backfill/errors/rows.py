@@ -35,7 +35,7 @@ class DuplicatesRefused(BackfillError):
 
 
 class ChangeNotTaken(BackfillError):
-    """{table}: {kept} of {asked} did not keep what was written to {column} (the first by key: {keys}), so {these}
+    """{table}: {kept} of {asked} did not keep what was written to {column} ({which}), so {these}
     rolled back and nothing was decided. Triggers that fire there: {triggers}. Disable the one
     that changes the rows back (alter table … disable trigger …), and repeat the command with the remaining count."""
 

@@ -63,12 +63,13 @@ def links(gate: Gate, job: LinkJob) -> Condition:
     """Every row's text is, letter for letter, the address that it is linked to; or was verified, and is the same.
 
     The second kind are other spellings of an address and what an operator settled: their number, and
-    a checksum of their keys, links and texts, stand in the record. So a link or a text that was changed
-    after the verification is found, and rows that are plainly right may go meanwhile.
+    a checksum of their links and texts, stand in the record. So a link or a text that was changed
+    after the verification is found, and rows that are plainly right may go meanwhile. No key is part of it:
+    a table may have none, and which of two rows has a link and a text that were verified together, does not matter.
     """
     part, text = gate.plan.addresses, _text(job)
     others = (
-        f"select {_checksum(job, f'event.{quoted(job.link)}', text)}"
+        f"select {_checksum(f'event.{quoted(job.link)}', text)}"
         f" from {quoted_table(job)} as event left join {quoted_table(part)} as known"
         f" on known.{quoted(part.key)} = event.{quoted(job.link)}"
         f" where event.{quoted(job.raw)} is not null and {text} is distinct from abbrev(known.{quoted(part.address)})"
@@ -100,23 +101,20 @@ def _text(job: LinkJob) -> str:
     return f'((case when {is_inet} then concat({raw}) else {raw}::text end) collate "C")'
 
 
-def _checksum(job: DroppingJob, result: str, text: str) -> str:
-    """Number and checksum of rows ``event``, as the judges make them: of key, *result*, and eight bits of the *text*'s hash."""
-    return (
-        "count(*)::text || '/' || coalesce(bit_xor(hash_record_extended("
-        f"row(event.{quoted(job.key)}, {result}, hashtext({text}) & 255), 0)), 0)"
-    )
+def _checksum(result: str, text: str) -> str:
+    """Number and checksum of rows, as the judges make them: of *result*, and eight bits of the *text*'s hash."""
+    return f"count(*)::text || '/' || coalesce(sum(hash_record_extended(row({result}, hashtext({text}) & 255), 0)), 0)"
 
 
 def pairs(gate: Gate, job: IntoJob) -> Condition:
     """Every row has the text and the hash that were verified: no server can tell whether they belong together.
 
-    All of them are compared, by their number and a checksum of keys, hashes and eight bits of each text's hash: a row that
-    came, went or was changed after the verification is found.
+    All of them are compared, by their number and a checksum of hashes and eight bits of each text's hash: a row that
+    came, went or was changed after the verification is found. As with ``links``, no key is part of it.
     """
     result, text = (f'(event.{quoted(name)}::text collate "C")' for name in (job.into, job.raw))
     now = (
-        f"select {_checksum(job, result, text)}"
+        f"select {_checksum(result, text)}"
         f" from {quoted_table(job)} as event where event.{quoted(job.raw)} is not null"
     )
     verified = gate.latest(job.identity, OTHER_SPELLINGS)
@@ -155,7 +153,7 @@ def hashes(gate: Gate) -> Condition:
 def settled(gate: Gate, part: RawColumn) -> Condition:
     """Nothing of this table waits in the quarantine."""
     waiting = (
-        f"(select count(*) from {gate.ledger('quarantine')} as entry"
+        f"(select coalesce(sum(entry.rows), 0) from {gate.ledger('quarantine')} as entry"
         f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
     )
     # The number is in the evidence, which a script works out when it runs.

@@ -16,10 +16,10 @@ def require_columns(gate: Gate, part: RawColumn) -> None:
     Raises ``ChainUnfit``.
     """
     if isinstance(part, IntoJob):
-        _require(gate, part, {"key": part.key, "into": part.into, "time": part.time})
+        _require(gate, part, {"into": part.into, "time": part.time})
         return
     if isinstance(part, LinkJob):
-        _require(gate, part, {"key": part.key, "link": part.link, "time": part.time})
+        _require(gate, part, {"link": part.link, "time": part.time})
     elif isinstance(part, Discard):
         _require(gate, part, {"time": part.time})
         return

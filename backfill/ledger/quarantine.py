@@ -113,6 +113,28 @@ def decide(connection: Connection, job: JobId, keys: Sequence[str], decision_id:
     )
 
 
+def recount(connection: Connection, job: JobId, reasons: Mapping[str, int]) -> None:
+    """What waits of a table without a key, as it was found now; what no run has counted yet is left to the next one."""
+    ours = (
+        quarantine.c.job == job,
+        quarantine.c.decision_id.is_(None),
+        func.cardinality(quarantine.c.key_columns) == 0,
+    )
+    connection.execute(delete(quarantine).where(*ours, quarantine.c.reason.not_in(list(reasons))))
+    for reason, number in reasons.items():
+        connection.execute(update(quarantine).where(*ours, quarantine.c.reason == reason).values(rows=number))
+
+
+def take_out(connection: Connection, job: JobId, reasons: Mapping[str, int]) -> None:
+    """So many rows of a table without a key wait no more: somebody has decided about them, which is on record elsewhere."""
+    left = counts(connection).get(job, {})
+    recount(
+        connection,
+        job,
+        {reason: rest for reason in left if (rest := left[reason] - reasons.get(reason, 0)) > 0},
+    )
+
+
 def forget_other_keys(connection: Connection, job: Job) -> None:
     """Drop undecided entries that name rows by other columns than the job does now: a run notes those rows anew."""
     columns = list(row_key(connection, job).columns)

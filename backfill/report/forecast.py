@@ -29,8 +29,9 @@ def blocks(forecasts: Sequence[Forecast], workers: int) -> Iterator[Block]:
     if known:
         body = [[one.table, strategy, *_cells(cost)] for one in known for strategy, cost in one.costs.items()]
         for strategy in (prediction.IN_PLACE, prediction.SHADOW):
-            whole = prediction.total(one.costs[strategy] for one in known)
-            body.append(["all", strategy, *_cells(whole)])
+            if all(strategy in one.costs for one in known):
+                whole = prediction.total(one.costs[strategy] for one in known)
+                body.append(["all", strategy, *_cells(whole)])
         yield table(HEADER, body, right=HEADER[2:])
         taken = sum(one.sampled.rows for one in known if one.sampled)
         spent = sum(one.sampled.took for one in known if one.sampled)

@@ -116,7 +116,7 @@ def _job(proposed: Proposed) -> str:
     about += f", {one.aside:,} left aside (empty or a word for none)" if one.aside else ""
     accept = [f"# accept = [{', '.join(map(escaping.toml, proposed.accept))}]  # look at them first"]
     lines = [_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])]
-    if isinstance(proposed.job, InPlaceJob) and not proposed.job.key_columns:
+    if not proposed.job.key_columns:
         lines.append("# no key: nothing names a row, so that rows in the quarantine are counted by reason")
     if proposed.no_link:
         lines.append(f"# no link: {escaping.comment(proposed.no_link)}")

@@ -25,7 +25,7 @@ from backfill.scan.place import Found
 from backfill.scan.rewriting import Option, chosen, options, takes
 
 NAME = "scan"
-NO_KEY = "The table has no key of one column that is unique, never NULL and not this one, which a link needs."
+IS_KEY = "It is the table's primary key, which would be dropped with it."
 NO_ADDRESS_TABLE = (
     "There is no table that holds each address once (inet, unique, with columns for hash and geo): "
     "docs/plan.md says what it has."
@@ -145,12 +145,11 @@ def _proposed(
     if addresses is not None and (column.schema, column.table) == (addresses.schema_, addresses.table):
         return None, "the table holds each address once, and links refer to its rows"
     members = _members(connection, column.oid)
-    key = _key(members, column.name)
     not_null = next(member.not_null for member in members if member.name == column.name)
     table = Table.model_validate({"table": column.table, "schema": column.schema})
     names = catalog_key(connection, table, beside)
     rewriting = options(connection, column, names, not_null, ledger_schema, plan.accept)
-    job, why = _job(column, members, key, addresses, connection, links)
+    job, why = _job(column, members, beside, addresses, connection, links)
     if job is not None and addresses is not None:
         findings = _findings(connection, plan, addresses, job, ledger_schema)
         blocking = [finding for finding in findings if finding.severity is Severity.BLOCKS]
@@ -213,18 +212,18 @@ def _addresses(connection: Connection, plan: Plan) -> Addresses | None:
 def _job(
     column: Column,
     members: Sequence[_Member],
-    key: str | None,
+    beside: Sequence[str],
     addresses: Addresses | None,
     connection: Connection,
     others: Iterable[LinkJob],
 ) -> tuple[LinkJob | None, str]:
-    """A job that links the values of *column*, or why there is none."""
+    """A job that links the values of *column*, or why there is none. *beside*: columns that hold addresses."""
     if addresses is None:
         return None, NO_ADDRESS_TABLE
     if (column.schema, column.table) == (addresses.schema_, addresses.table):
         return None, "It is the table that holds each address once."
-    if key is None:
-        return None, NO_KEY
+    if any(one.primary and one.name == column.name for one in members):
+        return None, IS_KEY
     ((target,),) = rows(connection, OID, (addresses.schema_, addresses.table))
     taken = {job.link for job in others if (job.schema_, job.table) == (column.schema, column.table)}
     links = [one.name for one in members if target in one.refers and one.name not in taken]
@@ -233,17 +232,19 @@ def _job(
             f"The table has no {'other ' if taken else ''}column that refers to {addresses.name}: add one for the link, "
             "nullable, with a foreign key."
         )
-    details = [one.name for one in members if one.type == "jsonb"]
+    link = max(links, key=lambda name: SequenceMatcher(None, name, column.name).ratio())
+    extra = "additional" if any((one.name, one.type) == ("additional", "jsonb") for one in members) else ""
+    table = Table.model_validate({"table": column.table, "schema": column.schema})
     times = [one for one in members if one.type in ("timestamptz", "timestamp")]
     times.sort(key=lambda one: (not _is_now(one.default), not one.not_null))
     return LinkJob.model_validate(
         {
             "table": column.table,
             "schema": column.schema,
-            "key": key,
+            "key": catalog_key(connection, table, [*beside, *links, extra]),
             "raw": column.name,
-            "link": max(links, key=lambda name: SequenceMatcher(None, name, column.name).ratio()),
-            "extra": "additional" if "additional" in details else "",
+            "link": link,
+            "extra": extra,
             "time": times[0].name if times and (_is_now(times[0].default) or times[0].not_null) else "",
         }
     ), ""

@@ -8,7 +8,7 @@ from functools import partial
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.columns import key_type
+from backfill.database.columns import column_type
 from backfill.database.connection import ASYNCHRONOUS, execute, rows, value
 from backfill.database.lock_retry import patiently, with_referenced
 from backfill.database.quoting import regclass, table
@@ -49,7 +49,7 @@ def begin(connection: Connection, schema: str, job: LinkJob, run_id: int) -> Tab
         execute(connection, sql.SQL("alter table {} set ({})").format(shadow, options))
     _revoke_defaults(connection, job)
     execute(connection, sql.SQL("alter table {} owner to {}").format(shadow, sql.SQL(definition.owner)))
-    capture.start(connection, schema, job, key_type(connection, job))
+    capture.start(connection, schema, job, column_type(connection, job, names.key(job)).name)
     shadow_copies.begin(
         connection, job, run_id, table_definition.read_definition(connection, job).fingerprint
     )
@@ -113,7 +113,7 @@ def drop_noted(connection: Connection, schema: str, job: LinkJob) -> int:
     names_ = {
         "shadow": table(names.shadow(job)),
         "log": names.log(schema, job),
-        "key": sql.Identifier(job.key),
+        "key": sql.Identifier(names.key(job)),
     }
     with execute(connection, statement.format(**names_)) as cursor:
         return cursor.rowcount

@@ -53,7 +53,7 @@ def start(connection: Connection, schema: str, job: LinkJob, key_type: str) -> N
             log=names.log(schema, job),
             blockers=names.blockers(schema, job),
             function=names.note_function(schema, job),
-            key=sql.Identifier(job.key),
+            key=sql.Identifier(names.key(job)),
             key_type=sql.SQL(key_type),
             table=table(job),
             note_row=sql.Identifier(names.NOTE_ROW),
@@ -82,7 +82,7 @@ def note_unknown(
     """Note those rows (``event``) whose text the map lacks, so that the replay resolves it; returns their number."""
     statement = NOTE_UNKNOWN.format(
         log=names.log(schema, job),
-        key=sql.Identifier(job.key),
+        key=sql.Identifier(names.key(job)),
         table=table(job),
         which=which,
         runs=sql.Identifier(schema, "runs"),

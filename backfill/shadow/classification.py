@@ -149,7 +149,7 @@ def blocked(
     cross = sql.SQL("cross join lateral (values {}) as flaw (kind, holds)").format(kinds)
     return BLOCKED.format(
         blockers=names.blockers(schema, job),
-        key=sql.Identifier(job.key),
+        key=sql.Identifier(names.key(job)),
         classified=_judged(schema, addresses, job, expected, which, cross),
     )
 
@@ -157,7 +157,7 @@ def blocked(
 def unnoted(schema: str, job: LinkJob, alias: str) -> sql.Composed:
     """Rows of *alias* that no note speaks of."""
     return UNNOTED.format(
-        log=names.log(schema, job), key=sql.Identifier(job.key), alias=sql.Identifier(alias)
+        log=names.log(schema, job), key=sql.Identifier(names.key(job)), alias=sql.Identifier(alias)
     )
 
 
@@ -175,7 +175,7 @@ def _judged(
         expected=expected,
         addresses=table(addresses),
         address_key=sql.Identifier(addresses.key),
-        key=sql.Identifier(job.key),
+        key=sql.Identifier(names.key(job)),
         link=sql.Identifier(job.link),
         raw=sql.Identifier(job.raw),
         text=raw_text(job),
@@ -188,7 +188,7 @@ def _judged(
 def _parts(job: LinkJob, definition: TableDefinition) -> dict[str, sql.Composable]:
     plain = [c.name for c in definition.columns if c.name not in (job.link, job.extra)]
     parts: dict[str, sql.Composable] = {
-        "key": sql.Identifier(job.key),
+        "key": sql.Identifier(names.key(job)),
         "link": sql.Identifier(job.link),
         "raw": sql.Identifier(job.raw),
         "text": raw_text(job),

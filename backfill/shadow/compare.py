@@ -11,7 +11,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Range, heap_of, ranges
-from backfill.database.columns import key_type
+from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows
 from backfill.database.quoting import table
 from backfill.engine.in_flight import in_threads
@@ -86,9 +86,9 @@ def compare(
                 if len(others) <= FEW:
                     execute(connection, PLANNED)
                     which = sql.SQL("event.{key} = any ({keys}::{type}[])").format(
-                        key=sql.Identifier(job.key),
+                        key=sql.Identifier(names.key(job)),
                         keys=sql.Literal(others),
-                        type=sql.SQL(key_type(connection, job)),
+                        type=sql.SQL(column_type(connection, job, names.key(job)).name),
                     )
                 found |= compare_rows(connection, schema, addresses, job, definition, against.resolver, which)
                 expected_rows.drop_temporary(connection)
@@ -158,7 +158,7 @@ def _sides(schema: str, job: LinkJob) -> dict[str, sql.Composable]:
     return {
         "shadow": table(names.shadow(job)),
         "table": table(job),
-        "key": sql.Identifier(job.key),
+        "key": sql.Identifier(names.key(job)),
         "link": sql.Identifier(job.link),
         "event_unnoted": classification.unnoted(schema, job, "event"),
         "copy_unnoted": classification.unnoted(schema, job, "copy"),

@@ -9,15 +9,24 @@ from backfill.job_id import helper_name, name_beside
 from backfill.plan import Job
 from backfill.raw_column import Table
 
+ABSENT_KEY = "id"  # where the plan names none
+
+
+def key(job: Job) -> str:
+    """The column by which rows of original and copy are told. Raises ``TypeError`` where it is not one: ``refusals`` come before."""
+    if job.key is not None and not isinstance(job.key, str):
+        raise TypeError("a copy needs a key of one column")
+    return job.key or ABSENT_KEY
+
 
 def shadow(job: Job) -> Table:
     """The copy in the making."""
-    return Table(table=name_beside(job.table, "_shadow"), schema=job.schema_, key=job.key)
+    return Table(table=name_beside(job.table, "_shadow"), schema=job.schema_)
 
 
 def before(job: Table) -> Table:
     """The original, once the copy has taken its name."""
-    return Table(table=name_beside(job.table, "_before_backfill"), schema=job.schema_, key=job.key)
+    return Table(table=name_beside(job.table, "_before_backfill"), schema=job.schema_)
 
 
 def log_name(job: Job) -> str:

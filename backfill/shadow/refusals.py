@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine
 
 from backfill import escaping
+from backfill.database.row_key import row_key
 from backfill.errors import CannotBeCopied, OneCopyATable, ShadowExists
 from backfill.ledger import shadow_copies
 from backfill.plan import Job, LinkJob
 from backfill.shadow.cutover import leftovers
+from backfill.shadow.names import ABSENT_KEY
 from backfill.shadow.table_definition import Asker
 
 REFUSED = (
@@ -106,7 +108,22 @@ REFUSED = (
 def refusals_of(connection: Connection, job: Job) -> list[str]:
     """What a copy could not carry, each by name; empty when there is nothing."""
     ask = Asker(connection, job)
-    return [text for query in REFUSED for (text,) in ask(query)]
+    return [*_unfit_key(connection, job), *(text for query in REFUSED for (text,) in ask(query))]
+
+
+def has_fit_key(connection: Connection, job: Job) -> bool:
+    """Whether one column names its rows, and the copy knows which: what is captured, replayed and compared is told by it."""
+    return row_key(connection, job).columns == (ABSENT_KEY if job.key is None else job.key,)
+
+
+def _unfit_key(connection: Connection, job: Job) -> list[str]:
+    if has_fit_key(connection, job):
+        return []
+    columns = row_key(connection, job).columns
+    named = f"by {', '.join(columns)}" if columns else "by nothing"
+    return [
+        f"rows that are named {named} (it needs a key of one column, which the plan names unless it is {ABSENT_KEY})"
+    ]
 
 
 def require_copyable(connection: Connection, job: LinkJob) -> None:

@@ -8,7 +8,7 @@ on a unique index. What a transaction replays it compares as well.
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.database.columns import column_type, key_type
+from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows, value
 from backfill.database.lock_retry import patiently
 from backfill.database.quoting import table
@@ -100,14 +100,14 @@ def replay(
     limit: int = NOTES,
 ) -> int:
     """Read up to *limit* notes in *connection*'s transaction; returns their number of keys."""
-    log, key = names.log(schema, job), sql.Identifier(job.key)
-    take = TAKE.format(key_type=sql.SQL(key_type(connection, job)), log=log, limit=sql.Literal(limit))
+    log, key = names.log(schema, job), sql.Identifier(names.key(job))
+    kind = column_type(connection, job, names.key(job))
+    take = TAKE.format(key_type=sql.SQL(kind.name), log=log, limit=sql.Literal(limit))
     with execute(connection, take) as cursor:
         taken = cursor.rowcount
     if taken == 0:
         execute(connection, sql.SQL("drop table backfill_changes"))
         return 0
-    kind = column_type(connection, job, job.key)
     which: sql.Composable = WHICH.format(key=key, equals=kind.equals, keys=KEYS)
     _resolve(connection, schema, addresses, job, resolver, run_id, which)
     shadow = table(names.shadow(job))

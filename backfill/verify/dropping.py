@@ -6,6 +6,7 @@ still be read.
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -49,8 +50,13 @@ def summed(held: Iterable[RangeCounts]) -> tuple[Counter[Count], Counter[str], i
     for one in held:
         counts.update(one.counts)
         quarantined.update(one.quarantined)
-        checksum ^= one.checksum
+        checksum += one.checksum
     return counts, quarantined, checksum
+
+
+def shown(keys: Iterable[str | None]) -> tuple[str, ...]:
+    """The first of those row keys; a key that is NULL names nothing, whatever the plan says of it."""
+    return tuple(islice((key for key in keys if key is not None), KEYS_SHOWN))
 
 
 def newest_raw(connection: Connection, job: DroppingJob, held: Iterable[RangeCounts]) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import islice
 from typing import Any
 
 from psycopg2 import sql
@@ -21,6 +20,7 @@ from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import decodable
 from backfill.database.nullable import discardable
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.geo.geo_database import GeoDatabase
 from backfill.ledger import runs
 from backfill.ledger.counts import CLASSES, Count, in_order
@@ -52,10 +52,10 @@ SINCE = sql.SQL("""
      where {in_range} and event.{raw} is not null and {time} > {run_ended}
 """)
 
-WAITING = sql.SQL("select count(*) from {quarantine} where job = %s and decision_id is null")
+WAITING = sql.SQL("select coalesce(sum(rows), 0) from {quarantine} where job = %s and decision_id is null")
 
 LINKED_AMISS = sql.SQL("""
-    select event.{key}::text, case when {decodable} then left({text}, {shown}) end, abbrev(known.{address})
+    select {handle}, case when {decodable} then left({text}, {shown}) end, abbrev(known.{address})
       from {table} as event
       left join {addresses} as known on known.{address_key} {equals} event.{link}
      where {in_range} and event.{link} is not null
@@ -137,7 +137,7 @@ class EventVerifier:
             run_ended = sql.SQL("{}::timestamptz").format(sql.Literal(self.run_ended))
         return {
             "table": table(job),
-            "key": sql.Identifier(job.key),
+            "handle": row_key(connection, job).handle(),
             "raw": sql.Identifier(job.raw),
             "text": self.text(connection),
             "decodable": decodable(sql.Identifier("event", job.raw)),
@@ -200,21 +200,21 @@ class EventVerifier:
         )
 
     def amiss(self, connection: Connection, asked: sql.Composable) -> Iterator[tuple[str, str | None, Count]]:
-        """Key, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell.
+        """Handle, text (none that cannot be decoded) and class of rows that are linked to what their text does not spell.
 
         *asked*: a condition on ``event``, which says of which rows.
         """
         kind = column_type(connection, self.addresses, self.addresses.key)
         statement = LINKED_AMISS.format(in_range=asked, equals=kind.equals, **self._names(connection))
-        for key, raw, linked in rows(connection, statement):
+        for handle, raw, linked in rows(connection, statement):
             found = Count.DANGLING if linked is None else state(spelled(raw), linked, self.addresses.sentinel)
             if found in AMISS:
-                yield key, raw, found
+                yield handle, raw, found
 
     def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
-        return tuple(
-            key for key, _, _ in islice(self.amiss(connection, span.holds("event")), dropping.KEYS_SHOWN)
-        )
+        if not row_key(connection, self.job).columns:
+            return ()
+        return dropping.shown(key for key, _, _ in self.amiss(connection, span.holds("event")))
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
@@ -238,7 +238,13 @@ class EventVerifier:
         )
         discard = bool(counts[Count.QUARANTINED]) and discardable(connection, self.job)
         amiss = reasons.of_events(
-            self.job, self.addresses, counts, discard=discard, listed=listed, undecided=undecided
+            self.job,
+            self.addresses,
+            counts,
+            discard=discard,
+            listed=listed,
+            undecided=undecided,
+            named=bool(row_key(connection, self.job).columns),
         )
         others = sum(one.other_spellings for one in held)
         return CoverageRecord(

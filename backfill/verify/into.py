@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
@@ -20,6 +19,7 @@ from backfill.database.columns import has_column
 from backfill.database.connection import driver, rows
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
+from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
 from backfill.ledger import batches, quarantine, runs
 from backfill.ledger.counts import INTO_CLASSES, Count, in_order
@@ -41,9 +41,9 @@ HASH_LENGTH = 64
 # out its parts several times.
 PAIRS = sql.SQL("""
     select bare, text, hashed, count(*), {since}, {said_place},
-           bit_xor(hash_record_extended(row(key, stored, hashtext(whole) & 255), 0)) filter (where not bare),
+           sum(hash_record_extended(row(stored, hashtext(whole) & 255), 0)) filter (where not bare),
            case when row_number() over () = 1 then (max(max(time) filter (where not bare)) over ())::text end
-      from (select event.{key} as key, event.{raw} is null as bare, event.{raw}::text collate "C" as whole,
+      from (select event.{raw} is null as bare, event.{raw}::text collate "C" as whole,
                    {into} as stored, {time} as time,
                    case when event.{raw} is not null and {decodable} then left({text}, {shown}) end as text,
                    case when {into} is null then null
@@ -56,7 +56,7 @@ PAIRS = sql.SQL("""
 """)
 SINCE = sql.SQL("count(*) filter (where not bare and time > {}::timestamptz)")
 ROWS = sql.SQL("""
-    select event.{key}::text, case when {decodable} then left({text}, {shown}) end,
+    select {handle}, case when {decodable} then left({text}, {shown}) end,
            case when {into_decodable} then left({into}, {digits}) else '' end
       from {table} as event
      where {asked} and event.{raw} is not null and event.{into_column} is not null
@@ -149,7 +149,6 @@ class IntoJudge:
         into = forms.TEXT.format(sql.Identifier(job.into))
         return {
             "table": table(job),
-            "key": sql.Identifier(job.key),
             "raw": sql.Identifier(job.raw),
             "into": into,
             "into_column": sql.Identifier(job.into),
@@ -189,7 +188,7 @@ class IntoJudge:
                     counts[Count.NO_ADDRESS] += pair.number
                     counts[Count.HASHED_WITHOUT_TEXT] += pair.number * (pair.hashed is not None)
                     continue
-                checksum ^= pair.checksum or 0
+                checksum += int(pair.checksum or 0)
                 counts[Count.RAW] += pair.number
                 found, reason = classify_pair(pair.text, pair.hashed, self.hasher)
                 counts[found] += pair.number
@@ -198,37 +197,41 @@ class IntoJudge:
                         counts[count] += pair.number
                 if found is Count.QUARANTINED and reason is not None:
                     quarantined[reason.value] += pair.number
-        wrong = islice(self.amiss(connection, span.holds("event")), dropping.KEYS_SHOWN)
+        wrong: tuple[str, ...] = ()
+        if counts[Count.HASH_WRONG] and row_key(connection, self.job).columns:
+            wrong = dropping.shown(key for key, _ in self.amiss(connection, span.holds("event")))
         return RangeCounts(
             counts=counts,
             quarantined=quarantined,
             newest_raw=newest,
             since_run=since,
-            wrong_keys=tuple(key for key, _ in wrong) if counts[Count.HASH_WRONG] else (),
+            wrong_keys=wrong,
             other_spellings=counts[Count.RAW],
             checksum=checksum,
         )
 
     def amiss(self, connection: Connection, asked: sql.Composable) -> Iterator[tuple[str, str | None]]:
-        """Key of each row with a wrong hash, and the right one: None where the text is no address."""
-        for key, found, right in self.hashed_rows(connection, asked):
+        """Handle of each row with a wrong hash, and the right one: None where the text is no address."""
+        for handle, found, right in self.hashed_rows(connection, asked):
             if found is Count.HASH_WRONG:
-                yield key, right
+                yield handle, right
 
     def hashed_rows(
         self, connection: Connection, asked: sql.Composable
     ) -> Iterator[tuple[str, Count, str | None]]:
-        """Key, class and right hash of each row that has a raw value and any hash.
+        """Handle, class and right hash of each row that has a raw value and any hash.
 
         *asked*: a condition on ``event``, which says of which rows.
         """
         with driver(connection).cursor(name="backfill_hashed_rows") as cursor:
             cursor.itersize = FETCHED
-            cursor.execute(ROWS.format(asked=asked, **self._names()))
-            for key, text, hashed in cursor:
+            cursor.execute(
+                ROWS.format(handle=row_key(connection, self.job).handle(), asked=asked, **self._names())
+            )
+            for handle, text, hashed in cursor:
                 address = spelled(text)
                 right = None if isinstance(address, Reason) else self.hasher(canonical_text(address))
-                yield key, classify_pair(text, hashed, self.hasher)[0], right
+                yield handle, classify_pair(text, hashed, self.hasher)[0], right
 
     def _read_hashes(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone."""
@@ -265,7 +268,8 @@ class IntoJudge:
         since = sum(one.since_run for one in held)
         newest = dropping.newest_raw(connection, self.job, held)
         listed = sum(quarantine.counts(connection).get(self.job.identity, {}).values())
-        amiss = reasons.of_into(self.job, counts, listed=listed)
+        named = bool(row_key(connection, self.job).columns)
+        amiss = reasons.of_into(self.job, counts, listed=listed, named=named)
         looked_at = sum(counts[count] for count in INTO_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")

@@ -7,10 +7,10 @@ from psycopg2 import sql
 from sqlalchemy import Engine
 
 from backfill.database.blocks import Range
-from backfill.database.connection import execute
+from backfill.database.connection import execute, rows
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
-from backfill.database.write_check import collisions_told, require_taken
+from backfill.database.write_check import collisions_told, now_at, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit
 from backfill.ledger.counts import Count
@@ -18,12 +18,13 @@ from backfill.ledger.decisions import Decision
 from backfill.plan import IntoJob
 from backfill.verify.into import IntoJudge
 from backfill.verify.repair import Repair, require_count
-from backfill.verify.staged_rows import FIX, is_named, is_staged, restage, spans, stage
+from backfill.verify.staged_rows import FIX, is_named, lock, restage, spans, stage
 
 STAGED = ("key", "hash")
-LOCK = sql.SQL("select from {table} as event where {staged} order by {key} for update")
 # Under the application's search_path: all is qualified.
-SET = sql.SQL("update {table} as event set {into} = fix.hash from {fix} as fix where {named}")
+SET = sql.SQL(
+    "update {table} as event set {into} = fix.hash from {fix} as fix where {named} returning event.ctid"
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,9 @@ class IntoRepair:
             if not amiss:
                 return 0
             stage(connection, STAGED, amiss)
-            staged = is_staged(connection, self.job)
-            key = row_key(connection, self.job).text()
-            execute(connection, LOCK.format(table=table(self.job), staged=staged, key=key)).close()
+            tried = lock(connection, self.job)
             # Judged once more, under the lock: one that changed meanwhile gets the hash of the text that it has now.
-            locked = list(self.judge.amiss(connection, staged))
+            locked = list(self.judge.amiss(connection, now_at(self.job, tried, ())))
             restage(connection, STAGED, locked)
             statement = SET.format(
                 table=table(self.job),
@@ -92,11 +91,14 @@ class IntoRepair:
             with (
                 collisions_told(self.job, self.job.into),
                 writes(connection, self.job),
-                execute(connection, statement) as cursor,
             ):
-                changed = cursor.rowcount
-            kept = [key for key, _ in self.judge.amiss(connection, staged)]
+                written = [place for (place,) in rows(connection, statement)]
+            named = bool(row_key(connection, self.job).columns)
+            kept = [
+                handle if named else None
+                for handle, _ in self.judge.amiss(connection, now_at(self.job, tried, written))
+            ]
             require_taken(connection, self.judge.schema, self.job, self.job.into, kept, len(locked))
-            if changed:
-                decision.took(connection, changed)
-            return changed
+            if written:
+                decision.took(connection, len(written))
+            return len(written)

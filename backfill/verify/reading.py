@@ -20,15 +20,15 @@ from backfill.verify.places import event_place
 
 # Rows of one kind are a group: NULL for those that are plainly right, six elements for suspects that are
 # alike, none, one or two for rows without a text (linked; without the place of their address). All that is known of a row is in its kind, so that nothing but
-# rows is counted. Of a text the checksum has eight bits of its hash: they tell that it was changed, all but once in 256
+# rows is counted. The checksum is a sum over rows, which needs no key: two alike do not cancel each other out. Of a text it has eight bits of its hash: they tell that it was changed, all but once in 256
 # times a row, and cannot tell an address; the text itself is hashed, since its beginning cannot be taken of one that
 # cannot be decoded, which is NULL in its kind. The inner query is not flattened (offset 0), or each row would work out its kind twice.
 COUNT = sql.SQL("""
     select cardinality(kind), kind[1], kind[2], kind[3], kind[4], kind[5], kind[6], count(*),
-           bit_xor(hash_record_extended(row(key, link, hashtext(text) & 255), 0)) filter (where kind is not null),
+           sum(hash_record_extended(row(link, hashtext(text) & 255), 0)) filter (where kind is not null),
            case when row_number() over () = 1 then (max({newest}) over ())::text end,
            case when row_number() over () = 1 then max({newest}) over () > {run_ended} end
-      from (select event.{key} as key, event.{link} as link, {text} as text, {time} as time,
+      from (select event.{link} as link, {text} as text, {time} as time,
                    case when event.{raw} is null
                         then case when event.{link} is null then '{{}}'::text[]
                                   when not {seen} and {lacks} and {known_place} then '{{linked,bare}}'::text[]
@@ -70,7 +70,7 @@ class RangeCounts:
     late: bool = False  # raw values were written after the last run ended
     newest: str | None = None
     others: int = 0  # other spellings than the linked address's own
-    checksum: int = 0  # of their keys, links and texts
+    checksum: int = 0  # of their links and texts
 
     def add(self, suspect: Suspect, number: int, check: int, classify: Classify) -> None:
         """Take in a group of suspects."""
@@ -80,7 +80,7 @@ class RangeCounts:
             if count is Count.QUARANTINED and isinstance(reason := spelled(suspect.raw), Reason):
                 self.quarantined[reason.value] += number
         if suspect.raw != suspect.linked:
-            self.others, self.checksum = self.others + number, self.checksum ^ check
+            self.others, self.checksum = self.others + number, self.checksum + int(check)
 
 
 def classified(found: Iterable[tuple[Any, ...]], classify: Classify) -> RangeCounts:

@@ -22,11 +22,12 @@ def of_events(
     discard: bool,
     listed: int,
     undecided: int,
+    named: bool = True,
 ) -> list[str]:
     """Why an event table is not covered.
 
     *discard*: its quarantine can be settled as that. *listed*: rows of it that a run has put into the quarantine;
-    *undecided*: the same of the address table.
+    *undecided*: the same of the address table. *named*: rows have a key.
     """
     name = escaping.word(job.label)
     settle = to_settle(job.label, counts[Count.QUARANTINED], discard=discard)
@@ -48,7 +49,7 @@ def of_events(
             counts[Count.WRONG],
             "row is linked to another address",
             "rows are linked to another address",
-            f"{repair('link', Count.WRONG)} (their keys are in the JSON)",
+            repair("link", Count.WRONG) + (" (their keys are in the JSON)" if named else ""),
         )
         + shortfall(
             counts[Count.LINKED_TO_SENTINEL],
@@ -90,8 +91,11 @@ def of_events(
     )
 
 
-def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int) -> list[str]:
-    """Why a table whose hashes go into another column is not covered. *listed*: its rows in the quarantine."""
+def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int, named: bool = True) -> list[str]:
+    """Why a table whose hashes go into another column is not covered.
+
+    *listed*: its rows in the quarantine. *named*: rows have a key.
+    """
     name, waiting, wrong = escaping.word(job.label), counts[Count.QUARANTINED], counts[Count.HASH_WRONG]
     settle = to_settle(job.label, waiting, discard=True, sentinel=False)
     if listed != waiting:  # the list is a run's: what came since is not on it
@@ -107,7 +111,7 @@ def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int) -> list[s
             wrong,
             f"row has another value in {job.into} than the hash of its address",
             f"rows have another value in {job.into} than the hash of their address",
-            f"`backfill repair {name} --kind hash --count {wrong}` (some keys are in the JSON); where all are wrong, look at the salt first",
+            f"`backfill repair {name} --kind hash --count {wrong}`{' (some keys are in the JSON)' if named else ''}; where all are wrong, look at the salt first",
         )
         + shortfall(
             waiting, "row holds a text that is no address", "rows hold a text that is no address", settle

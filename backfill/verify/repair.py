@@ -18,7 +18,8 @@ from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
-from backfill.database.write_check import collisions_told, require_taken
+from backfill.database.row_key import row_key
+from backfill.database.write_check import collisions_told, now_at, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.ledger import decisions
@@ -28,7 +29,7 @@ from backfill.plan import Addresses, LinkJob
 from backfill.verify.addresses import ROWS, AddressVerifier
 from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
 from backfill.verify.events import EventVerifier
-from backfill.verify.staged_rows import FIX, is_named, is_staged, spans, stage
+from backfill.verify.staged_rows import FIX, is_named, lock, spans, stage
 
 STAGED = ("key", "raw", "address", "hash")
 
@@ -72,6 +73,7 @@ RELINK = sql.SQL("""
      where {named}
        and case when fix.raw is null then not {decodable}                  -- not one that changed since it was judged
                 else {text} OPERATOR(pg_catalog.=) fix.raw end
+    returning event.ctid
 """)
 
 # First away from all, since two rows may have each other's hash and the column is unique.
@@ -144,8 +146,8 @@ class LinkRepair:
     def _amiss(self, span: Range) -> list[tuple[str, str | None]]:
         with self.engine.begin() as connection:
             return [
-                (key, raw)
-                for key, raw, state in self.verifier.amiss(connection, span.holds("event"))
+                (handle, raw)
+                for handle, raw, state in self.verifier.amiss(connection, span.holds("event"))
                 if state == STATE[self.kind]
             ]
 
@@ -155,6 +157,7 @@ class LinkRepair:
             return 0
         part = self.verifier.addresses
         with self.engine.begin() as connection:
+            key = row_key(connection, self.job)
             hash_type = column_type(connection, part, part.hash)
             names = {
                 "fix": FIX,
@@ -171,28 +174,29 @@ class LinkRepair:
                 "hash": sql.Identifier(part.hash),
             }
             # A dangling link of a text that is no address becomes none: the next run puts the row into the quarantine.
-            stage(connection, STAGED, ((key, raw, *self._right(raw)) for key, raw in amiss))
+            stage(connection, STAGED, ((handle, raw, *self._right(raw)) for handle, raw in amiss))
             with writes(connection, part):
                 execute(connection, ADD.format(**names))
+            tried = lock(connection, self.job)
             # A guarded table lets only this through.
             execute(connection, sql.SQL("set local backfill.repairing = 'on'"))
             with (
                 collisions_told(self.job, self.job.link),
                 writes(connection, self.job),
-                execute(connection, RELINK.format(**names)) as cursor,
             ):
-                changed = cursor.rowcount
+                written = [place for (place,) in rows(connection, RELINK.format(**names))]
             # One that another session gave another text meanwhile was passed over rightly, and is left for a repeat.
-            still = {
-                (key, raw)
-                for key, raw, state in self.verifier.amiss(connection, is_staged(connection, self.job))
-                if state == STATE[self.kind]
-            }
-            kept = [key for key, raw in amiss if (key, raw) in still]
+            judged = set(amiss)
+            kept = [
+                handle if key.columns else None
+                for handle, raw, state in self.verifier.amiss(connection, now_at(self.job, tried, written))
+                # Where nothing names it, a row that was changed is none of those that were locked.
+                if state == STATE[self.kind] and (not key.columns or (handle, raw) in judged)
+            ]
             require_taken(connection, self.verifier.schema, self.job, self.job.link, kept, len(amiss))
-            if changed:
-                decision.took(connection, changed)
-            return changed
+            if written:
+                decision.took(connection, len(written))
+            return len(written)
 
     def _right(self, raw: str | None) -> tuple[str | None, str | None]:
         address = Reason.UNDECODABLE if raw is None else canonicalise(raw)

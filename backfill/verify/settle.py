@@ -1,7 +1,8 @@
 """Settle: the operator decides what becomes of rows whose text is no address.
 
 The exact count is the confirmation; the decision is entered with the first rows that it changes. Each
-row's text is judged once more, under lock: one that was repaired meanwhile is left to the next run.
+row's text is judged once more, under lock: one that was repaired meanwhile is left to the next run. No row that came
+after the count is touched, whether it has a name or not.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,19 +12,20 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill import escaping
-from backfill.addresses import Reason, canonicalise
-from backfill.database.columns import column_type, has_column
+from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows, value
 from backfill.database.decodable import if_decodable
 from backfill.database.nullable import require_nullable
 from backfill.database.quoting import table
-from backfill.database.write_check import collisions_told, require_taken
+from backfill.database.row_key import row_key
+from backfill.database.write_check import collisions_told, now_at, require_taken
 from backfill.database.writing import writes
 from backfill.errors import SchemaUnfit, WrongCount
 from backfill.jobs.row_needs import raw_text, unlinked
 from backfill.ledger import quarantine
 from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, DroppingJob, IntoJob
+from backfill.verify import waiting
 
 CHUNK = 1_000  # rows a transaction
 
@@ -36,22 +38,21 @@ class Fate(StrEnum):
 
 
 LOCK_ROWS = sql.SQL("""
-    select event.{key}::text, {readable} from {table} as event
-     where event.{key} {equals} any (%s::{key_type}[]) and event.{raw} is not null and event.{result} is null
-     order by event.{key}
-       for update
+    select wanted.wanted, event.ctid, {readable}
+      from unnest(%s::text[]) as wanted
+      join {table} as event on {named}
+     where {unfinished}
+     order by event.ctid
+       for update of event
 """)
 
-# These write the application's tables, under its search_path: all is qualified.
-LINK = sql.SQL("update {table} set {result} = %s where {key} {equals} any (%s::{key_type}[])")
-DISCARD = sql.SQL("update {table} set {raw} = null where {key} {equals} any (%s::{key_type}[])")
+# These write the application's tables, under its search_path: all is qualified. A locked row stays where it lies.
+THERE = sql.SQL("event.ctid OPERATOR(pg_catalog.=) any (%s::pg_catalog.text[]::pg_catalog.tid[])")
+LINK = sql.SQL("update {table} as event set {result} = %s where {there} returning event.ctid")
+DISCARD = sql.SQL("update {table} as event set {raw} = null where {there} returning event.ctid")
 
-# Rows that are not what was written, or are gone.
-KEPT = sql.SQL("""
-    select wanted.key from unnest(%s::text[]) as wanted (key)
-     where not exists (select from {table} as event
-                        where event.{key} {equals} wanted.key::{key_type} and {as_written})
-""")
+# The rows as they are now, by name, and whether each is what was written.
+TAKEN = sql.SQL("select {name}, coalesce({as_written}, false) from {table} as event where {now_at}")
 
 # Its hash may be another row's, the sentinel in another spelling: merging moves it later.
 SENTINEL = sql.SQL("""
@@ -65,29 +66,13 @@ SENTINEL = sql.SQL("""
 def instead(job: DroppingJob, count: int) -> str:
     """What else can be done about rows that cannot be discarded: a sentence."""
     if isinstance(job, IntoJob):
-        return "Correct the rows (`backfill quarantine list` has their keys), then `backfill run`."
+        return "Correct the rows (`backfill quarantine list` has their keys, or their number where nothing names them), then `backfill run`."
     return f"Type `backfill quarantine settle {escaping.word(job.label)} --as sentinel --count {count}`."
-
-
-def waiting(engine: Engine, schema: str, job: DroppingJob) -> list[quarantine.Entry]:
-    """Rows of that table that still wait for a decision; repaired ones leave on the way."""
-    with engine.begin() as connection:
-        return _waiting(connection, schema, job)
 
 
 def would_settle(engine: Engine, schema: str, job: DroppingJob) -> int:
     """The count that ``settle`` would find now; nothing is changed, nor is a repaired row let go."""
-    with engine.connect() as connection:
-        found = len(_waiting(connection, schema, job))
-        connection.rollback()
-        return found
-
-
-def _waiting(connection: Connection, schema: str, job: DroppingJob) -> list[quarantine.Entry]:
-    if not has_column(connection, job, job.raw):
-        raise SchemaUnfit(problem=f"{job.name}.{job.raw} is gone: nothing of it can be settled any more.")
-    quarantine.release_fixed(connection, schema, job, unlinked(job))
-    return quarantine.entries(connection, job.identity)
+    return len(waiting.find(engine, schema, job, looks_only=True).handles)
 
 
 def settle(
@@ -104,15 +89,15 @@ def settle(
     *addresses*: where the sentinel is; for rows that become links alone. *hasher* is asked for the sentinel's hash,
     where its row has to be made.
     """
-    entries = waiting(engine, schema, job)
-    if len(entries) != count:
+    found = waiting.find(engine, schema, job).handles
+    if len(found) != count:
         raise WrongCount(
             subject=f"Quarantine of {job.label}",
             given=count,
-            found=len(entries),
+            found=len(found),
             look=f"backfill quarantine settle {escaping.word(job.label)}",
         )
-    if not entries:
+    if not found:
         return 0
     if fate is Fate.DISCARD:
         with engine.begin() as connection:
@@ -144,9 +129,8 @@ def settle(
                 raise SchemaUnfit(problem=f"{addresses.name} did not take the sentinel. Nothing was changed.")
     decision = Decision("settle", job.identity, {"fate": fate.value})
     settled = 0
-    keys = [entry.key for entry in entries]
-    for start in range(0, len(keys), CHUNK):
-        settled += _settle_chunk(engine, schema, job, keys[start : start + CHUNK], fate, sentinel, decision)
+    for start in range(0, len(found), CHUNK):
+        settled += _settle_chunk(engine, schema, job, found[start : start + CHUNK], fate, sentinel, decision)
     return settled
 
 
@@ -154,34 +138,40 @@ def _settle_chunk(
     engine: Engine,
     schema: str,
     job: DroppingJob,
-    keys: Sequence[str],
+    handles: Sequence[str],
     fate: Fate,
     sentinel: str | None,
     decision: Decision,
 ) -> int:
     with engine.begin() as connection:
-        kind = column_type(connection, job, job.key)
+        key = row_key(connection, job)
         names = {
             "table": table(job),
-            "key": sql.Identifier(job.key),
+            "named": key.names(connection, job, sql.SQL("wanted.wanted")),
+            "unfinished": unlinked(job),
             "raw": sql.Identifier(job.raw),
             "result": sql.Identifier(job.result),
             "readable": if_decodable(raw_text(job)),
-            "key_type": sql.SQL(kind.name),
-            "equals": kind.equals,
+            "there": THERE,
         }
-        locked = rows(connection, LOCK_ROWS.format(**names), (list(keys),))
-        hopeless = [key for key, raw in locked if raw is None or isinstance(canonicalise(raw), Reason)]
+        hopeless, places = waiting.Waiting(), []
+        for handle, place, text in rows(connection, LOCK_ROWS.format(**names), (list(handles),)):
+            if waiting.reason_of(text) is not None:
+                waiting.take(hopeless, [(handle, text)])
+                places.append(place)
         with collisions_told(job, job.result), writes(connection, job):
             if fate is Fate.SENTINEL:
-                execute(connection, LINK.format(**names), (sentinel, hopeless))
+                written = rows(connection, LINK.format(**names), (sentinel, places))
             else:
-                execute(connection, DISCARD.format(**names), (hopeless,))
-        _require_settled(connection, schema, job, fate, sentinel, hopeless, names)
-        if hopeless:
-            number = decision.took(connection, len(hopeless))
-            quarantine.decide(connection, job.identity, hopeless, number)
-    return len(hopeless)
+                written = rows(connection, DISCARD.format(**names), (places,))
+        _require_settled(connection, schema, job, fate, sentinel, places, [place for (place,) in written])
+        if places:
+            number = decision.took(connection, len(places))
+            if key.columns:
+                quarantine.decide(connection, job.identity, hopeless.handles, number)
+            else:
+                quarantine.take_out(connection, job.identity, hopeless.reasons)
+    return len(places)
 
 
 def _require_settled(
@@ -190,17 +180,24 @@ def _require_settled(
     job: DroppingJob,
     fate: Fate,
     sentinel: str | None,
-    keys: list[str],
-    names: dict[str, sql.Composable],
+    places: Sequence[str],
+    written: Sequence[str],
 ) -> None:
     """The rows are locked, so what they are now is what will be committed. Raises ``ChangeNotTaken``."""
     column = job.result if fate is Fate.SENTINEL else job.raw
     if fate is Fate.SENTINEL:
         link = column_type(connection, job, job.result)
         as_written = sql.SQL("event.{} {} {}::{}").format(
-            names["result"], link.equals, sql.Literal(sentinel), sql.SQL(link.name)
+            sql.Identifier(job.result), link.equals, sql.Literal(sentinel), sql.SQL(link.name)
         )
     else:
-        as_written = sql.SQL("event.{} is null").format(names["raw"])
-    kept = [key for (key,) in rows(connection, KEPT.format(as_written=as_written, **names), (keys,))]
-    require_taken(connection, schema, job, column, kept, len(keys))
+        as_written = sql.SQL("event.{} is null").format(sql.Identifier(job.raw))
+    statement = TAKEN.format(
+        name=row_key(connection, job).text(),
+        as_written=as_written,
+        table=table(job),
+        now_at=now_at(job, places, written),
+    )
+    found = rows(connection, statement) if places else []
+    kept = [name for name, taken in found if not taken]
+    require_taken(connection, schema, job, column, [*kept, *[None] * (len(places) - len(found))], len(places))

@@ -1,4 +1,4 @@
-"""Staged rows: the rows that a repair changes, in a temporary table, and found again by their keys."""
+"""Staged rows: the rows that a repair changes, in a temporary table, and found again by their handles."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Range, heap_of, ranges
 from backfill.database.columns import has_column
-from backfill.database.connection import copy_in, execute
+from backfill.database.connection import copy_in, execute, rows
+from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
 from backfill.plan import DroppingJob
@@ -15,6 +16,9 @@ from backfill.raw_column import RawColumn
 
 BLOCKS = 5_000
 FIX = sql.Identifier("pg_temp", "backfill_fix")
+LOCK = sql.SQL("""
+    select event.ctid from {fix} as fix join {table} as event on {named} order by event.ctid for update of event
+""")
 
 
 def spans(engine: Engine, part: RawColumn) -> list[Range]:
@@ -26,7 +30,7 @@ def spans(engine: Engine, part: RawColumn) -> list[Range]:
 
 
 def stage(connection: Connection, columns: Sequence[str], records: Iterable[tuple[str | None, ...]]) -> None:
-    """Make the table, and put *records* into it; all its columns are text, the first is the key of a row."""
+    """Make the table, and put *records* into it; all its columns are text, the first is the handle of a row."""
     fields = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in columns)
     execute(connection, sql.SQL("create temporary table {} ({}) on commit drop").format(FIX, fields)).close()
     copy_in(connection, FIX, columns, records)
@@ -45,6 +49,10 @@ def is_named(connection: Connection, job: DroppingJob) -> sql.Composable:
     return row_key(connection, job).names(connection, job, sql.Identifier("fix", "key"))
 
 
-def is_staged(connection: Connection, job: DroppingJob) -> sql.Composable:
-    """The row ``event`` is staged, wherever it lies now: what was updated may stand past the end of its range."""
-    return sql.SQL("exists (select from {} as fix where {})").format(FIX, is_named(connection, job))
+def lock(connection: Connection, job: DroppingJob) -> list[str]:
+    """Lock the rows that are staged, wherever they lie now; returns their places, at which they stay.
+
+    One that has no key and was written meanwhile is none of them.
+    """
+    statement = LOCK.format(fix=FIX, table=table(job), named=is_named(connection, job))
+    return [place for (place,) in rows(connection, statement)]

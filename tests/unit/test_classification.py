@@ -14,6 +14,7 @@ from backfill.ledger.counts import CLASSES, Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.report import pictures
 from backfill.report.facts import Geography, Place, RunStory
+from backfill.verify import dropping
 from backfill.verify.classification import Suspect, classify, hash_state, plain_states, state
 from backfill.verify.reading import classified
 from backfill.verify.sample import CHUNK_BLOCKS, chunks, upper_bound
@@ -82,7 +83,10 @@ def test_what_a_range_holds_is_counted_in_rows_and_not_in_groups() -> None:
     assert held.quarantined == {"unknown": 2}
     assert (held.rows, held.raw, held.link_only) == (117, 107, 4)
     assert (held.newest, held.late) == ("2024-05-01 10:00:00", True)
-    assert (held.others, held.checksum) == (12, 0b011)  # its own spelling, without geo, is none of them
+    assert (held.others, held.checksum) == (
+        12,
+        0b101 + 0b110,
+    )  # its own spelling, without geo, is none of them
 
 
 @pytest.mark.parametrize(
@@ -184,3 +188,8 @@ def test_the_pace_of_a_run_of_no_time_is_no_line() -> None:
     story = RunStory(1, "succeeded", datetime.now(UTC), None, (), (), (), 0.0, 0)
     assert pictures.pace_line(story) == ""
     assert pictures.fastest(story) == 0.0
+
+
+def test_keys_are_shown_up_to_a_number_and_never_one_that_is_null() -> None:
+    assert dropping.shown(["1", None, "2"]) == ("1", "2")
+    assert len(dropping.shown(map(str, range(100)))) == dropping.KEYS_SHOWN

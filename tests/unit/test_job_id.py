@@ -123,7 +123,7 @@ def test_a_job_and_a_discard_of_one_table_are_told_apart_by_what_is_asked() -> N
         ([Discard(table="ip_addresses", column="ip_address")], "have one column, ip_address"),
         ([Discard(table="ip_addresses", column="hashed_ip_address")], "have one column, hashed_ip_address"),
         ([LinkJob(table="t"), Discard(table="t", column="time")], "t.time is the time of a job, and holds raw addresses"),
-        ([LinkJob(table="t"), Discard(table="t", column="id")], "t.id is in the key of a job, and holds raw addresses: name another key"),
+        ([LinkJob(table="t", key="id"), Discard(table="t", column="id")], "t.id is in the key of a job, and holds raw addresses: name another key"),
         ([LinkJob(table="t", key="ip_address_id")], "t.ip_address_id is in the key of a job, and the job for t.ip_address_string writes it"),
         ([LinkJob(table="t", key="ip_address_string")], "t.ip_address_string is in the key of a job"),
     ],

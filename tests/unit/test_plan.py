@@ -184,9 +184,24 @@ BESIDE = '[[jobs]]\ntable = "t"\nraw = "last_ip"\nbecomes = "hash"\nunreadable =
         ('key = ""', (), ()),
     ],
 )
-def test_a_key_in_place_has_a_column_several_or_none(plan_file, said: str, key, columns) -> None:
+def test_a_key_has_a_column_several_or_none(plan_file, said: str, key, columns) -> None:
     (job,) = load_plan(plan_file(IN_PLACE + said + "\n")).jobs
     assert (job.key, job.key_columns, job.in_no_key) == (key, columns, {"ip"})
+    (job,) = load_plan(plan_file(LEAST + said + "\n")).jobs
+    written = {"ip_address_string", "ip_address_id", "additional"}
+    assert (job.key, job.key_columns, job.in_no_key) == (key, columns, written)
+    (job,) = load_plan(plan_file(IN_PLACE.replace('unreadable = "keep"', 'into = "h"') + said + "\n")).jobs
+    assert (job.key, job.key_columns, job.in_no_key) == (key, columns, {"ip", "h"})
+
+
+def test_plans_that_name_no_key_have_the_fingerprint_that_they_always_had(plan_file) -> None:
+    assert PYPI.fingerprint("key") == "5abc7ac530465ce008c4cefb84b3ba98ab3d1ed26eaa326c857f2a9ee54ed654"
+    named, unnamed = (load_plan(plan_file(LEAST + said)) for said in ('key = "id"\n', ""))
+    assert named.fingerprint("key") == unnamed.fingerprint("key")
+    assert load_plan(plan_file(LEAST + "key = []\n")).fingerprint("key") != unnamed.fingerprint("key")
+    into = IN_PLACE.replace('unreadable = "keep"', 'into = "h"')
+    named, unnamed = (load_plan(plan_file(into + said)) for said in ('key = "id"\n', ""))
+    assert named.fingerprint("key") == unnamed.fingerprint("key")
 
 
 @pytest.mark.parametrize(
@@ -207,9 +222,9 @@ def test_a_key_in_place_has_a_column_several_or_none(plan_file, said: str, key, 
         (IN_PLACE + 'geo = "place"\n' + BESIDE + 'time = "place"\n', "t.place is the time of a job, and the job for t.ip writes it"),
         (IN_PLACE.replace('unreadable = "keep"', 'into = "h"\ngeo = "h"'), "geo: it is the column of into"),
         (IN_PLACE + 'geo = ["place"]\n', "geo: columns by key are not supported by this version; name one jsonb column"),
-        (LEAST + "key = []\n", 'key: becomes = "link" needs a key of one column'),
-        (IN_PLACE.replace('unreadable = "keep"', 'into = "h"') + "key = []\n", "key: into needs a key of one column"),
-        (LEAST + 'key = ["id"]\n', 'key: becomes = "link" needs a key of one column'),
+        (LEAST + 'raw = "ip"\nkey = ["id", "ip"]\n', "events.ip is in the key of a job, and holds raw addresses: name another key, or none"),
+        (LEAST + 'key = ["id", "additional"]\n', "events.additional is in the key of a job, and the job for"),
+        (IN_PLACE.replace('unreadable = "keep"', 'into = "h"') + 'key = ["a", "h"]\n', "t.h is in the key of a job, and the job for t.ip writes it: name another key, or none"),
     ],
 )  # fmt: skip
 def test_a_key_that_cannot_be_is_refused_by_name(plan_file, text: str, problem: str) -> None:

@@ -15,6 +15,7 @@ from backfill.database.connection import driver
 from backfill.database.decodable import escaped, if_decodable
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
+from backfill.database.row_key import RowKey, row_key
 from backfill.plan import Addresses, DroppingJob, IntoJob
 
 COLLISION = blocks("link-collision")
@@ -114,6 +115,7 @@ def _colliding(target: Target, unique: _Unique, job: DroppingJob | None) -> Iter
 def _rows(target: Target, unique: _Unique, job: DroppingJob | None) -> Iterator[tuple[Any, ...]]:
     others = [sql.Identifier("event", name) for name in unique.others]
     usable = job is not None and job.raw in target.columns
+    key = row_key(target.connection, job) if job is not None else RowKey(())
     if isinstance(job, IntoJob):  # of a hash that stands there, its text tells whose it should be
         host: sql.Composable = sql.SQL("null::text")
         joined: sql.Composable = sql.SQL("")
@@ -132,9 +134,7 @@ def _rows(target: Target, unique: _Unique, job: DroppingJob | None) -> Iterator[
         number=sql.SQL("dense_rank() over (order by {})").format(sql.SQL(", ").join(others))
         if others
         else sql.SQL("1"),
-        name=escaped(sql.SQL("event.{}::text").format(sql.Identifier(job.key)))
-        if job is not None
-        else sql.SQL("event.ctid::text"),
+        name=escaped(key.text()) if key.columns else sql.SQL("event.ctid::text"),
         raw=if_decodable(_text_of(target, job)) if job is not None and usable else sql.SQL("null::text"),
         table=sql.Identifier(unique.schema, unique.name),
         host=host,

@@ -15,7 +15,7 @@ from backfill.database.preflight.target import Purpose, Target
 from backfill.database.preflight.texts import ASCII
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
-from backfill.plan import Addresses, InPlaceJob, Job
+from backfill.plan import Addresses, Job
 
 ADDRESSES = changes("addresses-among-keys")
 
@@ -65,6 +65,6 @@ def check(target: Target) -> Iterator[Finding]:
                 f"{catalog}{'column' if catalog else 'Column'} {part.name}.{name} (key){', in which' if catalog else ':'} "
                 f"{'at least ' if number == MOST else ''}{number:,} {'key holds' if number == 1 else 'keys hold'} what looks like an "
                 f"address. {'It' if number == 1 else 'They'} would stand in the quarantine and in messages.",
-                f"Name another key in the plan{', or none (key = [])' if isinstance(part, InPlaceJob) else ''}; "
+                f"Name another key in the plan{', or none (key = [])' if isinstance(part, Job) else ''}; "
                 "or accept it, where these are none.",
             )

@@ -79,12 +79,7 @@ def _unique(target: Target, names: tuple[str, ...], *, immediate: bool) -> Itera
         for index, valid, _, whole, equal in found
     ]
     why = f" (index {', '.join(reasons)})" if reasons else ""
-    if immediate:
-        fix = "Add a unique index: concurrent upserts stand on it."
-    elif isinstance(target.part, InPlaceJob):
-        fix = OTHER_KEY
-    else:
-        fix = "Name the primary key in the plan."
+    fix = "Add a unique index: concurrent upserts stand on it." if immediate else OTHER_KEY
     what = (
         f"Column {target.part.name}.{names[0]} is"
         if len(names) == 1
@@ -127,7 +122,7 @@ def _no_address(target: Target, part: Addresses | Job, names: tuple[str, ...]) -
             yield ADDRESS_IN_KEY(
                 target.column(name),
                 f"Column {part.name}.{name} (key) {why}: its values would stand in the quarantine and in messages.",
-                f"Name another key in the plan{', or none (key = [])' if isinstance(part, InPlaceJob) else ''}.",
+                f"Name another key in the plan{', or none (key = [])' if isinstance(part, Job) else ''}.",
             )
 
 

@@ -15,7 +15,7 @@ from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
-from backfill.plan import Addresses, InPlaceJob, Job
+from backfill.plan import Addresses, Job
 from backfill.raw_column import Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")
@@ -116,7 +116,7 @@ def _undecodable_keys(target: Target, name: str) -> Iterator[Finding]:
             f"{'its row' if number == 1 else 'their rows'} could not be named: {', '.join(shown for _, shown in found)}"
             f"{' and more' if number > len(found) else ''} (in octal, what the encoding of the database leaves undefined).",
             f"Give {'it' if number == 1 else 'them'} another key {WITH.format(_encoding(target.connection))}; "
-            f"or name another key in the plan{', or none (key = [])' if isinstance(part, InPlaceJob) else ''}.",
+            f"or name another key in the plan{', or none (key = [])' if isinstance(part, Job) else ''}.",
         )
 
 

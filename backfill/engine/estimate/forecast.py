@@ -82,7 +82,7 @@ def of_tables(
             size = size_of(connection, job)
             refusals = refusals_of(connection, job)
         costs = _costs(taken, size, terms_of(settings))
-        advice = prediction.advise(costs[IN_PLACE], costs[SHADOW], refusals, free)
+        advice = prediction.advise(costs[IN_PLACE], costs.get(SHADOW), refusals, free)
         found.append(Forecast(job.label, costs, advice, taken))
     return found
 
@@ -120,7 +120,5 @@ def of_run(
 
 
 def _costs(taken: Sample, size: Size, terms: Terms) -> dict[str, Cost]:
-    return {
-        IN_PLACE: prediction.in_place(taken, size, terms),
-        SHADOW: prediction.shadow(taken, size, terms),
-    }
+    costs = {IN_PLACE: prediction.in_place(taken, size, terms)}
+    return costs | {SHADOW: prediction.shadow(taken, size, terms)} if taken.copied else costs

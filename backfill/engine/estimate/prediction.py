@@ -134,10 +134,10 @@ class Advice:
     reason: str
 
 
-def advise(place: Cost, copy: Cost, refusals: Sequence[str], free: int | None) -> Advice:
-    """For one table. *free*: bytes of disk, where the server let us look."""
-    if refusals:
-        return Advice(IN_PLACE, f"it cannot be copied: {refusals[0]}")
+def advise(place: Cost, copy: Cost | None, refusals: Sequence[str], free: int | None) -> Advice:
+    """For one table. *copy*: None where there can be none. *free*: bytes of disk, where the server let us look."""
+    if refusals or copy is None:
+        return Advice(IN_PLACE, f"it cannot be copied: {', '.join(refusals[:1])}")
     if free is not None and copy.disk > free:
         return Advice(IN_PLACE, "there is no room for a copy")
     saved = 1 - copy.seconds / max(place.seconds, 0.001)

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
 from backfill.database.blocks import Heap, Range, heap_of
-from backfill.database.columns import key_type
+from backfill.database.columns import column_type, key_type
 from backfill.database.connection import execute, problem_of, rows, value
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import regclass, table
@@ -30,6 +30,7 @@ from backfill.ledger.phases import LINK
 from backfill.plan import Addresses, LinkJob
 from backfill.raw_column import Table
 from backfill.shadow import compare, expected_rows, names, table_definition
+from backfill.shadow.refusals import has_fit_key
 from backfill.shadow.rows import insert, known
 from backfill.shadow.table_definition import TableDefinition
 
@@ -68,6 +69,7 @@ class Sample:
     indexes_copy: int
     raw: int  # bytes of the raw values, which the copy has no more
     took: float = 0.0
+    copied: bool = True  # False: it cannot be, and what a copy costs is 0 here
 
 
 def take_sample(
@@ -120,6 +122,8 @@ class _Miniature:
         self._job = job.model_copy(update={"schema_": TEMPORARY})
         self._addresses = addresses.model_copy(update={"schema_": TEMPORARY})
         self._began = time.monotonic()
+        with connection.begin():
+            self._can_copy = has_fit_key(connection, job)
 
     def measure(self) -> Sample:
         """Everything, step by step, each timed."""
@@ -152,8 +156,11 @@ class _Miniature:
                 resolve.enter_all(self._connection, TEMPORARY, self._addresses, self._resolver, resolved)
         execute(self._connection, sql.SQL("analyze {}").format(address_map.name(TEMPORARY)))
         self._connection.commit()
-        copying, indexing, comparing = self._copy(definition)
-        copied = self._sizes(names.shadow(self._job))
+        copying = indexing = comparing = 0.0
+        copied = (0, 0)
+        if self._can_copy:
+            copying, indexing, comparing = self._copy(definition)
+            copied = self._sizes(names.shadow(self._job))
         written, linking = self._link(whole)
         # Again, with nothing left to do: what the statements cost by themselves, which does not grow with the table.
         _, idle = self._link(whole)
@@ -185,6 +192,7 @@ class _Miniature:
             indexes_copy=copied[1],
             raw=int(raw),
             took=time.monotonic() - self._began,
+            copied=self._can_copy,
         )
 
     def _load(self, definition: TableDefinition, spots: list[Range]) -> None:
@@ -222,15 +230,10 @@ class _Miniature:
             create temporary table address_map (raw text collate "C" primary key, address_id {id}, geo jsonb, reason text);
             alter table {map} alter raw set statistics 0, alter address_id set statistics 0, alter geo set statistics 0;
             create temporary table lost_fields (job text, row_key text, field text, primary key (job, row_key, field));
-            create temporary table geo_lookups (address_key text, source text, build timestamptz, found boolean, primary key (address_key, source, build));
-            create temporary table {log} (key {key});
-            create temporary table {flaws} (key {key}, kind text)
+            create temporary table geo_lookups (address_key text, source text, build timestamptz, found boolean, primary key (address_key, source, build))
             """,
             map=address_map.name(TEMPORARY),
             id=sql.SQL(key_type(self._connection, self._real_addresses)),
-            log=sql.Identifier(names.log_name(self._job)),
-            flaws=sql.Identifier(names.blockers_name(self._job)),
-            key=sql.SQL(key_type(self._connection, self._real)),
         )
         self._without_statistics(self._job)
         execute(self._connection, sql.SQL("analyze {}").format(table(self._job)))
@@ -280,6 +283,12 @@ class _Miniature:
         """Seconds of the copy, of its indexes, and of its comparison with the original."""
         shadow = names.shadow(self._job)
         self._make(self._real, shadow)
+        self._run(
+            "create temporary table {log} (key {key}); create temporary table {flaws} (key {key}, kind text)",
+            log=sql.Identifier(names.log_name(self._job)),
+            flaws=sql.Identifier(names.blockers_name(self._job)),
+            key=sql.SQL(column_type(self._connection, self._real, names.key(self._real)).name),
+        )
         self._run(
             "alter table {mine} drop column {raw}", mine=table(shadow), raw=sql.Identifier(self._job.raw)
         )
