@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import psycopg2
 import pytest
 from psycopg2 import sql
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
 from backfill.database.connection import make_engine, value
-from backfill.ledger import locks
+from backfill.ledger import claims, locks
+from backfill.ledger.batches import Batch
+from backfill.ledger.tables import batches
 from tests.databases import connect, query
 from tests.operator import Operator
 
@@ -155,3 +158,60 @@ def test_a_lock_that_is_held_keeps_no_vacuum_back(finished_run: Operator) -> Non
         )
     assert (horizon, xid) == (None, None)
     assert state in ("idle", "idle in transaction")
+
+
+def test_a_batch_that_was_tried_again_writes_alone_before_those_that_ask_later(
+    finished_run: Operator,
+) -> None:
+    """Its turn; as many may have one together as were not tried again."""
+    query(finished_run.url, "update backfill.batches set retries = 1 where id = (select min(id) from backfill.batches)")  # fmt: skip
+    engine = make_engine(make_url(finished_run.url), ledger_schema="backfill")
+    with engine.connect() as connection:
+        first = Batch.of(connection.execute(select(batches).order_by(batches.c.id).limit(1)).one())
+    second = replace(first, id=first.id + 1)
+    turns: list[str] = []
+    may_end = {name: threading.Event() for name in ("one", "other", "alone", "late")}
+    over = threading.Event()
+
+    def works(name: str, batch: Batch) -> None:
+        with engine.begin() as connection:
+            value(connection, sql.SQL("select set_config('lock_timeout', '100ms', true)"))
+            claims.take_turn(connection, batch)
+            assert value(connection, sql.SQL("select current_setting('lock_timeout')")) == "100ms"
+            turns.append(name)
+            may_end[name].wait(20)
+
+    def begins(name: str, batch: Batch, *, waits: bool) -> threading.Thread:
+        thread = threading.Thread(target=works, args=(name, batch))
+        thread.start()
+        waiting = f"select from pg_locks where not granted and {ADVISORY.replace(' and granted', '')}"
+        before = len(query(finished_run.url, waiting))
+        for _ in range(200):
+            if len(query(finished_run.url, waiting)) > before if waits else name in turns:
+                break
+            over.wait(0.02)
+        return thread
+
+    threads = [
+        begins("one", second, waits=False),
+        begins("other", second, waits=False),
+        begins("alone", first, waits=True),
+        begins("late", second, waits=True),
+    ]
+    over.wait(0.2)  # longer than the timeout of a lock
+    assert turns == ["one", "other"]
+    may_end["one"].set()
+    may_end["other"].set()
+    threads[0].join()
+    threads[1].join()
+    for _ in range(200):
+        if len(turns) == 3:
+            break
+        over.wait(0.02)
+    assert turns == ["one", "other", "alone"]  # not the late one, though it could share
+    for event in may_end.values():
+        event.set()
+    for thread in threads:
+        thread.join()
+    assert turns == ["one", "other", "alone", "late"]
+    engine.dispose()

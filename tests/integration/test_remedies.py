@@ -40,7 +40,24 @@ def test_what_is_shown_is_what_is_done_for_one_table_and_for_all(finished_run: O
         with pytest.raises(Exception, match=said):
             operator.types(*words)
     total = sum(len(operator.waiting(table)) for table in TABLES)
-    assert f"--all-tables --as sentinel --count {total}`" in operator.types("quarantine", "settle").out
+    everywhere = f"--all-tables --as sentinel --count {total}`"
+    assert f"{everywhere} (or `--as discard`)" in operator.types("quarantine", "settle").out
+    # One table that takes no NULL: what the others could do is not offered for all.
+    waits = next(table for table in TABLES if operator.waiting(table))
+    query(
+        url,
+        f"""do $$ begin execute format('alter table {waits} add constraint present check (ip_address_string is not null or id = any (%L))',
+                (select array_agg(id) from {waits} where ip_address_string is null)); end $$""",
+    )
+    shown = operator.types("quarantine", "settle").out
+    assert everywhere in shown
+    assert f"{everywhere} (or" not in shown
+    assert "(or `--as discard`)" in shown
+    refused = operator.types(
+        "quarantine", "settle", "--all-tables", "--as", "discard", "--count", total, expect=2
+    )
+    assert f"{waits}.ip_address_string" in refused.err
+    query(url, f"alter table {waits} drop constraint present")
     refused = operator.types(
         "quarantine", "settle", "--all-tables", "--as", "sentinel", "--count", total - 1, expect=2
     )
