@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -33,10 +32,12 @@ from backfill.job import (
     LINK,
     Discard,
     DroppingJob,
+    GeoKey,
     InPlaceJob,
     IntoJob,
     Job,
     LinkJob,
+    Place,
     dropping,
     links,
 )
@@ -58,6 +59,7 @@ __all__ = [  # the jobs of a plan are imported from here
     "IntoJob",
     "Job",
     "LinkJob",
+    "Place",
     "Plan",
     "dropping",
     "links",
@@ -80,19 +82,6 @@ def _known_scheme(name: str) -> str:
 
 
 SchemeName = Annotated[str, AfterValidator(_known_scheme)]  # a name of ``backfill.hashing.schemes``
-
-
-class GeoKey(StrEnum):
-    """Keys of a place that can be looked up; the application's names for them."""
-
-    CITY = "city"
-    CONTINENT_CODE = "continent_code"
-    COUNTRY_CODE3 = "country_code3"
-    COUNTRY_CODE = "country_code"
-    COUNTRY_NAME = "country_name"
-    REGION = "region"
-    LATITUDE = "latitude"
-    LONGITUDE = "longitude"
 
 
 class Addresses(RawColumn):
@@ -196,6 +185,7 @@ class Plan(Part):
         if known is not None and known.table_identity in {job.table_identity for job in self.jobs}:
             raise ValueError("the address table cannot be a job")
         _require_distinct(self)
+        _require_geo_keys(self)
         labels = labels_of(self.parts)
         # Copies: a part that stands in two plans may be called differently in each.
         if known is not None:
@@ -335,6 +325,16 @@ def _require_distinct(plan: Plan) -> None:
         writer = owners.get((job.table_identity, job.time_column or ""))
         if writer is not None:
             raise ValueError(f"{job.name}.{job.time_column} is the time of a job, and {writer} writes it")
+
+
+def _require_geo_keys(plan: Plan) -> None:
+    """Raises ``ValueError`` where a job keeps a key of a place that the plan does not look up."""
+    for job in plan.jobs:
+        for key, _ in job.place.by_key if job.place else ():
+            if key not in plan.geo.keys:
+                raise ValueError(
+                    f"geo: {key} of the job for {job.name}.{job.raw} is not among keys under [geo]"
+                )
 
 
 EVENT_TABLES = ("user_events", "project_events", "file_events", "organization_events", "team_events")

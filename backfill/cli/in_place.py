@@ -17,7 +17,7 @@ from backfill.hashing.pseudonym import Pseudonyms
 from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
 from backfill.ledger import batches, keys, lost_fields, prefixes
-from backfill.plan import InPlaceJob, Job
+from backfill.plan import InPlaceJob, Job, Place
 
 
 def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> dict[str, Any]:
@@ -77,19 +77,24 @@ def _tell_places(session: Session, run: int, jobs: Sequence[Job]) -> dict[str, A
         none = max(0, written - placed - own)
         facts[job.label] = {"placed": placed, "own": own, "none": none}
         click.echo(
-            f"{job.label}.{job.place}: {escaping.counted(placed, 'row has', 'rows have')} the place of the address, {own:,} kept "
+            f"{_where(job.label, job.place)}: {escaping.counted(placed, 'row has', 'rows have')} the place of the address, {own:,} kept "
             f"their own, {none:,} have none (no public address, or not in the geo database)."
         )
-        tell_lost(f"{job.name}.{job.place}", lost)
+        narrow = ", or its column is too short" if job.place and job.place.by_key else ""
+        tell_lost(_where(job.name, job.place), lost, narrow)
     return facts
 
 
-def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]]) -> None:
+def _where(name: str, place: Place | None) -> str:
+    return f"{name} ({place})" if place and place.by_key else f"{name}.{place}"
+
+
+def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]], also: str = "") -> None:
     """Say which keys of places the database cannot hold: key, number of rows, and keys of some of these."""
     for field, rows, first in lost:
         named = f" Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}." if first else ""
         click.echo(
-            f"{escaping.counted(rows, 'place', 'places')} of {where} without {field}: this database's encoding cannot hold it.{named}"
+            f"{escaping.counted(rows, 'place', 'places')} of {where} without {field}: this database's encoding cannot hold it{also}.{named}"
         )
 
 

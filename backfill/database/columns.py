@@ -1,5 +1,6 @@
 """Columns: the columns of a table as the catalog has them. What is in the way of a command is preflight's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -30,6 +31,18 @@ COLUMNS = text("""
                           and not con.convalidated)
       from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace
      where n.nspname = :schema and c.relname = :name and a.attnum > 0 and not a.attisdropped
+""")
+
+# Characters that a column takes, its domain's limit included.
+WIDTHS = sql.SQL("""
+    with recursive step (name, oid, typmod) as (
+        select a.attname::text, a.atttypid, a.atttypmod from pg_attribute as a
+         where a.attrelid = {table} and a.attname = any (%s)
+        union all
+        select step.name, t.typbasetype, t.typtypmod
+          from step join pg_type as t on t.oid = step.oid and t.typtype = 'd'
+    )
+    select name, max(typmod) - 4 from step group by name having max(typmod) > 0
 """)
 
 # The operator is that of the type's default b-tree, which only a superuser can set: not any "=" that somebody made.
@@ -111,3 +124,9 @@ def has_column(connection: Connection, part: Table, name: str) -> bool:
     """Whether the table exists and has that column."""
     found = columns(connection, part)
     return not isinstance(found, str) and name in found
+
+
+def widths(connection: Connection, part: Table, names: Sequence[str]) -> dict[str, int]:
+    """How many characters those text-like columns take; one without a limit is left out."""
+    found = rows(connection, WIDTHS.format(table=regclass(part)), (list(names),))
+    return {name: int(width) for name, width in found}

@@ -18,7 +18,8 @@ from backfill.errors import ResultChanged
 from backfill.jobs import address_forms, batch_map, due, index_hint, on_duplicate
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn, place_column
+from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn
+from backfill.jobs.place_columns import place_of
 from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.ledger import address_map, prefixes
 from backfill.ledger.batches import Batch
@@ -78,7 +79,7 @@ class InPlaceWriter:
     @property
     def place(self) -> PlaceColumn | None:
         """Where the place of the address goes, if anywhere."""
-        return place_column(self.job)
+        return place_of(self.job)
 
     @property
     def text(self) -> sql.Composable:
@@ -178,6 +179,7 @@ class InPlaceWriter:
         """One UPDATE of the pass; returns its rows."""
         is_inet = column_type(connection, self.job, self.job.raw).is_inet
         cast = sql.SQL("({})::pg_catalog.inet" if is_inet else "({})").format(value)
+        place = place.fitted(connection) if place else None
         unchanged = index_hint.unchanged(connection, self.job)
         assignments = [
             self._assign(cast),

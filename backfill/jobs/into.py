@@ -19,7 +19,8 @@ from backfill.errors import ResultChanged
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn, place_column
+from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn
+from backfill.jobs.place_columns import place_of
 from backfill.jobs.row_needs import NOTHING, linked, may_be_address, raw_text, short, unlinked
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
@@ -58,7 +59,7 @@ PLACE = sql.SQL("""
 # What a sweep could do beyond hashes: only rows that lack a place are looked up.
 WITHOUT_PLACE = sql.SQL("""
     ({lacks_place} and {short}
-     and coalesce((select map.hash is not null and map.geo is not null from {map} as map where map.raw = {text}), {may_be}))
+     and coalesce((select map.hash is not null and {is_known} from {map} as map where map.raw = {text}), {may_be}))
 """)
 
 
@@ -77,7 +78,7 @@ class IntoWriter:
     @property
     def place(self) -> PlaceColumn | None:
         """Where the place of the address goes, if anywhere."""
-        return place_column(self.job)
+        return place_of(self.job)
 
     @property
     def _lacks_place(self) -> sql.Composable:
@@ -118,6 +119,7 @@ class IntoWriter:
         text = raw_text(self.job)
         return WITHOUT_PLACE.format(
             lacks_place=self._lacks_place,
+            is_known=self.place.is_known,
             short=short(text),
             may_be=may_be_address(text),
             map=address_map.name(self.schema),
@@ -126,7 +128,7 @@ class IntoWriter:
 
     def write(self, connection: Connection, plan: Plan | None, batch: Batch, now: Pass) -> int:
         """Hashes, and places. Raises ``ResultChanged`` where a row does not hold what was written."""
-        place = self.place
+        place = self.place.fitted(connection) if self.place else None
         texts = batch_map.texts(connection, self, batch, now)
         unchanged = index_hint.as_they_are(index_hint.unchanged(connection, self.job))
         names = {

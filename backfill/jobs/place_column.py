@@ -20,12 +20,12 @@ SET_PLACE = sql.SQL("""
 """)
 # Of the row as it is stored. A trigger that gives a place of its own is the application, which wins.
 STATE = sql.SQL("""
-    case when coalesce({place} OPERATOR(pg_catalog.=) map.geo, false) then 'placed'
+    case when {is_known} and coalesce({place} OPERATOR(pg_catalog.=) {known}, false) then 'placed'
          when coalesce({usable}, false) then 'own'
          when {is_known} and {lacks} then 'changed'
          else 'none' end
 """)
-RETURNED = sql.SQL(", {state} as place, {key} as row_key, map.lost as lost")
+RETURNED = sql.SQL(", {state} as place, {key} as row_key, {lost} as lost")
 COUNTED = sql.SQL("""
     pg_catalog.count(*),
     pg_catalog.count(*) filter (where is_right and place OPERATOR(pg_catalog.<>) 'changed'),
@@ -44,9 +44,24 @@ class PlaceColumn:
     job: Job
     column: str
 
+    def fitted(self, connection: Connection) -> "PlaceColumn":
+        """The same, as the table takes it: any place fits into jsonb."""
+        return self
+
     @property
     def _place(self) -> sql.Composable:
+        """What the row has, as jsonb."""
         return sql.Identifier("event", self.column)
+
+    @property
+    def _known(self) -> sql.Composable:
+        """What the entry has, as the row is to have it."""
+        return sql.Identifier("map", "geo")
+
+    @property
+    def lost(self) -> sql.Composable:
+        """Keys of the place that cannot be written, with commas; NULL where all can."""
+        return sql.Identifier("map", "lost")
 
     @property
     def carries(self) -> tuple[sql.Composable, ...]:
@@ -77,11 +92,13 @@ class PlaceColumn:
         written. ``none``: none is known, or the column holds no object.
         """
         place = self._place
-        return STATE.format(place=place, usable=usable(place), lacks=self.lacks, is_known=self.is_known)
+        return STATE.format(
+            place=place, known=self._known, usable=usable(place), lacks=self.lacks, is_known=self.is_known
+        )
 
     def returned(self, connection: Connection) -> sql.Composable:
         """What RETURNING says of it, for ``COUNTED``."""
-        return RETURNED.format(state=self.state, key=row_key(connection, self.job).text())
+        return RETURNED.format(state=self.state, key=row_key(connection, self.job).text(), lost=self.lost)
 
     def note(
         self,
@@ -96,8 +113,3 @@ class PlaceColumn:
         """Put on record what ``COUNTED`` says, in the transaction that wrote it. *alone*: nothing else was written."""
         claims.count_places(connection, batch, placed=placed, own=own, alone=placed if alone else 0)
         lost_fields.note(connection, self.job, lost or ())
-
-
-def place_column(job: Job) -> PlaceColumn | None:
-    """Where the place of an address goes, if anywhere."""
-    return None if job.place is None else PlaceColumn(job, job.place)

@@ -33,6 +33,7 @@ from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quar
 from backfill.report.remaining import Scene, left
 from backfill.verify import standing
 from backfill.verify.confirmation import claim
+from backfill.verify.places import kept_place
 
 CELL = 5  # degrees; 550 km at the equator
 FEWEST = 5  # events a cell or country needs to be shown
@@ -191,7 +192,7 @@ def _geography(connection: Connection, plan: Plan) -> Geography:
         for job in plan.link_jobs
         if job.extra is not None
     ]
-    placed += [(job, sql.Identifier("event", job.place)) for job in plan.jobs if job.place is not None]
+    placed += [(job, kept_place(job.place)["place"]) for job in plan.jobs if job.place is not None]
     estimate = sum(heap_of(connection, job).rows for job, _ in placed)
     sample: sql.Composable = sql.SQL("")
     if estimate > LOOKED_AT:

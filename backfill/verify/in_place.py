@@ -33,7 +33,7 @@ from backfill.plan import InPlaceJob
 from backfill.verify import forms, reasons
 from backfill.verify.ages import moment_of
 from backfill.verify.judge import Ground
-from backfill.verify.places import column_place
+from backfill.verify.places import kept_place
 from backfill.verify.values import classify_value
 
 FETCHED = 10_000  # values at a time: of a million, the client holds no more
@@ -109,9 +109,9 @@ class InPlaceJudge:
         nobody: sql.Composable = sql.SQL("0")
         since = young = timeless = place = placed = other = nobody
         places: sql.Composable = sql.SQL("")
-        if self.job.geo is not None:
+        if self.job.place is not None:
             placed, other = PLACED, OTHER
-            places = PLACES.format(**column_place(self.job.geo))
+            places = PLACES.format(**kept_place(self.job.place))
         if self.job.time is not None:
             time = moment_of(self.job.time)
             place = sql.SQL("row_number() over (order by max(time) desc nulls last)")
@@ -206,7 +206,7 @@ class InPlaceJudge:
             kept.update(one.kept)
         counts = in_order(
             {count: sums[count] for count in (Count.ROWS, *IN_PLACE_CLASSES)}
-            | {count: sums[count] for count in PLACE_COUNTS if self.job.geo is not None}
+            | {count: sums[count] for count in PLACE_COUNTS if self.job.place is not None}
             | {Count.RAW: sum(sums[count] for count in NO_RESULT)}
         )
         since = sum(one.since_run for one in held)

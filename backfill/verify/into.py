@@ -124,7 +124,7 @@ class IntoJudge:
         if job.place is not None:
             if ground.geo is None:
                 raise TypeError("places are judged with a geo database")
-            places = PlaceJudge(job, ground.geo)
+            places = PlaceJudge(job, job.place, ground.geo)
         return cls(
             ground.schema,
             job,
@@ -143,6 +143,8 @@ class IntoJudge:
         self._last = dropping.last_proof(connection, job, self.fingerprint)
         if self._last is None:
             self._text = forms.value_text(connection, job)
+            if self.places is not None:
+                self.places.begin(connection)
 
     def _names(self) -> dict[str, sql.Composable]:
         job = self.job

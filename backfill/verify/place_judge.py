@@ -4,45 +4,52 @@ Used as long as the text is there: every place that is read comes to the client.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from psycopg2 import sql
+from sqlalchemy import Connection
 
-from backfill.addresses import Reason
+from backfill.addresses import Address, Reason
+from backfill.database.columns import widths
 from backfill.geo.geo_database import GeoDatabase
+from backfill.geo.source import Geo
 from backfill.ledger.counts import Count
-from backfill.plan import Job
+from backfill.plan import Job, Place
 from backfill.verify.classification import spelled
-from backfill.verify.places import column_place
+from backfill.verify.places import kept_place
 
 REMEMBERED = 1 << 16  # places: the same addresses come again in every range
 COUNTED = (Count.GEO, Count.GEO_MISSING, Count.OWN_PLACE_KEPT, Count.GEO_HAS_NO_PLACE)
 # Of a row with a text: its place, NULL where it has none, "" for what is no object.
 PLACE = sql.SQL("""
-    , case when event.{raw} is null then null when {is_other} then '' when {is_place} then {column}::jsonb::text end as place
+    , case when event.{raw} is null then null when {is_other} then '' when {is_place} then ({place})::text end as place
 """)
 NONE = {"place": sql.SQL(""), "by_place": sql.SQL(""), "said_place": sql.SQL("null::text")}
 
 
 @dataclass
 class PlaceJudge:
-    """The judge of one column."""
+    """The judge of one job."""
 
     job: Job
+    where: Place
     geo: GeoDatabase
+    widths: Mapping[str, int] = field(default_factory=dict)  # of the columns by key
 
     def __post_init__(self) -> None:
         """Each address is looked up once, as far as memory goes."""
-        self._look_up = lru_cache(REMEMBERED)(self.geo.lookup)
+        self._look_up = lru_cache(REMEMBERED)(self._looked_up)
+
+    def begin(self, connection: Connection) -> None:
+        """How wide its columns are."""
+        if self.where.by_key:
+            self.widths = widths(connection, self.job, self.where.columns)
 
     def names(self) -> dict[str, sql.Composable]:
         """Parts of a statement that groups rows: what it reads, groups by and returns; ``NONE`` where no place is kept."""
-        column = str(self.job.place)
-        place = PLACE.format(
-            raw=sql.Identifier(self.job.raw), column=sql.Identifier("event", column), **column_place(column)
-        )
+        place = PLACE.format(raw=sql.Identifier(self.job.raw), **kept_place(self.where))
         return {"place": place, "by_place": sql.SQL(", place"), "said_place": sql.SQL("place")}
 
     def classify(self, text: str | None, place: str | None) -> Iterator[Count]:
@@ -55,3 +62,14 @@ class PlaceJudge:
                 yield Count.OWN_PLACE_KEPT
         elif right is not None:
             yield Count.GEO_MISSING if place is None else Count.GEO_HAS_NO_PLACE
+
+    def _looked_up(self, address: Address) -> Geo | None:
+        """The place, as far as the columns can hold it."""
+        found = self.geo.lookup(address)
+        if found is None or not self.where.by_key:
+            return found
+        return {
+            key.value: found[key]
+            for key, name in self.where.by_key
+            if key in found and len(str(found[key])) <= self.widths.get(name, len(str(found[key])))
+        } or None

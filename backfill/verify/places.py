@@ -7,7 +7,7 @@ null, nor empty, nor the "?" of an edge that does not know.
 
 from psycopg2 import sql
 
-from backfill.plan import LinkJob
+from backfill.plan import LinkJob, Place
 
 HAS_PLACE = sql.SQL("""(
     case when jsonb_typeof({place}) = 'object'
@@ -21,10 +21,29 @@ def has_place(place: sql.Composable) -> sql.Composable:
     return HAS_PLACE.format(place=place)
 
 
-def column_place(column: str) -> dict[str, sql.Composable]:
-    """Of a jsonb column that holds nothing but places: ``is_place``, and ``is_other``: what is no object. Never NULL."""
-    place = sql.Identifier("event", column)
+def kept_place(where: Place) -> dict[str, sql.Composable]:
+    """Of columns that hold nothing but the place of a row: ``is_place``, and ``is_other``: what is no object; never NULL.
+
+    ``place``: the place as jsonb, with what says something.
+    """
+    if where.column is None:
+        says = {
+            key.value: sql.SQL("nullif(nullif(event.{}::text collate \"C\", ''), '?')").format(
+                sql.Identifier(name)
+            )
+            for key, name in where.by_key
+        }
+        listed = sql.SQL(", ").join(
+            sql.SQL("{}, {}").format(sql.Literal(key), value) for key, value in says.items()
+        )
+        return {
+            "is_place": sql.SQL("(coalesce({}) is not null)").format(sql.SQL(", ").join(says.values())),
+            "is_other": sql.SQL("false"),
+            "place": sql.SQL("jsonb_strip_nulls(jsonb_build_object({}))").format(listed),
+        }
+    place = sql.Identifier("event", where.column)
     return {
+        "place": sql.SQL("{}::jsonb").format(place),
         "is_place": has_place(place),
         "is_other": sql.SQL("(coalesce(jsonb_typeof({}), 'null') not in ('object', 'null'))").format(place),
     }

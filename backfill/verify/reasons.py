@@ -211,7 +211,7 @@ def notes_in_place(
             f"by the same records, {deleted:,} {'row was' if deleted == 1 else 'rows were'} deleted as {'a duplicate' if deleted == 1 else 'duplicates'}: "
             "in each case another row had the same value under a unique index"
         )
-    if job.geo is not None:
+    if job.place is not None:
         notes += _notes_of_places(job, counts, written, places)
     if job.after is not None:
         young = counts[Count.NOT_DUE]
@@ -242,8 +242,8 @@ def _notes_of_places(
     placed, own = places
     now = counts[Count.GEO]
     notes = [
-        f"places recomputed from the text: 0 of {now:,}, since the text is gone; any object with a value in {job.geo} counts as a place, "
-        "whoever wrote it"
+        f"places recomputed from the text: 0 of {now:,}, since the text is gone; any {'value' if job.place and job.place.by_key else 'object with a value'} in {job.place} "
+        "counts as a place, whoever wrote it"
     ]
     if written:
         notes.append(

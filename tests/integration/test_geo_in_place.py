@@ -280,3 +280,109 @@ def test_the_newest_of_equal_rows_stays_with_its_place(done, tmp_path: Path) -> 
     assert query(operator.url, "select who, place ->> 'city', at > now() - interval '1 day' from public.sessions order by 1, 2") == [
         (1, "San Jose", True), (2, "San Jose", True), (2, None, True),
     ]  # fmt: skip
+
+
+KEYED = {"country_code": '"land"', "city": '"town"', "region": '"part"'}
+KEYED_ROWS = (
+    # address, land, town, part before → after, and what it counts as
+    ("81.2.1.1", None, "", None, "US", "", "CA", "placed"),  # the town is too long for its column
+    ("81.2.1.2", "? ", "?", None, "US", "?", "CA", "placed"),
+    ("5.1.1.1", None, "", "", "DE", "Köln", "", "placed"),  # no region is known
+    (
+        "5.1.1.2",
+        "FR",
+        "",
+        None,
+        "FR",
+        "",
+        None,
+        "own",
+    ),  # never the town of one source with the country of another
+    ("5.1.1.3", None, "Bonn", None, None, "Bonn", None, "own"),
+    ("2a00::1", None, "", None, None, "", None, "none"),  # a continent and nothing else
+    ("9.9.9.9", None, "", None, None, "", None, "none"),
+    ("10.1.2.3", None, "", None, None, "", None, "none"),
+    ("unknown", None, "", None, None, "", None, None),
+)
+
+
+def test_columns_by_key_are_filled_as_a_whole_and_a_text_that_is_too_long_costs_its_field(
+    databases: Databases, home: Path, tmp_path: Path
+) -> None:
+    url = databases.create()
+    cologne = {"city": {"names": {"en": "Köln"}}, "country": {"iso_code": "DE"}}
+    file = write_database(tmp_path / "city.mmdb", RECORDS | {"5.1.0.0/16": cologne})
+    query(
+        url,
+        "create schema types; create extension citext schema types; create domain types.town as varchar(7)",
+    )
+    for name in ("keyed", "nameless", "hashing"):
+        key = "" if name == "nameless" else "primary key"
+        query(
+            url,
+            f"create table public.{name} (id int {key}, ip text, hashed text, land char(2), town types.town not null, part types.citext)",
+        )
+        for number, (ip, land, town, part, *_) in enumerate(KEYED_ROWS):
+            query(
+                url,
+                f"insert into public.{name} values (%s, %s, null, %s, %s, %s)",
+                number,
+                ip,
+                land,
+                town,
+                part,
+            )
+    jobs = [
+        {"table": "keyed", "raw": "ip", "becomes": "network", "unreadable": "keep", "geo": KEYED},
+        {
+            "table": "nameless",
+            "raw": "ip",
+            "becomes": "nothing",
+            "then": "keep",
+            "unreadable": "keep",
+            "geo": KEYED,
+        },
+        {"table": "hashing", "raw": "ip", "becomes": "hash", "into": "hashed", "geo": KEYED},
+    ]
+    operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs)).having(
+        geoip_db=str(file), workers="1"
+    )
+    said = rewritten.run(operator, "--quiet").out
+    expected = [row[4:7] for row in KEYED_ROWS]
+    for name in ("keyed", "nameless", "hashing"):
+        assert query(url, f"select land, town, part::text from public.{name} order by id") == expected, name
+        assert (
+            f"{name} (land, town, part): 3 rows have the place of the address, 2 kept their own, 3 have none"
+            in said
+        )
+        where = "" if name == "nameless" else " Row keys: 0, 1."
+        assert (
+            f"2 places of {name} (land, town, part) without city: this database's encoding cannot hold it, or its column is too short.{where}\n"
+            in said
+        )
+    query(url, "update public.hashing set ip = null where ip = 'unknown'")
+    records = {
+        one["table"]: one for one in json.loads(operator.types("verify", "--format", "json").out)["tables"]
+    }
+    assert (records["keyed"]["counts"]["geo"], records["keyed"]["counts"]["without_place"]) == (5, 3)
+    counts = records["hashing"]["counts"]
+    assert (counts["geo"], counts["own_place_kept"], counts["geo_missing"]) == (5, 2, 0)
+    assert "in land, town, part counts as a place, whoever wrote it" in " ".join(records["keyed"]["notes"])
+    # Nothing is done again; a place that is gone is missed, and given back.
+    query(url, "update public.hashing set land = null, town = '', part = null where id = 0")
+    assert (
+        json.loads(operator.types("verify", "--format", "json", expect=1).out)["tables"][2]["counts"][
+            "geo_missing"
+        ]
+        == 1
+    )
+    operator.types("run", "--quiet")
+    operator.types("verify")
+    for name in ("keyed", "nameless", "hashing"):
+        assert query(url, f"select land, town, part::text from public.{name} order by id") == expected, name
+    assert query(url, "select job, row_key, field, rows from backfill.lost_fields order by 1, 2") == [
+        ("public.hashing.ip", "0", "city", 1), ("public.hashing.ip", "1", "city", 1),
+        ("public.keyed.ip", "0", "city", 1), ("public.keyed.ip", "1", "city", 1), ("public.nameless.ip", "", "city", 2),
+    ]  # fmt: skip
+    operator.types("report")
+    databases.drop(url)

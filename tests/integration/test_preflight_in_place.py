@@ -25,6 +25,8 @@ PAIR = NO_KEY + "alter table logins add primary key (id, who);"
 REFUSE = {"on_duplicate": "refuse"}
 NEWEST = {"on_duplicate": "keep-newest", "time": "at"}
 GEO = {"geo": "place"}
+KEYED = {"geo": {"country_code": "land", "city": "who"}}
+LAND = "create type e as enum ('DE'); create table lands (land text primary key); alter table logins add land {};"
 PLACE = "alter table logins add place jsonb;"
 NOTHING = {"becomes": "nothing", "then": "keep", **KEEP}
 TRIGGER = "create function f() returns trigger language plpgsql set search_path = '' as $$ begin return new; end $$; create trigger t {} on logins {} execute function f()"
@@ -221,6 +223,22 @@ SITUATIONS = [
     Situation("a place in a CHECK", PLACE + "alter table logins add constraint c check (place ? 'city')", ("check-on-written-column",), GEO, "public.logins.c"),
     Situation("a place in a CHECK with the address", PLACE + "alter table logins add constraint c check (ip is null or place is null)", ("check-on-written-column", "check-on-written-column"), GEO, "public.logins.c"),
     Situation("UPDATE OF the place", PLACE + TRIGGER.format("after update of place", "for each row"), ("after-trigger",), GEO),
+    *(
+        Situation(f"a place by key, {name}", "create domain d as varchar(2);" + LAND.format(type_), codes, KEYED, subject, says)
+        for name, type_, codes, subject, says in (
+            ("text", "text", (), "", ""),
+            ("NOT NULL", "citext not null default ''", (), "", ""),
+            ("a domain", "d", (), "", ""),
+            ("char", "char", ("geo-too-short",), "public.logins.land", "a country_code has 2 characters"),
+            ("a short domain", "varchar(1)", ("geo-too-short",), "public.logins.land", ""),
+            ("jsonb", "jsonb", ("column-type",), "public.logins.land", "It has to be"),
+            ("an enum", "e", ("column-type",), "public.logins.land", ""),
+            ("unique", "text unique", ("geo-in-unique-key",), "", ""),
+            ("checked", "text check (land <> '')", ("check-on-written-column",), "", ""),
+            ("referring", "text references lands", ("geo-in-foreign-key",), "public.logins.logins_land_fkey", "ties logins to"),
+        )
+    ),
+    Situation("a place by key, one column of which is not there", "select", ("no-column",), KEYED, "public.logins.land"),
     Situation("a place without a plan for it", PLACE + "alter table logins add unique (place)", ()),
     Situation("another place's keys", PLACE + "insert into logins values (1, '', '192.0.2.1', now(), '{\"code\": \"DE\"}')", ("other-geo-keys",), GEO, "public.logins", "'code'"),
     Situation("partitioned", "drop table logins; create table logins (id int, ip text) partition by hash (id)", ("not-a-plain-table",)),

@@ -9,12 +9,14 @@ from backfill.database.blocks import Range
 from backfill.jobs import fill, in_place, into, kept_rows, link, place_column, resolve, row_needs
 from backfill.jobs.passes import pass_of
 from backfill.jobs.place_column import PlaceColumn
-from backfill.plan import PYPI
+from backfill.jobs.place_columns import PlaceColumns
+from backfill.plan import PYPI, GeoKey
 from backfill.shadow import rows as shadow_rows
 from backfill.verify import merge, repair, settle
 
 JOB = PYPI.jobs[0]
 PLACE = PlaceColumn(JOB, "x")
+KEYED = PlaceColumns(JOB, "", ((GeoKey.CITY, "x"), (GeoKey.REGION, "y")), {"x": 9})
 UPDATE = link.statement(
     sql.Identifier("backfill", "address_map"), JOB, pass_of(Range(0, 100), 8, 1), ["tag"], few=True
 )
@@ -29,6 +31,7 @@ TEMPLATES = {
     "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
     "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "into place": into.PLACE, "place returned": place_column.RETURNED,
     "place beside": sql.SQL("set {}").format(*PLACE.assignments), "state of it": PLACE.state,
+    "place by key": sql.SQL("set {}").format(KEYED.assignments[0]), "state by key": KEYED.state, "lost by key": KEYED.lost,
     "no place": in_place.NO_PLACE, "place counted": place_column.COUNTED, "counted": place_column.COUNTED_ALONE,
 }  # fmt: skip
 

@@ -53,7 +53,10 @@ def check(target: Target) -> Iterator[Finding]:
         if isinstance(part, LinkJob):
             yield from _expect(target, part.link, {}, "link")
             yield from _expect(target, part.extra, {"jsonb": "jsonb"}, "extra")
-        yield from _expect(target, part.place, {"jsonb": "jsonb"}, "geo")
+        if part.place is not None:
+            types = TEXTUAL if part.place.by_key else {"jsonb": "jsonb"}
+            for name in part.place.columns:
+                yield from _expect(target, name, types, "geo")
         if isinstance(part, IntoJob):
             yield from _expect(target, part.into, TEXTUAL, "into")
             yield from _hash_length(target, part, part.into)

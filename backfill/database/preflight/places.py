@@ -78,8 +78,9 @@ def check(connection: Connection, plan: Plan, parts: Sequence[Table]) -> Iterato
 def _place(connection: Connection, part: Table) -> sql.Composable | None:
     if isinstance(part, Addresses) and has_column(connection, part, part.geo):
         return sql.Identifier("event", part.geo)
-    if isinstance(part, Job) and part.place is not None and has_column(connection, part, part.place):
-        return sql.Identifier("event", part.place)
+    column = part.place.column if isinstance(part, Job) and part.place is not None else None
+    if column is not None and has_column(connection, part, column):  # no reader takes columns for an object
+        return sql.Identifier("event", column)
     if isinstance(part, LinkJob) and part.extra is not None and has_column(connection, part, part.extra):
         return sql.SQL("({} -> 'geoip_info')").format(sql.Identifier("event", part.extra))
     return None

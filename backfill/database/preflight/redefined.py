@@ -32,7 +32,7 @@ class Rewritten:
     key_id: str
     same_hashes: bool  # key id and hash scheme are those of now
     restore_point: str
-    geo: str | None = None  # where places were kept
+    geo: object = None  # where places were kept, as a plan says it
 
 
 def check(parts: Sequence[Table], rewritten: Sequence[Rewritten], purpose: Purpose) -> Iterator[Finding]:
@@ -53,9 +53,9 @@ def _finding(job: Job, earlier: Rewritten) -> Finding:
     said = f"Runs before, under key id {earlier.key_id}, rewrote {count} as {_described(earlier)}"
     reason = _in_the_way(job, earlier)
     if reason is None:
-        place = job.geo if isinstance(job, InPlaceJob) else None
+        as_before = job.model_dump(mode="json").get("geo") == earlier.geo
         placeless = (
-            f" They get no place in {place}: the text is gone." if place not in (None, earlier.geo) else ""
+            f" They get no place in {job.place}: the text is gone." if job.place and not as_before else ""
         )
         return BEFORE(subject, f"{said}. {_becomes_of_them(job, earlier)}{placeless}", "")
     if job.kind == earlier.becomes:
