@@ -1,17 +1,14 @@
 """Job: a raw column and what becomes of its values, as a plan says it; and a raw column that goes without a trace."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, field_serializer, model_validator
+from pydantic import field_serializer, model_validator
 
 from backfill.age.aged import Aged
 from backfill.age.time_column import TimeColumn
 from backfill.errors import KindUnfit
-from backfill.job_id import LONGEST
-from backfill.raw_column import Constant, Key, Name, NameOrNone, RawColumn, Widths
+from backfill.raw_column import Constant, GeoColumns, Key, Name, NameOrNone, Place, RawColumn, Widths
 
 LINK = "link"  # the kind of job that a plan means where it names none
 INTO = "hash into"  # the kind of a job whose hashes go into another column: becomes = "hash", with into
@@ -22,66 +19,6 @@ NOT_YET = {
     "path": "members of JSON documents",
     "removes": "the retention of links, hashes and places",
 }
-
-
-class GeoKey(StrEnum):
-    """Keys of a place that can be looked up; the application's names for them."""
-
-    CITY = "city"
-    CONTINENT_CODE = "continent_code"
-    COUNTRY_CODE3 = "country_code3"
-    COUNTRY_CODE = "country_code"
-    COUNTRY_NAME = "country_name"
-    REGION = "region"
-    LATITUDE = "latitude"
-    LONGITUDE = "longitude"
-
-
-NUMBERS = (GeoKey.LATITUDE, GeoKey.LONGITUDE)
-SAID = 'a jsonb column, or columns by key: { country_code = "country" }'
-
-
-def _as_said(value: object) -> object:
-    """Where places go, as a plan says it: a column is its name, columns by key are pairs."""
-    if value is None or value == "":
-        return None
-    pairs = tuple(value.items()) if isinstance(value, dict) else ()
-    names = [value] if isinstance(value, str) else [name for _, name in pairs]
-    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) <= LONGEST for name in names):
-        raise ValueError(SAID)
-    for key, _ in pairs:
-        if key not in set(GeoKey) - set(NUMBERS):
-            raise ValueError(
-                f"{key}: columns are filled with {', '.join(sorted(set(GeoKey) - set(NUMBERS)))}"
-            )
-    if len(set(names)) < len(names):
-        raise ValueError("a column is named twice")
-    return value if isinstance(value, str) else tuple((GeoKey(key), name) for key, name in pairs)
-
-
-Geo = Annotated[str | tuple[tuple[GeoKey, str], ...] | None, BeforeValidator(_as_said)]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the place of an address goes: a jsonb column, or a text column for each key."""
-
-    column: str | None
-    by_key: tuple[tuple[GeoKey, str], ...] = ()
-
-    @classmethod
-    def of(cls, geo: Any) -> "Place | None":
-        """From a plan's key ``geo``."""
-        return None if geo is None else cls(geo) if isinstance(geo, str) else cls(None, geo)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are written."""
-        return (self.column,) if self.column is not None else tuple(name for _, name in self.by_key)
-
-    def __str__(self) -> str:
-        """The columns, for people."""
-        return ", ".join(self.columns)
 
 
 class Job(RawColumn):
@@ -163,7 +100,7 @@ class IntoJob(DroppingJob):
     raw: Name
     into: Name  # text
     then: Literal["drop"] = "drop"
-    geo: Geo = None  # the place of the address
+    geo: GeoColumns = None  # the place of the address
     time: NameOrNone = None
 
     @property
@@ -263,7 +200,7 @@ class InPlaceJob(Aged, Job):
     unreadable: Literal["refuse", "keep", "nothing"]  # what becomes of a text that is no address
     widths: Widths = Widths()  # network
     constant: Constant | None = None
-    geo: Geo = None  # the place of the address, which the value tells no more
+    geo: GeoColumns = None  # the place of the address, which the value tells no more
     # What becomes of a row whose value would be that of another one under a unique index.
     on_duplicate: Literal["refuse", "keep-newest"] | None = None
 

@@ -32,16 +32,14 @@ from backfill.job import (
     LINK,
     Discard,
     DroppingJob,
-    GeoKey,
     InPlaceJob,
     IntoJob,
     Job,
     LinkJob,
-    Place,
     dropping,
     links,
 )
-from backfill.raw_column import Name, NameOrNone, Part, RawColumn, find, labelled, labels_of
+from backfill.raw_column import GeoKey, Name, NameOrNone, Part, Place, RawColumn, find, labelled, labels_of
 
 __all__ = [  # the jobs of a plan are imported from here
     "EVENT_TABLES",

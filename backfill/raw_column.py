@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, TypeVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -68,6 +70,66 @@ class Widths(Part):
 
     v4: int = Field(24, ge=1, le=31, strict=True)  # "true" is no number of bits
     v6: int = Field(48, ge=1, le=127, strict=True)
+
+
+class GeoKey(StrEnum):
+    """Keys of a place that can be looked up; the application's names for them."""
+
+    CITY = "city"
+    CONTINENT_CODE = "continent_code"
+    COUNTRY_CODE3 = "country_code3"
+    COUNTRY_CODE = "country_code"
+    COUNTRY_NAME = "country_name"
+    REGION = "region"
+    LATITUDE = "latitude"
+    LONGITUDE = "longitude"
+
+
+NUMBERS = (GeoKey.LATITUDE, GeoKey.LONGITUDE)
+SAID = 'a jsonb column, or columns by key: { country_code = "country" }'
+
+
+def _as_said(value: object) -> object:
+    """Where places go, as a plan says it: a column is its name, columns by key are pairs."""
+    if value is None or value == "":
+        return None
+    pairs = tuple(value.items()) if isinstance(value, dict) else ()
+    names = [value] if isinstance(value, str) else [name for _, name in pairs]
+    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) <= LONGEST for name in names):
+        raise ValueError(SAID)
+    for key, _ in pairs:
+        if key not in set(GeoKey) - set(NUMBERS):
+            raise ValueError(
+                f"{key}: columns are filled with {', '.join(sorted(set(GeoKey) - set(NUMBERS)))}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError("a column is named twice")
+    return value if isinstance(value, str) else tuple((GeoKey(key), name) for key, name in pairs)
+
+
+GeoColumns = Annotated[str | tuple[tuple[GeoKey, str], ...] | None, BeforeValidator(_as_said)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the place of an address goes: a jsonb column, or a text column for each key."""
+
+    column: str | None
+    by_key: tuple[tuple[GeoKey, str], ...] = ()
+
+    @classmethod
+    def of(cls, geo: Any) -> "Place | None":
+        """From a plan's key ``geo``."""
+        return None if geo is None else cls(geo) if isinstance(geo, str) else cls(None, geo)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are written."""
+        return (self.column,) if self.column is not None else tuple(name for _, name in self.by_key)
+
+    def __str__(self) -> str:
+        """The columns, for people."""
+        return ", ".join(self.columns)
 
 
 class Table(Part):

@@ -11,9 +11,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.columns import widths
-from backfill.job import GeoKey
 from backfill.jobs.place_column import PlaceColumn
-from backfill.plan import Job
+from backfill.plan import GeoKey, Job
 
 # What a column says; "?" is what an edge says of a city that it does not know.
 SAID = sql.SQL("""
