@@ -142,6 +142,8 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     for key, what in NOT_YET.items():
         if key in keys:
             raise ValueError(f"{key}: {what} are not supported by this version")
+    if kind == LINK and "geo" in keys:
+        raise ValueError("geo: a link has its place in the address table, and in the column that extra names")
     wrong = next((key for key in (OF_VALUES if kind == LINK else OF_LINKS) if key in keys), None)
     if wrong is not None and kind in (LINK, *IN_PLACE):
         where = "a value that is rewritten in place" if kind == LINK else 'becomes = "link"'
@@ -160,6 +162,20 @@ def _without_a_misfit(keys: dict[str, Any]) -> dict[str, Any]:
     if kind == "nothing" and "then" not in keys:
         raise ValueError('then: required for becomes = "nothing": "keep" the column, or "drop" it as it is')
     return keys
+
+
+def require_nothing_kept(keys: dict[str, Any]) -> None:
+    """Raises ``ValueError`` where a job whose column goes as it is says what becomes of its rows."""
+    wrong = next((key for key in OF_VALUES if key in keys and key != "then"), None)
+    if wrong is not None:
+        instead = (
+            ' To keep the places, say then = "keep", and drop the column after the run.'
+            if wrong == "geo"
+            else ""
+        )
+        raise ValueError(
+            f'{wrong}: beside then = "drop" it does not apply: the column goes as it is, and no row is rewritten.{instead}'
+        )
 
 
 def _require_place_fits(keys: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from backfill.job import (
     LinkJob,
     dropping,
     links,
+    require_nothing_kept,
 )
 from backfill.raw_column import GeoKey, Name, NameOrNone, Part, Place, RawColumn, find, labelled, labels_of
 
@@ -164,6 +165,7 @@ class Plan(Part):
         for job in keys["jobs"]:
             drops = isinstance(job, dict) and (job.get("becomes"), job.get("then")) == ("nothing", "drop")
             if drops and "into" not in job:  # which belongs to no such job, and is refused
+                require_nothing_kept(job)
                 kept = {key: value for key, value in job.items() if key not in ("becomes", "then", "raw")}
                 if kept.get("key") == "" or isinstance(kept.get("key"), list):
                     del kept["key"]  # no row is rewritten, so none is named

@@ -37,11 +37,11 @@ class PlaceColumns(PlaceColumn):
     """The columns of one job; their widths are known once they are ``fitted``."""
 
     by_key: tuple[tuple[GeoKey, str], ...] = ()
-    limits: Mapping[str, int] = field(default_factory=dict)
+    known_widths: Mapping[str, int] = field(default_factory=dict)
 
     def fitted(self, connection: Connection) -> "PlaceColumns":
         """The same, with the widths that the columns have now."""
-        return replace(self, limits=widths(connection, self.job, [name for _, name in self.by_key]))
+        return replace(self, known_widths=widths(connection, self.job, [name for _, name in self.by_key]))
 
     @property
     def _place(self) -> sql.Composable:
@@ -65,11 +65,11 @@ class PlaceColumns(PlaceColumn):
         too_long = [
             TOO_LONG.format(
                 value=VALUE.format(sql.Literal(key.value)),
-                width=sql.Literal(self.limits[name]),
+                width=sql.Literal(self.known_widths[name]),
                 key=sql.Literal(key.value),
             )
             for key, name in self.by_key
-            if name in self.limits
+            if name in self.known_widths
         ]
         if not too_long:
             return super().lost
@@ -92,7 +92,9 @@ class PlaceColumns(PlaceColumn):
     def _value(self, key: GeoKey, name: str) -> sql.Composable:
         value = VALUE.format(sql.Literal(key.value))
         return (
-            FITS.format(value=value, width=sql.Literal(self.limits[name])) if name in self.limits else value
+            FITS.format(value=value, width=sql.Literal(self.known_widths[name]))
+            if name in self.known_widths
+            else value
         )
 
 

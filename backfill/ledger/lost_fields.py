@@ -9,16 +9,24 @@ from backfill.ledger.tables import lost_fields
 from backfill.raw_column import RawColumn
 
 KEYS_SHOWN = 5
+MOST_NAMED = 1_000  # rows of a job and field; of a column that is too short for most, there may be millions
 
 
 def note(connection: Connection, part: RawColumn, lost: Sequence[Sequence[str]]) -> None:
-    """Enter rows of *part* by their key, each with the fields that it lacks, with commas; rows without a key (``""``) are counted."""
+    """Enter rows of *part* by their key, each with the fields that it lacks, with commas.
+
+    Rows without a key (``""``), and those over ``MOST_NAMED``, are counted.
+    """
+    if not lost:
+        return
+    named = _named(connection, part)
     counted: dict[tuple[str, str], int] = {}
     for key, fields in lost:
         for field in fields.split(","):
-            counted[key, field] = counted.get((key, field), 0) + 1
-    if not counted:
-        return
+            name = key if named.get(field, 0) < MOST_NAMED else ""
+            if name and (name, field) not in counted:
+                named[field] = named.get(field, 0) + 1
+            counted[name, field] = counted.get((name, field), 0) + 1
     entries = [
         {"job": part.identity, "row_key": key, "field": field, "rows": number if not key else 1}
         for (key, field), number in counted.items()
@@ -31,6 +39,14 @@ def note(connection: Connection, part: RawColumn, lost: Sequence[Sequence[str]])
             where=lost_fields.c.row_key == "",  # any other row is named already
         )
     )
+
+
+def _named(connection: Connection, part: RawColumn) -> dict[str, int]:
+    """By field, how many rows of *part* are named."""
+    statement = select(lost_fields.c.field, func.count()).where(
+        lost_fields.c.job == part.identity, lost_fields.c.row_key != ""
+    )
+    return dict(connection.execute(statement.group_by(lost_fields.c.field)).tuples().all())
 
 
 def summary(connection: Connection, part: RawColumn) -> list[tuple[str, int, list[str]]]:

@@ -170,6 +170,7 @@ def test_a_plan_does_not_change() -> None:
 
 
 IN_PLACE = 'name = "p"\n[[jobs]]\ntable = "t"\nraw = "ip"\nbecomes = "hash"\nunreadable = "keep"\n'
+DROPPED = 'name = "p"\n[[jobs]]\ntable = "t"\nraw = "ip"\nbecomes = "nothing"\nthen = "drop"\n'
 BESIDE = '[[jobs]]\ntable = "t"\nraw = "last_ip"\nbecomes = "hash"\nunreadable = "keep"\n'
 
 
@@ -226,6 +227,10 @@ def test_plans_that_name_no_key_have_the_fingerprint_that_they_always_had(plan_f
         (IN_PLACE.replace('unreadable = "keep"', 'into = "h"') + 'key = ["a", "h"]\n', "t.h is in the key of a job, and the job for t.ip writes it: name another key, or none"),
         (IN_PLACE + 'geo = ["place"]\n', "a jsonb column, or columns by key: { country_code"),
         (IN_PLACE + 'geo = {}\n', "a jsonb column, or columns by key"),
+        (LEAST + 'geo = "place"\n', "geo: a link has its place in the address table, and in the column that extra names"),
+        (DROPPED + 'geo = "place"\n', 'geo: beside then = "drop" it does not apply: the column goes as it is, and no row is rewritten. To keep the places, say then = "keep"'),
+        (DROPPED + "widths = { v4 = 8 }\n", 'widths: beside then = "drop" it does not apply'),
+        (DROPPED + 'unreadable = "keep"\n', 'unreadable: beside then = "drop" it does not apply'),
         (IN_PLACE + 'geo = { city = "" }\n', "a jsonb column, or columns by key"),
         (IN_PLACE + 'geo = { town = "city" }\n', "town: columns are filled with city, continent_code, country_code"),
         (IN_PLACE + 'geo = { latitude = "lat" }\n', "latitude: columns are filled with city"),
@@ -268,6 +273,7 @@ COMBINATIONS = {
     "`into` and `after`": 'into = "other"\ntime = "created"\nafter = "30 days"',
     "`geo` (a jsonb column for the place)": 'geo = "place"',
     "`geo` and `after`": 'geo = "place"\ntime = "created"\nafter = "30 days"',
+    '`geo` and `then = "drop"`, without `into`': 'geo = "place"\nthen = "drop"',
     "`geo` as columns by key": 'geo = { city = "city" }',
     "`into` and `geo`": 'into = "other"\ngeo = "place"',
     '`on_duplicate = "refuse"`': 'on_duplicate = "refuse"',
