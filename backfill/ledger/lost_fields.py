@@ -46,7 +46,8 @@ def _named(connection: Connection, part: RawColumn) -> dict[str, int]:
     statement = select(lost_fields.c.field, func.count()).where(
         lost_fields.c.job == part.identity, lost_fields.c.row_key != ""
     )
-    return dict(connection.execute(statement.group_by(lost_fields.c.field)).tuples().all())
+    found = connection.execute(statement.group_by(lost_fields.c.field))
+    return {field: int(number) for field, number in found}
 
 
 def summary(connection: Connection, part: RawColumn) -> list[tuple[str, int, list[str]]]:

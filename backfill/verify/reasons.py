@@ -240,19 +240,20 @@ def _notes_of_places(
 ) -> list[str]:
     """What is known of the places that such a job has kept."""
     placed, own = places
-    now = counts[Count.GEO]
+    now, none = counts[Count.GEO], max(0, written - placed - own)
+    said = "value" if job.place and job.place.by_key else "object with a value"
     notes = [
-        f"places recomputed from the text: 0 of {now:,}, since the text is gone; any {'value' if job.place and job.place.by_key else 'object with a value'} in {job.place} "
-        "counts as a place, whoever wrote it"
+        f"places recomputed from the text: 0 of {now:,}, since the text is gone; any {said} in {job.place} counts as a place, whoever wrote it"
     ]
     if written:
         notes.append(
-            f"by their batches' records, which were compared with the rows before they were committed, {placed:,} of these {written:,} "
-            f"rows got the place of their address, {own:,} kept one of their own, and for {max(0, written - placed - own):,} none is known"
+            "by their batches' records, which were compared with the rows before they were committed, of rows whose value runs wrote "
+            f"{placed:,} got the place of their address, {own:,} kept one of their own, and for {none:,} none is known"
         )
     if now < placed + own:
         notes.append(
-            f"{now:,} rows have a place now, fewer than the records say: rows were deleted or written again, or lost their place since"
+            f"{now:,} {'row has' if now == 1 else 'rows have'} a place now, fewer than the records say: rows were deleted or written "
+            "again, or lost their place since"
         )
     return notes
 

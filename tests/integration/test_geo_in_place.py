@@ -14,6 +14,7 @@ from backfill.geo.city import eight_fields
 from tests import rewritten
 from tests.databases import Databases, query
 from tests.integration.test_run import Interrupted, in_order
+from tests.operator import ROOT
 from tests.rewritten import SPELT, TEXTS, UNREADABLE
 from tests.unit.test_geo import CONTINENT, FULL, write_database
 
@@ -36,6 +37,7 @@ BEFORE = (
     '["DE"]',
     '"DE"',
 )
+KINDS_DOCUMENT = (ROOT / "docs" / "kinds.md").read_text(encoding="utf-8")
 KINDS = ("pseudonym", "hash", "network", "nothing")
 SMALL = ("run", "--quiet", "--batch-blocks", "2")
 
@@ -199,7 +201,7 @@ def test_verify_and_report_say_what_is_known_of_the_places_and_no_more(done, tmp
         assert f"places recomputed from the text: 0 of {counts['geo']:,}, since the text is gone" in said
         places = run["places"][kind]
         if kind != "nothing":
-            assert f"{places['placed']:,} of these" in said
+            assert f"{places['placed']:,} got the place of their address" in said
             assert (
                 f"{places['own']:,} kept one of their own, and for {places['none']:,} none is known" in said
             )
@@ -255,6 +257,30 @@ def test_a_trigger_that_takes_the_place_away_fails_the_batch(done, tmp_path: Pat
     said = rewritten.run(other, "--quiet", "--accept", "before-trigger:public.kept.away", expect=1)
     assert "1 of 1 rows do not hold what was written" in said.err + said.out
     assert query(operator.url, "select ip from public.kept") == [("81.2.1.1",)]
+
+
+def test_a_trigger_as_documented_forgets_the_place_of_an_address_that_is_replaced(
+    done, tmp_path: Path
+) -> None:
+    operator, _, _ = done
+    recipe = KINDS_DOCUMENT[KINDS_DOCUMENT.index("create function public.forget_place()") :].split("\n\n")[0]
+    query(
+        operator.url,
+        "create table public.users (id int primary key, ip text, place jsonb); insert into public.users values (1, '81.2.1.1'), (2, '2a00::1'), (3, '9.9.9.9');"
+        + recipe,
+    )
+    job = {"table": "users", "raw": "ip", "becomes": "hash", "unreadable": "keep", "geo": "place"}
+    other = operator.having(plan=str(rewritten.plan_file(tmp_path, job)))
+    rewritten.run(other, "--quiet", "--accept", "before-trigger:public.users.forget_place")
+    places = "select place ->> 'continent_code' from public.users order by id"
+    assert query(operator.url, places) == [("NA",), ("EU",), (None,)]
+    query(
+        operator.url,
+        "update public.users set ip = case id when 1 then '2a00::2' when 2 then '10.1.2.3' else '81.2.1.2' end",
+    )
+    assert query(operator.url, places) == [(None,), (None,), (None,)]
+    other.types("run", "--quiet", "--accept", "before-trigger:public.users.forget_place")
+    assert query(operator.url, places) == [("EU",), (None,), ("NA",)]
 
 
 def test_the_newest_of_equal_rows_stays_with_its_place(done, tmp_path: Path) -> None:
