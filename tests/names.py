@@ -1,5 +1,6 @@
 """What the built-in plan's jobs are called in the ledger, and our own objects on their tables."""
 
+from backfill.database.guard_trigger import guard_trigger
 from backfill.gates import guard as guards
 from backfill.plan import PYPI
 from backfill.raw_column import find
@@ -13,7 +14,7 @@ def identity(table: str) -> str:
 
 def guard(table: str) -> str:
     """The guard trigger of that job."""
-    return guards.guard(PYPI.job(table))
+    return guard_trigger(PYPI.job(table))
 
 
 def constraint(table: str) -> str:

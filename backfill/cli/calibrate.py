@@ -1,5 +1,7 @@
 """``backfill calibrate``: whether salt and formula are the live application's."""
 
+from collections.abc import Sequence
+
 import click
 
 from backfill import escaping
@@ -10,10 +12,12 @@ from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone
 from backfill.database.preflight.target import Purpose
 from backfill.errors import BackfillError, NoRun
-from backfill.jobs.calibrate import Calibration, calibrate, require
+from backfill.jobs.calibrate import Calibration, calibrate, own_hashes, require, require_own_hashes
 from backfill.ledger import runs
+from backfill.plan import IntoJob
 from backfill.report.document import table
 from backfill.verify import confirmation
+from backfill.verify.confirmation import Confirmation
 
 
 @click.command("calibrate")
@@ -62,15 +66,21 @@ def _show(found: Calibration, configured: str) -> None:
 
 def _may_be_ours(session: Session, found: Calibration) -> bool:
     """After a run without confirmation the stored hashes may be ours, which prove nothing."""
-    try:
-        session.require_ledger()
-    except NoRun:
+    if not _has_ledger(session):
         return False
     scheme = session.plan.hash.scheme
     right = found.explained[scheme]
     with session.engine.begin() as connection:
         confirmed = runs.confirmed(connection, session.settings.key_id, scheme, right)
     return bool(right) and not confirmed
+
+
+def _has_ledger(session: Session) -> bool:
+    try:
+        session.require_ledger()
+    except NoRun:
+        return False
+    return True
 
 
 def tell_confirmation(session: Session, found: Calibration, mismatches: int, confirmed: int) -> None:
@@ -91,3 +101,27 @@ def tell_confirmation(session: Session, found: Calibration, mismatches: int, con
         f"record: `backfill verify` and the report will say that hashes are "
         f"{confirmation.unconfirmed(session.settings.key_id)}."
     )
+
+
+def calibrate_into(session: Session, jobs: Sequence[IntoJob], accept_mismatches: int) -> int:
+    """Salt and scheme are those of the hashes that stand beside raw values; returns how many agree.
+
+    Raises ``CalibrationFailed``.
+    """
+    scheme, agreeing = session.plan.hash.scheme, 0
+    known = Confirmation(session.settings.key_id, scheme)
+    has_ledger = _has_ledger(session)
+    for job in jobs:
+        found = own_hashes(session.engine, job, session.salt, scheme)
+        confirmed = right = found.explained[scheme]
+        if has_ledger:
+            with session.engine.begin() as connection:
+                confirmed = known.of_job(connection, job, right)
+        require_own_hashes(job, found, scheme, confirmed, accept_mismatches)
+        agreeing += right
+        if not confirmed:
+            click.echo(
+                f"{job.label}: salt and scheme are not confirmed: no hash that the application wrote itself is in "
+                f"{job.into}. Compare one with the application's own before the column is dropped."
+            )
+    return agreeing

@@ -20,8 +20,13 @@ from backfill.ledger import batches, keys, lost_fields, prefixes
 from backfill.plan import InPlaceJob, Job, Place
 
 
-def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> dict[str, Any]:
-    """Write the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines."""
+def rewrite(
+    invocation: Invocation, jobs: Sequence[Job], strategy: InPlace, explained: int = 0
+) -> dict[str, Any]:
+    """Write the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines.
+
+    *explained*: hashes beside raw values that agree with salt and scheme.
+    """
     session = invocation.session
     session.expand()
     needs_salt = any(job.becomes in ("hash", "pseudonym") for job in jobs)
@@ -37,7 +42,8 @@ def rewrite(invocation: Invocation, jobs: Sequence[Job], strategy: InPlace) -> d
         geo=session.geo if places_of(jobs) else None,
     )
     preflight.record(session, invocation.looks.report, invocation.accept)
-    number, counts = invocation.drive(jobs, resolver, strategy, Fact(session.engine, jobs, None))
+    fact = Fact(session.engine, jobs, None)
+    number, counts = invocation.drive(jobs, resolver, strategy, fact, explained=explained)
     if isinstance(strategy, Due):
         click.echo("Of the rows that were due:")
     done = "rewritten" if all(isinstance(job, InPlaceJob) for job in jobs) else "written"

@@ -26,6 +26,7 @@ from backfill.raw_column import find
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
 from backfill.verify.addresses import AddressVerifier
+from backfill.verify.confirmation import Confirmation
 from backfill.verify.events import EventVerifier
 from backfill.verify.into import IntoJudge
 from backfill.verify.into_repair import IntoRepair
@@ -313,6 +314,13 @@ def repair_command(
     salt = recorded_salt(session)
     repairs = {part: _repair(session, part, kind, salt) for part in parts}
     if count is None:
+        for repair in repairs.values():
+            unsafe = None if isinstance(repair, LinkRepair) else repair.objection()
+            if unsafe is not None and table is not None:
+                raise unsafe
+            if unsafe is not None:
+                click.echo(unsafe, err=True)
+                repairs = {part: other for part, other in repairs.items() if other is not repair}
         return _would_repair(form, {part: repair.counts() for part, repair in repairs.items()}, kind)
     repaired = 0
     with run_lock(session.engine, session.settings.ledger_schema):
@@ -350,11 +358,12 @@ def _repair(
     session: Session, part: Repaired, kind: str | None, salt: Salt
 ) -> HashRepair | LinkRepair | IntoRepair:
     hasher, schema = salt.hasher(session.plan.hash.scheme), session.settings.ledger_schema
+    confirmation = Confirmation(session.settings.key_id, session.plan.hash.scheme)
     if isinstance(part, IntoJob):
-        return IntoRepair(session.engine, IntoJudge(schema, part, hasher))
+        return IntoRepair(session.engine, IntoJudge(schema, part, hasher, confirmation))
     addresses = session.plan.addresses
     if isinstance(part, Addresses):
-        return HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0))
+        return HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0), confirmation)
     verifier = EventVerifier(schema, addresses, part, session.geo, 0, None)
     return LinkRepair(session.engine, verifier, Repair(kind) if kind else Repair.LINK, hasher)
 

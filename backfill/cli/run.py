@@ -11,7 +11,7 @@ from backfill import escaping
 from backfill.cli import complete, consent, cutover, preflight
 from backfill.cli import context as sessions
 from backfill.cli.answer import Answer, answers
-from backfill.cli.calibrate import tell_confirmation
+from backfill.cli.calibrate import calibrate_into, tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
@@ -30,7 +30,7 @@ from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
-from backfill.jobs.calibrate import calibrated, require, require_own_hashes
+from backfill.jobs.calibrate import calibrated, require
 from backfill.jobs.resolve import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
 from backfill.plan import InPlaceJob, IntoJob, Job, LinkJob, links
@@ -201,10 +201,9 @@ def run(
             require_no_other(session, in_place)
             done = [rewrite(invocation, in_place, Due(accepted=accept_due))]
         return _finished(session, done, ("backfill status --due",))
-    for job in values:
-        if isinstance(job, IntoJob):
-            salt, scheme = session.salt, session.plan.hash.scheme
-            require_own_hashes(session.engine, job, salt, scheme, accept_mismatches)
+    explained = calibrate_into(
+        session, [job for job in values if isinstance(job, IntoJob)], accept_mismatches
+    )
     if chosen == values:
         _calibrate_values(invocation, values, accept_mismatches)
     if in_place:
@@ -215,7 +214,7 @@ def run(
     if others or not values:  # a plan without jobs has an address table to fill
         done.append(_link(invocation, others, accept_mismatches, no_sample=no_sample))
     if values:
-        done.append(rewrite(invocation, values, InPlace()))
+        done.append(rewrite(invocation, values, InPlace(), explained))
     return _finished(session, done)
 
 

@@ -6,6 +6,7 @@ its raw value is a link, or a hash in its form: whether it is the right one, no 
 
 from collections.abc import Sequence
 
+from backfill.database.guard_trigger import MARK, guard_trigger
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
@@ -14,7 +15,6 @@ from backfill.job_id import helper_name
 from backfill.plan import DroppingJob, IntoJob
 from backfill.raw_column import Table
 
-GUARD = "zz_backfill_guard"  # triggers fire in the order of their names: after whatever fills the row
 BEFORE_ROW_INSERT_UPDATE = 1 | 2 | 4 | 16  # pg_trigger.tgtype
 HASH = "^[0-9a-f]{64}$"
 # As the server prints them: of a link, and of a hash in a text and in any other type like it.
@@ -30,11 +30,6 @@ def constraint(job: DroppingJob) -> str:
     return helper_name("backfill_covered", job.raw, job.identity)
 
 
-def guard(job: DroppingJob) -> str:
-    """The guard trigger."""
-    return helper_name(GUARD, job.raw, job.identity)
-
-
 def creation(gate: Gate, job: DroppingJob) -> list[str]:
     """What puts both in place, and anew where they were changed; the CHECK is not yet valid."""
     return [
@@ -43,10 +38,10 @@ def creation(gate: Gate, job: DroppingJob) -> list[str]:
         # As its owner: the application has no rights in our schema, and must not need any.
         f"create or replace function {_function(gate, job)}() returns trigger language plpgsql"
         f" security definer set search_path = {SAFE_PATH} as {dollars(_body(gate, job), 'guard')}",
-        f"create or replace trigger {quoted(guard(job))} before insert or update on {quoted_table(job)}"
+        f"create or replace trigger {quoted(guard_trigger(job))} before insert or update on {quoted_table(job)}"
         f" for each row when (new.{quoted(job.raw)} is not null) execute function {_function(gate, job)}()",
         # Replication and session_replication_role = replica write rows as well.
-        f"alter table {quoted_table(job)} enable always trigger {quoted(guard(job))}",
+        f"alter table {quoted_table(job)} enable always trigger {quoted(guard_trigger(job))}",
         f"alter table {quoted_table(job)} drop constraint if exists {quoted(constraint(job))}",
         f"alter table {quoted_table(job)} add constraint {quoted(constraint(job))}"
         f" check ({quoted(job.raw)} is null or {_given(job, quoted(job.result))}) not valid",
@@ -56,7 +51,7 @@ def creation(gate: Gate, job: DroppingJob) -> list[str]:
 def removal(gate: Gate, job: DroppingJob) -> list[str]:
     """What removes the trigger; left behind, it would name a column that is gone and fail every INSERT."""
     return [
-        f"drop trigger if exists {quoted(guard(job))} on {quoted_table(job)}",
+        f"drop trigger if exists {quoted(guard_trigger(job))} on {quoted_table(job)}",
         f"drop function if exists {_function(gate, job)}()",
         f"delete from {gate.ledger('let_in')} where job = {literal(job.identity)}",
     ]
@@ -74,9 +69,15 @@ def trigger_flaw(gate: Gate, job: DroppingJob) -> str:
         f" or p.proconfig is distinct from array[{literal('search_path=' + SAFE_PATH)}]"
         " then 'the trigger that keeps rows covered is not as it was made, or its function is not' else '' end"
         " from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid"
-        f" where t.tgrelid = {regclass(job)} and t.tgname = {literal(guard(job))}),"
+        f" where t.tgrelid = {regclass(job)} and t.tgname = {literal(guard_trigger(job))}),"
         " 'the trigger that keeps rows covered is missing')"
     )
+
+
+def mark(job: DroppingJob) -> str:
+    """By which a record knows whether the guard was in place since, as an SQL expression."""
+    names = {"raw": job.raw, "result": job.result, "trigger": guard_trigger(job)}
+    return MARK.format(table=regclass(job), **{name: literal(text) for name, text in names.items()})
 
 
 def check_flaw(part: Table, name: str, definitions: Sequence[str], *columns: str, validated: bool) -> str:

@@ -6,6 +6,7 @@ A change asks what needs a scan first, then waits for its lock a fraction of a s
 
 from alembic import op
 from backfill.database.columns import columns, has_column
+from backfill.database.guard_trigger import GUARD
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_removal, seal_trigger
 from backfill.errors import AmbiguousJob, ColumnMoved, KindUnfit, UnknownJob
@@ -60,7 +61,7 @@ def require_no_guard() -> None:
     guards = (
         "select string_agg(format('%s on %s', tgname, tgrelid::regclass), ', ') from pg_trigger"
         " join pg_proc on pg_proc.oid = tgfoid join pg_namespace as n on n.oid = pronamespace"
-        f" where nspname = {literal(schema)} and starts_with(tgname, {literal(guard.GUARD)})"
+        f" where nspname = {literal(schema)} and starts_with(tgname, {literal(GUARD)})"
     )
     _refuse_where(guards, "guards write to this ledger", "Undo the revisions that made them: unguard_links.")
     prefixes = f"select string_agg(key_id, ', ') from {quoted(schema, 'pseudonym_prefixes')}"

@@ -7,6 +7,7 @@ accepted the exact number of mismatches.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from psycopg2 import sql
 from sqlalchemy import Engine
@@ -34,14 +35,14 @@ PAIRS = sql.SQL("""
 """)
 
 
-# Of a job whose hashes go into another column: what stands there already.
-FIRST_PAIRS = sql.SQL("""
-    select distinct {text}, {readable_hash}
-      from (select * from {table} as event
-             where event.{raw} is not null and event.{into} is not null limit {most}) as event
-     where {may_be_address}
+# Of a job whose hashes go into another column: what stands there already. By ranges, as the address table: no
+# transaction is long, and every row is counted.
+PAIRS_BESIDE = sql.SQL("""
+    select {text}, {readable_hash}, count(*) from {table} as event
+     where event.{raw} is not null and event.{into} is not null and {may_be_address} and {in_range}
+     group by 1, 2
 """)
-MOST_PAIRS = 10_000  # rows: another salt explains none of them
+REMEMBERED = 1 << 16  # hashes: the same addresses come again in every range
 
 
 @dataclass(frozen=True)
@@ -106,36 +107,48 @@ def calibrated(engine: Engine, addresses: Addresses, salt: Salt, scheme: str) ->
     return alone if alone.explained[scheme] == alone.pairs else calibrate(engine, addresses, salt)
 
 
-def require_own_hashes(
-    engine: Engine, job: IntoJob, salt: Salt, scheme: str, accepted_mismatches: int
-) -> None:
-    """Raises ``CalibrationFailed`` where most hashes that stand beside raw values of *job* are of another salt or scheme.
-
-    Single ones are for ``verify`` to tell. Those that an earlier run wrote count too: they are of its salt.
-    """
-    hasher, explained, others = salt.hasher(scheme), 0, 0
+def own_hashes(engine: Engine, job: IntoJob, salt: Salt, scheme: str) -> Calibration:
+    """How many of the hashes that stand beside raw values of *job* are of that salt and scheme, whoever wrote them."""
+    hasher, pairs, right = lru_cache(REMEMBERED)(salt.hasher(scheme)), 0, 0
     into = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")').format(sql.Identifier(job.into))
-    statement = FIRST_PAIRS.format(
-        text=raw_text(job),
-        readable_hash=if_decodable(into, sql.Literal("")),
-        table=table(job),
-        raw=sql.Identifier(job.raw),
-        into=sql.Identifier(job.into),
-        most=sql.Literal(MOST_PAIRS),
-        may_be_address=may_be_address(raw_text(job)),
-    )
     with engine.begin() as connection:
-        found = rows(connection, statement)
-    for text, live in found:
-        address = canonicalise(text)
-        if not isinstance(address, Reason):
-            right = live == hasher(canonical_text(address))
-            explained, others = explained + right, others + (not right)
-    if others > explained and others != accepted_mismatches:
+        blocks = heap_of(connection, job).blocks
+    for span in ranges(blocks, BLOCKS):
+        statement = PAIRS_BESIDE.format(
+            text=raw_text(job),
+            readable_hash=if_decodable(into, sql.Literal("")),
+            table=table(job),
+            raw=sql.Identifier(job.raw),
+            into=sql.Identifier(job.into),
+            may_be_address=may_be_address(raw_text(job)),
+            in_range=span.holds("event"),
+        )
+        with engine.begin() as connection:
+            found = rows(connection, statement)
+        for text, live, number in found:
+            address = canonicalise(text)
+            if not isinstance(address, Reason):
+                pairs += number
+                right += number * (live == hasher(canonical_text(address)))
+    return Calibration(pairs, {scheme: right})
+
+
+def require_own_hashes(
+    job: IntoJob, found: Calibration, scheme: str, confirmed: int, accepted_mismatches: int
+) -> None:
+    """Raises ``CalibrationFailed`` where what stands beside raw values of *job* speaks against salt or scheme.
+
+    *confirmed*: hashes that the application wrote itself, and that agree. Where more disagree, they are out of date at
+    best; fewer are for ``verify`` to tell.
+    """
+    others = found.pairs - found.explained[scheme]
+    if others > confirmed and others != accepted_mismatches:
+        said = f"{scheme} explains {found.explained[scheme]:,} of {found.pairs:,} hashes that stand in {job.name}.{job.into} already"
+        if found.explained[scheme] != confirmed:
+            said += f", of which the application itself wrote {confirmed or 'none'}, as far as is known"
         raise CalibrationFailed(
-            problem=f"{scheme} explains {explained:,} of {explained + others:,} hashes that stand in {job.name}.{job.into} already: "
-            "the salt, or the scheme in the plan, is probably not that of the live application. Nothing was changed. If the "
-            f"column holds something else: --accept-mismatches {others}; `backfill verify` counts it as wrong."
+            problem=f"{said}: the salt, or the scheme in the plan, is probably not that of the live application. Nothing was "
+            f"changed. If the column holds something else: --accept-mismatches {others}; `backfill verify` counts it as wrong."
         )
 
 

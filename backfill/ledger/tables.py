@@ -250,6 +250,7 @@ coverage = Table(
     Column("geo_builds", JSONB, nullable=False),
     Column("other_spellings", Text),
     Column("hash_checksum", Text),
+    Column("guard", Text),
     Column("snapshot", Text),
     Column("raw_column", Text),
     Column("shadow", JSONB(none_as_null=True)),

@@ -15,6 +15,7 @@ from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
 from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
 from backfill.verify.confirmation import claim, form_only
+from backfill.verify.confirmation import unconfirmed as under_key
 
 SCHEMA_VERSION = 1  # of the JSON; a key may be added, none may change its meaning
 
@@ -77,6 +78,9 @@ def _hashed(records: Sequence[CoverageRecord]) -> str:
     before = [record.table for record in records if record.proved]
     if before:
         said += f" (in {', '.join(before)}: as proved before the raw column went, and every hash has the right form)"
+    unconfirmed = [record for record in records if record.confirmed_by == 0 and record.counts.get(Count.ROWS)]
+    if unconfirmed:
+        said += f" (in {', '.join(record.table for record in unconfirmed)}: {under_key(unconfirmed[0].evidence.key_id)})"
     own = sum(record.counts.get(Count.OWN_HASH_KEPT, 0) for record in records)
     if own:
         said += f", except {own:,} {'text that is' if own == 1 else 'texts that are'} no address, with a hash of the application's own"

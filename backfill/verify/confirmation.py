@@ -5,22 +5,45 @@ because we made them. Right "under this key" is all that a verification can say 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from backfill.ledger import runs
+from backfill.ledger import batches, runs
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Kind
+from backfill.plan import IntoJob
 
 RIGHT = "every hash is right"
+UNCONFIRMED = "no hash that the application wrote itself confirms the salt"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What the ledger knows of a salt and a scheme."""
+
+    key_id: str
+    scheme: str
+
+    def of_addresses(self, connection: Connection, right: int) -> int:
+        """How many live hashes confirm them; *right*: those of the address table that agree now."""
+        return runs.confirmed(connection, self.key_id, self.scheme, right)
+
+    def of_job(self, connection: Connection, job: IntoJob, right: int) -> int:
+        """The same by the column of *job*, at least: *right* of its hashes agree now, and runs have written some of them.
+
+        A hash that stands there and that no run has written is the application's. What was there before the first run
+        counts, whatever became of its rows.
+        """
+        ours = batches.rewritten(connection, job.identity) - batches.placed_alone(connection, job.identity)
+        return max(runs.confirmed(connection, self.key_id, self.scheme, right), right - ours, 0)
 
 
 def with_confirmation(
     connection: Connection, record: CoverageRecord, key_id: str, scheme: str
 ) -> CoverageRecord:
     """The address table's *record* with how many live hashes confirmed it; with a note where none did."""
-    live = runs.confirmed(connection, key_id, scheme, explained(record))
+    live = Confirmation(key_id, scheme).of_addresses(connection, explained(record))
     record = replace(record, confirmed_by=live, evidence=replace(record.evidence, key_id=key_id))
     if live or not record.counts.get(Count.ROWS, 0):
         return record
@@ -48,6 +71,6 @@ def unconfirmed(key_id: str | None) -> str:
 def claim(records: Sequence[CoverageRecord]) -> str:
     """What may be said of the hashes of a covered database."""
     for record in records:
-        if record.confirmed_by == 0 and record.counts.get(Count.ROWS, 0):
+        if record.kind is not Kind.INTO and record.confirmed_by == 0 and record.counts.get(Count.ROWS, 0):
             return f"every hash is {unconfirmed(record.evidence.key_id)}"
     return RIGHT

@@ -21,13 +21,14 @@ from backfill.database.decodable import decodable
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
-from backfill.ledger import batches, quarantine, runs
+from backfill.ledger import quarantine, runs
 from backfill.ledger.counts import INTO_CLASSES, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import IntoJob
 from backfill.verify import dropping, forms, place_judge, reasons
 from backfill.verify.classification import spelled
+from backfill.verify.confirmation import UNCONFIRMED, Confirmation
 from backfill.verify.judge import Ground
 from backfill.verify.place_judge import PlaceJudge
 
@@ -81,6 +82,20 @@ class Pair(NamedTuple):
     newest: str | None  # of all, on one of the groups
 
 
+class HashedRow(NamedTuple):
+    """A row with a text and a hash."""
+
+    handle: str  # by which it is found again: ``row_key``
+    found: Count  # its class
+    hashed: str  # its first characters: one more than a hash has
+    right: str | None  # what should stand there; None: the text is no address
+
+
+def has_form(hashed: str) -> bool:
+    """Whether it could be a hash: 64 lower-case hexadecimal digits."""
+    return len(hashed) == HASH_LENGTH and DIGITS.issuperset(hashed)
+
+
 def classify_pair(
     text: str | None, hashed: str | None, hasher: Callable[[str], str]
 ) -> tuple[Count, Reason | None]:
@@ -89,8 +104,7 @@ def classify_pair(
     if isinstance(address, Reason):
         if hashed is None:
             return Count.QUARANTINED, address
-        has_form = len(hashed) == HASH_LENGTH and DIGITS.issuperset(hashed)
-        return (Count.OWN_HASH_KEPT if has_form else Count.HASH_WRONG), address
+        return (Count.OWN_HASH_KEPT if has_form(hashed) else Count.HASH_WRONG), address
     if hashed is None:
         return Count.HASH_MISSING, None
     return (Count.RIGHT if hashed == hasher(canonical_text(address)) else Count.HASH_WRONG), None
@@ -103,9 +117,9 @@ class IntoJudge:
     schema: str  # of the ledger
     job: IntoJob
     hasher: Callable[[str], str]
+    confirmation: Confirmation
     fingerprint: str = ""
     asks_hashes = False
-    unconfirmed: bool = False  # no hash of an address table confirms the salt
     places: PlaceJudge | None = None  # where the job keeps the place of each address
     run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
     _text: sql.Composable = field(init=False)
@@ -126,12 +140,7 @@ class IntoJudge:
                 raise TypeError("places are judged with a geo database")
             places = PlaceJudge(job, job.place, ground.geo)
         return cls(
-            ground.schema,
-            job,
-            ground.hasher,
-            ground.fingerprint,
-            unconfirmed=ground.plan.address_table is None,
-            places=places,
+            ground.schema, job, ground.hasher, ground.confirmation, ground.fingerprint, places=places
         )
 
     def begin(self, connection: Connection) -> None:
@@ -214,14 +223,12 @@ class IntoJudge:
 
     def amiss(self, connection: Connection, asked: sql.Composable) -> Iterator[tuple[str, str | None]]:
         """Handle of each row with a wrong hash, and the right one: None where the text is no address."""
-        for handle, found, right in self.hashed_rows(connection, asked):
-            if found is Count.HASH_WRONG:
-                yield handle, right
+        for row in self.hashed_rows(connection, asked):
+            if row.found is Count.HASH_WRONG:
+                yield row.handle, row.right
 
-    def hashed_rows(
-        self, connection: Connection, asked: sql.Composable
-    ) -> Iterator[tuple[str, Count, str | None]]:
-        """Handle, class and right hash of each row that has a raw value and any hash.
+    def hashed_rows(self, connection: Connection, asked: sql.Composable) -> Iterator[HashedRow]:
+        """Each row that has a raw value and any hash.
 
         *asked*: a condition on ``event``, which says of which rows.
         """
@@ -233,7 +240,7 @@ class IntoJudge:
             for handle, text, hashed in cursor:
                 address = spelled(text)
                 right = None if isinstance(address, Reason) else self.hasher(canonical_text(address))
-                yield handle, classify_pair(text, hashed, self.hasher)[0], right
+                yield HashedRow(handle, classify_pair(text, hashed, self.hasher)[0], hashed, right)
 
     def _read_hashes(self, connection: Connection, span: Range) -> RangeCounts:
         """One range of a table whose raw column is gone."""
@@ -271,18 +278,15 @@ class IntoJudge:
         newest = dropping.newest_raw(connection, self.job, held)
         listed = sum(quarantine.counts(connection).get(self.job.identity, {}).values())
         named = bool(row_key(connection, self.job).columns)
-        amiss = reasons.of_into(self.job, counts, listed=listed, named=named)
+        confirmed = self.confirmation.of_job(connection, self.job, counts[Count.RIGHT])
+        amiss = reasons.of_into(self.job, counts, listed=listed, confirmed=confirmed, named=named)
         looked_at = sum(counts[count] for count in INTO_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
         notes = reasons.notes_into(counts)
-        hashed = batches.rewritten(connection, self.job.identity) - batches.placed_alone(
-            connection, self.job.identity
-        )
-        if self.unconfirmed and counts[Count.RIGHT] <= hashed:
+        if not confirmed and counts[Count.RIGHT]:
             notes.append(
-                "no hash that the application wrote itself confirms the salt: compare one with the application's own before "
-                "the column is dropped"
+                f"{UNCONFIRMED}: compare one with the application's own before the column is dropped"
             )
         notes += dropping.still_written(connection, self.job, since, newest)
         return CoverageRecord(
@@ -291,7 +295,11 @@ class IntoJudge:
             kind=Kind.INTO,
             becomes=self.job.becomes,
             covered=not amiss,
-            evidence=Evidence(other_spellings=f"{counts[Count.RAW]}/{checksum}"),  # as ``gates.pairs`` counts
+            evidence=Evidence(
+                other_spellings=f"{counts[Count.RAW]}/{checksum}",  # as ``gates.pairs`` counts
+                key_id=self.confirmation.key_id,
+            ),
+            confirmed_by=confirmed,
             counts=counts,
             reasons=tuple(amiss),
             raw_rows=counts[Count.RAW],
@@ -320,5 +328,7 @@ class IntoJudge:
             counts=in_order({count: sums[count] for count in counted}),
             reasons=tuple(amiss),
             raw_rows=0,
+            confirmed_by=last.confirmed_by,
+            evidence=Evidence(key_id=last.evidence.key_id),
             proved=last.finished,
         )

@@ -1,5 +1,6 @@
 """Into repair: hashes beside raw values that are not theirs become the right ones, on record, by exact count."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,11 +13,13 @@ from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.database.write_check import collisions_told, now_at, require_taken
 from backfill.database.writing import writes
-from backfill.errors import SchemaUnfit
+from backfill.errors import RepairUnsafe
+from backfill.escaping import counted
 from backfill.ledger.counts import Count
 from backfill.ledger.decisions import Decision
 from backfill.plan import IntoJob
-from backfill.verify.into import IntoJudge
+from backfill.verify.confirmation import UNCONFIRMED
+from backfill.verify.into import IntoJudge, has_form
 from backfill.verify.repair import Repair, require_count
 from backfill.verify.staged_rows import FIX, is_named, lock, restage, spans, stage
 
@@ -43,16 +46,18 @@ class IntoRepair:
         """What the repair would find now."""
         return {Repair.HASH: self._wrong_and_right(self._spans())[0]}
 
+    def objection(self) -> RepairUnsafe | None:
+        """Why they may not be replaced, by what stands in the column now: then the salt, or the scheme, may be wrong."""
+        found = self._spans()
+        return self._objection(found, *self._wrong_and_right(found))
+
     def repair(self, count: int) -> int:
-        """Replace all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
+        """Replace all wrong hashes; returns how many. Raises ``WrongCount``, ``RepairUnsafe``, ``SchemaUnfit``."""
         found = self._spans()
         wrong, right = self._wrong_and_right(found)
         require_count(self.job.label, Repair.HASH, count, wrong)
-        if wrong > right:  # then it is the salt, or the scheme, that is wrong
-            raise SchemaUnfit(
-                problem=f"{wrong:,} hashes of {self.job.name} are wrong and {right:,} right: that is not damage, but another "
-                "salt or scheme than that of the application. Look at BACKFILL_IP_SALT, and at scheme in the plan."
-            )
+        if (unsafe := self._objection(found, wrong, right)) is not None:
+            raise unsafe
         decision = Decision("repair", self.job.identity, {"what": Repair.HASH.value})
         return sum(self._repair(span, decision) for span in found) if wrong else 0
 
@@ -66,9 +71,41 @@ class IntoRepair:
         wrong = right = 0
         for span in found:
             with self.engine.begin() as connection:
-                for _, count, _ in self.judge.hashed_rows(connection, span.holds("event")):
-                    wrong, right = wrong + (count is Count.HASH_WRONG), right + (count is Count.RIGHT)
+                for row in self.judge.hashed_rows(connection, span.holds("event")):
+                    wrong += row.found is Count.HASH_WRONG
+                    right += row.found is Count.RIGHT
         return wrong, right
+
+    def _objection(self, found: Iterable[Range], wrong: int, right: int) -> RepairUnsafe | None:
+        """Hashes that the application wrote itself speak for the salt, or against it."""
+        with self.engine.begin() as connection:
+            confirmed = self.judge.confirmation.of_job(connection, self.job, right)
+        if wrong <= confirmed:
+            return None
+        if not confirmed:
+            why = f"{UNCONFIRMED}, and {counted(wrong, 'hash is', 'hashes are')} of something else"
+        elif (against := self._unexplained(found)) > confirmed:
+            why = (
+                f"salt and scheme explain {counted(confirmed, 'hash', 'hashes')} that the application wrote itself, and "
+                f"{against:,} others are of no address of the table under them"
+            )
+        else:
+            return None
+        return RepairUnsafe(part=self.job.label, why=why, column=f"{self.job.name}.{self.job.into}")
+
+    def _unexplained(self, found: Iterable[Range]) -> int:
+        """Rows whose hash has the form of one, and is that of no text of the table: a stale hash often is."""
+        others: Counter[str] = Counter()
+        ours: set[str] = set()
+        for first in (True, False):
+            for span in found:
+                with self.engine.begin() as connection:
+                    for row in self.judge.hashed_rows(connection, span.holds("event")):
+                        if first and row.found is Count.HASH_WRONG and has_form(row.hashed):
+                            others[row.hashed] += 1
+                        elif not first and row.right is not None and row.right in others:
+                            ours.add(row.right)
+        return others.total() - sum(others[hashed] for hashed in ours)
 
     def _repair(self, span: Range, decision: Decision) -> int:
         with self.engine.begin() as connection:

@@ -17,6 +17,7 @@ from backfill.hashing.pseudonym import Pseudonyms
 from backfill.ledger.coverage_record import CoverageRecord
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import Plan
+from backfill.verify.confirmation import Confirmation
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Ground:
     hasher: Callable[[str], str]
     geo: GeoDatabase | None  # None: the plan has no address table
     number: int  # of the verification
+    confirmation: Confirmation  # of salt and scheme
     pseudonyms: Pseudonyms | None = None  # of the key id; None: no prefix was allotted, so there are none
 
 

@@ -91,12 +91,16 @@ def of_events(
     )
 
 
-def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int, named: bool = True) -> list[str]:
+def of_into(
+    job: IntoJob, counts: Mapping[Count, int], *, listed: int, confirmed: int, named: bool = True
+) -> list[str]:
     """Why a table whose hashes go into another column is not covered.
 
-    *listed*: its rows in the quarantine. *named*: rows have a key.
+    *listed*: its rows in the quarantine; *confirmed*: hashes of the application's own that confirm the salt; *named*: rows
+    have a key.
     """
     name, waiting, wrong = escaping.word(job.label), counts[Count.QUARANTINED], counts[Count.HASH_WRONG]
+    keys = " (some keys are in the JSON)" if named else ""
     settle = to_settle(job.label, waiting, discard=True, sentinel=False)
     if listed != waiting:  # the list is a run's: what came since is not on it
         settle = "`backfill run`, which lists them, then `backfill quarantine list`"
@@ -111,7 +115,9 @@ def of_into(job: IntoJob, counts: Mapping[Count, int], *, listed: int, named: bo
             wrong,
             f"row has another value in {job.into} than the hash of its address",
             f"rows have another value in {job.into} than the hash of their address",
-            f"`backfill repair {name} --kind hash --count {wrong}`{' (some keys are in the JSON)' if named else ''}; where all are wrong, look at the salt first",
+            f"`backfill repair {name} --kind hash --count {wrong}`{keys}"
+            if wrong <= confirmed
+            else f"`backfill repair {name} --kind hash`, which tells whether it is the salt{keys}",
         )
         + shortfall(
             waiting, "row holds a text that is no address", "rows hold a text that is no address", settle

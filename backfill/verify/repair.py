@@ -21,13 +21,15 @@ from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.database.write_check import collisions_told, now_at, require_taken
 from backfill.database.writing import writes
-from backfill.errors import SchemaUnfit, WrongCount
+from backfill.errors import RepairUnsafe, WrongCount
+from backfill.escaping import counted
 from backfill.ledger import decisions
 from backfill.ledger.counts import Count
 from backfill.ledger.decisions import Decision
 from backfill.plan import Addresses, LinkJob
 from backfill.verify.addresses import ROWS, AddressVerifier
 from backfill.verify.classification import HASH_RIGHT, HASH_WRONG, hash_state
+from backfill.verify.confirmation import UNCONFIRMED, Confirmation
 from backfill.verify.events import EventVerifier
 from backfill.verify.staged_rows import FIX, is_named, lock, spans, stage
 
@@ -211,6 +213,7 @@ class HashRepair:
 
     engine: Engine
     verifier: AddressVerifier
+    confirmation: Confirmation
 
     @property
     def part(self) -> Addresses:
@@ -218,15 +221,12 @@ class HashRepair:
         return self.verifier.addresses
 
     def repair(self, count: int) -> int:
-        """Mend all wrong hashes; returns how many. Raises ``WrongCount``, ``SchemaUnfit``."""
+        """Replace all wrong hashes; returns how many. Raises ``WrongCount``, ``RepairUnsafe``, ``SchemaUnfit``."""
         table_spans = spans(self.engine, self.part)
         wrong, right = self._wrong_and_right(table_spans)
         require_count(self.part.label, Repair.HASH, count, wrong)
-        if wrong > right:  # then it is the salt, or the scheme, that is wrong
-            raise SchemaUnfit(
-                problem=f"{wrong:,} hashes of {self.part.name} are wrong and {right:,} right: that is not damage, "
-                "but another salt or scheme. `backfill calibrate` tells which."
-            )
+        if (unsafe := self._objection(wrong, right)) is not None:
+            raise unsafe
         if not wrong:
             return 0
         # All first, then all: the hash that is right for one row may stand in another range.
@@ -260,6 +260,20 @@ class HashRepair:
             require_taken(connection, self.verifier.schema, self.part, self.part.hash, kept, len(locked))
             decisions.record(connection, "repair", self.part.identity, count, what=Repair.HASH.value)
             return changed
+
+    def objection(self) -> RepairUnsafe | None:
+        """Why they may not be replaced, by what the table holds now: then the salt, or the scheme, may be wrong."""
+        return self._objection(*self._wrong_and_right(spans(self.engine, self.part)))
+
+    def _objection(self, wrong: int, right: int) -> RepairUnsafe | None:
+        with self.engine.begin() as connection:
+            confirmed = self.confirmation.of_addresses(connection, right)
+        if not wrong or (confirmed and wrong <= right):
+            return None
+        why = f"{wrong:,} are wrong and {right:,} right: that is not damage, but another salt or scheme"
+        if wrong <= right:
+            why = f"{UNCONFIRMED}, and {counted(wrong, 'hash is', 'hashes are')} of something else"
+        return RepairUnsafe(part=self.part.label, why=why, column=f"{self.part.name}.{self.part.hash}")
 
     def counts(self) -> dict[Repair, int]:
         """What the repair would find now."""

@@ -29,6 +29,7 @@ from backfill import __version__
 from backfill.database.blocks import Range, even_ranges, heap_of, ranges
 from backfill.database.columns import has_column
 from backfill.database.connection import execute
+from backfill.database.guard_trigger import guard_mark
 from backfill.engine.in_flight import in_threads
 from backfill.errors import TableRewritten, VerifyInProgress
 from backfill.geo.geo_database import GeoDatabase
@@ -41,7 +42,7 @@ from backfill.plan import Job, Plan
 from backfill.raw_column import RawColumn
 from backfill.verify import addresses, discards, lookups, sample
 from backfill.verify.addresses import AddressVerifier
-from backfill.verify.confirmation import with_confirmation
+from backfill.verify.confirmation import Confirmation, with_confirmation
 from backfill.verify.judge import Ground
 from backfill.verify.judges import judge_of
 
@@ -136,6 +137,8 @@ class Verifier:
         stands = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
         for part in self.plan.parts:
             raw_columns.require_dropped(connection, self.schema, part)
+        # Before anything is read, and part of the ground: what was read without the guard, nobody kept as it was.
+        self._guards = {job.identity: guard_mark(connection, job) for job in self.plan.dropping_jobs}
         terms = {
             "plan": self.fingerprint,
             "method": self.method,
@@ -146,6 +149,7 @@ class Verifier:
             "version": __version__,
             "files": self._files,
             "raw": stands,
+            "guards": self._guards,
             **verification_ranges.changes(connection),
         }
         transaction = addresses.current_transaction(connection)
@@ -157,7 +161,14 @@ class Verifier:
         for part in self.plan.address_tables:
             self._address = AddressVerifier(self.schema, part, self.hasher, self._number)
         ground = Ground(
-            self.schema, self.plan, self.fingerprint, self.hasher, self.geo, self._number, self.pseudonyms
+            self.schema,
+            self.plan,
+            self.fingerprint,
+            self.hasher,
+            self.geo,
+            self._number,
+            Confirmation(self.key_id, self.plan.hash.scheme),
+            self.pseudonyms,
         )
         self._judges = {job.identity: judge_of(ground, job) for job in self.plan.jobs}
         for judge in self._judges.values():
@@ -295,6 +306,7 @@ class Verifier:
                 geo_build=self._geo_build,
                 version=__version__,
                 verification=self._number,
+                guard=self._guards.get(record.job),
                 snapshot=snapshot,
                 raw_column=places[record.job],
                 percent=self.percent,

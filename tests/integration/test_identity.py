@@ -8,7 +8,7 @@ import pytest
 from alembic.util import CommandError
 from psycopg2 import sql
 
-from backfill.gates.guard import guard
+from backfill.database.guard_trigger import guard_trigger
 from backfill.plan import Discard
 from backfill.raw_column import RawColumn
 from tests.databases import query
@@ -95,7 +95,7 @@ def test_guards_of_all_jobs_are_live_at_once_and_each_minds_its_own(
     operator.types("run", "--quiet")
     verified(operator)
     upgrade(operator.having(observe="0"), chain_of(plan, tmp_path, ENV, only=["guard", "validate"]), "head")
-    names = [guard(one) for one in plan.jobs]
+    names = [guard_trigger(one) for one in plan.jobs]
     assert len(set(names)) == len(names)
     assert max(len(name.encode()) for name in names) <= 63
     ((link,),) = query(operator.url, "select id from addresses where ip_address = '8.8.8.8'")

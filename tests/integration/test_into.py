@@ -45,6 +45,13 @@ def rows(url: str) -> list[tuple[int, str | None, str | None]]:
     )
 
 
+def own(url: str, *keys: int) -> None:
+    """The application writes the hashes of these rows itself."""
+    for key, text, _ in rows(url):
+        if key in keys:
+            query(url, "update logins set hashed_ip = %s where id = %s", rewritten.hashed(str(text)), key)
+
+
 def counted(operator: Operator, expect: int = 0) -> dict[str, int]:
     """What ``verify`` counts of the one job, without zeros."""
     (found,) = json.loads(operator.types("verify", "--format", "json", expect=expect).out)["tables"]
@@ -86,10 +93,11 @@ def test_what_the_application_writes_meanwhile_is_swept_left_or_found_wrong(
     database: str, home: Path, tmp_path: Path
 ) -> None:
     operator = hashing(database, home, tmp_path)
-    own = rewritten.hashed("203.0.113.2")
+    own(database, 8, 9)
+    hashed_itself = rewritten.hashed("203.0.113.2")
     live = [
         "insert into logins (ip) values ('203.0.113.1')",  # without a hash: a sweep finds it
-        f"insert into logins (ip, hashed_ip) values ('203.0.113.2', '{own}')",
+        f"insert into logins (ip, hashed_ip) values ('203.0.113.2', '{hashed_itself}')",
         "insert into logins (ip) values ('nobody'), (null)",
         "update logins set ip = '203.0.113.3' where id = 1",  # before its hash, or after it
     ]
@@ -103,7 +111,7 @@ def test_what_the_application_writes_meanwhile_is_swept_left_or_found_wrong(
     assert not live
     found = {text: hashed for _, text, hashed in rows(database)}
     assert found["203.0.113.1"] == rewritten.hashed("203.0.113.1")
-    assert found["203.0.113.2"] == own
+    assert found["203.0.113.2"] == hashed_itself
     assert found["nobody"] is None
     assert found["203.0.113.3"] == rewritten.hashed("203.0.113.3")
     query(database, "update logins set ip = '203.0.113.4' where id in (2, 3)")  # a text beside another's hash
@@ -238,12 +246,26 @@ def test_guard_and_check_are_known_again_whatever_type_holds_the_hashes(
     assert query(database, f"{columns} 'hashed_ip'") == [(len(types),)]
 
 
+# How a proved hash can be changed without a word of the guard.
+UNSEEN = (
+    """alter table logins disable trigger user; update logins set hashed_ip = repeat('2', 64) where id = 14;
+       alter table logins enable trigger user""",
+    """create or replace function later() returns trigger language plpgsql as
+           $$ begin new.hashed_ip := repeat('2', 64); return new; end $$;
+       create trigger zzz before update on logins for each row execute function later();
+       update logins set note = 'seen' where id = 14""",
+    """alter table logins alter hashed_ip type varchar(70)
+           using case id when 14 then repeat('2', 64) else hashed_ip end""",
+)
+
+
 def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -> None:
     operator = hashing(database, home, tmp_path, texts=ALL).having(observe="0", restore_point="monday")
     guard, validate, drop = (revision for revision, *_ in REVISIONS.values())
     assert "ledger" in refused(operator, chain, guard)
     script = upgrade(operator, chain, "head", sql=True)
-    assert script.count("hashes of logins") == 2  # before the guard, and before the drop
+    assert script.count("hashes of logins") == 1
+    own(database, 8, 9)
     operator.types("run", "--quiet")
     before = rows(database)
     # Closed: rows in the quarantine, until they are settled; a hash that is wrong, until it is repaired.
@@ -271,10 +293,6 @@ def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -
         (key, text if text is None or rewritten.canonical(text) else None, hashed)
         for key, text, hashed in before
     ]
-    # Changed after the proof: neither count nor newest time tells.
-    query(database, "update logins set hashed_ip = repeat('0', 64) where id = 1")
-    assert "hashes of logins: a row with an address came or went" in refused(operator, chain, guard)
-    query(database, "update logins set hashed_ip = %s where id = 1", before[0][2])
     said = operator.types("gates", "--format", "json", expect=None).out
     assert {"change": "guard logins", "state": "next"}.items() <= json.loads(said)["gates"][0].items()
     upgrade(operator, chain, guard)
@@ -293,17 +311,36 @@ def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -
         "update logins set note = 'changed' where id = 1; insert into logins (hashed_ip) values (null)",
     )
     upgrade(operator, chain, validate)
+    # A row went, and the guard was not there when the others were looked at.
+    query(database, "delete from logins where id = 11")
+    told = "hashes of logins: a row with an address came or went, or a hash or a text was changed, after the last verification, which the guard was not there for"
+    assert told in refused(operator, chain, drop)
     log_in(database, "203.0.113.12", "0" * 64)  # let in, and counted: nobody has looked whose hash that is
     assert "rows let in by the guard of logins: 1" in refused(operator, chain, drop)
     assert counted(operator, expect=1)["hash_wrong"] == 1
     operator.types("repair", "logins", "--kind", "hash", "--count", 1)
     proved = counted(operator)
     assert proved["right"] == proved["raw"]
+    # From here on rows may go, but whatever else was done to them the guard has to have seen.
+    query(database, "delete from logins where id = 12; update logins set ip = null where id = 13")
+    assert json.loads(operator.types("gates", "--format", "json").out)["gates"][2]["state"] == "next"
+    for unseen in UNSEEN:
+        query(database, unseen)
+        assert "hashes of logins: a row with an address came or went" in refused(operator, chain, drop), (
+            unseen
+        )
+        assert operator.types("gates", expect=1).out.count("hashes of logins: a row with an address") == 1
+        query(database, "drop trigger if exists zzz on logins; alter table logins disable trigger user")
+        query(database, "update logins set hashed_ip = %s where id = 14", before[13][2])
+        query(database, "alter table logins enable trigger user")
+        operator.types("verify")
+        query(database, "delete from logins where id = (select min(id) from logins)")
+        assert json.loads(operator.types("gates", "--format", "json").out)["gates"][2]["state"] == "next"
     upgrade(operator, chain, drop)
     # Gone: only the form of a hash is left to read.
     assert query(database, "select count(*) from pg_trigger where tgname ~ 'backfill'") == [(0,)]
     after = counted(operator)
-    assert after["hash_of_right_form"] == proved["raw"] + 1
+    assert after["hash_of_right_form"] == proved["raw"] + 1 - 1 - len(UNSEEN)
     said = operator.types("report", "--format", "json").out
     assert "after a proof that in logins every address had its own hash beside it" in said
     assert "linked to the right address" not in said

@@ -1,0 +1,83 @@
+"""Hashes beside raw values that are not what salt and scheme make: whether the salt is wrong, or the hashes are."""
+
+from pathlib import Path
+
+from tests import rewritten
+from tests.databases import query
+from tests.integration.test_into import counted, hashing, log_in, own, rows
+from tests.operator import Operator
+
+OTHER_SALT = "another salt of at least 16 bytes"
+
+
+def remaining(operator: Operator) -> str:
+    """What ``verify`` says has to be done."""
+    return operator.types("verify", expect=1).out.replace("\n", " ")
+
+
+def test_right_hashes_are_not_replaced_under_a_salt_that_nothing_confirms(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    operator = hashing(database, home, tmp_path)
+    wrong = operator.having(ip_salt=OTHER_SALT)
+    said = wrong.types("run", "--quiet").out
+    assert "logins: salt and scheme are not confirmed" in said
+    said = wrong.types("verify").out
+    assert "not confirmed by a live hash" in said
+    for number in (7, 8, 9):
+        log_in(database, f"203.0.113.{number}", rewritten.hashed(f"203.0.113.{number}"))
+    before = rows(database)
+    assert "`backfill repair logins --kind hash`, which tells whether" in remaining(wrong)
+    for words in ((), ("--count", 3)):
+        said = wrong.types("repair", "logins", "--kind", "hash", *words, expect=2)
+        assert "confirms the salt, and 3 hashes are of something else" in said.err
+    said = wrong.types("repair", "--format", "json")
+    assert "confirms the salt" in said.err
+    assert '"count": 0' in said.out
+    said = wrong.types("run", "--quiet", expect=2)
+    assert f"explains {len(before) - 5} of {len(before) - 2} hashes" in said.err
+    assert "the application itself wrote none" in said.err
+    assert rows(database) == before
+    # What it tells to do: the right salt under another key id, and nothing of the wrong one left.
+    right = operator.having(key_id="right")
+    assert "--accept-mismatches" in right.types("run", "--quiet", expect=2).err
+    query(database, "update logins set hashed_ip = null where ip is not null and id <= %s", len(before) - 3)
+    right.types("run", "--quiet")
+    assert counted(right)["right"] == len(before) - 2
+    assert {text: hashed for _, text, hashed in rows(database) if text} == {
+        text: rewritten.hashed(text) for _, text, _ in before if text
+    }
+
+
+def test_hashes_of_other_texts_are_repaired_however_many_and_foreign_ones_are_not(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    operator = hashing(database, home, tmp_path)
+    own(database, *range(2, 10))
+    # Out of date before the first run, more than are right: all are counted, in whatever order they lie.
+    query(
+        database, "update logins set hashed_ip = %s where id between 10 and 18", rewritten.hashed("8.8.8.8")
+    )
+    said = operator.types("run", "--quiet", expect=2)
+    assert "explains 8 of 17 hashes that stand in logins.hashed_ip already" in said.err
+    operator.types("run", "--quiet", "--accept-mismatches", 8, expect=2)
+    operator.types("run", "--quiet", "--accept-mismatches", 9)
+    repair = ("repair", "logins", "--kind", "hash")
+    # A text that is changed leaves the hash of another address of the table: the salt is still right.
+    query(database, "update logins set ip = '8.8.8.0' where id <= 66")
+    number = counted(operator, expect=1)["hash_wrong"]
+    assert number > counted(operator, expect=1)["right"]
+    assert f"--count {number}`" in operator.types(*repair).out
+    operator.types(*repair, "--count", number)
+    assert counted(operator)["right"] == 126
+    # Of another salt: more than the application's own that agree.
+    query(database, "update logins set hashed_ip = encode(sha256(hashed_ip::bytea), 'hex') where id > 117")
+    before = rows(database)
+    said = operator.types(*repair, expect=2).err
+    assert "explain 8 hashes that the application wrote itself, and 9 others are of no address" in said
+    assert "`backfill repair logins --kind hash`, which tells" in remaining(operator)
+    assert rows(database) == before
+    # What it tells to do.
+    query(database, "update logins set hashed_ip = null where id > 117 and ip is not null")
+    operator.types("run", "--quiet")
+    assert counted(operator)["right"] == 126
