@@ -30,7 +30,10 @@ def calibrate_command(context: click.Context, allow_weak_salt: bool, form: str) 
     session.allow_weak_salt = allow_weak_salt
     preflight.require(session, preflight.parts_of(session, ()), Purpose.READ)
     if gone(session, (session.plan.addresses,)):
-        return Answer(f"No address is left to calibrate with. {NOTHING_LEFT}", AFTER_ALL)
+        none = "No address is left to calibrate with."
+        jobs = session.plan.jobs
+        left = len(gone(session, jobs)) < len(jobs)
+        return Answer(none, ("backfill run",)) if left else Answer(f"{none} {NOTHING_LEFT}", AFTER_ALL)
     found = calibrate(session.engine, session.plan.addresses, session.salt)
     scheme = session.plan.hash.scheme
     if found.pairs and form != JSON:

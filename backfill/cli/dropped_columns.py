@@ -6,9 +6,9 @@ import click
 
 from backfill.cli.context import Session
 from backfill.database.columns import columns, has_column
-from backfill.errors import NoRun, SchemaUnfit
+from backfill.errors import NoRun
 from backfill.ledger import coverage, raw_columns
-from backfill.plan import Job, LinkJob
+from backfill.plan import Job
 from backfill.raw_column import RawColumn
 
 NOTHING_LEFT = "Nothing is left to run."
@@ -35,18 +35,18 @@ def gone(session: Session, parts: Sequence[RawColumn]) -> list[RawColumn]:
 
 
 def still_there(session: Session, jobs: tuple[Job, ...]) -> tuple[Job, ...] | None:
-    """What a run still has to do; says which columns are done. ``None``: all are, or no address is left."""
+    """What a run still has to do; says which columns are done. ``None``: all are, or no address is left.
+
+    Where the address column is gone, what becomes no link goes on.
+    """
     done = gone(session, (*session.plan.address_tables, *jobs))
     for part in done:
         click.echo(f"{part.name}.{part.raw_column} is gone, and was covered: done.")
     left = tuple(job for job in jobs if job not in done)
-    known = next((part for part in session.plan.address_tables if part in done), None)
-    if known is not None and (going_on := [job.label for job in left if not isinstance(job, LinkJob)]):
-        raise SchemaUnfit(
-            problem=f"{known.name}.{known.raw_column} is gone, and jobs of plan {session.plan.name} go on: {', '.join(going_on)}. "
-            "Put them into a plan of their own, without [addresses] and without what is done, and name it in BACKFILL_PLAN. "
-            "A consent that was given for a job holds there as well."
-        )
-    if set(session.plan.address_tables) & set(done) or (jobs and not left):
-        return None
-    return left
+    return None if done and not left else left
+
+
+def calibrates(session: Session) -> bool:
+    """Whether the plan has an address table, and addresses in it to calibrate with."""
+    known = session.plan.address_tables
+    return bool(known) and not gone(session, known)

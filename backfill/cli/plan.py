@@ -10,7 +10,7 @@ from backfill.cli import complete, consent, output, preflight
 from backfill.cli import context as sessions
 from backfill.cli.answer import Answer, answers
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
+from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, calibrates, gone, still_there
 from backfill.cli.preflight import accept_option
 from backfill.database.blocks import heap_of
 from backfill.database.columns import has_column
@@ -103,7 +103,7 @@ def plan(
     words += ["--allow-weak-salt"] if allow_weak_salt else []
     consent.tell(session, [job for job in chosen if with_raw[job.identity]], words)
     click.echo()
-    following = preflight.then_run(report, jobs, accept, allow_weak_salt, session.plan)
+    following = preflight.then_run(report, jobs, accept, allow_weak_salt, calibrates=calibrates(session))
     return Answer(preflight.nothing_in_the_way(report), following, facts)
 
 

@@ -191,13 +191,16 @@ def as_facts(report: Report) -> list[dict[str, str]]:
 
 
 def then_run(
-    report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool, plan: Plan
+    report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool, *, calibrates: bool
 ) -> tuple[str, ...]:
-    """The commands after ``plan``, with the words that it was given: without them a run would be refused."""
+    """The commands after ``plan``, with the words that it was given: without them a run would be refused.
+
+    *calibrates*: there are stored hashes to calibrate with.
+    """
     weak = ["--allow-weak-salt"] if allow_weak_salt else []
     found = {finding.name for finding in report.accepted}
     accepted = [word for name in accept if name in found for word in ("--accept", name)]
     run = escaping.command("backfill", "run", *jobs, *accepted, *weak)
-    if not plan.address_tables:
-        return (run,)  # no stored hash to calibrate with
+    if not calibrates:
+        return (run,)
     return escaping.command("backfill", "calibrate", *weak), run

@@ -14,7 +14,7 @@ from backfill.cli.answer import Answer, answers
 from backfill.cli.calibrate import calibrate_into, tell_confirmation
 from backfill.cli.consent import consent_options
 from backfill.cli.context import Session, weak_salt_option
-from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone, still_there
+from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, calibrates, still_there
 from backfill.cli.due import aging, as_a_timer, due_options, due_workers, require_no_other
 from backfill.cli.in_place import places_of, rewrite, tell_lost
 from backfill.cli.invocation import Invocation
@@ -239,7 +239,7 @@ def _calibrate_values(invocation: Invocation, jobs: Sequence[Job], accept_mismat
     if not any(job.becomes in ("hash", "pseudonym") for job in jobs) or not known:
         return
     preflight.require(session, known, Purpose.READ)
-    if not gone(session, known):
+    if calibrates(session):
         _calibrated(invocation, accept_mismatches)
 
 

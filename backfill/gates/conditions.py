@@ -356,12 +356,12 @@ def hash_checked(gate: Gate) -> Condition:
 
 
 def raw_columns_gone(gate: Gate) -> Condition:
-    """Every event table has lost its raw column."""
+    """Every table has lost the raw column that was to go."""
     coverage = gate.ledger("coverage")
     left = (
         " + ".join(
             f"greatest(({_columns(job, job.raw)}), ({stands} is not null)::int)"
-            for job in gate.plan.link_jobs
+            for job in gate.plan.dropping_jobs
             for stands in [STANDS.format(coverage=coverage, job=literal(job.identity))]
         )
         or "0"
@@ -375,7 +375,7 @@ def raw_columns_gone(gate: Gate) -> Condition:
     )
 
 
-def _columns(job: LinkJob, name: str) -> str:
+def _columns(job: DroppingJob, name: str) -> str:
     return (
         f"select count(*) from pg_attribute where attrelid = {regclass(job)}"
         f" and attname = {literal(name)} and not attisdropped"

@@ -70,12 +70,16 @@ def under_lock(gate: Gate, job: DroppingJob) -> list[Condition]:
 
 
 def address_optional(gate: Gate) -> list[Condition]:
-    """Before addresses may be written by their hash alone."""
+    """Before addresses may be written by their hash alone.
+
+    What becomes of other columns was calibrated by the hashes of this table, which is not possible without its addresses.
+    """
     part = gate.plan.addresses
     return [
         conditions.restore_point(gate),
         *dependents.free(gate, part),
         conditions.raw_columns_gone(gate),
+        *(conditions.proved(gate, job) for job in gate.plan.in_place_jobs),
         conditions.proved(gate, part),
         conditions.settled(gate, part),
     ]

@@ -9,6 +9,7 @@ from backfill.report.document import Block, Cell, Note, Table, Tone, table
 from backfill.verify.ages import NOT_LOOKED_AT
 from backfill.verify.standing import KEPT_FIX, LIST, JobAges, Standing
 
+DUE = "backfill run --due"
 MINUTE = "%Y-%m-%d %H:%M"
 
 
@@ -50,9 +51,16 @@ def _table(job: JobAges, found: Standing) -> Table:
 
 
 def following(found: Standing) -> tuple[str, ...]:
-    """What to type next: a run does nothing about texts that are kept, nor about rows that wait in the quarantine."""
-    late = [job for job in found.jobs if job.ages.late]
-    return (*(["backfill run --due"] if late else []), *([LIST] if any(job.waiting for job in late) else []))
+    """What to type next."""
+    commands = {command for job in found.jobs for command in commands_of(job)}
+    return tuple(command for command in (DUE, LIST) if command in commands)
+
+
+def commands_of(job: JobAges) -> tuple[str, ...]:
+    """What helps one job: a run does nothing about texts that are kept, nor about rows that wait in the quarantine."""
+    if not job.ages.late:
+        return ()
+    return (DUE, LIST) if job.waiting else (DUE,)
 
 
 def verdict(found: Standing) -> str:

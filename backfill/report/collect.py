@@ -28,7 +28,7 @@ from backfill.plan import Job, Plan
 from backfill.prove.finding import Depth
 from backfill.raw_column import RawColumn
 from backfill.report import ages
-from backfill.report.coverage import newest, verdict, verified
+from backfill.report.coverage import beside_hashes, newest, verdict, verified
 from backfill.report.facts import Decision, Facts, Geography, Phase, Place, Quarantined, RunStory
 from backfill.report.remaining import Scene, left
 from backfill.verify import standing
@@ -99,8 +99,9 @@ def _gone(connection: Connection, gate: Gate, records: Sequence[CoverageRecord])
     if kinds & {Kind.EVENTS, Kind.ADDRESSES} or Kind.INTO not in kinds:
         what.append(f"its rows are linked to the right address and {claim(records)}")
     if Kind.INTO in kinds:
-        where = ", ".join(record.table for record in records if record.kind is Kind.INTO)
-        what.append(f"in {where} every address had its own hash beside it")
+        into = [record for record in records if record.kind is Kind.INTO]
+        where = ", ".join(record.table for record in into)
+        what.append(f"in {where} every address had its own hash beside it{beside_hashes(into)}")
     proved = PROVED.format(what="; ".join(what))
     proof = erasure_checks.latest(connection, gate.fingerprint)
     if proof is None:

@@ -60,7 +60,7 @@ def verdict(records: Sequence[CoverageRecord]) -> str:
     if beside and not any(record.kind in (Kind.EVENTS, Kind.ADDRESSES) for record in records):
         return f"Covered: {'; '.join(beside)}."
     also = "".join(f"; {said}" for said in beside)
-    before = [record.table for record in records if record.proved]
+    before = [record.table for record in records if record.proved and record.kind is Kind.EVENTS]
     links = "every row with a raw address is linked to the right one"
     if before:
         links += f" (in {', '.join(before)}: as proved before the raw column went)"
@@ -78,9 +78,16 @@ def _hashed(records: Sequence[CoverageRecord]) -> str:
     before = [record.table for record in records if record.proved]
     if before:
         said += f" (in {', '.join(before)}: as proved before the raw column went, and every hash has the right form)"
+    return said + beside_hashes(records)
+
+
+def beside_hashes(records: Sequence[CoverageRecord]) -> str:
+    """What a claim about such columns is limited by: the salt, and hashes of texts that are no address."""
+    said = ""
     unconfirmed = [record for record in records if record.confirmed_by == 0 and record.counts.get(Count.ROWS)]
     if unconfirmed:
-        said += f" (in {', '.join(record.table for record in unconfirmed)}: {under_key(unconfirmed[0].evidence.key_id)})"
+        where = ", ".join(record.table for record in unconfirmed)
+        said += f" (in {where}: {under_key(unconfirmed[0].evidence.key_id)})"
     own = sum(record.counts.get(Count.OWN_HASH_KEPT, 0) for record in records)
     if own:
         said += f", except {own:,} {'text that is' if own == 1 else 'texts that are'} no address, with a hash of the application's own"

@@ -63,9 +63,13 @@ def uncovered(scene: Scene) -> list[Left]:
 def late(scene: Scene) -> list[Left]:
     """Raw values that are older than their job allows."""
     found = scene.standing
-    commands = ", then ".join(f"`{command}`" for command in ages.following(found))
-    then = f": {commands}" if commands else ""
-    return [Left(OPERATOR, f"{ages.standing_text(job, found)}{then}") for job in found.jobs if job.is_late]
+    said = []
+    for job in found.jobs:
+        commands = ", then ".join(f"`{command}`" for command in ages.commands_of(job))
+        if job.is_late:
+            text = ages.standing_text(job, found)
+            said.append(Left(OPERATOR, f"{text}: {commands}" if commands else text))
+    return said
 
 
 def never_erased(scene: Scene) -> list[Left]:

@@ -318,7 +318,15 @@ class IntoJudge:
             "hashes are not 64 lower-case hexadecimal digits",
             "look at the application",
         )
-        counted = (Count.ROWS, Count.NO_ADDRESS, Count.HASH_OF_RIGHT_FORM, Count.HASH_WRONG)
+        # Of which texts a hash is nobody's but the application's, no row tells any more: as it was proved.
+        sums[Count.OWN_HASH_KEPT] = last.counts.get(Count.OWN_HASH_KEPT, 0)
+        counted = (
+            Count.ROWS,
+            Count.NO_ADDRESS,
+            Count.OWN_HASH_KEPT,
+            Count.HASH_OF_RIGHT_FORM,
+            Count.HASH_WRONG,
+        )
         return CoverageRecord(
             job=self.job.identity,
             table=self.job.label,
@@ -327,6 +335,7 @@ class IntoJudge:
             covered=last.covered and not amiss,
             counts=in_order({count: sums[count] for count in counted}),
             reasons=tuple(amiss),
+            notes=tuple(reasons.notes_into(sums)),
             raw_rows=0,
             confirmed_by=last.confirmed_by,
             evidence=Evidence(key_id=last.evidence.key_id),

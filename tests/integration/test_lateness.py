@@ -200,11 +200,52 @@ def test_a_text_that_holds_no_address_has_neither_digit_nor_two_colons(text: str
     assert may_hold_address(text) is may
 
 
-def test_what_goes_on_is_refused_and_not_forgotten_where_the_plans_address_column_is_gone(
-    mixed: Operator,
+INTO = """
+[[jobs]]
+table = "visits"
+raw = "ip"
+becomes = "hash"
+into = "hashed"
+"""
+
+
+def test_what_becomes_no_link_goes_on_where_the_address_column_of_its_plan_is_gone(
+    mixed: Operator, tmp_path: Path
 ) -> None:
-    query(mixed.url, "alter table addresses drop column ip_address")
-    for words in (("run", "--due"), ("run", "logins"), ("plan", "logins")):
-        said = mixed.types(*words, expect=2)
-        assert "and jobs of plan" in said.err, words
-        assert "go on: logins. Put them into a plan of their own" in said.err, words
+    url = mixed.url
+    query(url, "create table public.visits (id bigint primary key, ip inet, hashed text)")
+    plan = Path(mixed.variables["BACKFILL_PLAN"])
+    plan.write_text(plan.read_text() + INTO)
+    mixed.types("run", "users", "visits", "--quiet")
+    mixed.types("verify")
+    query(url, "alter table users drop column ip")
+    # Said before the addresses go: what is left to do.
+    said = json.loads(mixed.types("gates", "--format", "json", expect=None).out)["gates"]
+    (last,) = (stage for stage in said if stage["change"] == "drop addresses.ip_address")
+    told = {one["name"]: one["evidence"] for one in last["conditions"] if not one["holds"]}
+    assert told["raw columns of the event tables"] == "1 of them are still there"
+    query(url, "insert into visits values (1, '203.0.113.1', null)")
+    query(url, "update logins set ip = '203.0.113.2', created = now() - interval '50 days' where id = 3")
+    mixed.types("verify", expect=1)
+    assert (
+        "proof of logins" in mixed.types("gates", expect=None).out.partition("drop addresses.ip_address")[2]
+    )
+    query(url, "alter table addresses drop column ip_address")
+    assert mixed.types("plan", "--no-sample").out.endswith("Next: `backfill run`.\n")
+    assert mixed.types("calibrate").out.endswith("calibrate with. Next: `backfill run`.\n")
+    for words in (
+        "run --due --quiet",
+        "run --quiet",
+        "verify",
+        "gates",
+        "report",
+        "repair",
+        "quarantine settle",
+    ):
+        mixed.types(*words.split())
+    assert query(url, "select hashed is not null from visits") == [(True,)]
+    assert query(url, "select ip from logins where id = 3") == [("203.0.113.0",)]
+    # What was to be compared with an address cannot be any more.
+    query(url, "alter table users add column ip text")
+    for words in ("run --quiet", "verify"):
+        assert "has no column ip_address (address)" in mixed.types(*words.split(), expect=2).err

@@ -142,7 +142,10 @@ def _expect(target: Target, name: str | None, types: dict[str, str], role: str) 
 
 
 def _texts_left(target: Target) -> bool:
-    """Whether a raw text is still there, which was to be compared with its address: that goes last."""
+    """Whether a raw text is still there that was to be compared with its address, which goes after it.
+
+    Texts that become no links can be judged without one.
+    """
     statement = """
         select exists (select from pg_attribute as a join pg_class as c on c.oid = a.attrelid
                          join pg_namespace as n on n.oid = c.relnamespace
@@ -150,7 +153,7 @@ def _texts_left(target: Target) -> bool:
     """
     return any(
         target.ask(statement, schema=job.schema_, name=job.table, raw=job.raw)[0][0]
-        for job in target.plan.jobs
+        for job in target.plan.link_jobs
     )
 
 
