@@ -5,7 +5,7 @@ from typing import Any
 
 from backfill import escaping
 from backfill.database.preflight.keys import NO_ROW_KEY
-from backfill.plan import InPlaceJob, LinkJob
+from backfill.plan import InPlaceJob, IntoJob, LinkJob
 from backfill.raw_column import Part
 from backfill.report.document import Block, Cell, Entries, Entry, Tone, table
 from backfill.scan.allowlist import AllowList
@@ -118,6 +118,11 @@ def _job(proposed: Proposed) -> str:
     lines = [_table("[[jobs]]", proposed.job), about, *(accept if proposed.accept else [])]
     if not proposed.job.key_columns:
         lines.append("# no key: nothing names a row, so that rows in the quarantine are counted by reason")
+    if isinstance(proposed.job, IntoJob):
+        lines.append(
+            f"# {escaping.comment(proposed.job.into)} stands beside it: its hash goes there, and {escaping.comment(proposed.job.raw)} is dropped once no "
+            "application reads or writes it (docs/into.md)"
+        )
     if proposed.no_link:
         lines.append(f"# no link: {escaping.comment(proposed.no_link)}")
     return "\n".join([*lines, *_kinds(proposed)])
@@ -125,10 +130,14 @@ def _job(proposed: Proposed) -> str:
 
 def _kinds(proposed: Proposed) -> Iterator[str]:
     """A comment a kind that could stand there instead, with what it costs, or what is in its way."""
-    yield "# in its place, the kinds that can be:"
+    if any(isinstance(option.job, IntoJob) for option in proposed.rewriting):
+        yield "# without an address table, the kinds that can be; with into, the column goes, else it stays:"
+    else:
+        yield "# in its place, the kinds that can be:"
     for option in proposed.rewriting:
         if option.blocking:
-            yield f"#   {option.job.becomes}: no. {escaping.comment(option.blocking[0].text)}"
+            name = f"hash, into {option.job.into}" if isinstance(option.job, IntoJob) else option.job.becomes
+            yield f"#   {escaping.comment(name)}: no. {escaping.comment(option.blocking[0].text)}"
             continue
         costs = [
             finding.text for finding in (*option.changes, *option.notes) if finding.code != NO_ROW_KEY.code
@@ -136,7 +145,7 @@ def _kinds(proposed: Proposed) -> Iterator[str]:
         known = option.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         keys = ", ".join(
             f"{key} = {escaping.toml(known[key])}"
-            for key in ("becomes", "then", "constant", "on_duplicate")
+            for key in ("becomes", "into", "then", "constant", "on_duplicate")
             if key in known
         )
         yield f"#   {keys}: possible." + "".join(f" {escaping.comment(cost)}" for cost in costs)

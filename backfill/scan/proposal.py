@@ -5,7 +5,7 @@ link, time) is taken from the catalog, and the result is put before the same pre
 objects to is left out, with the objection.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -18,8 +18,9 @@ from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
 from backfill.database.row_key import catalog_key
-from backfill.plan import Addresses, Geo, Hash, InPlaceJob, LinkJob, Plan
+from backfill.plan import Addresses, Geo, Hash, InPlaceJob, IntoJob, Job, LinkJob, Plan
 from backfill.raw_column import Table
+from backfill.scan import hash_column
 from backfill.scan.columns import Column
 from backfill.scan.place import Found
 from backfill.scan.rewriting import Option, chosen, options, takes
@@ -75,10 +76,10 @@ PARTITION = sql.SQL("""
 class Proposed:
     """A job that can be, and what is known of its column."""
 
-    job: LinkJob | InPlaceJob
+    job: LinkJob | IntoJob | InPlaceJob
     found: Found
     accept: tuple[str, ...]  # findings that would have to be accepted first
-    rewriting: tuple[Option, ...] = ()  # what could become of it in its place instead
+    rewriting: tuple[Option, ...] = ()  # what could become of it without an address table
     no_link: str = ""  # why it can be no link; empty where it is one
 
 
@@ -119,8 +120,8 @@ def propose(connection: Connection, plan: Plan, ledger_schema: str, found: Seque
             for other in found
             if other.alarming and other.column is not None and other.column.oid == one.column.oid
         ]
-        links = [made.job for made in jobs if isinstance(made.job, LinkJob)]
-        made, why = _proposed(connection, plan, one, one.column, addresses, links, beside, ledger_schema)
+        others = [made.job for made in jobs]
+        made, why = _proposed(connection, plan, one, one.column, addresses, others, beside, ledger_schema)
         if made is None:
             left.append((one, why))
         else:
@@ -134,7 +135,7 @@ def _proposed(
     one: Found,
     column: Column,
     addresses: Addresses | None,
-    links: Sequence[LinkJob],
+    others: Sequence[Job],
     beside: Sequence[str],
     ledger_schema: str,
 ) -> tuple[Proposed | None, str]:
@@ -148,7 +149,16 @@ def _proposed(
     not_null = next(member.not_null for member in members if member.name == column.name)
     table = Table.model_validate({"table": column.table, "schema": column.schema})
     names = catalog_key(connection, table, beside)
-    rewriting = options(connection, column, names, not_null, ledger_schema, plan.accept)
+    in_place = rewriting = options(connection, column, names, not_null, ledger_schema, plan.accept)
+    into = hash_column.beside(
+        column, ((one.name, one.type) for one in members), {*beside, *_written(column, others)}
+    )
+    if into is not None:
+        key = catalog_key(connection, table, [*beside, into])
+        time = _time(members)
+        hashed = hash_column.hashing(connection, column, into, key, time, ledger_schema, plan.accept)
+        rewriting = (hashed, *rewriting)
+    links = [job for job in others if isinstance(job, LinkJob)]
     job, why = _job(column, members, beside, addresses, connection, links)
     if job is not None and addresses is not None:
         findings = _findings(connection, plan, addresses, job, ledger_schema)
@@ -158,7 +168,7 @@ def _proposed(
         why = " ".join(finding.text for finding in blocking)
     best = chosen(rewriting)
     if best is None:
-        return None, f"{why} In its place: {rewriting[0].blocking[0].text}"
+        return None, f"{why} In its place: {in_place[0].blocking[0].text}"
     return Proposed(best.job, one, best.accept, rewriting, why), ""
 
 
@@ -235,8 +245,6 @@ def _job(
     link = max(links, key=lambda name: SequenceMatcher(None, name, column.name).ratio())
     extra = "additional" if any((one.name, one.type) == ("additional", "jsonb") for one in members) else ""
     table = Table.model_validate({"table": column.table, "schema": column.schema})
-    times = [one for one in members if one.type in ("timestamptz", "timestamp")]
-    times.sort(key=lambda one: (not _is_now(one.default), not one.not_null))
     return LinkJob.model_validate(
         {
             "table": column.table,
@@ -245,9 +253,23 @@ def _job(
             "raw": column.name,
             "link": link,
             "extra": extra,
-            "time": times[0].name if times and (_is_now(times[0].default) or times[0].not_null) else "",
+            "time": _time(members),
         }
     ), ""
+
+
+def _written(column: Column, others: Iterable[Job]) -> Iterator[str]:
+    """Columns of its table that another job writes."""
+    for job in others:
+        if (job.schema_, job.table) == (column.schema, column.table):
+            yield from job.written
+
+
+def _time(members: Sequence[_Member]) -> str:
+    """The column that tells when a row was written; empty where none does for certain."""
+    times = [one for one in members if one.type in ("timestamptz", "timestamp")]
+    times.sort(key=lambda one: (not _is_now(one.default), not one.not_null))
+    return times[0].name if times and (_is_now(times[0].default) or times[0].not_null) else ""
 
 
 def _is_now(default: str) -> bool:

@@ -1,9 +1,9 @@
-"""Rewriting: into what the values of a found column could be rewritten where they are, and what each kind would cost.
+"""Rewriting: what the values of a found column could become without an address table, and what each kind would cost.
 
 Each kind is put before the same preflight as any plan; what is in its way, and what would have to be accepted, is told.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from backfill.database.preflight.checks import inspect
 from backfill.database.preflight.columns import TEXTUAL
 from backfill.database.preflight.finding import Finding, Severity
 from backfill.database.preflight.target import Purpose
-from backfill.plan import IN_PLACE, InPlaceJob, Plan
+from backfill.plan import IN_PLACE, InPlaceJob, IntoJob, Plan
 from backfill.scan.columns import Column
 
 INET = "inet"
@@ -25,7 +25,7 @@ NO_ADDRESS = {INET: "0.0.0.0"}  # noqa: S104  # a constant for a column without 
 class Option:
     """One kind, for one column."""
 
-    job: InPlaceJob
+    job: InPlaceJob | IntoJob
     blocking: tuple[Finding, ...]
     changes: tuple[Finding, ...]  # to be accepted by name
     notes: tuple[Finding, ...]
@@ -57,12 +57,27 @@ def options(
         if any(finding.code == raw_keys.UNIQUE.code for finding in findings):
             job = job.model_copy(update={"on_duplicate": "refuse"})  # which deletes nothing
             findings = _findings(connection, job, ledger_schema, accept)
-        found.append(Option(job, *(tuple(_of(findings, severity)) for severity in SEVERITIES)))
+        found.append(_option(job, findings))
     return tuple(found)
 
 
+def option(
+    connection: Connection,
+    job: IntoJob,
+    ledger_schema: str,
+    accept: Iterable[str],
+    more: Iterable[Finding] = (),
+) -> Option:
+    """The same of one job that is made elsewhere. *more*: what is known of it besides."""
+    return _option(job, [*more, *_findings(connection, job, ledger_schema, tuple(accept))])
+
+
+def _option(job: InPlaceJob | IntoJob, findings: Sequence[Finding]) -> Option:
+    return Option(job, *(tuple(_of(findings, severity)) for severity in SEVERITIES))
+
+
 def _findings(
-    connection: Connection, job: InPlaceJob, ledger_schema: str, accept: Sequence[str]
+    connection: Connection, job: InPlaceJob | IntoJob, ledger_schema: str, accept: Sequence[str]
 ) -> list[Finding]:
     plan = Plan(name="scan", jobs=(job,), accept=tuple(accept))
     report = inspect(connection, plan, plan.jobs, ledger_schema, Purpose.PLAN, accept)

@@ -207,7 +207,13 @@ CONTENTS = {
     "padded": ("'010.001.002.003'", False),
 }  # fmt: skip
 # What can be no link, and can be rewritten where it is.
-IN_PLACE = {("two", "third"), ("no_link", "v"), ("held", "v")}
+IN_PLACE = {
+    ("two", "third"),
+    ("no_link", "v"),
+    ("held", "v"),
+    ("visits", "old_ip"),
+    ("visits", "md5_ip"),
+}
 
 
 @pytest.fixture
@@ -234,8 +240,11 @@ def applications(database) -> Operator:
         "insert into public.no_key values (1, 1, '203.0.113.7')",
         "create table public.raw_is_key (v text primary key, link uuid references public.seen_addresses (id))",
         "insert into public.raw_is_key values ('203.0.113.7')",
-        "create table public.one (id int primary key, v varchar(45), link uuid references public.seen_addresses (id))",
-        "insert into public.one values (1, '203.0.113.7')",
+        """create table public.visits (id int primary key, sign_in_ip inet, "hashedSignInIp" text, password_hash text, old_ip text, old_ip_hash varchar(20),
+           md5_ip text, md5_ip_hash text, at timestamptz not null default now())""",
+        "insert into public.visits values (1, '203.0.113.7', null, 'x', '203.0.113.7', null, '203.0.113.7', md5('x'))",
+        "create table public.one (id int primary key, v varchar(45), hashed_v text, link uuid references public.seen_addresses (id))",
+        "insert into public.one (id, v) values (1, '203.0.113.7')",
         "create table public.typed (id int primary key, v inet, w cidr, link uuid references public.seen_addresses (id))",
         "insert into public.typed values (1, '203.0.113.7', '203.0.113.0/24')",
         "create domain public.client as inet",
@@ -279,6 +288,7 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         ("two", "sign_up_ip"),
         ("two", "last_ip"),
         ('a " table\n$1 %s', "v\n]]"),
+        ("visits", "sign_in_ip"),
         *IN_PLACE,
     }
     assert {place for place, job in jobs.items() if job["becomes"] == "pseudonym"} == IN_PLACE
@@ -305,6 +315,18 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
     assert (jobs["plain", "v"]["key"], jobs["plain", "v"]["time"]) == ("id", "created")
     assert jobs["one", "v"]["time"] == ""
     assert (jobs["no_key", "v"]["key"], jobs["no_link", "v"]["key"]) == (["a", "b"], "id")
+    into = jobs["visits", "sign_in_ip"]  # no password, and no column of another job
+    assert (into["becomes"], into["into"], into["then"], into["time"]) == (
+        "hash",
+        "hashedSignInIp",
+        "drop",
+        "at",
+    )
+    assert "# hashedSignInIp stands beside it: its hash goes there, and sign_in_ip is dropped once" in text
+    assert '#   becomes = "hash", into = "hashed_v": possible.' in text
+    assert "#   hash, into old_ip_hash: no. Column visits.old_ip_hash is character varying(20)" in text
+    assert "#   hash, into md5_ip_hash: no. md5_ip_hash holds values that are no hash" in text
+    assert "password_hash" not in text
     said = applications.having(plan=str(path)).types("plan", "--no-sample", expect=None)
     assert "Nothing is in the way" in said.out, said
     for place, why in {
