@@ -35,6 +35,7 @@ from backfill.verify.repair import HashRepair, LinkRepair, Repair
 from backfill.verify.settle import Fate, instead, settle, would_settle
 
 Repaired: TypeAlias = LinkJob | IntoJob | Addresses
+_Repair: TypeAlias = HashRepair | LinkRepair | IntoRepair
 CHANGED_NOTHING = "nothing was changed"
 
 
@@ -313,18 +314,13 @@ def repair_command(
     preflight.require(session, tuple(dict.fromkeys((*known, *parts))), Purpose.REMEDY)
     salt = recorded_salt(session)
     repairs = {part: _repair(session, part, kind, salt) for part in parts}
+    if table is None or count is None:
+        repairs = _safe(repairs, named=table is not None)
     if count is None:
-        for repair in repairs.values():
-            unsafe = None if isinstance(repair, LinkRepair) else repair.objection()
-            if unsafe is not None and table is not None:
-                raise unsafe
-            if unsafe is not None:
-                click.echo(unsafe, err=True)
-                repairs = {part: other for part, other in repairs.items() if other is not repair}
         return _would_repair(form, {part: repair.counts() for part, repair in repairs.items()}, kind)
     repaired = 0
     with run_lock(session.engine, session.settings.ledger_schema):
-        numbers = dict.fromkeys(parts, count)
+        numbers = dict.fromkeys(repairs, count)
         if table is None:
             numbers = {part: repair.counts()[Repair(str(kind))] for part, repair in repairs.items()}
             found = sum(numbers.values())
@@ -354,9 +350,7 @@ def _repairable(session: Session, parts: Sequence[Repaired], kind: str | None) -
         ]
 
 
-def _repair(
-    session: Session, part: Repaired, kind: str | None, salt: Salt
-) -> HashRepair | LinkRepair | IntoRepair:
+def _repair(session: Session, part: Repaired, kind: str | None, salt: Salt) -> _Repair:
     hasher, schema = salt.hasher(session.plan.hash.scheme), session.settings.ledger_schema
     confirmation = Confirmation(session.settings.key_id, session.plan.hash.scheme)
     if isinstance(part, IntoJob):
@@ -366,6 +360,20 @@ def _repair(
         return HashRepair(session.engine, AddressVerifier(schema, addresses, hasher, 0), confirmation)
     verifier = EventVerifier(schema, addresses, part, session.geo, 0, None)
     return LinkRepair(session.engine, verifier, Repair(kind) if kind else Repair.LINK, hasher)
+
+
+def _safe(repairs: Mapping[Repaired, _Repair], *, named: bool) -> dict[Repaired, _Repair]:
+    """Those to which nothing objects; the objections are told. Raises ``RepairUnsafe`` for a table that was *named*."""
+    safe = {}
+    for part, repair in repairs.items():
+        unsafe = None if isinstance(repair, LinkRepair) else repair.objection()
+        if unsafe is None:
+            safe[part] = repair
+        elif named:
+            raise unsafe
+        else:
+            click.echo(unsafe, err=True)
+    return safe
 
 
 def _would_repair(form: str, found: Mapping[Repaired, Mapping[Repair, int]], asked: str | None) -> Answer:

@@ -34,6 +34,7 @@ def test_right_hashes_are_not_replaced_under_a_salt_that_nothing_confirms(
     said = wrong.types("repair", "--format", "json")
     assert "confirms the salt" in said.err
     assert '"count": 0' in said.out
+    wrong.types("repair", "--all-tables", "--kind", "hash", "--count", 0)
     said = wrong.types("run", "--quiet", expect=2)
     assert f"explains {len(before) - 5} of {len(before) - 2} hashes" in said.err
     assert "the application itself wrote none" in said.err
