@@ -139,9 +139,7 @@ class IntoJudge:
             if ground.geo is None:
                 raise TypeError("places are judged with a geo database")
             places = PlaceJudge(job, job.place, ground.geo)
-        return cls(
-            ground.schema, job, ground.hasher, ground.confirmation, ground.fingerprint, places=places
-        )
+        return cls(ground.schema, job, ground.hasher, ground.confirmation, ground.fingerprint, places=places)
 
     def begin(self, connection: Connection) -> None:
         """Which columns are there. Raises ``SchemaUnfit`` where the raw one is gone and was never proved."""
