@@ -17,7 +17,6 @@ from sqlalchemy import Connection
 
 from backfill.database.columns import column_type
 from backfill.database.connection import rows
-from backfill.database.quoting import regclass
 from backfill.raw_column import RawColumn, Table
 
 # Unique indexes that can name every row. A NOT NULL that was never validated (PostgreSQL 18) lets NULLs be; a column of
@@ -27,7 +26,9 @@ CANDIDATES = sql.SQL("""
                    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number
                   where k.place <= i.indnkeyatts order by k.place)
       from pg_index as i join pg_class as c on c.oid = i.indexrelid
-     where i.indrelid = {table} and i.indisunique and not i.indisexclusion
+     where i.indrelid = (select t.oid from pg_class as t join pg_namespace as n on n.oid = t.relnamespace
+                          where n.nspname = {schema} and t.relname = {table})
+       and i.indisunique and not i.indisexclusion
        and i.indisvalid and i.indisready and i.indislive and i.indpred is null and i.indexprs is null
        and not exists (
                select from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) as k (number)
@@ -104,5 +105,7 @@ def row_key(connection: Connection, part: RawColumn) -> RowKey:
 
 def catalog_key(connection: Connection, part: Table, but: Iterable[str]) -> tuple[str, ...]:
     """The key that the catalog has for that table, with none of the columns *but*; none where there is none."""
-    found = rows(connection, CANDIDATES.format(table=regclass(part)), (sorted(but),))
+    # Not by regclass, which asks for USAGE on the schema: that is told by a finding of preflight.
+    statement = CANDIDATES.format(schema=sql.Literal(part.schema_), table=sql.Literal(part.table))
+    found = rows(connection, statement, (sorted(but),))
     return tuple(found[0][0]) if found else ()

@@ -164,7 +164,9 @@ def _settle_chunk(
                 written = rows(connection, LINK.format(**names), (sentinel, places))
             else:
                 written = rows(connection, DISCARD.format(**names), (places,))
-        _require_settled(connection, schema, job, fate, sentinel, places, [place for (place,) in written])
+        _require_settled(
+            connection, schema, job, fate, sentinel, hopeless.handles, places, [place for (place,) in written]
+        )
         if places:
             number = decision.took(connection, len(places))
             if key.columns:
@@ -180,6 +182,7 @@ def _require_settled(
     job: DroppingJob,
     fate: Fate,
     sentinel: str | None,
+    handles: Sequence[str],
     places: Sequence[str],
     written: Sequence[str],
 ) -> None:
@@ -192,12 +195,16 @@ def _require_settled(
         )
     else:
         as_written = sql.SQL("event.{} is null").format(sql.Identifier(job.raw))
+    key = row_key(connection, job)
     statement = TAKEN.format(
-        name=row_key(connection, job).text(),
+        name=key.text(),
         as_written=as_written,
         table=table(job),
         now_at=now_at(job, places, written),
     )
     found = rows(connection, statement) if places else []
-    kept = [name for name, taken in found if not taken]
-    require_taken(connection, schema, job, column, [*kept, *[None] * (len(places) - len(found))], len(places))
+    kept: list[str | None] = [name for name, taken in found if not taken]
+    gone: list[str | None] = [None] * (len(places) - len(found))
+    if key.columns:
+        gone = list(set(handles) - {name for name, _ in found})
+    require_taken(connection, schema, job, column, [*kept, *gone], len(places))
