@@ -27,18 +27,21 @@ VALUES = sql.SQL("""
 """)
 
 
-def beside(column: Column, others: Iterable[tuple[str, str]], taken: Collection[str]) -> str | None:
-    """The column for the hash of *column*; none where there is none, or not exactly one.
+def beside(
+    column: Column, others: Iterable[tuple[str, str]], raw: Collection[str], written: Collection[str]
+) -> str | None:
+    """The column for the hash of *column*; none where there is none, or more than one could be it.
 
-    *others*: the table's columns and their types; *taken*: those that are another job's, or hold addresses.
+    *others*: the table's columns and their types; *raw*: those that hold addresses; *written*: those that are another job's.
     """
     found = [
         name
         for name, type_ in others
-        if type_ in TEXTUAL and name not in taken and name != column.name and _is_for(name, column.name)
+        if type_ in TEXTUAL and name not in raw and name not in written and _is_for(name, column.name)
     ]
     exact = [name for name in found if _words(name) - OF_HASHES == _words(column.name)]
-    candidates = exact or found
+    alone = set(raw) <= {column.name}  # of two raw columns, one of the name "ip_hash" may be either's
+    candidates = exact or (found if alone else [])
     return candidates[0] if len(candidates) == 1 else None
 
 

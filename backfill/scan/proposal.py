@@ -150,9 +150,8 @@ def _proposed(
     table = Table.model_validate({"table": column.table, "schema": column.schema})
     names = catalog_key(connection, table, beside)
     in_place = rewriting = options(connection, column, names, not_null, ledger_schema, plan.accept)
-    into = hash_column.beside(
-        column, ((one.name, one.type) for one in members), {*beside, *_written(column, others)}
-    )
+    typed = ((one.name, one.type) for one in members)
+    into = hash_column.beside(column, typed, beside, tuple(_written(column, others)))
     if into is not None:
         key = catalog_key(connection, table, [*beside, into])
         time = _time(members)
