@@ -175,10 +175,9 @@ def enter_counts(connection: Connection, job: Job, run_id: int, reasons: Mapping
     ours = (quarantine.c.job == job.identity, quarantine.c.decision_id.is_(None))
     connection.execute(delete(quarantine).where(*ours, quarantine.c.reason.not_in(list(reasons))))
     for reason, number in reasons.items():
-        values = {"rows": number, "run_id": run_id}
-        entry = insert(quarantine).values(
-            job=job.identity, row_key=reason, key_columns=[], reason=reason, **values
-        )
+        # All of it: what was decided of a row with a key of that name stays with its decision.
+        values = {"rows": number, "run_id": run_id, "key_columns": [], "reason": reason}
+        entry = insert(quarantine).values(job=job.identity, row_key=reason, **values)
         connection.execute(
             entry.on_conflict_do_update(
                 index_elements=["job", "row_key"], set_=values | {"decision_id": None}

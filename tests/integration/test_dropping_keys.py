@@ -285,13 +285,15 @@ def test_the_whole_way_of_rows_that_several_columns_name_or_none(site: Operator,
     settled = "select count from backfill.decisions where job = 'public.hits.ip' and kind = 'settle'"
     assert query(url, settled) == [(4,)]
     assert reasons(site, "hits") == {"unknown": 1}  # as it was counted
-    query(url, "insert into hits (who, ip) values (10, '8.8.8.0'), (10, '8.8.8.0')")
+    query(url, "insert into hits (who, ip) values (10, '8.8.8.0'), (10, '8.8.8.0'), (9, 'a.example')")
+    # A row that was settled by a key of earlier, which is called as a reason is.
+    query(url, "insert into backfill.quarantine (job, row_key, key_columns, reason, run_id, decision_id) select 'public.hits.ip', 'host-name', '{who}', 'unknown', 1, max(id) from backfill.decisions")  # fmt: skip
     with triggered(url, "hits", "ip_address_id", "keeps"):
         said = site.types("run", "--quiet")
     assert "hits: 2 rows stay without a link although they were updated" in said.out + said.err
     query(url, "delete from hits where who = 10")
-    assert reasons(site, "hits") == {"unknown": 2}
-    site.types("quarantine", "settle", "hits", "--as", "discard", "--count", 2)
+    assert reasons(site, "hits") == {"unknown": 2, "host-name": 1}
+    site.types("quarantine", "settle", "hits", "--as", "discard", "--count", 3)
     assert listed(site, "hits") == []
 
     # What is not the row's own: of one of two rows that are alike.
