@@ -58,11 +58,15 @@ def check(target: Target) -> Iterator[Finding]:
             f'Column {name} is NOT NULL, and {key} = "nothing" writes NULL.',
             f"Name a constant in the plan, or alter table {job.name} alter column {column.name} drop not null;",
         )
-    if job.constant is not None and not _holds(target, column, job.constant):
+    if job.constant is not None and (held := _held(target, column, job.constant)) != job.constant:
         yield CONSTANT(
             subject,
-            f"Column {name} is {column.type}, which does not take the constant of the plan.",
-            "Name another constant: one that is a value of this type, in the encoding of this database.",
+            f"Column {name} is {column.type}, which does not take the constant of the plan."
+            if held is None
+            else f"Column {name} is {column.type}, which holds the constant of the plan as {held!r}: no row would be known by it.",
+            "Name another constant: one that is a value of this type, in the encoding of this database."
+            if held is None
+            else f"Name it so in the plan: constant = {held!r}.",
         )
 
 
@@ -78,14 +82,18 @@ def _unfit(target: Target, job: InPlaceJob, column: Column) -> str | None:
     return WHY_NOT.get(column.base, "this type is not supported")
 
 
-def _holds(target: Target, column: Column, constant: str) -> bool:
-    """Whether it is a value of the type. Its length, and what CHECKs say of it, is asked apart."""
-    statement = sql.SQL("select cast({} as {})::text").format(
-        sql.Literal(constant), sql.SQL("inet" if column.base == INET else "text")
-    )
+# As a value of the type, in the spelling that the column gives back: without a full mask, without spaces at the end.
+PRINTED = {INET: "concat(cast({} as inet))", "bpchar": "cast(cast({} as bpchar) as text)"}
+
+
+def _held(target: Target, column: Column, constant: str) -> str | None:
+    """The *constant*, as it would stand in the column; None where it is no value of the type.
+
+    Its length, and what CHECKs say of it, is asked apart.
+    """
+    printed = sql.SQL(PRINTED.get(column.base, "cast({} as text)")).format(sql.Literal(constant))
     try:
         with target.connection.begin_nested():
-            value(target.connection, statement)
+            return str(value(target.connection, sql.SQL("select {}").format(printed)))
     except (*DRIVER_ERRORS, UnicodeError):
-        return False
-    return True
+        return None
