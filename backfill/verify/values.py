@@ -3,7 +3,7 @@
 Shared with the writer are the canonical form, and the key that makes pseudonyms; neither its map nor its SQL.
 """
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from backfill.addresses import MAX_LENGTH, Address, Reason, network_text
 from backfill.hashing.pseudonym import UNIQUE_LOCAL, Pseudonyms
@@ -25,7 +25,7 @@ def classify_value(job: InPlaceJob, text: str | None, ours: Pseudonyms | None) -
     address = spelled(text)
     if isinstance(address, Reason):
         return _unreadable(job), address
-    if job.becomes == "network" and network_text(address, job.widths.v4, job.widths.v6) == str(address):
+    if job.becomes == "network" and _is_network(job, address, text or ""):
         return Count.IN_FORM, None
     if job.becomes == "pseudonym" and ours is not None and _has_prefix(address, ours):
         return Count.FOREIGN_PREFIX, None
@@ -42,6 +42,16 @@ def may_hold_address(text: str | None) -> bool:
     return text.count(":") > 1 or any(
         character.isnumeric() or not character.isprintable() for character in text
     )
+
+
+def _is_network(job: InPlaceJob, address: Address, text: str) -> bool:
+    """In any spelling of the network; a port, a zone or a mask beside it is of the host."""
+    if network_text(address, job.widths.v4, job.widths.v6) != str(address):
+        return False
+    try:
+        return "%" not in text and ip_address(text.strip()) is not None
+    except ValueError:
+        return False
 
 
 def _is_constant(job: InPlaceJob, text: str) -> bool:

@@ -84,7 +84,7 @@ COLUMNS = {
         'becomes = "network"\nunreadable = "nothing"\nconstant = "gone"',
         {
             Count.IN_FORM: ["1.2.3.0", "2001:DB8:1::", "gone", " 1.2.3.0"],
-            Count.STILL_RAW: ["1.2.3.4", "2001:db8:1:2::", "unknown", "GONE", "1.2.3.0/24"],
+            Count.STILL_RAW: ["1.2.3.4", "2001:db8:1:2::", "unknown", "GONE", "1.2.3.0/24", "1.2.3.0:8080", "[2001:db8:1::]:443", "fe80::%eth0"],
         },
     ),
     "emptied": (
