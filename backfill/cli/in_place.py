@@ -92,7 +92,7 @@ def _tell_places(session: Session, run: int, jobs: Sequence[Job]) -> dict[str, A
 
 
 def _where(name: str, place: Place | None) -> str:
-    return f"{name} ({place})" if place and place.by_key else f"{name}.{place}"
+    return escaping.name(f"{name} ({place})" if place and place.by_key else f"{name}.{place}")
 
 
 def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]], also: str = "") -> None:
