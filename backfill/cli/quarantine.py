@@ -59,8 +59,13 @@ def list_(context: click.Context, table: str | None, form: str) -> Answer:
     if not found:
         return Answer("Nothing waits for a decision.", ("backfill verify",), facts)
     waiting_rows = escaping.counted(sum(entry.rows for entry in found), "row waits", "rows wait")
+    stay = {entry.job for entry in found} & {job.identity for job in plan.in_place_jobs}
+    settled = {entry.job for entry in found} - stay
     answer = Answer(
-        f"{waiting_rows} for a decision: settle as shown.", ("backfill verify",), facts, tone=Tone.BLOCKED
+        f"{waiting_rows} for a decision: {'settle' if settled else 'decide'} as shown.",
+        (*(["backfill run"] if stay else []), "backfill verify"),
+        facts,
+        tone=Tone.BLOCKED,
     )
     if form == JSON:
         return answer

@@ -25,7 +25,7 @@ from backfill.database.quoting import table
 from backfill.database.row_key import row_key
 from backfill.errors import SchemaUnfit
 from backfill.hashing.pseudonym import Pseudonyms, prefix_text
-from backfill.ledger import batches, runs, verification_ranges
+from backfill.ledger import batches, quarantine, runs, verification_ranges
 from backfill.ledger.counts import IN_PLACE_CLASSES, PLACE_COUNTS, Count, in_order
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.verification_ranges import RangeCounts
@@ -211,8 +211,14 @@ class InPlaceJudge:
         )
         since = sum(one.since_run for one in held)
         prefix = prefix_text(self.pseudonyms.prefix) if self.pseudonyms else None
+        waiting = quarantine.counts(connection).get(self.job.identity, {})
         amiss = reasons.of_in_place(
-            self.job, counts, since=since, prefix=prefix, named=bool(row_key(connection, self.job).columns)
+            self.job,
+            counts,
+            since=since,
+            prefix=prefix,
+            named=bool(row_key(connection, self.job).columns),
+            duplicates=waiting.get(quarantine.DUPLICATE_RESULT, 0),
         )
         looked_at = sum(counts[count] for count in IN_PLACE_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered

@@ -153,14 +153,25 @@ def _places_into(counts: Mapping[Count, int]) -> list[str]:
 
 
 def of_in_place(
-    job: InPlaceJob, counts: Mapping[Count, int], *, since: int, prefix: str | None, named: bool = True
+    job: InPlaceJob,
+    counts: Mapping[Count, int],
+    *,
+    since: int,
+    prefix: str | None,
+    named: bool = True,
+    duplicates: int = 0,
 ) -> list[str]:
     """Why a column whose values are rewritten in place is not covered.
 
     *since*: raw values that were written after the last run ended; *prefix*: what pseudonyms begin with; *named*: rows
-    have a key.
+    have a key; *duplicates*: rows that wait, since another one has what they would become.
     """
     again = "`backfill run`"
+    if duplicates:  # which a run alone leaves as they are
+        again = (
+            f"{duplicates:,} {'waits' if duplicates == 1 else 'wait'} for another row that has the same value in a unique index "
+            "(`backfill quarantine list`): delete or change one of two, then `backfill run`"
+        )
     if since:
         again += f" again; {since:,} {'was' if since == 1 else 'were'} written after the last run ended, so the application still writes them"
     raw = "a raw address" if job.unreadable != "nothing" else "a raw address, or a text that is none"

@@ -224,8 +224,12 @@ def test_what_is_refused_waits_and_stops_nothing(database: str, home: Path, tmp_
         ("3", "duplicate-result"), ("4", "duplicate-result"),
     ]  # fmt: skip
     assert re.search(r"plain +5 +1 +2 +0 +2 +0\n", said)
-    assert "2 rows hold a raw address" in operator.types("verify", expect=1).out
-    assert "duplicate-result" in operator.types("quarantine", "list").out
+    shown = operator.types("verify", expect=1).out
+    assert "2 rows hold a raw address: 2 wait for another row" in shown  # a run alone would leave them
+    assert "Next: `backfill quarantine list`, then `backfill run`" in shown
+    listed = operator.types("quarantine", "list").out
+    assert "duplicate-result" in listed
+    assert "decide as shown. Next: `backfill run`, then `backfill verify`" in listed
     # One of them is not needed, and neither is the result.
     query(database, "delete from plain where id in (1, 3)")
     operator.types("run", "--quiet")
