@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "quarantine": "quarantine.quarantine",
     "addresses": "quarantine.addresses",
     "verify": "verify.verify_command",
-    "repair": "remedies.repair_command",
+    "repair": "repair.repair_command",
     "gates": "gates.gates_command",
     "seal": "gates.seal_command",
     "unseal": "gates.unseal_command",
