@@ -27,7 +27,7 @@ SITUATIONS = [
     Situation("bytea", TYPE.format("bytea"), ("column-type",)),
     Situation("an array", TYPE.format("text[]"), ("column-type",)),
     Situation("generated", "alter table logins drop hashed; alter table logins add hashed text generated always as (who) stored", ("generated-column",), subject="public.logins.hashed"),
-    Situation("generated from the raw column", "alter table logins drop hashed; alter table logins add hashed text generated always as (md5(ip)) stored", ("generated-column", "keeps-column")),
+    Situation("generated from the raw column", "alter table logins drop hashed; alter table logins add hashed text generated always as (md5(ip)) stored", ("generated-column", "keeps-column"), version=150_000),  # before, it went along
     Situation("NOT NULL", "alter table logins alter hashed set not null", ("into-not-null",), subject="public.logins.hashed"),
     Situation("a domain that is NOT NULL", "create domain d as text not null;" + TYPE.format("d"), ("into-not-null",)),
     Situation("a default", "alter table logins alter hashed set default ''", ("into-has-default",), subject="public.logins.hashed"),
@@ -84,6 +84,9 @@ def connection(databases: Databases) -> Iterator[Connection]:
 def test_a_situation_is_found_and_nothing_else(connection: Connection, situation: Situation) -> None:
     job = {"table": "logins", "raw": "ip", "becomes": "hash", "into": "hashed", **situation.job}
     plan = Plan.model_validate({"name": "logins", "jobs": [job]})
+    number = connection.connection.driver_connection.server_version
+    if number < situation.version:
+        pytest.skip(f"the server is {number}")
     try:
         run(connection, "set local search_path = public")
         run(connection, situation.change)
