@@ -37,7 +37,6 @@ def upgrade() -> None:
         sa.Column("geo_builds", postgresql.JSONB(), nullable=False),
         sa.Column("other_spellings", sa.Text(), nullable=True),
         sa.Column("hash_checksum", sa.Text(), nullable=True),
-        sa.Column("guard", sa.Text(), nullable=True),
         sa.Column("snapshot", sa.Text(), nullable=True),
         sa.Column("raw_column", sa.Text(), nullable=True),
         sa.Column("shadow", postgresql.JSONB(), nullable=True),

@@ -4,7 +4,7 @@ from backfill import escaping
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
-from backfill.gates.guard import check_flaw, constraint, constraint_flaw, mark, trigger_flaw, uncovered
+from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw, uncovered
 from backfill.gates.offline_script import literal, regclass
 from backfill.ledger.raw_columns import STANDS
 from backfill.ledger.tables import coverage as record
@@ -19,7 +19,6 @@ FINISHED, CONFIRMED_BY = of_proof(record.c.finished), of_proof(record.c.confirme
 RAW_ROWS, NEWEST_RAW = of_proof(record.c.raw_rows), of_proof(record.c.newest_raw)
 KEY_ID, SNAPSHOT = of_proof(record.c.key_id), of_proof(record.c.snapshot)
 OTHER_SPELLINGS, HASH_CHECKSUM = of_proof(record.c.other_spellings), of_proof(record.c.hash_checksum)
-GUARD = of_proof(record.c.guard)
 
 NEWER_ROWS = 1_000  # so many newest rows without a value are evidence that nothing writes it any more
 
@@ -111,9 +110,9 @@ def pairs(gate: Gate, job: IntoJob) -> Condition:
     """Every row has the text and the hash that were verified: no server can tell whether they belong together.
 
     All of them are compared, by their number and a checksum of hashes and eight bits of each text's hash: a row that
-    came, went or was changed after the verification is found. As with ``links``, no key is part of it. Where the guard was
-    in place before it began, and ever since, none was changed, and those that came are counted (``none_let_in``): then
-    rows may go.
+    came, went or was changed after the verification is found. As with ``links``, no key is part of it. Nothing less
+    will do: a row that an UPDATE moves while ranges are read may have been read in none, a trigger says nothing of rows that
+    were not looked at, and writers can go round it (a child table, session_replication_role).
     """
     result, text = (f'(event.{quoted(name)}::text collate "C")' for name in (job.into, job.raw))
     now = (
@@ -123,18 +122,12 @@ def pairs(gate: Gate, job: IntoJob) -> Condition:
     verified = gate.latest(job.identity, OTHER_SPELLINGS)
     return Condition(
         f"hashes of {job.label}",
-        f"({_guarded_since(gate, job)} or coalesce(({now}) = {verified}, false))",
+        f"coalesce(({now}) = {verified}, false)",
         f"case when {verified} is null then {NOT_VERIFIED} else"
-        " 'a row with an address came or went, or a hash or a text was changed, after the last verification'"
-        f" || case when {mark(job)} is null then '' else ', which the guard was not there for' end end",
+        " 'a row with an address came or went, or a hash or a text was changed, after the last verification' end",
         "`backfill run`, then `backfill verify`",
         held="each row has the text and the hash that were verified",
     )
-
-
-def _guarded_since(gate: Gate, job: DroppingJob) -> str:
-    """The guard was in place, as it is now, before the verification began."""
-    return f"coalesce({gate.latest(job.identity, GUARD)} = {mark(job)}, false)"
 
 
 def hashes(gate: Gate) -> Condition:
@@ -194,13 +187,6 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
         )
         + ", false)"
     )
-    if isinstance(part, DroppingJob):  # rows may go: the guard tells of those that came
-        long_ago = f"clock_timestamp() - {FINISHED} >= make_interval(secs => {gate.observe})"
-        sound = f"not {gate.altered} and not {gate.foreign} and {long_ago}"
-        ways.append(
-            f"({_guarded_since(gate, part)} and coalesce({gate.latest(part.identity, sound)}, false)"
-            f" and {_let_in(gate, part)} = 0)"
-        )
     if time:
         ways.append(
             f"(select count(*) = {NEWER_ROWS} and count(newest.{raw}) = 0"
@@ -263,7 +249,7 @@ def no_copy_left(gate: Gate, part: RawColumn) -> Condition:
 
 
 AGAIN = (
-    "enable the trigger where it is disabled; otherwise `backfill migrate REVISION --down` to before the table's 0003a revision, then"
+    "`alter table … enable always trigger …` where it is there; otherwise `backfill migrate REVISION --down` to before the table's 0003a revision, then"
     " upgrade again; in a chain of your own: guard_links, validate_links"
 )
 
@@ -300,8 +286,17 @@ def countable(gate: Gate) -> Condition:
 
 
 def none_let_in(gate: Gate, job: DroppingJob) -> Condition:
-    """The guard has let no row in since the proof: nobody has verified what it did."""
-    number = _let_in(gate, job)
+    """The guard has let no row in since the proof: nobody has verified what it did.
+
+    It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
+    show may have come later; a few that the proof has seen count as well.
+    """
+    proof = gate.latest(job.identity, f"{SNAPSHOT}::pg_snapshot")
+    seen = f"pg_visible_in_snapshot(entry.transaction::xid8, {proof})"
+    number = (
+        f"(select count(*) from {gate.ledger('let_in')} as entry"
+        f" where entry.job = {literal(job.identity)} and not coalesce({seen}, false))"
+    )
     return Condition(
         f"rows let in by the guard of {job.label}",
         f"{number} = 0 and current_setting('transaction_isolation') = 'read committed'",

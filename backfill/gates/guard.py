@@ -6,7 +6,7 @@ its raw value is a link, or a hash in its form: whether it is the right one, no 
 
 from collections.abc import Sequence
 
-from backfill.database.guard_trigger import MARK, guard_trigger
+from backfill.database.guard_trigger import guard_trigger
 from backfill.database.quoting import quoted, quoted_table
 from backfill.database.session import SAFE_PATH
 from backfill.gates.gate import Gate
@@ -62,6 +62,7 @@ def trigger_flaw(gate: Gate, job: DroppingJob) -> str:
     when = " FOR EACH ROW WHEN ((new.%I IS NOT NULL)) EXECUTE FUNCTION "
     return (
         "coalesce((select case when tgenabled not in ('O', 'A') then 'the trigger that keeps rows covered is disabled'"
+        " when tgenabled = 'O' then 'the trigger that keeps rows covered does not fire where session_replication_role is replica'"
         f" when tgtype <> {BEFORE_ROW_INSERT_UPDATE} or tgattr::text <> ''"
         f" or strpos(pg_get_triggerdef(t.oid), format({literal(when)}, {literal(job.raw)}::text)) = 0"
         f" or p.oid is distinct from to_regprocedure({literal(_function(gate, job) + '()')})"
@@ -72,12 +73,6 @@ def trigger_flaw(gate: Gate, job: DroppingJob) -> str:
         f" where t.tgrelid = {regclass(job)} and t.tgname = {literal(guard_trigger(job))}),"
         " 'the trigger that keeps rows covered is missing')"
     )
-
-
-def mark(job: DroppingJob) -> str:
-    """By which a record knows whether the guard was in place since, as an SQL expression."""
-    names = {"raw": job.raw, "result": job.result, "trigger": guard_trigger(job)}
-    return MARK.format(table=regclass(job), **{name: literal(text) for name, text in names.items()})
 
 
 def check_flaw(part: Table, name: str, definitions: Sequence[str], *columns: str, validated: bool) -> str:

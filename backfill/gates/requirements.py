@@ -24,6 +24,7 @@ def coverage(gate: Gate, job: DroppingJob) -> list[Condition]:
         *([conditions.settled(gate, gate.plan.addresses)] if isinstance(job, LinkJob) else []),
         conditions.unwritten(gate, job, job.time_column),
         *([conditions.links(gate, job)] if isinstance(job, LinkJob) else []),
+        *([conditions.pairs(gate, job)] if isinstance(job, IntoJob) else []),
     ]
 
 
@@ -51,7 +52,6 @@ def drop(gate: Gate, job: DroppingJob) -> list[Condition]:
     return [
         conditions.restore_point(gate),
         *coverage(gate, job),
-        *([conditions.pairs(gate, job)] if isinstance(job, IntoJob) else []),
         conditions.guarded(gate, job),
         conditions.validated(job),
         conditions.none_let_in(gate, job),

@@ -47,7 +47,6 @@ class Evidence:
 
     other_spellings: str | None = None  # their number and checksum, as gates count them
     hash_checksum: str | None = None  # of the address table's keys and hashes, as gates make it
-    guard: str | None = None  # mark of the guard that was in place before the first look
     snapshot: str | None = None  # from before the first look
     raw_column: str | None = None  # its numbers in the catalog, which no rename changes; none: it was gone
     shadow: Mapping[str, int] | None = None  # counts of the copy that took the table's place

@@ -250,7 +250,6 @@ coverage = Table(
     Column("geo_builds", JSONB, nullable=False),
     Column("other_spellings", Text),
     Column("hash_checksum", Text),
-    Column("guard", Text),
     Column("snapshot", Text),
     Column("raw_column", Text),
     Column("shadow", JSONB(none_as_null=True)),

@@ -29,7 +29,6 @@ from backfill import __version__
 from backfill.database.blocks import Range, even_ranges, heap_of, ranges
 from backfill.database.columns import has_column
 from backfill.database.connection import execute
-from backfill.database.guard_trigger import guard_mark
 from backfill.engine.in_flight import in_threads
 from backfill.errors import TableRewritten, VerifyInProgress
 from backfill.geo.geo_database import GeoDatabase
@@ -137,8 +136,6 @@ class Verifier:
         stands = {job.identity: has_column(connection, job, job.raw) for job in self.plan.jobs}
         for part in self.plan.parts:
             raw_columns.require_dropped(connection, self.schema, part)
-        # Before anything is read, and part of the ground: what was read without the guard, nobody kept as it was.
-        self._guards = {job.identity: guard_mark(connection, job) for job in self.plan.dropping_jobs}
         terms = {
             "plan": self.fingerprint,
             "method": self.method,
@@ -149,7 +146,6 @@ class Verifier:
             "version": __version__,
             "files": self._files,
             "raw": stands,
-            "guards": self._guards,
             **verification_ranges.changes(connection),
         }
         transaction = addresses.current_transaction(connection)
@@ -306,7 +302,6 @@ class Verifier:
                 geo_build=self._geo_build,
                 version=__version__,
                 verification=self._number,
-                guard=self._guards.get(record.job),
                 snapshot=snapshot,
                 raw_column=places[record.job],
                 percent=self.percent,

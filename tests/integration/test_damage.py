@@ -194,7 +194,7 @@ def test_a_link_is_mended_under_the_guard_as_well(proved_run: Operator) -> None:
     proved_run.migrates("0003b_team_events")
     query(proved_run.url, f"alter table user_events disable trigger {guard('user_events')}")
     link_elsewhere(proved_run, keys)
-    query(proved_run.url, f"alter table user_events enable trigger {guard('user_events')}")
+    query(proved_run.url, f"alter table user_events enable always trigger {guard('user_events')}")
     assert "links of user_events" in proved_run.is_refused()
     proved_run.types("repair", "user_events", "--kind", "link", "--count", 2)
     verified(proved_run, expect=0)

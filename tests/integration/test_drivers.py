@@ -346,6 +346,10 @@ ELSEWHERE = [
     ),
     (f"alter table user_events disable trigger {guard('user_events')}", "is disabled"),
     (f"alter table user_events enable replica trigger {guard('user_events')}", "is disabled"),
+    (
+        f"alter table user_events enable trigger {guard('user_events')}",
+        "does not fire where session_replication_role is replica",
+    ),
 ]
 
 

@@ -343,7 +343,7 @@ def test_a_pasted_script_refuses_what_happened_after_the_verification(
         query(proved_run.url, f"alter table user_events drop constraint {constraint('user_events')}")
     damage(proved_run, some(proved_run, 3))
     if at != "0002_journals":
-        query(proved_run.url, f"alter table user_events enable trigger {guard('user_events')}")
+        query(proved_run.url, f"alter table user_events enable always trigger {guard('user_events')}")
     done = psql(proved_run, script)
     assert done.returncode == 3
     assert "backfill refuses: " in done.stderr

@@ -47,7 +47,6 @@ RECORD = CoverageRecord(
     evidence=Evidence(
         other_spellings="1/2",
         hash_checksum="3",
-        guard="1/2/3/4",
         snapshot="4:4:",
         raw_column="5/6",
         shadow={"rows": 7},
