@@ -112,7 +112,7 @@ def calibrate_into(session: Session, jobs: Sequence[IntoJob], accept_mismatches:
     Raises ``CalibrationFailed``.
     """
     scheme, agreeing = session.plan.hash.scheme, 0
-    known = Confirmation(session.settings.key_id, scheme)
+    known = Confirmation.of(session.plan, session.settings.key_id)
     has_ledger = _has_ledger(session)
     for job in jobs:
         found = own_hashes(session.engine, job, session.salt, scheme)

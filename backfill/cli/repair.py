@@ -119,7 +119,7 @@ def _repairable(session: Session, parts: Sequence[Repaired], kind: str | None) -
 
 def _repair(session: Session, part: Repaired, kind: str | None, salt: Salt) -> _Repair:
     hasher, schema = salt.hasher(session.plan.hash.scheme), session.settings.ledger_schema
-    confirmation = Confirmation(session.settings.key_id, session.plan.hash.scheme)
+    confirmation = Confirmation.of(session.plan, session.settings.key_id)
     if isinstance(part, IntoJob):
         return IntoRepair(session.engine, IntoJudge(schema, part, hasher, confirmation))
     addresses = session.plan.addresses

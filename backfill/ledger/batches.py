@@ -280,9 +280,17 @@ def placed_alone(connection: Connection, job: JobId) -> int:
 
 def rewritten(connection: Connection, job: JobId) -> int:
     """Rows of that job that batches of all runs have written, sweeps included; a row may be written more than once."""
-    phase = cast(batches.c.phase, Text)
-    statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(
-        batches.c.job == job, or_(phase == str(Work.LINK), phase.like(f"%-{Work.LINK}"))
+    statement = select(func.coalesce(func.sum(batches.c.written), 0)).where(batches.c.job == job, _writes())
+    return int(connection.execute(statement).scalar_one())
+
+
+def may_be_written(connection: Connection, job: JobId, planned: Collection[JobId]) -> int:
+    """The most rows of that job's table that runs may have given a result: those of the job, and those of every job that
+    is not *planned*, since its table may be this one under an earlier name.
+    """
+    written = func.sum(batches.c.written - batches.c.placed_alone)
+    statement = select(func.coalesce(written, 0)).where(
+        or_(batches.c.job == job, batches.c.job.not_in(list(planned))), _writes()
     )
     return int(connection.execute(statement).scalar_one())
 
@@ -325,6 +333,12 @@ def failures(connection: Connection, run_id: int) -> list[Failure]:
         Failure(row.phase, row.job, Range(row.first_block, row.last_block), row.error)
         for row in connection.execute(statement)
     ]
+
+
+def _writes() -> ColumnElement[bool]:
+    """Phases in which rows of the application are written, in all sweeps."""
+    phase = cast(batches.c.phase, Text)
+    return or_(phase == str(Work.LINK), phase.like(f"%-{Work.LINK}"))
 
 
 def _pending() -> ColumnElement[bool]:

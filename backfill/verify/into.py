@@ -277,7 +277,8 @@ class IntoJudge:
         listed = sum(quarantine.counts(connection).get(self.job.identity, {}).values())
         named = bool(row_key(connection, self.job).columns)
         confirmed = self.confirmation.of_job(connection, self.job, counts[Count.RIGHT])
-        amiss = reasons.of_into(self.job, counts, listed=listed, confirmed=confirmed, named=named)
+        own = self.confirmation.of_column(connection, self.job, counts[Count.RIGHT])
+        amiss = reasons.of_into(self.job, counts, listed=listed, own=own, named=named)
         looked_at = sum(counts[count] for count in INTO_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")

@@ -77,35 +77,49 @@ class IntoRepair:
         return wrong, right
 
     def _objection(self, found: Iterable[Range], wrong: int, right: int) -> RepairUnsafe | None:
-        """Hashes that the application wrote itself speak for the salt, or against it."""
+        """Hashes that the application wrote itself into this column speak for the salt, or against it: another column
+        may have another one.
+        """
+        confirmation = self.judge.confirmation
         with self.engine.begin() as connection:
-            confirmed = self.judge.confirmation.of_job(connection, self.job, right)
-        if wrong <= confirmed:
-            return None
-        if not confirmed:
-            why = f"{UNCONFIRMED}, and {counted(wrong, 'hash is', 'hashes are')} of something else"
-        elif (against := self._unexplained(found)) > confirmed:
+            if wrong <= confirmation.of_column(connection, self.job, right):
+                return None
+        against, formless = self._unexplained(found)
+        with self.engine.begin() as connection:
+            own = confirmation.of_column(connection, self.job, right + wrong - against - formless)
+        if own:
+            if against <= own:
+                return None
             why = (
-                f"salt and scheme explain {counted(confirmed, 'hash', 'hashes')} that the application wrote itself, and "
+                f"salt and scheme explain {counted(own, 'hash', 'hashes')} that the application wrote itself, and "
                 f"{against:,} others are of no address of the table under them"
             )
-        else:
-            return None
+        else:  # the application may have a form of its own
+            against += formless
+            if not against:
+                return None
+            why = f"in this column, {UNCONFIRMED}, and {counted(against, 'hash is', 'hashes are')} of something else"
         return RepairUnsafe(part=self.job.label, why=why, column=f"{self.job.name}.{self.job.into}")
 
-    def _unexplained(self, found: Iterable[Range]) -> int:
-        """Rows whose hash has the form of one, and is that of no text of the table: a stale hash often is."""
+    def _unexplained(self, found: Iterable[Range]) -> tuple[int, int]:
+        """Rows whose hash has the form of one, and is that of no text of the table, as a stale hash often is; and rows
+        whose hash has not.
+        """
         others: Counter[str] = Counter()
         ours: set[str] = set()
+        formless = 0
         for first in (True, False):
             for span in found:
                 with self.engine.begin() as connection:
                     for row in self.judge.hashed_rows(connection, span.holds("event")):
-                        if first and row.found is Count.HASH_WRONG and has_form(row.hashed):
-                            others[row.hashed] += 1
+                        if first and row.found is Count.HASH_WRONG:
+                            if has_form(row.hashed):
+                                others[row.hashed] += 1
+                            else:
+                                formless += 1
                         elif not first and row.right is not None and row.right in others:
                             ours.add(row.right)
-        return others.total() - sum(others[hashed] for hashed in ours)
+        return others.total() - sum(others[hashed] for hashed in ours), formless
 
     def _repair(self, span: Range, decision: Decision) -> int:
         with self.engine.begin() as connection:

@@ -92,12 +92,12 @@ def of_events(
 
 
 def of_into(
-    job: IntoJob, counts: Mapping[Count, int], *, listed: int, confirmed: int, named: bool = True
+    job: IntoJob, counts: Mapping[Count, int], *, listed: int, own: int, named: bool = True
 ) -> list[str]:
     """Why a table whose hashes go into another column is not covered.
 
-    *listed*: its rows in the quarantine; *confirmed*: hashes of the application's own that confirm the salt; *named*: rows
-    have a key.
+    *listed*: its rows in the quarantine; *own*: right hashes in the column that the application wrote
+    itself; *named*: rows have a key.
     """
     name, waiting, wrong = escaping.word(job.label), counts[Count.QUARANTINED], counts[Count.HASH_WRONG]
     keys = " (some keys are in the JSON)" if named else ""
@@ -116,7 +116,7 @@ def of_into(
             f"row has another value in {job.into} than the hash of its address",
             f"rows have another value in {job.into} than the hash of their address",
             f"`backfill repair {name} --kind hash --count {wrong}`{keys}"
-            if wrong <= confirmed
+            if wrong <= own
             else f"`backfill repair {name} --kind hash`, which tells whether it is the salt{keys}",
         )
         + shortfall(

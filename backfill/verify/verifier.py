@@ -163,7 +163,7 @@ class Verifier:
             self.hasher,
             self.geo,
             self._number,
-            Confirmation(self.key_id, self.plan.hash.scheme),
+            Confirmation.of(self.plan, self.key_id),
             self.pseudonyms,
         )
         self._judges = {job.identity: judge_of(ground, job) for job in self.plan.jobs}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests import rewritten
 from tests.databases import query
-from tests.integration.test_into import counted, hashing, log_in, own, rows
+from tests.integration.test_into import JOB, TABLE, counted, hashing, log_in, own, rows
 from tests.operator import Operator
 
 OTHER_SALT = "another salt of at least 16 bytes"
@@ -82,3 +82,45 @@ def test_hashes_of_other_texts_are_repaired_however_many_and_foreign_ones_are_no
     query(database, "update logins set hashed_ip = null where id > 117 and ip is not null")
     operator.types("run", "--quiet")
     assert counted(operator)["right"] == 126
+
+
+def test_another_column_does_not_allow_to_replace_the_hashes_of_this_one(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    query(database, TABLE.format(type="text").replace("logins", "visits"), ["203.0.113.7", "203.0.113.8"] * 2)
+    query(database, TABLE.format(type="text"), [f"81.2.0.{number}" for number in range(12)])
+    jobs = JOB, {**JOB, "table": "visits"}
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, *jobs))
+    own(database, *range(1, 11))  # logins confirms the salt; all of visits that has a hash is of another one
+    query(database, "update visits set hashed_ip = encode(sha256(ip::bytea), 'hex') where id < 3")
+    operator.types("run", "--quiet", "--accept-mismatches", 2)
+    before = query(database, "select * from visits order by id")
+    assert "`backfill repair visits --kind hash`, which tells" in remaining(operator)
+    for words in ((), ("--count", 2)):
+        said = operator.types("repair", "visits", "--kind", "hash", *words, expect=2).err
+        assert "in this column, " in said
+        assert "confirms the salt, and 2 hashes are of something else" in said
+    # Nor where they do not even look like a hash: the application may have a form of its own.
+    query(database, "update visits set hashed_ip = upper(hashed_ip) where id < 3")
+    operator.types("repair", "visits", "--kind", "hash", "--count", 2, expect=2)
+    # A hash that moved with its row is ours.
+    query(database, "update visits set ip = '203.0.113.8', hashed_ip = (select hashed_ip from visits where id = 4) where id < 3")  # fmt: skip
+    query(database, "update visits set ip = '203.0.113.7' where id = 1")
+    operator.types("repair", "visits", "--kind", "hash", "--count", 1)
+    assert before[2:] == query(database, "select * from visits order by id")[2:]
+
+
+def test_what_a_run_wrote_confirms_nothing_after_the_table_was_renamed(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    wrong = hashing(database, home, tmp_path, texts=("8.8.8.8", "8.8.8.0")).having(ip_salt=OTHER_SALT)
+    wrong.types("run", "--quiet")
+    query(database, "alter table logins rename to signins; alter table signins rename ip to address")
+    rewritten.plan_file(tmp_path, {**JOB, "table": "signins", "raw": "address"})
+    hashed = rewritten.hashed("203.0.113.7")
+    query(database, "insert into signins (address, hashed_ip) values ('203.0.113.7', %s)", hashed)
+    assert "the application itself wrote none" in wrong.types("run", "--quiet", expect=2).err
+    said = wrong.types("verify", expect=1).out.replace("\n", " ")
+    assert "`backfill repair signins --kind hash`, which tells" in said
+    wrong.types("repair", "signins", "--kind", "hash", "--count", 1, expect=2)
+    assert query(database, "select count(*) from signins where hashed_ip = %s", hashed) == [(1,)]
