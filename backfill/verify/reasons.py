@@ -91,6 +91,14 @@ def of_events(
     )
 
 
+def unseen(job: InPlaceJob, number: int) -> str:
+    """*number* rows hold a raw value, and were written while ranges were read: none of these had them."""
+    return (
+        f"{escaping.counted(number, 'row was', 'rows were')} written while {job.label} was read, and {'holds' if number == 1 else 'hold'} "
+        "no result: `backfill run`"
+    )
+
+
 def of_into(
     job: IntoJob, counts: Mapping[Count, int], *, listed: int, own: int, named: bool = True
 ) -> list[str]:

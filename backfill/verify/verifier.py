@@ -3,7 +3,8 @@
 1. Every address row: hash recomputed in the client; at the same time
 2. every event table: each row joined with the address row it is linked to, suspects judged; once more,
    should a hash turn out to be amiss, with those.
-3. Address rows that came or changed meanwhile, once more; blocks that were added meanwhile.
+3. Address rows that came or changed meanwhile, once more; blocks that were added meanwhile. Of values that were rewritten in
+   place, rows that were written meanwhile, wherever they are now: of other jobs, the gate of the drop looks at every row.
 4. Columns to be discarded: what is still written there.
 5. The records go into the ledger; the gates read them there.
 
@@ -37,13 +38,14 @@ from backfill.ledger import coverage, locks, raw_columns, verification_ranges
 from backfill.ledger.counts import UNCOVERING, Count
 from backfill.ledger.coverage_record import CoverageRecord, Method
 from backfill.ledger.verification_ranges import Part, RangeCounts
-from backfill.plan import Job, Plan
+from backfill.plan import InPlaceJob, Job, Plan
 from backfill.raw_column import RawColumn
-from backfill.verify import addresses, discards, lookups, sample
+from backfill.verify import addresses, discards, lookups, reasons, sample
 from backfill.verify.addresses import AddressVerifier
 from backfill.verify.confirmation import Confirmation, with_confirmation
 from backfill.verify.judge import Ground
 from backfill.verify.judges import judge_of
+from backfill.verify.written_since import WrittenSince
 
 # 320 MB a statement: about half a second, which is how long its snapshot lasts. Each statement builds the
 # join's hash of the address table anew: at 20,000 blocks that was a quarter of its time.
@@ -279,7 +281,20 @@ class Verifier:
         held = verification_ranges.held(connection, self._number, job.identity)
         record = self._judges[job.identity].verdict(connection, held)
         self.tell(f"{job.label}: {record.counts[Count.ROWS]:,} rows read")
+        if record.covered and isinstance(job, InPlaceJob) and self.method is Method.FULL:
+            record = self._with_unseen(connection, job, record)
         return replace(record, notes=(*record.notes, *self._bound(held))) if self.percent else record
+
+    def _with_unseen(self, connection: Connection, job: InPlaceJob, record: CoverageRecord) -> CoverageRecord:
+        """The *record*, if need be not covered: rows that moved while ranges were read."""
+        snapshot = verification_ranges.snapshot(connection, self._number)
+        since = WrittenSince.of(snapshot, heap_of(connection, job).blocks)
+        with self._session() as session:
+            found = self._judges[job.identity].read(session, since, self._slots, hashes_amiss=False)
+        number = sum(found.counts.get(count, 0) for count in UNCOVERING)
+        if not number:
+            return record
+        return replace(record, covered=False, reasons=(*record.reasons, reasons.unseen(job, number)))
 
     def _bound(self, held: list[RangeCounts]) -> tuple[str, ...]:
         """What a sample says about the rest."""

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from sqlalchemy import make_url
@@ -17,6 +18,7 @@ from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.tables import metadata
 from backfill.plan import Plan
 from backfill.report.coverage import as_json
+from backfill.verify.in_place import InPlaceJudge
 from backfill.verify.verifier import Verifier
 from tests.databases import Databases, connect, query
 from tests.demo_template import SALT, live_hash
@@ -223,3 +225,39 @@ def test_without_a_prefix_nothing_is_a_pseudonym(place) -> None:
     (record,) = verified(place, plan_of({"covered": COLUMNS["covered"][1]}), pseudonyms=None)
     assert not record.covered
     assert record.counts[Count.STILL_RAW] == 1
+
+
+@pytest.mark.parametrize("value", ["1.2.3.4", MADE])
+def test_a_row_that_moves_into_blocks_that_were_read_is_not_passed_over(place, monkeypatch, value) -> None:
+    query(
+        place,
+        f"drop table if exists public.moving; create table public.moving (id serial primary key, raw text, filler text);"
+        f"insert into public.moving (filler) select repeat('x', 1900) from generate_series(1, 23);"
+        f"insert into public.moving (raw, filler) values ('{value}', repeat('x', 1900));"
+        "delete from public.moving where id < 8",
+    )
+    query(place, "vacuum public.moving")
+    where = "select (ctid::text::point)[0]::int from public.moving where raw is not null"
+    assert query(place, where) == [(5,)]
+    read, moved, places = InPlaceJudge.read, Event(), []
+
+    def reading(judge, connection, span, slot, *, hashes_amiss):
+        if span.first > 0:
+            moved.wait(30)
+        counts = read(judge, connection, span, slot, hashes_amiss=hashes_amiss)
+        if span.first == 0 and not moved.is_set():
+            query(place, "update public.moving set filler = repeat('y', 1900) where raw is not null")
+            places.extend(query(place, where))
+            moved.set()
+        return counts
+
+    monkeypatch.setattr(InPlaceJudge, "read", reading)
+    plan = plan_of({"moving": 'becomes = "pseudonym"\nunreadable = "refuse"'})
+    (record,) = verified(place, plan)
+    assert places[0][0] < 2  # which were read
+    assert record.counts[Count.ROWS] == 16  # it is not among them
+    assert record.covered == (value == MADE)
+    assert record.covered or record.reasons == (
+        "1 row was written while moving was read, and holds no result: `backfill run`",
+    )
+    query(place, "drop table public.moving")
