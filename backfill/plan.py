@@ -189,11 +189,11 @@ class Plan(Part):
         labels = labels_of(self.parts)
         # Copies: a part that stands in two plans may be called differently in each.
         if known is not None:
-            object.__setattr__(self, "address_table", labelled(known, labels))
+            object.__setattr__(self, "address_table", labelled(known, labels, accept=self.accept))
         taken: dict[str, set[str]] = {}
         for table, column, _ in _columns(self):
             taken.setdefault(table, set()).add(column)
-        jobs = (labelled(job, labels, taken[job.table_identity]) for job in self.jobs)
+        jobs = (labelled(job, labels, taken[job.table_identity], self.accept) for job in self.jobs)
         object.__setattr__(self, "jobs", tuple(jobs))
         object.__setattr__(self, "discard", tuple(labelled(one, labels) for one in self.discard))
         return self

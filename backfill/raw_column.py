@@ -164,6 +164,7 @@ class RawColumn(Table):
     # Given by the plan, which knows what else shares the table.
     _label: str = PrivateAttr("")
     _in_no_key: frozenset[str] = PrivateAttr(frozenset())
+    _accepted: frozenset[str] = PrivateAttr(frozenset())
 
     @property
     def raw_column(self) -> str:
@@ -184,6 +185,11 @@ class RawColumn(Table):
     def in_no_key(self) -> frozenset[str]:
         """Columns of the table that cannot name a row: they hold raw addresses, or a job writes them."""
         return self._in_no_key
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """What the plan accepts of this table: findings by code and subject."""
+        return self._accepted
 
     @property
     def aliases(self) -> frozenset[str]:
@@ -236,10 +242,13 @@ def labels_of(parts: Sequence[RawColumn]) -> dict[JobId, str]:
     return {name: label if times[label] == 1 else str(name) for name, label in labels.items()}
 
 
-def labelled(part: Some, labels: dict[JobId, str], in_no_key: Iterable[str] = ()) -> Some:
-    """A copy that is called so, and whose rows none of those columns can name."""
+def labelled(
+    part: Some, labels: dict[JobId, str], in_no_key: Iterable[str] = (), accept: Iterable[str] = ()
+) -> Some:
+    """A copy that is called so, and whose rows none of those columns can name. *accept*: the plan's."""
     copy = part.model_copy()
     label = labels[part.identity]
     copy._label = "" if label == part.name else label
     copy._in_no_key = frozenset(in_no_key)
+    copy._accepted = frozenset(name for name in accept if f":{part.schema_}.{part.table}." in name)
     return copy

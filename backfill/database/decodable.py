@@ -13,6 +13,30 @@ from collections.abc import Mapping
 
 from psycopg2 import sql
 
+# Types whose text is ASCII, whatever they hold.
+ASCII = frozenset(
+    [
+        "int2",
+        "int4",
+        "int8",
+        "oid",
+        "numeric",
+        "float4",
+        "float8",
+        "uuid",
+        "bool",
+        "date",
+        "time",
+        "timetz",
+        "timestamp",
+        "timestamptz",
+        "interval",
+        "inet",
+        "cidr",
+        "macaddr",
+    ]
+)
+
 # Encodings of one byte a character, and the bytes for which the server has none. The tests hold it against the server.
 UNDEFINED: Mapping[str, bytes] = {
     "WIN1250": bytes.fromhex("8183889098"),

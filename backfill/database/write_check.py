@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from backfill import escaping
 from backfill.database.connection import rows
 from backfill.database.quoting import quoted_table, regclass
+from backfill.database.shown_key import shown_keys
 from backfill.errors import ChangeNotTaken, RowsCollide, SchemaUnfit
-from backfill.raw_column import Table
+from backfill.raw_column import RawColumn, Table
 
 SHOWN = 3  # keys
 
@@ -49,6 +50,8 @@ def require_taken(
     statement = TRIGGERS.format(table=regclass(part), ledger=sql.Literal(schema), column=sql.Literal(column))
     triggers = [name for (name,) in rows(connection, statement)]
     named = sorted(key for key in kept if key is not None)[:SHOWN]
+    if isinstance(part, RawColumn):  # of other tables, rows are named by where they lie
+        named = list(map(shown_keys(connection, part), named))
     raise ChangeNotTaken(
         table=part.name,
         column=column,

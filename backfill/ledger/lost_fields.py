@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from backfill.database.shown_key import shown_keys
 from backfill.ledger.tables import lost_fields
 from backfill.raw_column import RawColumn
 
@@ -60,6 +61,7 @@ def summary(connection: Connection, part: RawColumn) -> list[tuple[str, int, lis
         .group_by(lost_fields.c.field)
         .order_by(lost_fields.c.field)
     )
+    shows = shown_keys(connection, part)
     for field, number in connection.execute(fields):
         keys = (
             select(lost_fields.c.row_key)
@@ -67,5 +69,5 @@ def summary(connection: Connection, part: RawColumn) -> list[tuple[str, int, lis
             .order_by(lost_fields.c.row_key)
             .limit(KEYS_SHOWN)
         )
-        found.append((field, int(number), [key for (key,) in connection.execute(keys)]))
+        found.append((field, int(number), [shows(key) for (key,) in connection.execute(keys)]))
     return found

@@ -19,6 +19,7 @@ from backfill.database.columns import column_type, has_column
 from backfill.database.connection import copy_in, execute, rows, value
 from backfill.database.decodable import decodable, if_decodable
 from backfill.database.quoting import table
+from backfill.database.shown_key import shown_keys
 from backfill.ledger.counts import Count
 from backfill.ledger.coverage_record import CoverageRecord, Evidence, Kind
 from backfill.ledger.verification_ranges import RangeCounts
@@ -256,7 +257,8 @@ class AddressVerifier:
         statement = sql.SQL("""
             select address_key from {odd} where verification_id = {number} and hash = 'wrong' order by 1 limit %s
         """).format(**self.names)
-        return tuple(key for (key,) in rows(connection, statement, (KEYS_SHOWN,)))
+        found = rows(connection, statement, (KEYS_SHOWN,))
+        return tuple(map(shown_keys(connection, self.addresses), (key for (key,) in found)))
 
     def _hashes_only(self, connection: Connection) -> CoverageRecord:
         found = rows(connection, HASHES_ONLY.format(**self.names))

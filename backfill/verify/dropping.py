@@ -5,7 +5,7 @@ still be read.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from psycopg2 import sql
@@ -54,9 +54,9 @@ def summed(held: Iterable[RangeCounts]) -> tuple[Counter[Count], Counter[str], i
     return counts, quarantined, checksum
 
 
-def shown(keys: Iterable[str | None]) -> tuple[str, ...]:
-    """The first of those row keys; a key that is NULL names nothing, whatever the plan says of it."""
-    return tuple(islice((key for key in keys if key is not None), KEYS_SHOWN))
+def shown(keys: Iterable[str | None], shows: Callable[[str], str]) -> tuple[str, ...]:
+    """The first of those row keys, as *shows* says them; a key that is NULL names nothing, whatever the plan says of it."""
+    return tuple(map(shows, islice((key for key in keys if key is not None), KEYS_SHOWN)))
 
 
 def newest_raw(connection: Connection, job: DroppingJob, held: Iterable[RangeCounts]) -> str | None:

@@ -21,6 +21,7 @@ from backfill.database.decodable import decodable
 from backfill.database.nullable import discardable
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
+from backfill.database.shown_key import shown_keys
 from backfill.geo.geo_database import GeoDatabase
 from backfill.ledger import runs
 from backfill.ledger.counts import CLASSES, Count, in_order
@@ -214,7 +215,10 @@ class EventVerifier:
     def _wrong_keys(self, connection: Connection, span: Range) -> tuple[str, ...]:
         if not row_key(connection, self.job).columns:
             return ()
-        return dropping.shown(key for key, _, _ in self.amiss(connection, span.holds("event")))
+        return dropping.shown(
+            (key for key, _, _ in self.amiss(connection, span.holds("event"))),
+            shown_keys(connection, self.job),
+        )
 
     def verdict(self, connection: Connection, held: list[RangeCounts]) -> CoverageRecord:
         """The table's record, from what its ranges held."""
@@ -258,7 +262,9 @@ class EventVerifier:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
+            wrong_keys=dropping.shown(
+                (key for one in held for key in one.wrong_keys), shown_keys(connection, self.job)
+            ),
             notes=tuple(notes),
             since_run=since_run if self.job.time and self.run_ended else None,
         )

@@ -20,6 +20,7 @@ from backfill.database.connection import driver, rows
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
+from backfill.database.shown_key import shown_keys
 from backfill.errors import SchemaUnfit
 from backfill.ledger import quarantine, runs
 from backfill.ledger.counts import INTO_CLASSES, Count, in_order
@@ -208,7 +209,10 @@ class IntoJudge:
                     quarantined[reason.value] += pair.number
         wrong: tuple[str, ...] = ()
         if counts[Count.HASH_WRONG] and row_key(connection, self.job).columns:
-            wrong = dropping.shown(key for key, _ in self.amiss(connection, span.holds("event")))
+            wrong = dropping.shown(
+                (key for key, _ in self.amiss(connection, span.holds("event"))),
+                shown_keys(connection, self.job),
+            )
         return RangeCounts(
             counts=counts,
             quarantined=quarantined,
@@ -304,7 +308,9 @@ class IntoJudge:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
+            wrong_keys=dropping.shown(
+                (key for one in held for key in one.wrong_keys), shown_keys(connection, self.job)
+            ),
             notes=tuple(notes),
             since_run=since if self._tells_since else None,
         )

@@ -191,5 +191,5 @@ def test_the_pace_of_a_run_of_no_time_is_no_line() -> None:
 
 
 def test_keys_are_shown_up_to_a_number_and_never_one_that_is_null() -> None:
-    assert dropping.shown(["1", None, "2"]) == ("1", "2")
-    assert len(dropping.shown(map(str, range(100)))) == dropping.KEYS_SHOWN
+    assert dropping.shown(["1", None, "2"], str) == ("1", "2")
+    assert len(dropping.shown(map(str, range(100)), str)) == dropping.KEYS_SHOWN

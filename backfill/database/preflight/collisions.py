@@ -16,6 +16,7 @@ from backfill.database.decodable import escaped, if_decodable
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Purpose, Target
 from backfill.database.row_key import RowKey, row_key
+from backfill.database.shown_key import shown_keys
 from backfill.plan import Addresses, DroppingJob, IntoJob
 
 COLLISION = blocks("link-collision")
@@ -99,6 +100,7 @@ def _colliding(target: Target, unique: _Unique, job: DroppingJob | None) -> Iter
                 names.append(name)
         seen.add(str(address))
     if number:
+        names = names if job is None else list(map(shown_keys(target.connection, job), names))
         table = f"{unique.schema}.{unique.name}"
         others = f" for equal {', '.join(unique.others)}" if unique.others else ""
         kind, would = (

@@ -10,42 +10,19 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.connection import rows, value
-from backfill.database.decodable import decodable, escaped
+from backfill.database.decodable import ASCII, decodable, escaped, legible
 from backfill.database.preflight.finding import Finding, blocks
 from backfill.database.preflight.target import Target
 from backfill.database.quoting import table
 from backfill.database.row_key import row_key
+from backfill.database.shown_key import HIDDEN, shown_keys
 from backfill.plan import Addresses, Job
-from backfill.raw_column import Table
+from backfill.raw_column import RawColumn, Table
 
 UNDECODABLE_NAME = blocks("undecodable-name")
 UNDECODABLE_KEY = blocks("undecodable-key")
 
 NAMED = 5
-# Their text is ASCII, whatever they hold.
-ASCII = frozenset(
-    [
-        "int2",
-        "int4",
-        "int8",
-        "oid",
-        "numeric",
-        "float4",
-        "float8",
-        "uuid",
-        "bool",
-        "date",
-        "time",
-        "timetz",
-        "timestamp",
-        "timestamptz",
-        "interval",
-        "inet",
-        "cidr",
-        "macaddr",
-    ]
-)
-
 NAMES = sql.SQL("""
     select what, {shown}
       from (select 'a column', attname::text from pg_attribute where attrelid = {table} and attnum > 0 and not attisdropped
@@ -67,7 +44,7 @@ OID = sql.SQL("""(
 )""")
 
 KEYS = sql.SQL("""
-    select count(*) over (), {shown} from {table} as event where not {decodable} limit {named}
+    select count(*) over (), {shown}, {legible} from {table} as event where not {decodable} limit {named}
 """)
 
 WITH = (
@@ -105,15 +82,20 @@ def _undecodable_keys(target: Target, name: str) -> Iterator[Finding]:
         return
     key = sql.SQL("event.{}::text").format(sql.Identifier(name))
     statement = KEYS.format(
-        shown=escaped(key), table=table(part), decodable=decodable(key), named=sql.Literal(NAMED)
+        shown=escaped(key),
+        legible=legible(key),
+        table=table(part),
+        decodable=decodable(key),
+        named=sql.Literal(NAMED),
     )
     found = rows(target.connection, statement)
     if found:
         number = found[0][0]
+        shows = shown_keys(target.connection, part, [name]) if isinstance(part, RawColumn) else str
         yield UNDECODABLE_KEY(
             target.column(name),
             f"{number:,} {'key' if number == 1 else 'keys'} in {part.name}.{name} cannot be sent by the server, so "
-            f"{'its row' if number == 1 else 'their rows'} could not be named: {', '.join(shown for _, shown in found)}"
+            f"{'its row' if number == 1 else 'their rows'} could not be named: {', '.join(HIDDEN if shows(plain) == HIDDEN else shown for _, shown, plain in found)}"
             f"{' and more' if number > len(found) else ''} (in octal, what the encoding of the database leaves undefined).",
             f"Give {'it' if number == 1 else 'them'} another key {WITH.format(_encoding(target.connection))}; "
             f"or name another key in the plan{', or none (key = [])' if isinstance(part, Job) else ''}.",
