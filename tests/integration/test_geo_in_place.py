@@ -266,21 +266,21 @@ def test_a_trigger_as_documented_forgets_the_place_of_an_address_that_is_replace
     recipe = KINDS_DOCUMENT[KINDS_DOCUMENT.index("create function public.forget_place()") :].split("\n\n")[0]
     query(
         operator.url,
-        "create table public.users (id int primary key, ip text, place jsonb); insert into public.users values (1, '81.2.1.1'), (2, '2a00::1'), (3, '9.9.9.9');"
+        "create table public.users (id int primary key, ip text, place jsonb); insert into public.users values (1, '81.2.1.1', null), (2, '2a00::1', null), (3, '9.9.9.9', null), (4, '81.2.1.3', '{\"continent_code\": \"own\"}');"
         + recipe,
     )
     job = {"table": "users", "raw": "ip", "becomes": "hash", "unreadable": "keep", "geo": "place"}
     other = operator.having(plan=str(rewritten.plan_file(tmp_path, job)))
     rewritten.run(other, "--quiet", "--accept", "before-trigger:public.users.forget_place")
     places = "select place ->> 'continent_code' from public.users order by id"
-    assert query(operator.url, places) == [("NA",), ("EU",), (None,)]
+    assert query(operator.url, places) == [("NA",), ("EU",), (None,), ("own",)]
     query(
         operator.url,
         "update public.users set ip = case id when 1 then '2a00::2' when 2 then '10.1.2.3' else '81.2.1.2' end",
     )
-    assert query(operator.url, places) == [(None,), (None,), (None,)]
+    assert query(operator.url, places) == [(None,)] * 4
     other.types("run", "--quiet", "--accept", "before-trigger:public.users.forget_place")
-    assert query(operator.url, places) == [("EU",), (None,), ("NA",)]
+    assert query(operator.url, places) == [("EU",), (None,), ("NA",), ("NA",)]
 
 
 def test_the_newest_of_equal_rows_stays_with_its_place(done, tmp_path: Path) -> None:
