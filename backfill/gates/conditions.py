@@ -200,7 +200,8 @@ def unwritten(gate: Gate, part: RawColumn, time: str | None) -> Condition:
             part.identity,
             f"case when (select count({raw}) from {name}) = {RAW_ROWS}"
             f" then 'verified ' || extract(epoch from clock_timestamp() - {FINISHED})::bigint || ' s ago'"
-            " else 'it changed since the last verification' end",
+            + (f" when {ways[-1]} then 'the newest {NEWER_ROWS} rows are without a value'" if time else "")
+            + " else 'it changed since the last verification' end",
         )
         + f", 'nobody has looked yet{', which BACKFILL_OBSERVE=0 allows' if unasked else ''}')"
         + f" || {literal(f'; it has to stay unchanged for {gate.observe:.0f} s, or the newest {NEWER_ROWS} rows be without a value')} end",

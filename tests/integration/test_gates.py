@@ -424,6 +424,15 @@ def test_a_seal_on_journals_discards_counts_and_fires_nothing_else(proved_run: O
         url, "insert into journals (name, action, submitted_from) values (null, 'unsealed', '198.51.100.9')"
     )
     assert query(url, "select count(submitted_from) from journals where action = 'unsealed'") == [(1,)]
+    query(url, "insert into journals (name, action) select null, 'gone' from generate_series(1, 1000)")
+    (said,) = (
+        c
+        for stage in gates(patient)
+        for c in stage["conditions"]
+        if c["name"] == "writes to journals.submitted_from"
+    )
+    assert said["holds"]
+    assert said["evidence"].startswith("the newest 1000 rows are without a value;")
 
 
 def test_a_seal_leaves_old_values_alone_and_goes_with_its_column(proved_run: Operator) -> None:
