@@ -12,7 +12,15 @@ from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, gone
 from backfill.database.preflight.target import Purpose
 from backfill.errors import BackfillError, NoRun
-from backfill.jobs.calibrate import Calibration, calibrate, own_hashes, require, require_own_hashes
+from backfill.jobs.calibrate import (
+    Calibration,
+    against,
+    calibrate,
+    calibrated,
+    own_hashes,
+    require,
+    require_own_hashes,
+)
 from backfill.ledger import runs
 from backfill.plan import IntoJob
 from backfill.report.document import table
@@ -106,25 +114,34 @@ def tell_confirmation(session: Session, found: Calibration, mismatches: int, con
     )
 
 
-def calibrate_into(session: Session, jobs: Sequence[IntoJob], accept_mismatches: int) -> int:
-    """Salt and scheme are those of the hashes that stand beside raw values; returns how many agree.
+def calibrate_into(
+    session: Session, jobs: Sequence[IntoJob], accept_mismatches: int, *, with_addresses: bool
+) -> tuple[int, int]:
+    """Salt and scheme are those of the hashes that stand beside raw values; returns how many agree, and how many that do
+    not were accepted.
 
-    Raises ``CalibrationFailed``.
+    *with_addresses*: the hashes of the address table are for the run to calibrate as well, and the number accepted is that
+    of all. Raises ``CalibrationFailed``.
     """
-    scheme, agreeing = session.plan.hash.scheme, 0
-    known = Confirmation.of(session.plan, session.settings.key_id)
+    scheme, looked_at = session.plan.hash.scheme, []
+    salt_of = Confirmation.of(session.plan, session.settings.key_id)
     has_ledger = _has_ledger(session)
     for job in jobs:
         found = own_hashes(session.engine, job, session.salt, scheme)
         confirmed = right = found.explained[scheme]
         if has_ledger:
             with session.engine.begin() as connection:
-                confirmed = known.of_job(connection, job, right)
-        require_own_hashes(job, found, scheme, confirmed, accept_mismatches)
-        agreeing += right
+                confirmed = salt_of.of_job(connection, job, right)
+        looked_at.append((job, found, confirmed))
+    beside = asked = sum(against(found, scheme, confirmed) for _, found, confirmed in looked_at)
+    if beside and with_addresses:
+        known = calibrated(session.engine, session.plan.addresses, session.salt, scheme)
+        asked += require(known, scheme, accept_mismatches, beside) if known.pairs else 0
+    for job, found, confirmed in looked_at:
+        require_own_hashes(job, found, scheme, confirmed, asked, accept_mismatches)
         if not confirmed:
             click.echo(
-                f"{job.label}: salt and scheme are not confirmed: no hash that the application wrote itself is in "
-                f"{job.into}. Compare one with the application's own before the column is dropped."
+                f"{job.label}: salt and scheme are not confirmed: as far as the ledger can tell, no hash in {job.into} that "
+                f"the application wrote itself agrees with them. Compare one with the application's own before the column is dropped."
             )
-    return agreeing
+    return sum(found.explained[scheme] for _, found, _ in looked_at), beside

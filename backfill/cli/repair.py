@@ -83,6 +83,9 @@ def repair_command(
     repairs = {part: _repair(session, part, kind, salt) for part in parts}
     if table is None or count is None:
         repairs = _safe(repairs, named=table is not None)
+    for repair in repairs.values():
+        if isinstance(repair, HashRepair) and (doubt := repair.doubt()) is not None:
+            click.echo(doubt, err=True)
     if count is None:
         return _would_repair(form, {part: repair.counts() for part, repair in repairs.items()}, kind)
     repaired = 0

@@ -201,28 +201,34 @@ def run(
             require_no_other(session, in_place)
             done = [rewrite(invocation, in_place, Due(accepted=accept_due))]
         return _finished(session, done, ("backfill status --due",))
-    explained = calibrate_into(
-        session, [job for job in values if isinstance(job, IntoJob)], accept_mismatches
+    explained, beside = calibrate_into(
+        session,
+        [job for job in values if isinstance(job, IntoJob)],
+        accept_mismatches,
+        with_addresses=chosen != values or calibrates(session),
     )
     if chosen == values:
-        _calibrate_values(invocation, values, accept_mismatches)
+        _calibrate_values(invocation, values, accept_mismatches, beside)
     if in_place:
         session.expand()
         consent.require(context, session, in_place, restore_point, count)
     done = []
     others = tuple(job for job in chosen if job not in values)
     if others or not values:  # a plan without jobs has an address table to fill
-        done.append(_link(invocation, others, accept_mismatches, no_sample=no_sample))
+        done.append(_link(invocation, others, accept_mismatches, beside, no_sample=no_sample))
     if values:
         done.append(rewrite(invocation, values, InPlace(), explained))
     return _finished(session, done)
 
 
-def _calibrated(invocation: Invocation, accept_mismatches: int) -> tuple[int, int]:
-    """Salt and scheme are those of the live application; returns the hashes that disagree, and those that agree."""
+def _calibrated(invocation: Invocation, accept_mismatches: int, beside: int = 0) -> tuple[int, int]:
+    """Salt and scheme are those of the live application; returns the hashes that disagree, and those that agree.
+
+    *beside*: of the mismatches accepted, those that stand beside raw values.
+    """
     session, salt = invocation.session, invocation.session.salt
     found = calibrated(session.engine, session.plan.addresses, salt, session.plan.hash.scheme)
-    mismatches = require(found, session.plan.hash.scheme, accept_mismatches) if found.pairs else 0
+    mismatches = require(found, session.plan.hash.scheme, accept_mismatches, beside) if found.pairs else 0
     explained = found.pairs - mismatches
     session.expand()
     with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
@@ -233,23 +239,25 @@ def _calibrated(invocation: Invocation, accept_mismatches: int) -> tuple[int, in
     return mismatches, explained
 
 
-def _calibrate_values(invocation: Invocation, jobs: Sequence[Job], accept_mismatches: int) -> None:
+def _calibrate_values(
+    invocation: Invocation, jobs: Sequence[Job], accept_mismatches: int, beside: int = 0
+) -> None:
     """By the hashes of the address table, where the plan has one: what a wrong salt writes cannot be put back."""
     session, known = invocation.session, invocation.session.plan.address_tables
     if not any(job.becomes in ("hash", "pseudonym") for job in jobs) or not known:
         return
     preflight.require(session, known, Purpose.READ)
     if calibrates(session):
-        _calibrated(invocation, accept_mismatches)
+        _calibrated(invocation, accept_mismatches, beside)
 
 
 def _link(
-    invocation: Invocation, jobs: tuple[Job, ...], accept_mismatches: int, *, no_sample: bool
+    invocation: Invocation, jobs: tuple[Job, ...], accept_mismatches: int, beside: int, *, no_sample: bool
 ) -> dict[str, Any]:
     """Rows are updated where they are: links, and what other kinds need of addresses."""
     session = invocation.session
     geo = session.geo  # opened before anything is done
-    mismatches, explained = _calibrated(invocation, accept_mismatches)
+    mismatches, explained = _calibrated(invocation, accept_mismatches, beside)
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
     forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "in-place")
     number, counts = invocation.drive(

@@ -55,7 +55,7 @@ class RepairUnsafe(BackfillError):
     """Hashes of {part} are not replaced: {why}. Nothing was changed. Compare a hash in {column} with the one that the
     application makes of the same address. Where salt (BACKFILL_IP_SALT) and scheme (in the plan) are the application's,
     set {column} to NULL in the rows with another hash, then `backfill run`. Where they are not, set the right ones, the
-    salt under another BACKFILL_KEY_ID, set {column} to NULL in all rows that a run has written, then `backfill run`."""
+    salt under another BACKFILL_KEY_ID, set {column} to NULL in all rows that a run has written, then `backfill run`. {first}"""
 
 
 class UnknownUser(BackfillError):

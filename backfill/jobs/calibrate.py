@@ -133,29 +133,39 @@ def own_hashes(engine: Engine, job: IntoJob, salt: Salt, scheme: str) -> Calibra
     return Calibration(pairs, {scheme: right})
 
 
-def require_own_hashes(
-    job: IntoJob, found: Calibration, scheme: str, confirmed: int, accepted_mismatches: int
-) -> None:
-    """Raises ``CalibrationFailed`` where what stands beside raw values of *job* speaks against salt or scheme.
+def against(found: Calibration, scheme: str, confirmed: int) -> int:
+    """Of what stands beside raw values, hashes that speak against salt or scheme.
 
     *confirmed*: hashes that the application wrote itself, and that agree. Where more disagree, they are out of date at
     best; fewer are for ``verify`` to tell.
     """
     others = found.pairs - found.explained[scheme]
-    if others > confirmed and others != accepted_mismatches:
+    return others if others > confirmed else 0
+
+
+def require_own_hashes(
+    job: IntoJob, found: Calibration, scheme: str, confirmed: int, asked: int, accepted_mismatches: int
+) -> None:
+    """Raises ``CalibrationFailed`` where what stands beside raw values of *job* speaks against salt or scheme.
+
+    *confirmed*: as in ``against``; *asked*: what of all parts of the run has to be accepted, in one number.
+    """
+    if against(found, scheme, confirmed) and asked != accepted_mismatches:
         said = f"{scheme} explains {found.explained[scheme]:,} of {found.pairs:,} hashes that stand in {job.name}.{job.into} already"
         if found.explained[scheme] != confirmed:
             said += f", of which the application itself wrote {confirmed or 'none'}, as far as is known"
         raise CalibrationFailed(
             problem=f"{said}: the salt, or the scheme in the plan, is probably not that of the live application. Nothing was "
-            f"changed. If the column holds something else: --accept-mismatches {others}; `backfill verify` counts it as wrong."
+            f"changed. If the column holds something else: --accept-mismatches {asked}; `backfill verify` counts it as wrong."
         )
 
 
-def require(calibration: Calibration, scheme: str, accepted_mismatches: int) -> int:
-    """The number of mismatches. Raises ``CalibrationFailed`` unless it is the accepted one."""
+def require(calibration: Calibration, scheme: str, accepted_mismatches: int, beside: int = 0) -> int:
+    """The number of mismatches. Raises ``CalibrationFailed`` unless there are none, or it is the accepted one, with those
+    *beside* raw values.
+    """
     mismatches = calibration.pairs - calibration.explained[scheme]
-    if mismatches == accepted_mismatches:
+    if not mismatches or mismatches + beside == accepted_mismatches:
         return mismatches
     best = calibration.best()
     if best != scheme and calibration.explained[best] > calibration.explained[scheme]:
@@ -166,7 +176,9 @@ def require(calibration: Calibration, scheme: str, accepted_mismatches: int) -> 
     elif calibration.explained[scheme] == 0:
         advice = "no scheme explains any: the salt is probably not the live application's"
     else:
-        advice = f"look into the {mismatches:,} others, or accept them with --accept-mismatches {mismatches}"
+        advice = f"look into the {mismatches:,} others, or accept them with --accept-mismatches {mismatches + beside}"
+        if beside:
+            advice += f", of which {beside:,} stand beside raw values"
     raise CalibrationFailed(
         problem=f"{scheme} explains {calibration.explained[scheme]:,} of {calibration.pairs:,} live hashes; "
         f"{advice}. Nothing was changed."

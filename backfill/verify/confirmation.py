@@ -17,7 +17,7 @@ from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.plan import IntoJob, Plan
 
 RIGHT = "every hash is right"
-UNCONFIRMED = "no hash that the application wrote itself confirms the salt"
+UNCONFIRMED = "as far as the ledger can tell, no hash that the application wrote itself confirms the salt"
 
 
 @dataclass(frozen=True)

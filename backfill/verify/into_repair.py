@@ -24,6 +24,10 @@ from backfill.verify.repair import Repair, require_count
 from backfill.verify.staged_rows import FIX, is_named, lock, restage, spans, stage
 
 STAGED = ("key", "hash")
+UNGUARD = (
+    "Where the chain has guarded the table, that is refused: first take back the revision with guard_links by `alembic "
+    "downgrade`; upgrade again after `backfill verify`."
+)
 # Under the application's search_path: all is qualified.
 SET = sql.SQL(
     "update {table} as event set {into} = fix.hash from {fix} as fix where {named} returning event.ctid"
@@ -91,7 +95,7 @@ class IntoRepair:
             if against <= own:
                 return None
             why = (
-                f"salt and scheme explain {counted(own, 'hash', 'hashes')} that the application wrote itself, and "
+                f"as far as the ledger can tell, salt and scheme explain {counted(own, 'hash', 'hashes')} that the application wrote itself, and "
                 f"{against:,} others are of no address of the table under them"
             )
         else:  # the application may have a form of its own
@@ -99,7 +103,9 @@ class IntoRepair:
             if not against:
                 return None
             why = f"in this column, {UNCONFIRMED}, and {counted(against, 'hash is', 'hashes are')} of something else"
-        return RepairUnsafe(part=self.job.label, why=why, column=f"{self.job.name}.{self.job.into}")
+        return RepairUnsafe(
+            part=self.job.label, why=why, column=f"{self.job.name}.{self.job.into}", first=UNGUARD
+        )
 
     def _unexplained(self, found: Iterable[Range]) -> tuple[int, int]:
         """Rows whose hash has the form of one, and is that of no text of the table, as a stale hash often is; and rows

@@ -313,7 +313,9 @@ def of_addresses(part: Addresses, counts: Mapping[Count, int], listed: Mapping[s
             "hash is not what salt and scheme make of the address",
             "hashes are not what salt and scheme make of the address",
             "`backfill calibrate` tells whether the salt is right; if it is, "
-            f"`backfill repair {escaping.word(part.label)} --kind hash --count {wrong}`",
+            f"`backfill repair {escaping.word(part.label)} --kind hash --count {wrong}`"
+            if wrong <= counts[Count.HASH_RIGHT]
+            else f"`backfill repair {escaping.word(part.label)} --kind hash`, which tells what to do: more are wrong than right",
         )
     )
 

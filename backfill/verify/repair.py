@@ -51,6 +51,7 @@ STATE = {
     Repair.DANGLING: Count.DANGLING,
 }
 
+NULLABLE = "Where the column is NOT NULL, that is refused: first `alter table … alter … drop not null`."
 # What writes the application's tables runs under its search_path: all is qualified.
 # The right address row may not be there yet. Geo is left to the next run.
 ADD = sql.SQL("""
@@ -78,12 +79,15 @@ RELINK = sql.SQL("""
     returning event.ctid
 """)
 
-# First away from all, since two rows may have each other's hash and the column is unique.
+# First away from those whose hash is another's: two rows may have each other's, and the column is unique. And from those
+# whose own another row keeps. No other, since the column may be NOT NULL.
 CLEAR_HASH = sql.SQL("""
     update {addresses} as known set {hash} = null from {fix} as fix
      where known.{key} {equals} fix.key::{key_type}
        and case when fix.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} fix.raw::{hash_type}
                 else known.{hash} {hash_equals} fix.raw::{hash_type} end
+       and (exists (select from {fix} as theirs where known.{hash} {hash_equals} theirs.hash::{hash_type})
+            or exists (select from {addresses} as other where other.{hash} {hash_equals} fix.hash::{hash_type}))
 """)
 # Of the rows that had a wrong hash when they were locked: those that have neither the right one now, nor none because
 # another row has it.
@@ -106,7 +110,10 @@ KEPT_HASHES = sql.SQL("""
 """)
 SET_HASH = sql.SQL("""
     update {addresses} as known set {hash} = fix.hash from {fix} as fix
-     where known.{key} {equals} fix.key::{key_type} and known.{hash} is null
+     where known.{key} {equals} fix.key::{key_type}
+       and case when known.{hash} is null then true
+                when fix.raw OPERATOR(pg_catalog.=) '' then {decodable} is not true or known.{hash} {hash_equals} fix.raw::{hash_type}
+                else known.{hash} {hash_equals} fix.raw::{hash_type} end
        and not exists (select from {addresses} as other where other.{hash} {hash_equals} fix.hash::{hash_type})
 """)
 
@@ -266,14 +273,26 @@ class HashRepair:
         return self._objection(*self._wrong_and_right(spans(self.engine, self.part)))
 
     def _objection(self, wrong: int, right: int) -> RepairUnsafe | None:
-        with self.engine.begin() as connection:
-            confirmed = self.confirmation.of_addresses(connection, right)
-        if not wrong or (confirmed and wrong <= right):
+        if wrong <= right:
             return None
         why = f"{wrong:,} are wrong and {right:,} right: that is not damage, but another salt or scheme"
-        if wrong <= right:
-            why = f"{UNCONFIRMED}, and {counted(wrong, 'hash is', 'hashes are')} of something else"
-        return RepairUnsafe(part=self.part.label, why=why, column=f"{self.part.name}.{self.part.hash}")
+        return RepairUnsafe(
+            part=self.part.label, why=why, column=f"{self.part.name}.{self.part.hash}", first=NULLABLE
+        )
+
+    def doubt(self) -> str | None:
+        """What to look at before they are replaced: where no live hash confirms the salt, those may be the right ones.
+
+        Not refused, since nothing that is done to the rows would ever confirm it.
+        """
+        wrong, right = self._wrong_and_right(spans(self.engine, self.part))
+        with self.engine.begin() as connection:
+            if not wrong or self.confirmation.of_addresses(connection, right):
+                return None
+        return (
+            f"{self.part.label}: {UNCONFIRMED}, and {counted(wrong, 'hash is', 'hashes are')} of something else. Compare one "
+            "with the application's own before it is replaced."
+        )
 
     def counts(self) -> dict[Repair, int]:
         """What the repair would find now."""

@@ -167,6 +167,7 @@ def test_hashes_of_another_salt_altogether_are_not_repaired_away(proved_run: Ope
     assert verified(proved_run, "ip_addresses")["counts"]["hash_wrong"] >= number - 1
     refused = proved_run.types("repair", "ip_addresses", "--kind", "hash", "--count", number, expect=2)
     assert "another salt or scheme" in refused.err
+    assert "`backfill repair ip_addresses --kind hash`, which tells" in proved_run.types("verify", expect=1).out.replace("\n", " ")  # fmt: skip
 
 
 def test_the_wrong_count_repairs_nothing(proved_run: Operator) -> None:

@@ -373,3 +373,27 @@ def test_the_whole_way(database: str, home: Path, tmp_path: Path, chain: Path) -
     proof = json.loads(operator.types("prove", "--depth", "pages", "--format", "json").out)
     assert proof["verdict"].startswith("Gone: ")
     assert "logins.ip is gone, and was covered: done." in operator.types("run").out
+
+
+def test_what_a_refused_repair_says_can_be_done_under_the_guard(
+    database: str, home: Path, tmp_path: Path, chain: Path
+) -> None:
+    operator = hashing(database, home, tmp_path, texts=("8.8.8.8",)).having(observe="0")
+    operator.types("run", "--quiet", "--no-sample")
+    operator.types("verify")
+    guard, *_ = (revision for revision, *_ in REVISIONS.values())
+    upgrade(operator, chain, guard)
+    log_in(database, "203.0.113.7", "0" * 64)
+    said = operator.types("repair", "logins", "--kind", "hash", expect=2).err
+    assert (
+        "take back the revision with guard_links by `alembic downgrade`; upgrade again after `backfill verify`"
+        in said
+    )
+    forget = "update logins set hashed_ip = null where hashed_ip = repeat('0', 64)"
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        query(database, forget)
+    upgrade(operator, chain, "base", down=True)
+    query(database, forget)
+    operator.types("run", "--quiet", "--no-sample")
+    operator.types("verify")
+    upgrade(operator, chain, guard)

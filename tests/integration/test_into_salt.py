@@ -4,8 +4,10 @@ from pathlib import Path
 
 from tests import rewritten
 from tests.databases import query
+from tests.demo_template import live_hash
 from tests.integration.test_into import JOB, TABLE, counted, hashing, log_in, own, rows
 from tests.operator import Operator
+from tests.several import job, several
 
 OTHER_SALT = "another salt of at least 16 bytes"
 
@@ -21,9 +23,12 @@ def test_right_hashes_are_not_replaced_under_a_salt_that_nothing_confirms(
     operator = hashing(database, home, tmp_path)
     wrong = operator.having(ip_salt=OTHER_SALT)
     said = wrong.types("run", "--quiet").out
-    assert "logins: salt and scheme are not confirmed" in said
+    assert "logins: salt and scheme are not confirmed: as far as the ledger can tell" in said
     said = wrong.types("verify").out
     assert "not confirmed by a live hash" in said
+    assert "as far as the ledger can tell, no hash that the application wrote itself" in said.replace(
+        "\n", " "
+    )
     for number in (7, 8, 9):
         log_in(database, f"203.0.113.{number}", rewritten.hashed(f"203.0.113.{number}"))
     before = rows(database)
@@ -124,3 +129,22 @@ def test_what_a_run_wrote_confirms_nothing_after_the_table_was_renamed(
     assert "`backfill repair signins --kind hash`, which tells" in said
     wrong.types("repair", "signins", "--kind", "hash", "--count", 1, expect=2)
     assert query(database, "select count(*) from signins where hashed_ip = %s", hashed) == [(1,)]
+
+
+def test_one_number_accepts_the_mismatches_of_the_address_table_and_of_hashes_beside_raw_values(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    operator = several(database, home, tmp_path, job("users"))
+    known = "insert into addresses (ip_address, hashed_ip_address) values ('8.8.8.8', %s), ('1.1.1.1', %s)"
+    query(database, known, live_hash("8.8.8.8"), live_hash("1.1.1.1"))
+    query(database, TABLE.format(type="inet"), ["81.2.0.1", "81.2.0.2"])
+    query(database, "update logins set hashed_ip = repeat('0', 64) where ip is not null")
+    plan = Path(operator.variables["BACKFILL_PLAN"])
+    plan.write_text(plan.read_text() + "\n[[jobs]]\n" + "\n".join(f'{key} = "{value}"' for key, value in JOB.items()))  # fmt: skip
+    assert "--accept-mismatches 2;" in operator.types("run", "logins", "--quiet", expect=2).err
+    operator.types("run", "logins", "--quiet", "--no-sample", "--accept-mismatches", 2)
+    query(database, "update addresses set hashed_ip_address = repeat('0', 64) where ip_address = '1.1.1.1'")
+    said = operator.types("run", "--quiet", expect=2).err
+    assert "accept them with --accept-mismatches 3, of which 2 stand beside raw values" in said
+    operator.types("run", "--quiet", "--accept-mismatches", 2, expect=2)
+    operator.types("run", "--quiet", "--no-sample", "--accept-mismatches", 3)
