@@ -100,7 +100,7 @@ def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]], also: 
     for field, rows, first in lost:
         named = f" Row keys: {', '.join(first)}{', …' if rows > len(first) else ''}." if first else ""
         click.echo(
-            f"{escaping.counted(rows, 'place', 'places')} of {where} without {field}: this database's encoding cannot hold it{also}.{named}"
+            f"{escaping.counted(rows, 'place', 'places')} of {where} without {field}, in all runs so far: this database's encoding cannot hold it{also}.{named}"
         )
 
 

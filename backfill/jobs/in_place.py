@@ -18,7 +18,7 @@ from backfill.errors import ResultChanged
 from backfill.jobs import address_forms, batch_map, due, index_hint, on_duplicate
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn
+from backfill.jobs.place_column import COUNTED_ALONE, PlaceColumn
 from backfill.jobs.place_columns import place_of
 from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.ledger import address_map, prefixes
@@ -31,9 +31,9 @@ WRITE = sql.SQL("""
     with written as (
         update {table} as event
            set {assignments}
-          from {source}
+          from {source}{as_it_was}
          where {which}
-           and {decided}
+           and {decided} {same_row}
         returning {is_right} as is_right{returned}
     )
     select {counted} from written
@@ -201,10 +201,14 @@ class InPlaceWriter:
                 decided=decided,
                 is_right=self._is_right(value),
                 returned=place.returned(connection) if place else sql.SQL(""),
-                counted=COUNTED if place else COUNTED_ALONE,
+                counted=place.counted if place else COUNTED_ALONE,
+                as_it_was=place.as_it_was(now.range) if place else sql.SQL(""),
+                same_row=place.same_row if place else sql.SQL(""),
             )
             with writes(connection, self.job):
                 ((written, right, *places),) = rows(connection, statement)
+        if place and place.after:
+            right -= place.gone(connection, places.pop())
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
         if place:

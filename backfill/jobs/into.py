@@ -7,7 +7,7 @@ Where the job keeps the place of each address, a row gets it together with its h
 last pass over its blocks, or in a sweep.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -19,7 +19,7 @@ from backfill.errors import ResultChanged
 from backfill.jobs import batch_map, index_hint
 from backfill.jobs.in_pass import in_pass
 from backfill.jobs.passes import Pass
-from backfill.jobs.place_column import COUNTED, COUNTED_ALONE, PlaceColumn
+from backfill.jobs.place_column import COUNTED_ALONE, PlaceColumn
 from backfill.jobs.place_columns import place_of
 from backfill.jobs.row_needs import NOTHING, linked, may_be_address, raw_text, short, unlinked
 from backfill.ledger import address_map
@@ -32,12 +32,12 @@ WRITE = sql.SQL("""
     with written as (
         update {table} as event
            set {assignments}
-          from {map} as map
+          from {map} as map{as_it_was}
          where map.raw OPERATOR(pg_catalog.=) {text}
            and {usable}
            and {unfinished}
            and {in_range}
-           and {in_pass}
+           and {in_pass} {same_row}
         returning coalesce((event.{into}::pg_catalog.text collate pg_catalog."C") OPERATOR(pg_catalog.=) map.hash, false)
             as is_right{returned}
     )
@@ -116,10 +116,11 @@ class IntoWriter:
         """A row with a hash and without its place. A text that the map lacks may have one as far as anybody knows."""
         if self.place is None:
             return NOTHING
+        place = self.place.fitted(connection)
         text = raw_text(self.job)
         return WITHOUT_PLACE.format(
             lacks_place=self._lacks_place,
-            is_known=self.place.is_known,
+            is_known=place.is_known,
             short=short(text),
             may_be=may_be_address(text),
             map=address_map.name(self.schema),
@@ -136,8 +137,7 @@ class IntoWriter:
             "map": texts,
             "text": raw_text(self.job),
             "in_range": now.range.holds("event"),
-            "returned": place.returned(connection) if place else sql.SQL(""),
-            "counted": COUNTED if place else COUNTED_ALONE,
+            "counted": place.counted if place else COUNTED_ALONE,
         }
         assignments = [self.assignment, *(place.assignments if place else ()), *unchanged]
         statement = WRITE.format(
@@ -146,26 +146,39 @@ class IntoWriter:
             unfinished=self.unfinished,
             in_pass=in_pass(now),
             into=sql.Identifier(self.job.into),
+            returned=place.returned(connection) if place else sql.SQL(""),
+            as_it_was=place.as_it_was(now.range) if place else sql.SQL(""),
+            same_row=place.same_row if place else sql.SQL(""),
             **names,
         )
-        written = self._write(connection, batch, statement)
+        written = self._write(connection, batch, statement, place)
         if place is not None and now.last:
+            had_none = replace(place, before=False)
             statement = PLACE.format(
                 assignments=sql.SQL(", ").join([*place.assignments, *unchanged]),
                 usable=sql.SQL("{} and {}").format(self.usable, place.is_known),
                 lacks_place=self._lacks_place,
+                returned=had_none.returned(connection),
                 **names,
             )
-            written += self._write(connection, batch, statement, alone=True)
+            written += self._write(connection, batch, statement, place, alone=True)
         return written
 
     def _write(
-        self, connection: Connection, batch: Batch, statement: sql.Composed, *, alone: bool = False
+        self,
+        connection: Connection,
+        batch: Batch,
+        statement: sql.Composed,
+        place: PlaceColumn | None,
+        *,
+        alone: bool = False,
     ) -> int:
         with writes(connection, self.job):
             ((written, right, *places),) = rows(connection, statement)
+        if place is not None and place.after:
+            right -= place.gone(connection, places.pop())
         if right < written:
             raise ResultChanged(job=self.job.label, changed=written - right, written=written)
-        if self.place is not None:
-            self.place.note(connection, batch, *places, alone=alone)
+        if place is not None:
+            place.note(connection, batch, *places, alone=alone)
         return int(written)

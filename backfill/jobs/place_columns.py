@@ -4,8 +4,9 @@ A row has a place where one of them says something. It is given as a whole or no
 the city of another would be a place that does not exist. A text that is too long for its column costs this one key.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from psycopg2 import sql
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from backfill.plan import GeoKey, Job
 SAID = sql.SQL("""
     case when {text} OPERATOR(pg_catalog.=) '' or {text} OPERATOR(pg_catalog.=) '?' then null else {text} end
 """)
-TEXT = sql.SQL('(event.{}::pg_catalog.text collate pg_catalog."C")')
+TEXT = sql.SQL('({}::pg_catalog.text collate pg_catalog."C")')
 VALUE = sql.SQL("(map.geo OPERATOR(pg_catalog.->>) {})")
 FITS = sql.SQL("case when pg_catalog.length({value}) OPERATOR(pg_catalog.<=) {width} then {value} end")
 TOO_LONG = sql.SQL("case when pg_catalog.length({value}) OPERATOR(pg_catalog.>) {width} then {key} end")
@@ -39,14 +40,14 @@ class PlaceColumns(PlaceColumn):
     by_key: tuple[tuple[GeoKey, str], ...] = ()
     known_widths: Mapping[str, int] = field(default_factory=dict)
 
-    def fitted(self, connection: Connection) -> "PlaceColumns":
+    def fitted(self, connection: Connection) -> Self:
         """The same, with the widths that the columns have now."""
-        return replace(self, known_widths=widths(connection, self.job, [name for _, name in self.by_key]))
+        fitted = super().fitted(connection)
+        return replace(fitted, known_widths=widths(connection, self.job, [name for _, name in self.by_key]))
 
-    @property
-    def _place(self) -> sql.Composable:
+    def _place_of(self, alias: str) -> sql.Composable:
         return _object(
-            (key, SAID.format(text=TEXT.format(sql.Identifier(name)))) for key, name in self.by_key
+            (key, SAID.format(text=TEXT.format(sql.Identifier(alias, name)))) for key, name in self.by_key
         )
 
     @property
@@ -89,6 +90,11 @@ class PlaceColumns(PlaceColumn):
             for key, name in self.by_key
         )
 
+    def _of_columns(self, lost: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+        named = {key.value for key, _ in self.by_key}
+        told = ((key, ",".join(one for one in fields.split(",") if one in named)) for key, fields in lost)
+        return [(key, fields) for key, fields in told if fields]
+
     def _value(self, key: GeoKey, name: str) -> sql.Composable:
         value = VALUE.format(sql.Literal(key.value))
         return (
@@ -110,4 +116,4 @@ def place_of(job: Job) -> PlaceColumn | None:
         return None
     if job.place.column is not None:
         return PlaceColumn(job, job.place.column)
-    return PlaceColumns(job, "", job.place.by_key)
+    return PlaceColumns(job, "", by_key=job.place.by_key)

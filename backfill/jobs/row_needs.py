@@ -15,10 +15,13 @@ from backfill.plan import DroppingJob, InPlaceJob, IntoJob, Job, LinkJob
 NOTHING = sql.SQL("false")
 MOST_BYTES = 4  # of a character, in any encoding of a server
 
-# A place is an object with a value that says something. The edge writes "?" for a city that it does not know.
+# A place is an object with a value that says something. The edge writes "?" for a city that it does not know. Texts are
+# compared with "==" alone, by their bytes: any other operator converts them to UTF-8, which fails for bytes that mean
+# nothing. "strict": else an empty array is taken to pieces, of which there are none.
 USABLE = sql.SQL("""(
     pg_catalog.jsonb_typeof({place}) OPERATOR(pg_catalog.=) 'object' and pg_catalog.jsonb_path_exists({place},
-        '$.* ? ((@.type() != "string" && @.type() != "null") || (@.type() == "string" && @ != "" && @ != "?"))'::pg_catalog.jsonpath)
+        'strict $.* ? (!(@.type() == "null") && (!(@.type() == "string") || !(@ == "" || @ == "?")))'::pg_catalog.jsonpath,
+        '{{}}'::pg_catalog.jsonb, true)
 )""")
 
 

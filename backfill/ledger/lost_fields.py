@@ -30,7 +30,9 @@ def note(connection: Connection, part: RawColumn, lost: Sequence[Sequence[str]])
             counted[name, field] = counted.get((name, field), 0) + 1
     entries = [
         {"job": part.identity, "row_key": key, "field": field, "rows": number if not key else 1}
-        for (key, field), number in counted.items()
+        for (key, field), number in sorted(
+            counted.items()
+        )  # as every worker does: none waits for another in a circle
     ]
     statement = insert(lost_fields).values(entries)
     connection.execute(

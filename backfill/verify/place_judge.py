@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from backfill.addresses import Address, Reason
 from backfill.database.columns import widths
+from backfill.database.decodable import if_decodable
 from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.source import Geo
 from backfill.ledger.counts import Count
@@ -22,9 +23,9 @@ from backfill.verify.places import kept_place
 
 REMEMBERED = 1 << 16  # places: the same addresses come again in every range
 COUNTED = (Count.GEO, Count.GEO_MISSING, Count.OWN_PLACE_KEPT, Count.GEO_HAS_NO_PLACE)
-# Of a row with a text: its place, NULL where it has none, "" for what is no object.
+# Of a row with a text: its place, NULL where it has none, "" for what is no object, "?" for what cannot be sent.
 PLACE = sql.SQL("""
-    , case when event.{raw} is null then null when {is_other} then '' when {is_place} then ({place})::text end as place
+    , case when event.{raw} is null then null when {is_other} then '' when {is_place} then {sent} end as place
 """)
 NONE = {"place": sql.SQL(""), "by_place": sql.SQL(""), "said_place": sql.SQL("null::text")}
 
@@ -49,7 +50,9 @@ class PlaceJudge:
 
     def names(self) -> dict[str, sql.Composable]:
         """Parts of a statement that groups rows: what it reads, groups by and returns; ``NONE`` where no place is kept."""
-        place = PLACE.format(raw=sql.Identifier(self.job.raw), **kept_place(self.where))
+        kept = kept_place(self.where)
+        sent = if_decodable(sql.SQL("({})::text").format(kept.pop("place")), sql.SQL("'?'"))
+        place = PLACE.format(raw=sql.Identifier(self.job.raw), sent=sent, **kept)
         return {"place": place, "by_place": sql.SQL(", place"), "said_place": sql.SQL("place")}
 
     def classify(self, text: str | None, place: str | None) -> Iterator[Count]:
@@ -58,7 +61,7 @@ class PlaceJudge:
         right = None if isinstance(address, Reason) else self._look_up(address)
         if place:
             yield Count.GEO
-            if json.loads(place) != right:
+            if _read(place) != right:
                 yield Count.OWN_PLACE_KEPT
         elif right is not None:
             yield Count.GEO_MISSING if place is None else Count.GEO_HAS_NO_PLACE
@@ -73,3 +76,11 @@ class PlaceJudge:
             for key, name in self.where.by_key
             if key in found and len(str(found[key])) <= self.widths.get(name, len(str(found[key])))
         } or None
+
+
+def _read(place: str) -> object:
+    """The *place*; False for what cannot be read: bytes without a meaning, a number of thousands of digits, a nest of arrays."""
+    try:
+        return json.loads(place)
+    except (ValueError, RecursionError):
+        return False

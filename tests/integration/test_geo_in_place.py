@@ -33,6 +33,7 @@ BEFORE = (
     "{}",
     '{"city": "?", "region": null}',
     '{"city": ""}',
+    '{"city": "", "seen": []}',
     json.dumps(OWN),
     '["DE"]',
     '"DE"',
@@ -257,6 +258,35 @@ def test_a_trigger_that_takes_the_place_away_fails_the_batch(done, tmp_path: Pat
     said = rewritten.run(other, "--quiet", "--accept", "before-trigger:public.kept.away", expect=1)
     assert "1 of 1 rows do not hold what was written" in said.err + said.out
     assert query(operator.url, "select ip from public.kept") == [("81.2.1.1",)]
+    # A place of the application is gone as well where none is known that could take its place.
+    own = "update public.kept set ip = '9.9.9.9', place = '{}'"
+    query(operator.url, f"alter table public.kept disable trigger away; {own.format(json.dumps(OWN))}")
+    query(operator.url, "alter table public.kept enable trigger away")
+    said = other.types("run", "--quiet", "--accept", "before-trigger:public.kept.away", expect=1)
+    assert "1 of 1 rows do not hold what was written" in said.err + said.out
+    # What comes after the row was stored, or at the end of the transaction: a place of ours, and one of the application.
+    query(
+        operator.url,
+        """drop trigger away on public.kept;
+           create function public.late() returns trigger language plpgsql as $$ begin
+               update public.kept set place = null where id = new.id and place is not null; return null; end $$;
+           create constraint trigger late after update on public.kept deferrable initially deferred
+               for each row when (new.ip is null) execute function public.late()""",
+    )
+    for ip, place in (("9.9.9.9", OWN), ("81.2.1.1", None)):
+        query(
+            operator.url,
+            "update public.kept set ip = %s, place = %s",
+            ip,
+            json.dumps(place) if place else None,
+        )
+        said = other.types("run", "--quiet", "--accept", "after-trigger:public.kept.late", expect=1)
+        assert "1 of 1 rows do not hold what was written" in said.err + said.out
+        assert query(operator.url, "select ip, place from public.kept") == [(ip, place)]
+    # One that writes the row, and leaves it its place, is no fault.
+    query(operator.url, "create or replace function public.late() returns trigger language plpgsql as $$ begin update public.kept set id = id + 1 where id = new.id and id < 5; return null; end $$")  # fmt: skip
+    other.types("run", "--quiet", "--accept", "after-trigger:public.kept.late")
+    assert query(operator.url, "select id, ip, place ->> 'city' from public.kept") == [(5, None, "San Jose")]
 
 
 def test_a_trigger_as_documented_forgets_the_place_of_an_address_that_is_replaced(
@@ -329,6 +359,7 @@ KEYED_ROWS = (
     ("9.9.9.9", None, "", None, None, "", None, "none"),
     ("10.1.2.3", None, "", None, None, "", None, "none"),
     ("unknown", None, "", None, None, "", None, None),
+    ("5.2.1.1", None, "", None, None, "", None, "none"),  # nothing but a town that is too long
 )
 
 
@@ -337,7 +368,10 @@ def test_columns_by_key_are_filled_as_a_whole_and_a_text_that_is_too_long_costs_
 ) -> None:
     url = databases.create()
     cologne = {"city": {"names": {"en": "Köln"}}, "country": {"iso_code": "DE"}}
-    file = write_database(tmp_path / "city.mmdb", RECORDS | {"5.1.0.0/16": cologne})
+    file = write_database(
+        tmp_path / "city.mmdb",
+        RECORDS | {"5.1.0.0/16": cologne, "5.2.0.0/16": {"city": {"names": {"en": "Frankfurt"}}}},
+    )
     query(
         url,
         "create schema types; create extension citext schema types; create domain types.town as varchar(7)",
@@ -378,19 +412,19 @@ def test_columns_by_key_are_filled_as_a_whole_and_a_text_that_is_too_long_costs_
     for name in ("keyed", "nameless", "hashing"):
         assert query(url, f"select land, town, part::text from public.{name} order by id") == expected, name
         assert (
-            f"{name} (land, town, part): 3 rows have the place of the address, 2 kept their own, 3 have none"
+            f"{name} (land, town, part): 3 rows have the place of the address, 2 kept their own, 4 have none"
             in said
         )
-        where = "" if name == "nameless" else " Row keys: 0, 1."
+        where = "" if name == "nameless" else " Row keys: 0, 1, 9."
         assert (
-            f"2 places of {name} (land, town, part) without city: this database's encoding cannot hold it, or its column is too short.{where}\n"
+            f"3 places of {name} (land, town, part) without city, in all runs so far: this database's encoding cannot hold it, or its column is too short.{where}\n"
             in said
         )
     query(url, "update public.hashing set ip = null where ip = 'unknown'")
     records = {
         one["table"]: one for one in json.loads(operator.types("verify", "--format", "json").out)["tables"]
     }
-    assert (records["keyed"]["counts"]["geo"], records["keyed"]["counts"]["without_place"]) == (5, 3)
+    assert (records["keyed"]["counts"]["geo"], records["keyed"]["counts"]["without_place"]) == (5, 4)
     counts = records["hashing"]["counts"]
     assert (counts["geo"], counts["own_place_kept"], counts["geo_missing"]) == (5, 2, 0)
     assert "in land, town, part counts as a place, whoever wrote it" in " ".join(records["keyed"]["notes"])
@@ -407,8 +441,35 @@ def test_columns_by_key_are_filled_as_a_whole_and_a_text_that_is_too_long_costs_
     for name in ("keyed", "nameless", "hashing"):
         assert query(url, f"select land, town, part::text from public.{name} order by id") == expected, name
     assert query(url, "select job, row_key, field, rows from backfill.lost_fields order by 1, 2") == [
-        ("public.hashing.ip", "0", "city", 1), ("public.hashing.ip", "1", "city", 1),
-        ("public.keyed.ip", "0", "city", 1), ("public.keyed.ip", "1", "city", 1), ("public.nameless.ip", "", "city", 2),
+        *(("public.hashing.ip", key, "city", 1) for key in "019"),
+        *(("public.keyed.ip", key, "city", 1) for key in "019"), ("public.nameless.ip", "", "city", 3),
     ]  # fmt: skip
     operator.types("report")
+    assert query(
+        url,
+        "select count(*) from backfill.batches where job like '%%hashing%%' and phase like 'sweep%%' and run_id = (select max(id) from backfill.runs)",
+    ) == [(0,)]
+    # A trigger that forgets a place, or takes one away afterwards: of the application (3), and of ours (0).
+    query(
+        url,
+        """create function public.forgets() returns trigger language plpgsql as $$ begin new.land := null; return new; end $$;
+           create function public.late() returns trigger language plpgsql as $$ begin
+               update public.hashing set land = null, part = null where id = new.id and (land is not null or part is not null); return null; end $$;
+           update public.hashing set hashed = null, ip = '9.9.9.9' where id = 3;
+           create trigger forgets before update on public.hashing for each row execute function public.forgets()""",
+    )
+    said = operator.types("run", "--quiet", "--accept", "before-trigger:public.hashing.forgets", expect=1)
+    assert "1 of 1 rows do not hold what was written" in said.err + said.out
+    query(
+        url,
+        """drop trigger forgets on public.hashing;
+           update public.hashing set hashed = null, land = null, part = null where id = 0;
+           create trigger late after update on public.hashing for each row execute function public.late()""",
+    )
+    said = operator.types("run", "--quiet", "--accept", "after-trigger:public.hashing.late", expect=1)
+    assert "2 of 2 rows do not hold what was written" in said.err + said.out
+    assert query(url, "select land, hashed from public.hashing where id in (0, 3) order by id") == [
+        (None, None),
+        ("FR", None),
+    ]
     databases.drop(url)

@@ -95,8 +95,17 @@ def test_each_row_gets_hash_and_place_and_verify_looks_every_place_up_again(
 
     # A place that is taken away, or that was never written, keeps the table from being covered until the next run.
     query(database, "update public.logins set place = null where id = 1; insert into public.logins (ip, hashed) values (%s, %s)", "81.2.1.1", rewritten.hashed("81.2.1.1"))  # fmt: skip
+    huge = f'{{"seen": {"9" * 5_000}}}'  # more digits than a reader of JSON takes
+    deep = '{"seen": ' + "[" * 3_000 + "]" * 3_000 + "}"
+    query(
+        database,
+        "update public.logins set place = case id when 7 then %s else %s end::jsonb where id in (7, 8)",
+        huge,
+        deep,
+    )
     counts, said = counted(operator, 1)
     assert counts["geo_missing"] == 2
+    assert counts["own_place_kept"] == own + 2
     again = operator.types("run", "--quiet")
     assert "logins.place: 2 rows have the place of the address, 0 kept their own, 0 have none" in again.out
     assert counted(operator, 0)[0]["geo_missing"] == 0

@@ -221,6 +221,8 @@ SITUATIONS = [
     Situation("a place in a unique constraint", PLACE + "alter table logins add constraint u unique (who, place)", ("geo-in-unique-key",), GEO, "public.logins.u"),
     Situation("a place in a unique expression", PLACE + "create unique index u on logins ((place ->> 'city'))", ("geo-in-unique-key",), GEO, "public.logins.u"),
     Situation("a place in a unique predicate", PLACE + "create unique index u on logins (who) where place is null", ("geo-in-unique-key",), GEO, "public.logins.u"),
+    Situation("a place beside a unique key", PLACE + "create unique index u on logins (id) include (place)", ("geo-in-index",), GEO),
+    Situation("a place beside a unique key, and in its predicate", PLACE + "create unique index u on logins (id) include (place) where place is null", ("geo-in-unique-key",), GEO),
     Situation("a place in an index", PLACE + "create index i on logins using gin (place)", ("geo-in-index",), GEO),
     Situation("a place in an index of an expression", PLACE + "create index i on logins (((place ->> 'latitude')::float))", ("computed-from-geo",), GEO, "public.logins.i"),
     Situation("a place in a generated column", PLACE + "alter table logins add c text generated always as (place ->> 'city') stored", ("computed-from-geo",), GEO, "public.logins.c"),

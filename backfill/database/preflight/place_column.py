@@ -26,8 +26,13 @@ FOREIGN_KEYS = """
      order by 1
 """
 
+# A column that is only included (INCLUDE) is no part of what is unique.
 INDEXES = """
-    select c.relname, i.indisunique or i.indisexclusion, not i.indkey::int2[] && %(geo)s::int2[]
+    select c.relname,
+           (i.indisunique or i.indisexclusion)
+           and ((i.indkey::int2[])[0:i.indnkeyatts - 1] && %(geo)s::int2[]
+                or concat(i.indexprs::text, i.indpred::text) ~ concat(':varattno (0|', array_to_string(%(geo)s::int2[], '|'), ') ')),
+           not i.indkey::int2[] && %(geo)s::int2[]
       from pg_index as i join pg_class as c on c.oid = i.indexrelid
      where i.indrelid = %(table)s
        and (i.indkey::int2[] && %(geo)s::int2[]
