@@ -15,8 +15,10 @@ from backfill.shadow import rows as shadow_rows
 from backfill.verify import merge, repair, settle
 
 JOB = PYPI.jobs[0]
-PLACE = PlaceColumn(JOB, "x")
-KEYED = PlaceColumns(JOB, "", ((GeoKey.CITY, "x"), (GeoKey.REGION, "y")), {"x": 9})
+PLACE = PlaceColumn(JOB, "x", before=True, after=True)
+KEYED = PlaceColumns(
+    JOB, "", before=True, by_key=((GeoKey.CITY, "x"), (GeoKey.REGION, "y")), known_widths={"x": 9}
+)
 UPDATE = link.statement(
     sql.Identifier("backfill", "address_map"), JOB, pass_of(Range(0, 100), 8, 1), ["tag"], few=True
 )
@@ -32,7 +34,8 @@ TEMPLATES = {
     "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "into place": into.PLACE, "place returned": place_column.RETURNED,
     "place beside": sql.SQL("set {}").format(*PLACE.assignments), "state of it": PLACE.state,
     "place by key": sql.SQL("set {}").format(KEYED.assignments[0]), "state by key": KEYED.state, "lost by key": KEYED.lost,
-    "no place": in_place.NO_PLACE, "place counted": place_column.COUNTED, "counted": place_column.COUNTED_ALONE,
+    "no place": in_place.NO_PLACE, "place counted": PLACE.counted,
+    "as it was": PLACE.as_it_was(Range(0, 1)), "by key as it was": KEYED.as_it_was(Range(0, 1)), "same row": PLACE.same_row, "counted": place_column.COUNTED_ALONE,
 }  # fmt: skip
 
 # What calls an operator or a function by the search_path; keywords that look like functions are not.
