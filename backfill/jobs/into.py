@@ -56,6 +56,10 @@ PLACE = sql.SQL("""
     )
     select {counted} from written
 """)
+WITH_KNOWN_PLACE = sql.SQL("""
+    exists (select from {map} as map
+             where map.raw OPERATOR(pg_catalog.=) {text} and map.hash is not null and {is_known})
+""")
 # What a sweep could do beyond hashes: only rows that lack a place are looked up.
 WITHOUT_PLACE = sql.SQL("""
     ({lacks_place} and {short}
@@ -111,6 +115,13 @@ class IntoWriter:
     def assignment(self) -> sql.Composable:
         """The hash; a text is assigned to any text-like type, and one that is too long is refused and not cut."""
         return sql.SQL("{} = map.hash").format(sql.Identifier(self.job.into))
+
+    def left(self, place: PlaceColumn) -> sql.Composable:
+        """Unfinished, or without its *place* although that is known."""
+        known = WITH_KNOWN_PLACE.format(
+            map=address_map.name(self.schema), text=raw_text(self.job), is_known=place.is_known
+        )
+        return sql.SQL("({} or {} and {})").format(self.unfinished, self._lacks_place, known)
 
     def more(self, connection: Connection, plan: Plan) -> sql.Composable:
         """A row with a hash and without its place. A text that the map lacks may have one as far as anybody knows."""

@@ -17,6 +17,7 @@ from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs.in_place import InPlaceWriter
+from backfill.jobs.into import IntoWriter
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import raw_text
 from backfill.jobs.writer import Writer
@@ -86,15 +87,20 @@ def _assignment(connection: Connection, writer: Writer) -> sql.Composable:
 
 def _try(connection: Connection, schema: str, job: Job, span: Range, most: int) -> tuple[int, int]:
     key, writer = row_key(connection, job), writer_of(job, schema)
+    unfinished, assignments = writer.unfinished, [_assignment(connection, writer)]
+    if isinstance(writer, IntoWriter) and writer.place is not None:
+        place = writer.place.fitted(connection)
+        unfinished = writer.left(place)
+        assignments += place.assignments
     wanted = sql.SQL("wanted.wanted")  # a function's one column has its alias's name
     names = {
         "table": table(job),
         "map": address_map.name(schema),
         "name": key.text() if key.columns else sql.SQL("event.ctid::text"),
         "named": key.names(connection, job, wanted) if key.columns else AT_PLACE,
-        "unfinished": writer.unfinished,
+        "unfinished": unfinished,
         "usable": writer.usable,
-        "assignment": _assignment(connection, writer),
+        "assignment": sql.SQL(", ").join(assignments),
         "text": raw_text(job),
         "in_range": span.holds("event"),
         "returning": sql.SQL("" if key.columns else "returning event.ctid"),

@@ -472,4 +472,13 @@ def test_columns_by_key_are_filled_as_a_whole_and_a_text_that_is_too_long_costs_
         (None, None),
         ("FR", None),
     ]
+    # One that passes over rows which have their hash: it is told that a row stays without its place.
+    query(
+        url,
+        f"""drop trigger late on public.hashing; update public.hashing set hashed = '{rewritten.hashed("81.2.1.1")}' where id = 0;
+           create function public.keeps() returns trigger language plpgsql as $$ begin return null; end $$;
+           create trigger keeps before update on public.hashing for each row when (old.hashed is not null) execute function public.keeps()""",
+    )
+    said = operator.types("run", "--quiet", "--accept", "before-trigger:public.hashing.keeps", expect=None)
+    assert "hashing: 1 rows stay as they are although they were updated" in said.err + said.out
     databases.drop(url)
