@@ -171,9 +171,9 @@ def require_linked(url: str) -> None:
 
 
 def is_as_verified(operator: Operator, name: str) -> bool:
-    """Whether that condition of a gate holds."""
+    """Whether that condition holds, in each gate that has it."""
     stages = json.loads(operator.types("gates", "--format", "json", expect=None).out)["gates"]
-    (holds,) = (one["holds"] for stage in stages for one in stage["conditions"] if one["name"] == name)
+    (holds,) = {one["holds"] for stage in stages for one in stage["conditions"] if one["name"] == name}
     return bool(holds)
 
 
