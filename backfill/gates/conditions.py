@@ -309,20 +309,6 @@ def none_let_in(gate: Gate, job: DroppingJob) -> Condition:
     )
 
 
-def _let_in(gate: Gate, job: DroppingJob) -> str:
-    """How many rows the guard has let in since the proof, as an SQL expression.
-
-    It enters each in its own transaction. Whatever the snapshot from before the proof's first look does not
-    show may have come later; a few that the proof has seen count as well.
-    """
-    proof = gate.latest(job.identity, f"{SNAPSHOT}::pg_snapshot")
-    seen = f"pg_visible_in_snapshot(entry.transaction::xid8, {proof})"
-    return (
-        f"(select count(*) from {gate.ledger('let_in')} as entry"
-        f" where entry.job = {literal(job.identity)} and not coalesce({seen}, false))"
-    )
-
-
 def validated(part: DroppingJob) -> Condition:
     """PostgreSQL itself has checked that no row holds an address without a link, or hash."""
     flaw = constraint_flaw(part, validated=True)
