@@ -262,9 +262,7 @@ class EventVerifier:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=dropping.shown(
-                (key for one in held for key in one.wrong_keys), shown_keys(connection, self.job)
-            ),
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
             notes=tuple(notes),
             since_run=since_run if self.job.time and self.run_ended else None,
         )

@@ -308,9 +308,7 @@ class IntoJudge:
             raw_rows=counts[Count.RAW],
             newest_raw=newest,
             quarantined=quarantined,
-            wrong_keys=dropping.shown(
-                (key for one in held for key in one.wrong_keys), shown_keys(connection, self.job)
-            ),
+            wrong_keys=tuple(key for one in held for key in one.wrong_keys)[: dropping.KEYS_SHOWN],
             notes=tuple(notes),
             since_run=since if self._tells_since else None,
         )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from psycopg2 import sql
 from sqlalchemy import Engine
@@ -48,12 +49,11 @@ class IntoRepair:
 
     def counts(self) -> dict[Repair, int]:
         """What the repair would find now."""
-        return {Repair.HASH: self._wrong_and_right(self._spans())[0]}
+        return {Repair.HASH: self._seen[1]}
 
     def objection(self) -> RepairUnsafe | None:
         """Why they may not be replaced, by what stands in the column now: then the salt, or the scheme, may be wrong."""
-        found = self._spans()
-        return self._objection(found, *self._wrong_and_right(found))
+        return self._objection(*self._seen)
 
     def repair(self, count: int) -> int:
         """Replace all wrong hashes; returns how many. Raises ``WrongCount``, ``RepairUnsafe``, ``SchemaUnfit``."""
@@ -64,6 +64,12 @@ class IntoRepair:
             raise unsafe
         decision = Decision("repair", self.job.identity, {"what": Repair.HASH.value})
         return sum(self._repair(span, decision) for span in found) if wrong else 0
+
+    @cached_property
+    def _seen(self) -> tuple[list[Range], int, int]:
+        """The table, and its wrong and right hashes, at the first look; a repair looks again."""
+        found = self._spans()
+        return (found, *self._wrong_and_right(found))
 
     def _spans(self) -> list[Range]:
         found = spans(self.engine, self.job)

@@ -7,6 +7,7 @@ found. The decision is entered with the first rows that it changes; a repeat fin
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from psycopg2 import sql
 from sqlalchemy import Engine
@@ -270,7 +271,7 @@ class HashRepair:
 
     def objection(self) -> RepairUnsafe | None:
         """Why they may not be replaced, by what the table holds now: then the salt, or the scheme, may be wrong."""
-        return self._objection(*self._wrong_and_right(spans(self.engine, self.part)))
+        return self._objection(*self._seen)
 
     def _objection(self, wrong: int, right: int) -> RepairUnsafe | None:
         if wrong <= right:
@@ -285,7 +286,7 @@ class HashRepair:
 
         Not refused, since nothing that is done to the rows would ever confirm it.
         """
-        wrong, right = self._wrong_and_right(spans(self.engine, self.part))
+        wrong, right = self._seen
         with self.engine.begin() as connection:
             if not wrong or self.confirmation.of_addresses(connection, right):
                 return None
@@ -296,7 +297,12 @@ class HashRepair:
 
     def counts(self) -> dict[Repair, int]:
         """What the repair would find now."""
-        return {Repair.HASH: self._wrong_and_right(spans(self.engine, self.part))[0]}
+        return {Repair.HASH: self._seen[0]}
+
+    @cached_property
+    def _seen(self) -> tuple[int, int]:
+        """Wrong and right hashes at the first look, for what is said before a repair, which looks again."""
+        return self._wrong_and_right(spans(self.engine, self.part))
 
     def _wrong_and_right(self, found: Iterable[Range]) -> tuple[int, int]:
         wrong = right = 0
