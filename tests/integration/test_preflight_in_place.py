@@ -89,9 +89,9 @@ SITUATIONS = [
     Situation("NOT NULL, unreadable texts become nothing", "alter table logins alter ip set not null", ("raw-not-null",), {"unreadable": "nothing"}, says="unreadable ="),
     Situation("a domain that is NOT NULL", "create domain d as text not null;" + typed("d"), ("raw-not-null",), NOTHING),
     Situation("a constant that is no address", typed("inet"), ("constant-refused",), {**NOTHING, "constant": "none"}, "public.logins.ip"),
-    *(Situation(f"a constant that {type_} spells otherwise: {given!r}", typed(type_), ("constant-refused",), {**NOTHING, "constant": given}, "public.logins.ip", f"constant = {held!r}")
+    *(Situation(f"a constant that {type_} spells otherwise: {given!r}", typed(type_), ("constant-refused",), {**NOTHING, "constant": given}, "public.logins.ip", f'constant = "{held}"')
       for type_, given, held in (("inet", "2001:DB8::1", "2001:db8::1"), ("inet", "192.0.2.1/32", "192.0.2.1"), ("char(45)", "- ", "-"), ("char(45)", " ", ""))),
-    Situation("a constant in a domain that spells it otherwise", "create domain d as inet; create domain e as d;" + typed("e"), ("constant-refused",), {"unreadable": "nothing", "constant": "::0"}, says="constant = '::'"),
+    Situation("a constant in a domain that spells it otherwise", "create domain d as inet; create domain e as d;" + typed("e"), ("constant-refused",), {"unreadable": "nothing", "constant": "::0"}, says='constant = "::"'),
     *(Situation(f"a constant that {type_} keeps: {given!r}", typed(type_), (), {**NOTHING, "constant": given}) for type_, given in (("text", "- "), ("citext", "UNKNOWN"), ("char(45)", "2001:DB8::1"), ("inet", "10.0.0.0/8"))),
     Situation("one that is", typed("inet"), (), {**NOTHING, "constant": "::"}),
     Situation("generated", "alter table logins drop ip; alter table logins add ip text generated always as (who) stored", ("generated-column",)),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from psycopg2 import sql
 
+from backfill import escaping
 from backfill.database.connection import value
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.preflight.columns import TEXTUAL, TYPMOD_EXTRA
@@ -63,10 +64,10 @@ def check(target: Target) -> Iterator[Finding]:
             subject,
             f"Column {name} is {column.type}, which does not take the constant of the plan."
             if held is None
-            else f"Column {name} is {column.type}, which holds the constant of the plan as {held!r}: no row would be known by it.",
+            else f"Column {name} is {column.type}, which holds the constant of the plan as {escaping.toml(held)}: no row would be known by it.",
             "Name another constant: one that is a value of this type, in the encoding of this database."
             if held is None
-            else f"Name it so in the plan: constant = {held!r}.",
+            else f"Name it so in the plan: constant = {escaping.toml(held)}",
         )
 
 
