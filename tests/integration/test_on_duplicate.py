@@ -246,7 +246,8 @@ def test_where_nulls_are_equal_a_row_is_looked_up_and_not_looked_for(database: s
            insert into logins select n, case when n % 2 = 0 then 'u' || n end, '10.0.' || n / 250 || '.' || n % 250 from generate_series(1, 3000) as n;
            create unique index u on logins (who, ip); analyze logins""",
     )
-    if int(query(database, "show server_version_num")[0][0]) >= 150_000:
+    nulls_are_equal = int(query(database, "show server_version_num")[0][0]) >= 150_000
+    if nulls_are_equal:
         query(database, "drop index u; create unique index u on logins (who, ip) nulls not distinct")
     plan = Plan.model_validate(
         {"name": "n", "jobs": [{"table": "logins", "raw": "ip", "unreadable": "keep", **NETWORK, "on_duplicate": "refuse"}]}
@@ -260,5 +261,6 @@ def test_where_nulls_are_equal_a_row_is_looked_up_and_not_looked_for(database: s
         )
         assert collisions.unmatched(connection, lost) == 0
         read = value(connection, sql.SQL(counters))
-    assert len(lost) == 198  # of those without a name, all but one of each address
+    # Of those without a name, all but one of each address; before 15 no two of them meet.
+    assert len(lost) == (198 if nulls_are_equal else 0)
     assert read < 3 * 3000, read
