@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -50,13 +51,7 @@ def types(site: Site, *words: str, watch: bool = True) -> Told:
         process = subprocess.Popen(
             [sys.executable, "-m", "backfill", *words], env=environment(site), stdout=output, stderr=errors
         )
-        most = 0
-        while True:
-            try:
-                process.wait(EVERY_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                most = max(most, tree_pss(process.pid)) if watch else 0
+        most = wait(process, watch=watch)
         seconds = time.monotonic() - began
         output.seek(0)
         errors.seek(0)
@@ -64,6 +59,16 @@ def types(site: Site, *words: str, watch: bool = True) -> Told:
     if process.returncode:
         raise SystemExit(f"backfill {' '.join(words)} ended with {process.returncode}: {said}{log}")
     return Told(seconds, most, said, _phases(log))
+
+
+def wait(process: "subprocess.Popen[str]", *, watch: bool) -> int:
+    """Until *process* ends; returns the largest sum of PSS seen over its tree, in bytes, or 0 where nobody looked."""
+    most = 0
+    while process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(EVERY_SECONDS if watch else None)
+        most = max(most, tree_pss(process.pid)) if watch else 0
+    return most
 
 
 def tree_pss(pid: int) -> int:

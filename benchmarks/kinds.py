@@ -16,12 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from sqlalchemy import make_url
 
 from backfill.embedded import EmbeddedServer
+from benchmarks.command import wait
 from benchmarks.ground import SEASON
+from benchmarks.report import MB
 from tests.conftest import temporary_home
 from tests.databases import query
 from tests.rewritten import confirmed, operator, plan_file
@@ -58,8 +61,18 @@ def one_update(url: str) -> float:
     return time.monotonic() - began
 
 
-def ours(url: str, kind: str, home: Path) -> tuple[float, float, float, int]:
-    """Seconds of the link phase, of its longest transaction, of the whole command; and the rows that it wrote."""
+class Ours(NamedTuple):
+    """What our command took; seconds, but for the last two."""
+
+    link: float
+    longest: float
+    whole: float
+    written: int
+    client_mb: float  # 0 where nobody looked
+
+
+def ours(url: str, kind: str, home: Path, *, watch: bool = False) -> Ours:
+    """Our whole command; *watch*: its memory, twice a second."""
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_file(
             Path(folder), {"table": "logins", "raw": "ip", "becomes": kind, "unreadable": "refuse"}
@@ -69,10 +82,17 @@ def ours(url: str, kind: str, home: Path) -> tuple[float, float, float, int]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
         began = time.monotonic()
         command = [sys.executable, "-m", "backfill", *words]
-        subprocess.run(command, env=clean | who.variables, check=True, capture_output=True)
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(
+                command, env=clean | who.variables, stdout=said, stderr=subprocess.STDOUT, text=True
+            )
+            most = wait(process, watch=watch)
+            if process.returncode:
+                said.seek(0)
+                raise click.ClickException(said.read())
         whole = time.monotonic() - began
     ((seconds, longest, written),) = query(url, LINK)
-    return float(seconds), float(longest), whole, int(written)
+    return Ours(float(seconds), float(longest), whole, int(written), most / MB)
 
 
 def pganonymize(url: str, program: Path) -> float:
@@ -105,8 +125,17 @@ def size_against_a_rewrite(url: str) -> float:
 @click.option("--kind", "kinds", type=click.Choice(list(BECOMES)), multiple=True, help="[default: all]")
 @click.option("--index", is_flag=True, help="With an index on the raw column: no row is heap-only then.")
 @click.option("--pganonymize", "other", type=click.Path(path_type=Path, exists=True), help="Its program.")
+@click.option(
+    "--memory", is_flag=True, help="Of the client, too: looked at twice a second, which takes time."
+)
 def main(
-    rows: int, addresses: int, rounds: int, kinds: tuple[str, ...], index: bool, other: Path | None
+    rows: int,
+    addresses: int,
+    rounds: int,
+    kinds: tuple[str, ...],
+    index: bool,
+    other: Path | None,
+    memory: bool,
 ) -> None:
     """Measure, and print one line of JSON a kind and round."""
     with temporary_home() as home:
@@ -121,26 +150,28 @@ def main(
                     update_size = size_against_a_rewrite(url)
                 with table(url, rows, addresses, index=index):
                     query(url, "analyze logins; checkpoint")
-                    seconds, longest, whole, written = ours(url, kind, home)
+                    took = ours(url, kind, home, watch=memory)
                     size = size_against_a_rewrite(url)
                 told = {
                     "kind": kind,
                     "round": number + 1,
-                    "rows": written,
+                    "rows": took.written,
                     "index": index,
                     "update": round(update, 2),
-                    "link phase": round(seconds, 2),
-                    "times as fast": round(update / seconds, 2),
-                    "whole command": round(whole, 2),
-                    "longest transaction": round(longest, 2),
+                    "link phase": round(took.link, 2),
+                    "times as fast": round(update / took.link, 2),
+                    "whole command": round(took.whole, 2),
+                    "longest transaction": round(took.longest, 2),
                     "size": round(size, 2),
                     "size after the update": round(update_size, 2),
                 }
+                if memory:
+                    told["client MB"] = round(took.client_mb)
                 if kind == "hash" and other is not None:
                     with table(url, rows, addresses, index=index):
                         query(url, "analyze logins; checkpoint")
                         theirs = pganonymize(url, other)
-                    told |= {"pganonymize": round(theirs, 2), "against it": round(theirs / whole, 2)}
+                    told |= {"pganonymize": round(theirs, 2), "against it": round(theirs / took.whole, 2)}
                 click.echo(json.dumps(told))
 
 
