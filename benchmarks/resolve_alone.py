@@ -19,7 +19,7 @@ from tabulate import tabulate
 
 from backfill.database.connection import copy_in, execute, rows
 from backfill.geo.sources import open_geo
-from backfill.jobs.resolve import Resolved, Resolver
+from backfill.jobs.resolver import Resolved, Resolver
 from backfill.ledger import address_map
 from backfill.plan import PYPI
 from benchmarks import whole_resolve

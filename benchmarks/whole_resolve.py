@@ -13,7 +13,8 @@ from backfill.addresses import MAX_LENGTH
 from backfill.database import revisions
 from backfill.database.connection import execute, make_engine, rows
 from backfill.geo.sources import open_geo
-from backfill.jobs.resolve import Resolver, enter_all
+from backfill.jobs.resolve import enter_all
+from backfill.jobs.resolver import Resolver
 from backfill.ledger import address_map
 from backfill.plan import EVENT_TABLES, PYPI
 from backfill.settings import Settings

@@ -12,7 +12,7 @@ from backfill.cli.context import Session, weak_salt_option
 from backfill.database.preflight.target import Purpose
 from backfill.engine.driver import run_lock
 from backfill.errors import CutoverPostponed, ShadowExists
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.ledger import keys
 from backfill.plan import LinkJob, links
 from backfill.shadow import cutover as swapping

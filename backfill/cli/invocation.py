@@ -15,7 +15,7 @@ from backfill.engine.driver import Driver
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.strategy import Strategy
 from backfill.engine.worker_phases import MakePool
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.jobs.values import ValueResolver
 from backfill.ledger.runs import TableCount
 from backfill.plan import Job

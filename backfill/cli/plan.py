@@ -17,7 +17,7 @@ from backfill.database.columns import has_column
 from backfill.database.preflight.target import Purpose
 from backfill.engine.estimate.forecast import of_run, of_tables, size_of
 from backfill.errors import BackfillError, NoRun
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.ledger import runs
 from backfill.ledger.run_state import UNFINISHED
 from backfill.plan import Discard, InPlaceJob, IntoJob, Job

@@ -31,7 +31,7 @@ from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.engine.pool import local
 from backfill.jobs.calibrate import calibrated, require
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.ledger import keys, lost_fields, quarantine, runs
 from backfill.plan import InPlaceJob, IntoJob, Job, LinkJob, links
 from backfill.settings import Settings

@@ -20,7 +20,8 @@ from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
 from backfill.engine.run_context import RunContext
 from backfill.engine.scheduler import BatchScheduler
 from backfill.jobs import fill, resolve, values
-from backfill.jobs.resolve import Ready, Resolved, Resolver
+from backfill.jobs.resolve import Ready
+from backfill.jobs.resolver import Resolved, Resolver
 from backfill.jobs.values import ValueResolver
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.ledger.claims import Stopped

@@ -46,7 +46,7 @@ from backfill.errors import (
     TransitionRefused,
 )
 from backfill.job_id import JobId
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.jobs.values import ValueResolver
 from backfill.ledger import address_map, batches, claims, consents, quarantine, runs
 from backfill.ledger.address_map import MapIncomplete

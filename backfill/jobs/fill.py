@@ -18,7 +18,7 @@ from backfill.database.row_key import RowKey
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
 from backfill.jobs import duplicates, networks, resolve
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.jobs.row_needs import lacks_place
 from backfill.ledger import claims
 from backfill.ledger.batches import Batch, PassCounts

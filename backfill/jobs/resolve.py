@@ -1,6 +1,6 @@
 """Resolve: each distinct text once → canonical form → hash and geo → one row in the address table.
 
-All computing happens here, in the client; the salt never reaches the server. A batch reads the
+What a text becomes is computed in the client (``resolver``); the salt never reaches the server. A batch reads the
 distinct texts of a block range that the map does not have yet, computes without a transaction
 open, and writes addresses, map, lookups and its own checkpoint in one.
 
@@ -8,55 +8,31 @@ The driver computes the next batch while the server writes these (``client_phase
 to be given the salt.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
 
-from backfill.addresses import Reason, canonicalise
 from backfill.database.columns import column_type
 from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows, value
 from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
-from backfill.geo.geo_database import GeoDatabase
-from backfill.geo.source import KEYS
 from backfill.jobs import batch_map
 from backfill.jobs.kinds import writer_of
+from backfill.jobs.resolver import Resolved, Resolver
 from backfill.jobs.row_needs import lacks_place, may_be_address, raw_text, readable_place, short
 from backfill.ledger import address_map, claims, runs
 from backfill.ledger.batches import Batch, PassCounts
 from backfill.plan import Addresses, Job
 
-_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps makes one a call
 # In one transaction: 10,000 took up to 0.9 s beside another session. Batches are sized by time, but the first blocks of
 # the next table can hold ten times the new texts of those before: 50,000 in one transaction took 3.4 s.
 TEXTS_AT_ONCE = 8_000
-PLACES = 50_000  # kept encoded, under a kilobyte each: 196,000 addresses lay in 23,000 places
-
-
-@lru_cache(PLACES)
-def _wrapped(place: tuple[str | float | None, ...]) -> bytes:
-    """The JSON of the values of ``KEYS``, in that order: pairs of key and value took half as much memory again."""
-    found = {key: value for key, value in zip(KEYS, place, strict=True) if value is not None}
-    return _JSON({"geoip_info": found}).encode()
-
-
-class Resolved(NamedTuple):
-    """A text and what became of it, as COPY wants it: text or None."""
-
-    raw: str
-    address: str | None
-    hash: str | None
-    geo: bytes | None  # JSON, wrapped: {"geoip_info": …}
-    reason: str | None
-    lost: str | None = None  # keys of the place whose values the database cannot hold, with commas
 
 
 class Entry(Protocol):
@@ -77,28 +53,6 @@ class Computes(Protocol):
 
 
 Enter = Callable[[Connection, Sequence[Any]], int]  # new texts into the map; returns how many entered it
-
-
-@dataclass(frozen=True)
-class Resolver:
-    """Text → ``Resolved``, for links; holds the salt inside the hash function and the open geo database."""
-
-    hash_address: Callable[[str], str]
-    geo: GeoDatabase
-
-    def resolve(self, texts: Iterable[str]) -> Iterator[Resolved]:
-        """Each text once; never raises for a text."""
-        for raw in texts:
-            address = canonicalise(raw)
-            if isinstance(address, Reason):
-                yield Resolved(raw, None, None, None, address.value)
-                continue
-            text = str(address)
-            record, lost = self.geo.look(address)
-            wrapped = _wrapped(tuple(map(record.get, KEYS))) if record else None
-            yield Resolved(
-                raw, text, self.hash_address(text), wrapped, None, ",".join(lost) if lost else None
-            )
 
 
 TEXTS = sql.SQL("""

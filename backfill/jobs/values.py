@@ -4,10 +4,8 @@ As ``resolve`` does it for links: all computing is in the client, each text once
 a job keeps it.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from psycopg2 import sql
@@ -18,6 +16,7 @@ from backfill.database.connection import copy_in, execute, value
 from backfill.geo.geo_database import GeoDatabase
 from backfill.geo.source import KEYS
 from backfill.hashing.pseudonym import Pseudonyms, prefix_text
+from backfill.jobs.resolver import encoded
 from backfill.ledger import address_map
 
 INCOMING = sql.SQL("""
@@ -37,14 +36,6 @@ ENTER = sql.SQL("""
     )
     select count(*) from entered
 """)
-_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps makes one a call
-PLACES = 50_000  # kept encoded, as ``resolve`` keeps those of links
-
-
-@lru_cache(PLACES)
-def _encoded(place: tuple[str | float | None, ...]) -> bytes:
-    """The JSON of the values of ``KEYS``, in that order."""
-    return _JSON({key: value for key, value in zip(KEYS, place, strict=True) if value is not None}).encode()
 
 
 class Value(NamedTuple):
@@ -88,7 +79,7 @@ class ValueResolver:
         if self.geo is None:
             return None, None
         record, lost = self.geo.look(address)
-        return _encoded(tuple(map(record.get, KEYS))) if record else None, ",".join(lost) or None
+        return encoded(tuple(map(record.get, KEYS))) if record else None, ",".join(lost) or None
 
     def _hash(self, text: str) -> str | None:
         return None if self.hash_address is None else self.hash_address(text)

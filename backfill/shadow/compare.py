@@ -15,7 +15,7 @@ from backfill.database.columns import column_type
 from backfill.database.connection import execute, rows
 from backfill.database.quoting import table
 from backfill.engine.in_flight import in_threads
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.plan import Addresses, LinkJob
 from backfill.shadow import blockers, classification, expected_rows, names
 from backfill.shadow.classification import BLOCKERS, FAULTS

@@ -15,7 +15,7 @@ from backfill.database.lock_retry import lock_was_refused, patiently, say_busy, 
 from backfill.database.nullable import discardable, to_settle
 from backfill.database.quoting import quoted_table, table
 from backfill.errors import CutoverPostponed, NoShadow, ShadowDiffers, ShadowExists
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.jobs.row_needs import unlinked
 from backfill.ledger import address_map, batches, coverage, quarantine, runs, shadow_copies
 from backfill.ledger.counts import Count

@@ -25,7 +25,7 @@ from backfill.database.connection import ASYNCHRONOUS, copy_in, execute, rows
 from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import table
 from backfill.database.timeouts import Timeouts
-from backfill.jobs.resolve import Resolved, Resolver
+from backfill.jobs.resolver import Resolved, Resolver
 from backfill.jobs.row_needs import may_be_address, raw_text, short, usable
 from backfill.plan import Addresses, LinkJob
 

@@ -14,7 +14,7 @@ from backfill.database.lock_retry import patiently
 from backfill.database.quoting import table
 from backfill.database.writing import writes
 from backfill.jobs import apply, resolve
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map, batches, runs
 from backfill.ledger.phases import RESOLVE

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from backfill.database.connection import make_engine
 from backfill.engine.estimate import sample
 from backfill.geo.sources import open_geo
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.plan import PYPI
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, TABLES, digest, environment, fill_demo, live_hash

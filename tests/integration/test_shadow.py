@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from backfill.database import lock_retry
 from backfill.database.connection import make_engine
 from backfill.geo.sources import open_geo
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.ledger.phases import COMPARE, Phase
 from backfill.plan import PYPI
 from backfill.shadow import compare

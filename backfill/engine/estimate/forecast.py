@@ -14,7 +14,7 @@ from backfill.database.quoting import regclass
 from backfill.engine.estimate import prediction, sample
 from backfill.engine.estimate.prediction import IN_PLACE, SHADOW, Advice, Cost, Size, Terms
 from backfill.engine.estimate.sample import Sample, SampleFailed
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.plan import Addresses, Job, LinkJob
 from backfill.settings import Settings
 from backfill.shadow.refusals import refusals_of

@@ -23,7 +23,7 @@ from backfill.database.error_text import DRIVER_ERRORS
 from backfill.database.quoting import regclass, table
 from backfill.jobs import link, resolve
 from backfill.jobs.passes import pass_of
-from backfill.jobs.resolve import Resolver
+from backfill.jobs.resolver import Resolver
 from backfill.ledger import address_map
 from backfill.ledger.batches import Batch
 from backfill.ledger.phases import LINK
