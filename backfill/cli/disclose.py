@@ -12,16 +12,8 @@ from backfill.cli import output as streams
 from backfill.cli.answer import JSON, Answer, answers, envelope
 from backfill.errors import DisclosureUnreadable, SettingInvalid
 from backfill.files import read_text, require_suffix, require_writable, write_whole
-from backfill.pypi.disclosure import (
-    RAW,
-    Difference,
-    Disclosure,
-    as_json,
-    compare,
-    disclose,
-    disclosed,
-    raw_addresses,
-)
+from backfill.pypi.disclosure import RAW, Disclosure, as_json, disclose, raw_addresses
+from backfill.pypi.disclosure_difference import Difference, compare, disclosed
 from backfill.report.document import Tone, table
 
 
