@@ -43,7 +43,8 @@ def make_engine(url: URL, *, ledger_schema: str | None = None, poolclass: type[P
     # In place of the driver's own: SQLAlchemy asks a new connection a few things before "connect" is told.
     @event.listens_for(engine, "do_connect")
     def _open(_dialect: Any, record: Any, _words: Any, parameters: dict[str, Any]) -> Any:
-        connection, record.info[ORIGIN] = session.connect(**parameters)
+        connection, origin = session.connect(**parameters)
+        record.info[ORIGIN] = origin.without(ledger_schema) if ledger_schema else origin
         return connection
 
     return engine

@@ -14,9 +14,10 @@ session sets what it depends on, as far as an ordinary role may set it and this 
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg2
@@ -101,7 +102,7 @@ SET = """
        and not (known.name = 'default_transaction_read_only'
                 and known.source in ('default', 'configuration file', 'command line'))
 """
-IS_ANOTHER_ROLE = "select current_user <> session_user"
+ROLES = "select current_user::text, session_user::text"
 # A role's own setting wins over the database's, as it does in the server.
 ROLE_OF_DATABASE = """
     select not exists (
@@ -114,12 +115,30 @@ ROLE_OF_DATABASE = """
 """
 
 
+ELEMENT = re.compile(r'\s*("(?:[^"]|"")*"|[^",\s][^,]*?)\s*(?:,|$)')  # of a search_path
+
+
 @dataclass(frozen=True)
 class Origin:
     """What a session would have had without our settings: what the application's triggers may count on."""
 
     search_path: str
     time_zone: str
+    role: str  # what "$user" in that path stands for
+
+    def without(self, schema: str) -> "Origin":
+        """The same, its path without *schema*.
+
+        The usual path begins with "$user". Where the role has the name of the ledger's schema, as in all our examples, an
+        application's trigger would find our tables in the place of its own.
+        """
+        elements = ELEMENT.findall(self.search_path)
+        kept = [element for element in elements if self._schema(element) != schema]
+        return self if kept == elements else replace(self, search_path=", ".join(kept))
+
+    def _schema(self, element: str) -> str:
+        name = element[1:-1].replace('""', '"') if element.startswith('"') else element.lower()
+        return self.role if name == "$user" else name
 
 
 @contextlib.contextmanager
@@ -199,11 +218,14 @@ def _settle(cursor: Any, version: int, options: str) -> Origin:
     cursor.execute(f"set search_path to {SAFE_PATH}")
     cursor.execute(SET, (list(SETTINGS), list(SETTINGS.values()), PLANNER))
     _end_with_client(cursor)
-    if "role" not in options and _says(cursor, IS_ANOTHER_ROLE) and _says(cursor, ROLE_OF_DATABASE):
+    cursor.execute(ROLES)
+    role, own = cursor.fetchone()
+    if "role" not in options and role != own and _says(cursor, ROLE_OF_DATABASE):
         cursor.execute("set role none")
+        role = own
     for name, wanted in STRICT.items():
         _require(cursor, name, wanted)
-    return Origin(path, zone)
+    return Origin(path, zone, role)
 
 
 def _says(cursor: Any, question: str) -> bool:

@@ -237,6 +237,9 @@ def _create_database(session: Connection, name: str) -> None:
             cursor.execute(
                 sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))
             )
+            # The ledger's schema has the name of the role. By the usual path ("$user", public), a table that somebody
+            # makes with psql after the first run would lie in it.
+            cursor.execute(sql.SQL("alter database {} set search_path = public").format(sql.Identifier(name)))
 
 
 def _url(folders: Folders, database: str) -> str:

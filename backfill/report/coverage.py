@@ -99,16 +99,21 @@ def _rewritten(records: Sequence[CoverageRecord]) -> str:
     said = (
         f"in {', '.join(record.table for record in records)} every value has the form that its job gives it"
     )
+    exceptions = []
     kept = sum(record.counts.get(Count.KEPT_UNREADABLE, 0) for record in records)
     if kept:
-        said += f", except {kept:,} {'text that is' if kept == 1 else 'texts that are'} no address and may hold one"
+        exceptions.append(
+            f"{kept:,} {'text that is' if kept == 1 else 'texts that are'} no address and may hold one"
+        )
     waiting = sum(record.counts.get(Count.NOT_DUE, 0) for record in records)
     if waiting:
-        said += f", and {waiting:,} raw {'value that is' if waiting == 1 else 'values that are'} not as old as the plan asks for"
+        exceptions.append(
+            f"{waiting:,} raw {'value that is' if waiting == 1 else 'values that are'} not as old as the plan asks for"
+        )
     timeless = sum(record.counts.get(Count.WITHOUT_TIME, 0) for record in records)
     if timeless:
-        said += f", and {timeless:,} raw {'value' if timeless == 1 else 'values'} without a time"
-    return said
+        exceptions.append(f"{timeless:,} raw {'value' if timeless == 1 else 'values'} without a time")
+    return said + (f", except {'; '.join(exceptions)}" if exceptions else "")
 
 
 def newest(records: Sequence[CoverageRecord]) -> CoverageRecord:

@@ -247,7 +247,7 @@ def notes_in_place(
         counts[Count.WITHOUT_TIME],
         "raw value has no time",
         "raw values have no time",
-        "nothing tells how old they are, so they are never due, and stay",
+        "such a value has no age, is never due, and stays",
     )
     if kept:
         told = ", ".join(f"{reason} {kept[reason]:,}" for reason in sorted(kept))
