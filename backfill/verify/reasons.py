@@ -224,7 +224,12 @@ def notes_in_place(
     with the place of their address, and with one of their own.
     """
     number = counts[Count.IN_FORM]
-    notes = [f"recomputed from the text: 0 of {number:,}, since the text is gone; {BY_FORM[job.becomes]}"]
+    notes = []
+    judged = number + (counts[Count.NO_ADDRESS] if job.becomes == "nothing" else 0)
+    if judged:
+        notes.append(
+            f"recomputed from the text: 0 of {judged:,}, since the text is gone; {BY_FORM[job.becomes]}"
+        )
     if written:
         done = number + counts[Count.NO_ADDRESS]
         notes.append(

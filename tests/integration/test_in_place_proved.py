@@ -21,8 +21,10 @@ def test_pseudonyms_are_proved_by_their_tag_erased_and_recognised(
     )
     operator = rewritten.operator(database, home, plan)
     rows = 2 * len(TEXTS)
+    assert "the text is gone" not in operator.types("verify", expect=1).out
     rewritten.run(operator, "--quiet")
     said = operator.types("verify").out
+    assert f"recomputed from the text: 0 of {rows}, since the text is gone" in said
     assert (
         f"by their batches' records, runs wrote {rows} values of this column in all; {rows + 3} rows are"
         in said
