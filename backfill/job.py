@@ -131,8 +131,9 @@ NOT_BESIDE_INTO = {
     "unreadable": "it does not apply: a row whose text is no address waits in the quarantine",
     "constant": "it does not apply: a row without an address has no hash",
     "on_duplicate": "it does not apply: the raw column stays as it is until it is dropped",
-    "after": "the retention of hashes is not supported by this version",
-    "max_due": "the retention of hashes is not supported by this version",
+    "after": "the drop of the raw column would wait for ever, as younger rows have no hash. Leave it out, or leave into "
+    "out: hashes in place take an age",
+    "max_due": "it bounds due runs, and no row is due by its age here",
 }
 
 
@@ -200,7 +201,10 @@ def _require_into_fits(keys: dict[str, Any], kind: str) -> None:
         if key in keys:
             raise ValueError(f"{key}: beside into, {why}")
     if keys.get("then", "drop") != "drop":
-        raise ValueError('then: beside into, only "drop" is supported by this version: the raw column goes')
+        raise ValueError(
+            'then: beside into, it is "drop": a raw column that stays keeps its addresses. It is there until you type '
+            "`backfill migrate`; to keep a column, leave into out: its values become hashes in place"
+        )
     for other in ("raw", "time"):
         if keys["into"] == keys.get(other):
             raise ValueError(f"into: it is the column of {other}; hashes need a column of their own")
