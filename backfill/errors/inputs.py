@@ -41,6 +41,12 @@ class KindUnfit(BackfillError):
     does what the plan asks for rows that are raw by now; what becomes of texts that are no address, its unreadable says."""
 
 
+class SealUnfit(KindUnfit):
+    """The values of {job} become "{becomes}" in place, and a seal would discard what the application writes on purpose.
+    Nothing was changed. `backfill run {job!q}` does what the plan asks for rows that are raw by now: repeat it by a timer.
+    Where the column is to go as it is, say becomes = "nothing" and then = "drop" in the plan: such a one can be sealed."""
+
+
 class NoAddressTable(BackfillError):
     """Plan {plan} has no address table: nothing of it becomes a link, and this command is about links."""
 

@@ -17,10 +17,10 @@ from backfill.database.lock_retry import patiently, say_busy
 from backfill.database.nullable import require_nullable
 from backfill.database.quoting import quoted, regclass, table
 from backfill.database.seal_trigger import seal_name, seal_removal, seal_trigger
-from backfill.errors import NotSealed
+from backfill.errors import NotSealed, SealUnfit
 from backfill.ledger import decisions
 from backfill.ledger.tables import seals
-from backfill.plan import Discard, DroppingJob, Job, Plan, dropping
+from backfill.plan import Discard, DroppingJob, InPlaceJob, Job, Plan, dropping
 from backfill.raw_column import Table, find
 
 LOCK_TIMEOUT_MS = 300  # CREATE TRIGGER waits for writers, and writers queue behind it
@@ -43,9 +43,11 @@ CREATE = sql.SQL("""
 
 
 def sealable(plan: Plan, name: str) -> DroppingJob | Discard:
-    """The job or discard of that name. Raises ``UnknownJob``, ``AmbiguousJob``, ``KindUnfit``."""
+    """The job or discard of that name. Raises ``UnknownJob``, ``AmbiguousJob``, ``KindUnfit``, ``SealUnfit``."""
     parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
     part = find(name, parts)
+    if isinstance(part, InPlaceJob):
+        raise SealUnfit(job=part.label, becomes=part.becomes)
     return part if isinstance(part, Discard) else dropping(part)
 
 

@@ -168,14 +168,17 @@ def test_one_age_in_status_metrics_gates_and_report(mixed: Operator, tmp_path: P
     # What is for links alone says what works instead.
     for command in (
         "quarantine settle logins",
-        "seal logins",
-        "unseal logins",
         "repair logins",
         "run --strategy shadow logins",
         "run --abandon logins",
         "cutover logins",
     ):
         assert 'become "network", not links' in (said := mixed.types(*command.split(), expect=2).err), command
+        assert "`backfill run logins` does what the plan asks" in said
+    # Of a seal, what it would do to an application that goes on writing.
+    for command in ("seal logins", "unseal logins"):
+        said = mixed.types(*command.split(), expect=2).err
+        assert "a seal would discard what the application writes on purpose" in said, command
         assert "`backfill run logins` does what the plan asks" in said
     mixed.types("run", "logins", "--quiet")
     # A file that cannot be written is refused before anybody looks.

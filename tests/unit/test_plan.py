@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from backfill.errors import PlanInvalid, UnknownJob
+from backfill.errors import PlanInvalid, SealUnfit, UnknownJob
 from backfill.hashing.sha256 import SHA256_SUFFIX
 from backfill.plan import (
     EVENT_TABLES,
@@ -20,6 +20,7 @@ from backfill.plan import (
     Plan,
     load_plan,
 )
+from backfill.verify.seal import sealable
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plan.md"
 LEAST = 'name = "least"\n[addresses]\ntable = "ip_addresses"\n[[jobs]]\ntable = "events"\n'
@@ -317,6 +318,24 @@ def test_a_combination_loads_or_is_refused_as_the_document_says(plan_file, name:
     keys = re.findall(r"^(\w+) =", said, re.MULTILINE)
     assert any(f"{key}: " in str(refusal.value) for key in keys)
     assert "Extra inputs" not in str(refusal.value)
+
+
+def test_what_makes_no_sense_is_refused_with_the_documents_reason(plan_file) -> None:
+    table = DOCUMENT.read_text(encoding="utf-8").split("Three combinations make no sense")[1].split("\n\n")[1]
+    reasons = dict(line.strip("| ").split(" | ")[:2] for line in table.splitlines()[2:])
+    sealed = reasons.pop("`backfill seal` of a job in place")
+    assert set(reasons) == {"`into` and `after`", '`into` and `then = "keep"`'}
+    for name, why in reasons.items():
+        text = (
+            f'name = "one"\n[[jobs]]\ntable = "events"\nraw = "ip"\nbecomes = "hash"\n{COMBINATIONS[name]}\n'
+        )
+        with pytest.raises(PlanInvalid) as refusal:
+            load_plan(plan_file(text))
+        assert why in str(refusal.value)
+    with pytest.raises(SealUnfit) as refusal:
+        sealable(load_plan(plan_file(IN_PLACE)), "t")
+    assert sealed in str(refusal.value)
+    assert "`backfill run t`" in str(refusal.value)
 
 
 def test_a_plan_without_links_needs_no_address_table_and_one_with_links_says_that_it_does(plan_file) -> None:
