@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from backfill.age.age import parse_age
-from backfill.cli import output
+from backfill.cli import output, preflight
 from backfill.cli.answer import JSON, Answer, tell
 from backfill.cli.context import Session
+from backfill.database.preflight.target import Purpose
 from backfill.errors import DueInProgress, NothingAges, OutputUnwritable, RunInProgress, RunUnfinished
 from backfill.files import require_writable, write_whole
 from backfill.ledger import due_runs
@@ -97,6 +98,8 @@ def show(context: click.Context, session: Session, form: str, grace: timedelta, 
     jobs = aging(session, session.plan.jobs, named=False)
     if metrics is not None:
         require_writable(metrics, what=METRICS_FILE)
+    # A view hides rows, and a column of another type than the plan reads makes them younger: neither may look green.
+    preflight.require(session, jobs, Purpose.READ)
     with session.engine.connect() as connection:
         found = standing.look(connection, jobs, grace)
     if metrics is not None:

@@ -244,3 +244,21 @@ def test_numbers_as_times_and_no_index_and_no_key(database: str, home: Path, tmp
 def _counted(operator: Operator) -> dict[str, int]:
     entries = json.loads(operator.types("quarantine", "list", "--format", "json").out)["kept"]
     return {entry["reason"]: entry["rows"] for entry in entries}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("alter table logins alter created type timestamp using created at time zone 'Pacific/Kiritimati'", "is timestamp without time zone"),
+        ("alter table logins rename to every_login; create view public.logins as select * from every_login where created > now() - interval '28 days'", "is a view"),
+        ("create table more () inherits (logins)", "Other tables inherit from logins"),
+    ],
+)  # fmt: skip
+def test_status_is_not_green_over_a_table_that_is_no_longer_what_the_plan_says(site, change, said) -> None:
+    """A time that is read wrongly makes rows younger, and a view hides them."""
+    rewritten.run(site, "--due", "--quiet")
+    query(
+        site.url, "insert into logins (ip, created) values ('9.9.9.9', now() - interval '28 days 10 hours')"
+    )
+    query(site.url, change)
+    assert said in site.types("status", "--due", expect=2).err
