@@ -18,7 +18,7 @@ from backfill.gates.checklist import checklist
 from backfill.gates.gate import Gate
 from backfill.gates.survey import Stage, survey
 from backfill.ledger import erasure_checks
-from backfill.plan import Discard, DroppingJob
+from backfill.plan import Discard, Job
 from backfill.report.document import Tone
 from backfill.report.document import table as rows
 from backfill.verify import seal as seals
@@ -121,7 +121,9 @@ def _checklist(gate: Gate, form: str) -> Answer:
 @click.pass_context
 def seal_command(context: click.Context, table: str) -> None:
     """Discard the raw values of new rows of TABLE from now on. They are never linked; the decision is recorded."""
-    session, part = _with_part(context, table)
+    session = sessions.session_of(context)
+    part = seals.sealable(session.plan, table)
+    _require_column(session, part)
     preflight.require(session, (part,), Purpose.READ)
     name = part.label
     if seals.seal(session.engine, session.settings.ledger_schema, part, click.echo):
@@ -138,7 +140,9 @@ def seal_command(context: click.Context, table: str) -> None:
 @click.pass_context
 def unseal_command(context: click.Context, table: str) -> None:
     """Remove the seal of TABLE."""
-    session, part = _with_part(context, table)
+    session = sessions.session_of(context)
+    part = seals.named(session.plan, table)
+    _require_column(session, part)
     number = seals.unseal(session.engine, session.settings.ledger_schema, part, click.echo)
     values = escaping.counted(number, "raw value was", "raw values were")
     click.echo(
@@ -146,9 +150,8 @@ def unseal_command(context: click.Context, table: str) -> None:
     )
 
 
-def _with_part(context: click.Context, name: str) -> tuple[Session, DroppingJob | Discard]:
-    session = sessions.session_of(context)
-    part = seals.sealable(session.plan, name)
+def _require_column(session: Session, part: Job | Discard) -> None:
+    """Raises ``UnknownJob`` where the column is gone."""
     session.expand()
     with session.engine.connect() as connection:
         if not seals.can_be_sealed(connection, part):
@@ -156,4 +159,3 @@ def _with_part(context: click.Context, name: str) -> tuple[Session, DroppingJob 
                 job=f"{part.label} with a column {part.raw_column} that could be sealed",
                 known=", ".join(job.label for job in session.plan.dropping_jobs),
             )
-    return session, part

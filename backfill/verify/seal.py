@@ -44,19 +44,24 @@ CREATE = sql.SQL("""
 
 def sealable(plan: Plan, name: str) -> DroppingJob | Discard:
     """The job or discard of that name. Raises ``UnknownJob``, ``AmbiguousJob``, ``KindUnfit``, ``SealUnfit``."""
-    parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
-    part = find(name, parts)
+    part = named(plan, name)
     if isinstance(part, InPlaceJob):
         raise SealUnfit(job=part.label, becomes=part.becomes)
     return part if isinstance(part, Discard) else dropping(part)
 
 
-def can_be_sealed(connection: Connection, part: DroppingJob | Discard) -> bool:
+def named(plan: Plan, name: str) -> Job | Discard:
+    """The job or discard of that name, of whatever kind: an earlier plan may have sealed it. Raises as ``find`` does."""
+    parts: tuple[Job | Discard, ...] = (*plan.jobs, *plan.discard)
+    return find(name, parts)
+
+
+def can_be_sealed(connection: Connection, part: Job | Discard) -> bool:
     """Whether the column is still there."""
     return has_column(connection, part, part.raw_column)
 
 
-def is_sealed(connection: Connection, part: DroppingJob | Discard) -> bool:
+def is_sealed(connection: Connection, part: Job | Discard) -> bool:
     """Whether our trigger is there."""
     statement = sql.SQL("select exists (select from pg_trigger where tgrelid = {} and tgname = %s)")
     return bool(value(connection, statement.format(regclass(part)), (seal_trigger(part),)))
@@ -89,7 +94,7 @@ def seal(engine: Engine, schema: str, part: DroppingJob | Discard, tell: Callabl
     return bool(_patiently(engine, part, install, tell))
 
 
-def unseal(engine: Engine, schema: str, part: DroppingJob | Discard, tell: Callable[[str], None]) -> int:
+def unseal(engine: Engine, schema: str, part: Job | Discard, tell: Callable[[str], None]) -> int:
     """Remove the trigger; returns what it discarded. Raises ``NotSealed``."""
 
     def remove(connection: Connection) -> int:
@@ -109,7 +114,7 @@ def unseal(engine: Engine, schema: str, part: DroppingJob | Discard, tell: Calla
     return _patiently(engine, part, remove, tell)
 
 
-def discarded(connection: Connection, schema: str, part: DroppingJob | Discard) -> int:
+def discarded(connection: Connection, schema: str, part: Job | Discard) -> int:
     """Raw values that the seal of that column has discarded, rolled-back writes included."""
     own = sql.Identifier(schema, seal_name(part))
     exists = value(

@@ -8,6 +8,8 @@ import pytest
 from alembic.util import CommandError
 from jsonschema import Draft202012Validator
 
+from backfill.database.guard_trigger import guard_trigger
+from backfill.plan import Discard
 from tests import rewritten
 from tests.databases import query
 from tests.integration.test_other_chain import ENV, upgrade
@@ -173,8 +175,27 @@ def test_what_stands_beside_it_in_a_plan_and_what_does_not_know_it(
     assert "logins.hashed_ip" not in operator.types("scan", "--format", "json", expect=None).out
     operator.types("seal", "logins")
     log_in(database, "203.0.113.1", None)
-    operator.types("unseal", "logins")
     assert "203.0.113.1" not in {text for _, text, _ in rows(database)}
+    # Under another plan, the seal would discard what is rewritten in place.
+    in_place = {"table": "logins", "raw": "ip", "becomes": "pseudonym", "unreadable": "keep"}
+    (tmp_path / "later").mkdir()
+    later = rewritten.operator(database, home, rewritten.plan_file(tmp_path / "later", in_place))
+    for command in ("plan", "run"):
+        said = later.types(command, expect=2)
+        assert "discards every value that is written" in said.out + said.err
+        assert "backfill unseal logins" in said.out + said.err
+    before = rows(database)
+    later.types("unseal", "logins")
+    assert rows(database) == before
+    assert "discards every value" not in later.types("plan", expect=None).out
+    guard = guard_trigger(Discard(table="logins", column="ip"))
+    query(
+        database,
+        f"""create function unchanged() returns trigger language plpgsql as 'begin return new; end';
+            create trigger "{guard}" before update on logins for each row execute function unchanged()""",
+    )
+    assert "refuses every raw value without a link or hash" in later.types("plan", expect=2).out
+    query(database, "drop function unchanged() cascade")
     # NOT NULL: what cannot be discarded says what would help.
     query(database, "delete from logins where ip is null; alter table logins alter ip set not null")
     settle = ("quarantine", "settle", "logins", "--as", "discard", "--count", len(UNREADABLE))

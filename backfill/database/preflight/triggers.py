@@ -7,10 +7,14 @@ named, and waits until somebody who knows it accepts it.
 
 from collections.abc import Iterator
 
+from backfill import escaping
+from backfill.database.guard_trigger import guard_trigger
 from backfill.database.preflight.finding import Finding, blocks, changes, note
 from backfill.database.preflight.target import Target
+from backfill.database.seal_trigger import seal_trigger
 from backfill.plan import InPlaceJob
 
+LEFT_BEHIND = blocks("left-behind-trigger")
 BEFORE = changes("before-trigger")
 AFTER = changes("after-trigger")
 DELETE = changes("delete-trigger")
@@ -35,6 +39,11 @@ TRIGGERS = """
             or t.tgtype & 4 <> 0 and %(inserts)s
             or t.tgtype & 8 <> 0 and %(deletes)s)
      order by t.tgname
+"""
+# Of another kind of job for this column, that an earlier plan had.
+OURS = """
+    select tgname from pg_trigger
+     where tgrelid = %(table)s and not tgisinternal and tgname = any (%(ours)s::text[]) and tgenabled <> 'D'
 """
 RULES = """
     select rulename from pg_rewrite
@@ -85,6 +94,8 @@ def check(target: Target) -> Iterator[Finding]:
     if not target.writes:
         return
     name = target.part.name
+    if isinstance(target.part, InPlaceJob):
+        yield from _left_behind(target, target.part)
     found = target.ask(TRIGGERS, ledger=target.ledger_schema, inserts=target.inserts, deletes=target.deletes)
     for (
         trigger,
@@ -141,6 +152,27 @@ def check(target: Target) -> Iterator[Finding]:
             f"alter table {name} disable rule {rule}; for the run, or drop it.",
         )
     yield from _runs_as(target)
+
+
+def _left_behind(target: Target, job: InPlaceJob) -> Iterator[Finding]:
+    """Ours, of a link or of a hash in another column: each would change or refuse what is to be written."""
+    seal, guard = seal_trigger(job), guard_trigger(job)
+    for (trigger,) in target.ask(OURS, ours=[seal, guard]):
+        does, helps = {
+            seal: (
+                "discards every value that is written, the application's as well",
+                f"backfill unseal {escaping.word(job.label)}",
+            ),
+            guard: (
+                "refuses every raw value without a link or hash beside it",
+                "backfill migrate --down, with that plan, to the revision before it",
+            ),
+        }[trigger]
+        yield LEFT_BEHIND(
+            target.column(trigger),
+            f"Trigger {trigger} of {target.part.name}, which an earlier plan for {job.label} asked for, {does}.",
+            f"Remove it first: {helps}.",
+        )
 
 
 def _fix(target: Target, trigger: str) -> str:
