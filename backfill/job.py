@@ -7,7 +7,7 @@ from pydantic import field_serializer, model_validator
 
 from backfill.age.aged import Aged
 from backfill.age.time_column import TimeColumn
-from backfill.errors import KindUnfit
+from backfill.errors import IntoUnfit, KindUnfit
 from backfill.raw_column import Constant, GeoColumns, Key, Name, NameOrNone, Place, RawColumn, Widths
 
 LINK = "link"  # the kind of job that a plan means where it names none
@@ -262,6 +262,8 @@ def links(jobs: Iterable[Job]) -> tuple[LinkJob, ...]:
     """Those jobs, for what is done with links alone. Raises ``KindUnfit`` where one is of another kind."""
     found = []
     for job in jobs:
+        if isinstance(job, IntoJob):
+            raise IntoUnfit(job=job.label, into=job.into)
         if not isinstance(job, LinkJob):
             raise KindUnfit(job=job.label, becomes=job.becomes)
         found.append(job)

@@ -41,6 +41,11 @@ class KindUnfit(BackfillError):
     does what the plan asks for rows that are raw by now; what becomes of texts that are no address, its unreadable says."""
 
 
+class IntoUnfit(KindUnfit):
+    """The values of {job} become hashes in {into}, not links: this command does nothing for such a job. `backfill run {job!q}`
+    fills what lacks a hash; rows whose text is no address wait in the quarantine: `backfill quarantine list`."""
+
+
 class SealUnfit(KindUnfit):
     """The values of {job} become "{becomes}" in place, and a seal would discard what the application writes on purpose.
     Nothing was changed. `backfill run {job!q}` does what the plan asks for rows that are raw by now: repeat it by a timer.

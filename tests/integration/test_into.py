@@ -167,9 +167,10 @@ def test_what_stands_beside_it_in_a_plan_and_what_does_not_know_it(
     operator = rewritten.operator(database, home, plan)
     rewritten.run(operator, "--quiet")
     operator.types("verify", expect=1)
-    for words in (("run", "--strategy", "shadow", "logins"), ("run", "--due", "logins")):
-        said = operator.types(*words, expect=2)
-        assert "logins" in said.err
+    said = operator.types("run", "--strategy", "shadow", "logins", expect=2).err
+    assert "The values of logins become hashes in hashed_ip, not links" in said
+    assert "its unreadable" not in said
+    assert "logins" in operator.types("run", "--due", "logins", expect=2).err
     assert "no address table" in operator.types("calibrate", expect=2).err
     assert "guard_links" in operator.types("gates", "--checklist").out
     assert "logins.hashed_ip" not in operator.types("scan", "--format", "json", expect=None).out
