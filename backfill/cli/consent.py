@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from backfill import escaping
-from backfill.cli import output
+from backfill.cli import output, pseudonym_prefix
 from backfill.cli.context import Session
 from backfill.errors import (
     DuplicatesRefused,
@@ -85,6 +85,8 @@ def require(
         )
         anew = count is None or len(found) < len(asked) or refused
         if anew:
+            if any(job.becomes == "pseudonym" for job in asked):
+                pseudonym_prefix.recognise(session)
             found = {job.identity: _count(session, job) for job in asked}
         _require_readable(asked, found)
         _require_distinct(asked, found)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from backfill import escaping
-from backfill.cli import preflight
+from backfill.cli import preflight, pseudonym_prefix
 from backfill.cli.context import Session
 from backfill.cli.invocation import Invocation
 from backfill.engine.driver import run_lock
@@ -14,9 +14,8 @@ from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.hashing.pseudonym import Pseudonyms
-from backfill.jobs import prefixes_in_use
 from backfill.jobs.values import ValueResolver
-from backfill.ledger import batches, keys, lost_fields, prefixes
+from backfill.ledger import batches, keys, lost_fields
 from backfill.plan import InPlaceJob, Job, Place
 
 
@@ -107,12 +106,6 @@ def tell_lost(where: str, lost: Sequence[tuple[str, int, Sequence[str]]], also: 
 def _pseudonyms(invocation: Invocation) -> Pseudonyms:
     """Under the prefix of the key id, which is drawn the first time, beside all that is in the data."""
     session = invocation.session
-    key_id = session.settings.key_id
     with run_lock(session.engine, session.settings.ledger_schema):
-        with session.engine.begin() as connection:
-            prefix = prefixes.prefix_of(connection, key_id)
-        if prefix is None:
-            living = prefixes_in_use.living(session.engine, session.plan.parts)
-            with session.engine.begin() as connection:
-                prefix = prefixes.allot(connection, key_id, living)
-    return session.salt.pseudonyms(prefix)
+        byte = pseudonym_prefix.ensure(session)
+    return session.salt.pseudonyms(byte)

@@ -12,6 +12,12 @@ class PrefixesExhausted(BackfillError):
     """Every network from fd01::/16 to fdff::/16 occurs among the raw values: none is left for pseudonyms."""
 
 
+class PrefixAmbiguous(BackfillError):
+    """Values that begin with {prefixes} are pseudonyms of this salt, by their tags, and this ledger knows none of these
+    prefixes: they were made under ledgers that are lost, and one key id has one prefix. Nothing was changed. Restore the
+    schema of that ledger whose values are to stay, from a backup; the others are addresses to it."""
+
+
 class ResultChanged(BackfillError):
     """{job}: {changed} of {written} rows do not hold what was written. A trigger or rule of the application
     changed them; the batch was rolled back. `backfill plan` names the triggers; disable the one that does it."""

@@ -59,8 +59,13 @@ def allot(connection: Connection, key_id: str, living: Set[int]) -> int:
     if not free:
         raise PrefixesExhausted()
     prefix = secrets.choice(free)
-    connection.execute(pseudonym_prefixes.insert().values(key_id=key_id, prefix=prefix))
+    enter(connection, key_id, prefix)
     return prefix
+
+
+def enter(connection: Connection, key_id: str, prefix: int) -> None:
+    """Put on record that *prefix* is that key id's."""
+    connection.execute(pseudonym_prefixes.insert().values(key_id=key_id, prefix=prefix))
 
 
 def text(schema: str) -> sql.Composed:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backfill.hashing.salt import Salt
 from tests import rewritten
 from tests.databases import query
 from tests.integration.test_undecodable import encoded  # noqa: F401
@@ -65,6 +66,48 @@ def test_pseudonyms_are_proved_by_their_tag_erased_and_recognised(
     assert any("were rewritten in place since" in one["what"] for one in proof["findings"])
     operator.types("erase")
     operator.types("prove", "--depth", "pages")
+
+
+def test_pseudonyms_of_a_ledger_that_is_lost_are_known_by_their_tags_and_stay(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    rewritten.table(database, "logins", "inet", TEXTS)
+    job = {"table": "logins", "raw": "ip", "becomes": "pseudonym", "unreadable": "keep"}
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
+    rewritten.run(operator, "--quiet")
+    first = rewritten.values(database, "logins")
+    ((prefix,),) = query(database, "select prefix from backfill.pseudonym_prefixes")
+
+    def lose() -> None:
+        query(database, "drop schema backfill cascade")
+
+    # The ledger, and then its one row alone: in either case nothing was made anew.
+    for lost in (lose, lambda: query(database, "delete from backfill.pseudonym_prefixes")):
+        lost()
+        query(
+            database, "insert into logins (ip, note) values ('198.51.100.7', 'new'), ('fd99::1', 'foreign')"
+        )
+        said = operator.types("run", "--quiet", expect=None)
+        if said.code == 2:
+            assert "The dry run counted 2 rows" in said.err
+            assert f"Values that begin with fd{prefix:02x}: are pseudonyms of this salt" in said.out
+            operator.types(*rewritten.confirmed(said))
+        assert query(database, "select prefix from backfill.pseudonym_prefixes") == [(prefix,)]
+        now = rewritten.values(database, "logins")
+        assert now[: len(first)] == first
+        assert all(
+            value.startswith(f"fd{prefix:02x}:") for _, value, note in now if note in ("new", "foreign")
+        )
+        operator.types("verify")
+        first = now
+    # Under two prefixes nobody can say which was whose.
+    lose()
+    other = Salt(rewritten.SALT, source="test").pseudonyms(prefix % 255 + 1).pseudonym("192.0.2.1")
+    query(database, "insert into logins (ip, note) values (%s, 'other')", other)
+    assert "restore the schema" in operator.types("run", expect=2).err.lower()
+    # With another salt, none of them is ours.
+    stranger = operator.having(ip_salt="another salt, as long as it has to be")
+    assert "are pseudonyms of this salt" not in stranger.types("run", expect=2).out
 
 
 def test_junk_inside_the_prefix_and_undecodable_bytes_are_quarantined_and_no_pseudonyms(
