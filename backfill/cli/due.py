@@ -94,20 +94,20 @@ def grace_option(told: str) -> Callable[[click.decorators.FC], click.decorators.
 
 
 def show(context: click.Context, session: Session, form: str, grace: timedelta, metrics: Path | None) -> None:
-    """What is late, in words or as JSON, and for Prometheus; exit 1 when anything is."""
+    """What is late, in words or as JSON, and for Prometheus; exit 1 when anything is, or may be."""
     jobs = aging(session, session.plan.jobs, named=False)
     if metrics is not None:
         require_writable(metrics, what=METRICS_FILE)
     # A view hides rows, and a column of another type than the plan reads makes them younger: neither may look green.
     preflight.require(session, jobs, Purpose.READ)
     with session.engine.connect() as connection:
-        found = standing.look(connection, jobs, grace)
+        found = standing.look(connection, session.settings.ledger_schema, session.plan, grace)
     if metrics is not None:
         _write_metrics(metrics, found)
     if form != JSON:
         output.show(*report.blocks(found))
         click.echo()
-    code = EXIT_LATE if found.is_late else 0
+    code = 0 if found.holds else EXIT_LATE
     answer = Answer(report.verdict(found), report.following(found), report.as_dict(found), code)
     tell(answer, form, one_line=True)
     context.exit(code)

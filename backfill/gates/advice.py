@@ -26,7 +26,8 @@ def first_line(stages: Sequence[Stage], gate: Gate, *, named: bool = False, eras
     if ahead is None:
         blocked = next((stage for stage in left if stage.state is State.BLOCKED), left[0])
         if blocked.standing:
-            return f"Late: {blocked.answers[0].evidence}. To fix it: {fixes([blocked])[0]}."
+            word = "Not known what is late" if blocked.unknown else "Late"
+            return f"{word}: {blocked.answers[0].evidence}. To fix it: {fixes([blocked])[0]}."
         return f"Blocked: {blocked.change}. To fix it: {fixes([blocked])[0]}."
     if not ahead.call:
         return f"Next: `backfill run`, then `backfill verify` ({ahead.change})."

@@ -48,6 +48,7 @@ class Stage:
     answers: tuple[Answer, ...] = field(default=())
     lost: str = ""  # where the chain has passed it and its effect is gone: what helps
     standing: bool = False  # no change, and never over: what has to hold from now on
+    unknown: bool = False  # of such a one: too many rows lie in the future
 
     @property
     def unmet(self) -> list[Answer]:
@@ -75,7 +76,7 @@ def survey(connection: Connection, gate: Gate, ages: Standing | None = None) -> 
         revision = ", ".join(step.revisions) if ours else None
         stages.append(Stage(step.change, revision, step.call, state, answers, lost))
         before = step.revisions[-1]
-    found = standing.look(connection, gate.plan.jobs, gate.grace) if ages is None else ages
+    found = standing.look(connection, gate.schema, gate.plan, gate.grace) if ages is None else ages
     return [*stages, *(_standing(job, found) for job in found.jobs)]
 
 
@@ -89,20 +90,25 @@ def _standing(job: JobAges, found: Standing) -> Stage:
         told += f"; {counted(seen.kept_late, 'older text', 'older texts')} that the plan keeps may hold one"
     if seen.without_time:
         told += f"; {counted(seen.without_time, 'raw value has', 'raw values have')} no time"
-    fixes = ["`backfill run --due`"] * bool(seen.late) + [KEPT_FIX] * bool(seen.kept_late)
-    if seen.late and job.waiting:
+    if job.unknown:
+        told += f"; {counted(seen.ahead, 'row is', 'rows are')} more than a day in the future, and nothing is known of their age"
+    # A run stops before rows that are read wrongly.
+    runs = bool(seen.late) and not job.unknown
+    fixes = (
+        [job.ahead_fix] * job.unknown + ["`backfill run --due`"] * runs + [KEPT_FIX] * bool(seen.kept_late)
+    )
+    if runs and job.waiting:
         fixes.insert(1, f"`{LIST}` for the {counted(job.waiting, 'row that waits', 'rows that wait')}")
     answer = Answer(
         f"age of {job.label}",
-        not job.is_late,
+        job.holds,
         f"{told}, of {seen.rows:,} at {seen.asked:%Y-%m-%d %H:%M %Z}",
         "; ".join(fixes),
         by_chain=False,
     )
-    state = State.BLOCKED if job.is_late else State.DONE
-    return Stage(
-        f"no raw value of {job.column} older than {limit}", None, "", state, (answer,), standing=True
-    )
+    state = State.DONE if job.holds else State.BLOCKED
+    change = f"no raw value of {job.column} older than {limit}"
+    return Stage(change, None, "", state, (answer,), standing=True, unknown=job.unknown)
 
 
 def _state(answers: tuple[Answer, ...], lost: str, waits: bool) -> State:

@@ -18,14 +18,17 @@ from backfill.plan import InPlaceJob, Job
 EVERY_ROW = sql.SQL("true")
 DUE = sql.SQL("({time} is not null and {time} OPERATOR(pg_catalog.<) {before})")
 # The first comparison is for the index, and holds for every row for which the second does; the second knows of hours
-# that come twice, of which it takes the later one. A date, and a domain over whatever: the day has to be over.
+# that come twice, of which it takes the later one. A date, and a domain over whatever: the day has to be over. Far from
+# any year that is meant, the server has no such moment in every zone: it is asked for none.
 DUE_IN_ZONE = sql.SQL("""({time} is not null
     and {time} OPERATOR(pg_catalog.<) pg_catalog.timezone({zone}, {before})
-    and pg_catalog.timezone({zone},
+    and case when {time} OPERATOR(pg_catalog.<) '4000-01-01 BC' then true
+             when {time} OPERATOR(pg_catalog.>) '290000-01-01' then false
+             else pg_catalog.timezone({zone},
             case when pg_catalog.pg_typeof({time}) OPERATOR(pg_catalog.=) 'pg_catalog.timestamp'::pg_catalog.regtype
                  then {time}::pg_catalog.timestamp
                  else pg_catalog.date_trunc('day', {time}::pg_catalog.timestamp) OPERATOR(pg_catalog.+) {day} end)
-        OPERATOR(pg_catalog.<) {before})""")
+        OPERATOR(pg_catalog.<) {before} end)""")
 DAY = sql.SQL("'1 day'::pg_catalog.interval")
 SINCE_1970 = datetime(1970, 1, 1, tzinfo=UTC)
 STEP = {Unit.SECONDS: timedelta(seconds=1), Unit.MILLISECONDS: timedelta(milliseconds=1)}

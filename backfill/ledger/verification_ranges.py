@@ -33,6 +33,8 @@ class RangeCounts:
     kept: Mapping[str, int] = field(default_factory=dict)  # in place: unreadable texts that stay, by reason
     newest_raw: str | None = None
     since_run: int = 0  # raw values written since the last run of this table ended
+    ahead: int = 0  # in place, with an age: rows more than a day in the future
+    ahead_raw: int = 0  # of these, with a raw value
     wrong_keys: tuple[str, ...] = ()
     other_spellings: int = 0  # texts that are not the linked address's own, and a checksum of them
     checksum: int = 0

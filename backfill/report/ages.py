@@ -10,13 +10,17 @@ from backfill.verify.ages import NOT_LOOKED_AT
 from backfill.verify.standing import KEPT_FIX, LIST, JobAges, Standing
 
 DUE = "backfill run --due"
+PLAN = "backfill plan"  # which shows how the time is read
 MINUTE = "%Y-%m-%d %H:%M"
 
 
 def blocks(found: Standing) -> Iterator[Block]:
     """What is late first, then the numbers of each job, then what nobody looked at."""
     for job in found.jobs:
-        yield Note(_verdict(job, found), Tone.ALARM if job.is_late else Tone.DONE)
+        if job.unknown:
+            yield Note(_unknown(job), Tone.ALARM)
+        if job.ages.late or not job.unknown:
+            yield Note(_verdict(job, found), Tone.ALARM if job.is_late else Tone.DONE)
         if job.ages.kept_late:
             yield Note(_kept(job, found), Tone.ALARM)
     for job in found.jobs:
@@ -53,11 +57,13 @@ def _table(job: JobAges, found: Standing) -> Table:
 def following(found: Standing) -> tuple[str, ...]:
     """What to type next."""
     commands = {command for job in found.jobs for command in commands_of(job)}
-    return tuple(command for command in (DUE, LIST) if command in commands)
+    return tuple(command for command in (PLAN, DUE, LIST) if command in commands)
 
 
 def commands_of(job: JobAges) -> tuple[str, ...]:
     """What helps one job: a run does nothing about texts that are kept, nor about rows that wait in the quarantine."""
+    if job.unknown:  # a run would stop
+        return (PLAN,)
     if not job.ages.late:
         return ()
     return (DUE, LIST) if job.waiting else (DUE,)
@@ -66,15 +72,27 @@ def commands_of(job: JobAges) -> tuple[str, ...]:
 def verdict(found: Standing) -> str:
     """The one sentence."""
     late = sum(job.is_late for job in found.jobs)
-    return (
-        f"Late: {late} of {escaping.counted(len(found.jobs), 'job', 'jobs')}." if late else "Nothing is late."
-    )
+    unknown = sum(job.unknown for job in found.jobs)
+    jobs = escaping.counted(len(found.jobs), "job", "jobs")
+    said = [f"Late: {late} of {jobs}."] * bool(late)
+    said += [f"Too many rows in the future to know what is late: {unknown} of {jobs}."] * bool(unknown)
+    return " ".join(said) or "Nothing is late."
 
 
 def standing_text(job: JobAges, found: Standing) -> str:
     """What a gate and a list of what is left say of one job: late or not, and what is late."""
-    said = _verdict(job, found)
-    return f"{said} {_kept(job, found)}" if job.ages.kept_late else said
+    said = [_unknown(job)] if job.unknown else []
+    if job.ages.late or not job.unknown:
+        said.append(_verdict(job, found))
+    return " ".join([*said, *([_kept(job, found)] if job.ages.kept_late else [])])
+
+
+def _unknown(job: JobAges) -> str:
+    rows = escaping.counted(job.ages.ahead, "row", "rows")
+    return (
+        f"{rows} of {job.label}, of {job.ages.rows:,}, {'is' if job.ages.ahead == 1 else 'are'} more than a day in the future, "
+        f"and nothing is known of their age: {job.ahead_fix}."
+    )
 
 
 def _verdict(job: JobAges, found: Standing) -> str:
@@ -86,6 +104,8 @@ def _verdict(job: JobAges, found: Standing) -> str:
         )
     undated = escaping.counted(job.ages.without_time, "raw row has", "raw rows have")
     aside = f"; {undated} no time, and no age" if job.ages.without_time else ""
+    if job.ages.ahead:
+        aside += f"; {escaping.counted(job.ages.ahead, 'row is', 'rows are')} more than a day in the future"
     return f"No row of {job.label} shows a raw value older than {limit}{aside}."
 
 
@@ -126,6 +146,7 @@ def as_dict(found: Standing) -> dict[str, Any]:
                 "newest": job.ages.newest,
                 "raw_rows_without_time": job.ages.without_time,
                 "rows_ahead": job.ages.ahead,
+                "too_many_ahead": job.unknown,
                 "kept_unreadable_rows": job.ages.kept,
                 "late_kept_unreadable_rows": job.ages.kept_late,
                 "quarantined_rows": job.waiting,

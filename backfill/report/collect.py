@@ -61,7 +61,7 @@ def collect(connection: Connection, gate: Gate) -> Facts:
     """The report as of now. Raises ``NoRun`` where nothing was verified."""
     plan = gate.plan
     records = [_record(connection, gate, part) for part in plan.parts]
-    found = standing.look(connection, plan.jobs, gate.grace)
+    found = standing.look(connection, gate.schema, plan, gate.grace)
     stages = survey(connection, gate, found)
     story = _story(connection, plan)
     proved = all(record.covered for record in records)

@@ -20,6 +20,7 @@ AGES = {
     "backfill_ages_kept_unreadable_rows": "rows with a text that is no address, kept by the plan, of any age",
     "backfill_ages_raw_rows_without_time": "rows with a raw value and no time, which are never due",
     "backfill_ages_ahead_rows": "rows more than a day in the future",
+    "backfill_ages_too_many_ahead": "1 where these are more than one in 1,000, and not accepted by name: nothing is known of their age",
     "backfill_ages_oldest_raw_timestamp_seconds": "time of the oldest raw value; absent where there is none",
     "backfill_ages_erased_timestamp_seconds": "when `backfill erase` rewrote the table last; absent where it never did",
 }
@@ -50,6 +51,7 @@ class AgesCollector(Collector):
                 ages.kept,
                 ages.without_time,
                 ages.ahead,
+                int(job.unknown),
                 ages.oldest_epoch,
                 job.erased.timestamp() if job.erased else None,
             )

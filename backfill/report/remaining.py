@@ -66,7 +66,7 @@ def late(scene: Scene) -> list[Left]:
     said = []
     for job in found.jobs:
         commands = ", then ".join(f"`{command}`" for command in ages.commands_of(job))
-        if job.is_late:
+        if not job.holds:
             text = ages.standing_text(job, found)
             said.append(Left(OPERATOR, f"{text}: {commands}" if commands else text))
     return said

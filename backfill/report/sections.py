@@ -31,7 +31,7 @@ def document(facts: Facts) -> Document:
     made = Document(
         title=f"Raw addresses in {facts.database}: report of {facts.made:%Y-%m-%d %H:%M} UTC",
         verdict=facts.verdict,
-        good=facts.covered and not facts.standing.is_late,
+        good=facts.covered and facts.standing.holds,
         sections=tuple(_sections(facts)),
         data=as_data(facts),
     )

@@ -25,8 +25,10 @@ from backfill.verify.values import classify_value, may_hold_address
 NOT_LOOKED_AT = "free space and other bytes of its files, indexes, statistics, WAL, copies and subscribers"
 
 # The moment by which a value was certainly written. A date: the day is over. A number: so is its second or millisecond.
-ZONED = sql.SQL("""timezone({zone}, case when pg_typeof({time}) = 'timestamp'::regtype then {time}::timestamp
-                                    else {time}::date::timestamp + interval '1 day' end)""")
+# A date or time for which the server has no such moment in every zone is before, or after, all moments.
+ZONED = sql.SQL("""case when {time} < '4000-01-01 BC' then '-infinity'::timestamptz when {time} > '290000-01-01' then 'infinity'::timestamptz
+    else timezone({zone}, case when pg_typeof({time}) = 'timestamp'::regtype then {time}::timestamp
+                               else {time}::date::timestamp + interval '1 day' end) end""")
 # Far from any year that is meant, and not so far that the server has no such moment. LEAST knows no NULL.
 NUMBER = sql.SQL("""case when {time} is not null
     then to_timestamp(least(greatest({time}::numeric / {per_second}, -6e10), 2.5e11) + 1.0 / {per_second} - 0.000001) end""")

@@ -10,7 +10,7 @@ batches have on record.
 from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
@@ -30,7 +30,7 @@ from backfill.ledger.counts import IN_PLACE_CLASSES, PLACE_COUNTS, Count, in_ord
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.verification_ranges import RangeCounts
 from backfill.plan import InPlaceJob
-from backfill.verify import forms, reasons
+from backfill.verify import ahead, forms, reasons
 from backfill.verify.ages import moment_of
 from backfill.verify.judge import Ground
 from backfill.verify.places import kept_place
@@ -46,7 +46,7 @@ NO_RESULT = (*DUE, Count.KEPT_UNREADABLE, Count.NOT_DUE, Count.WITHOUT_TIME)
 # that cannot be decoded; an empty one where the server knows the form, NULL where there is no value.
 # The inner query is not flattened (offset 0), or each row would work out its kind twice.
 VALUES = sql.SQL("""
-    select kind is null, cardinality(kind), kind[1], count(*), {since}, {young}, {timeless}, {placed}, {other}, max(time)::text, {place}
+    select kind is null, cardinality(kind), kind[1], count(*), {since}, {young}, {timeless}, {ahead}, {placed}, {other}, max(time)::text, {place}
       from (select case when event.{raw} is null then null
                         when {in_form} then '{{}}'::text[]
                         else array[case when {decodable} then left({text}, {shown}) end] end as kind,
@@ -58,6 +58,8 @@ VALUES = sql.SQL("""
 """)
 SINCE = sql.SQL("count(*) filter (where time > {}::timestamptz)")
 YOUNG = sql.SQL("count(*) filter (where time >= {}::timestamptz)")
+AHEAD = sql.SQL("count(*) filter (where time > {}::timestamptz)")
+DAY = timedelta(days=1)
 TIMELESS = sql.SQL("count(*) filter (where time is null)")
 PLACES = sql.SQL(", {is_place} as is_place, {is_other} as is_other")
 PLACED, OTHER = sql.SQL("count(*) filter (where is_place)"), sql.SQL("count(*) filter (where is_other)")
@@ -73,6 +75,7 @@ class Group(NamedTuple):
     since: int  # written after the last run ended
     young: int  # not as old as the job asks for
     timeless: int  # of a job that asks for an age
+    ahead: int  # of those that are not as old, with or without a raw value: more than a day in the future
     placed: int  # of a job that keeps the place of each address
     other: int  # the same: what stands there is no object
     newest: str | None
@@ -85,16 +88,16 @@ class InPlaceJudge:
 
     job: InPlaceJob
     pseudonyms: Pseudonyms | None
+    _ground: Ground
     asks_hashes = False
     run_ended: str | None = field(default=None, init=False)  # when the last run of this job ended
-    _number: int = 0  # of the verification
     _text: sql.Composable = field(init=False)
     _now: datetime | None = field(default=None, init=False)  # rows are as old as they were when it began
 
     @classmethod
     def of(cls, ground: Ground, job: InPlaceJob) -> "InPlaceJudge":
         """The judge of *job* in a verification."""
-        return cls(job, ground.pseudonyms if job.becomes == "pseudonym" else None, _number=ground.number)
+        return cls(job, ground.pseudonyms if job.becomes == "pseudonym" else None, ground)
 
     def begin(self, connection: Connection) -> None:
         """Of what type its columns are. Raises ``SchemaUnfit`` where the raw column is gone."""
@@ -102,12 +105,12 @@ class InPlaceJudge:
             raise SchemaUnfit(problem=f"Table {self.job.name} has no column {self.job.raw}. Check the plan.")
         self._text = forms.value_text(connection, self.job)
         self.run_ended = runs.last_success(connection, self.job.identity)
-        self._now = verification_ranges.began(connection, self._number)
+        self._now = verification_ranges.began(connection, self._ground.number)
 
     def _statement(self, span: Range) -> sql.Composable:
         time: sql.Composable = sql.SQL("null::text")
         nobody: sql.Composable = sql.SQL("0")
-        since = young = timeless = place = placed = other = nobody
+        since = young = timeless = early = place = placed = other = nobody
         places: sql.Composable = sql.SQL("")
         if self.job.place is not None:
             placed, other = PLACED, OTHER
@@ -120,6 +123,7 @@ class InPlaceJudge:
         if self.job.after is not None and self._now is not None:
             young = YOUNG.format(sql.Literal((self._now - self.job.after).isoformat()))
             timeless = TIMELESS
+            early = AHEAD.format(sql.Literal((self._now + DAY).isoformat()))
         return VALUES.format(
             raw=sql.Identifier(self.job.raw),
             in_form=sql.SQL("false")
@@ -132,6 +136,7 @@ class InPlaceJudge:
             since=since,
             young=young,
             timeless=timeless,
+            ahead=early,
             place=place,
             placed=placed,
             other=other,
@@ -152,16 +157,18 @@ class InPlaceJudge:
         counts: Counter[Count] = Counter()
         quarantined: Counter[str] = Counter()
         kept: Counter[str] = Counter()
-        since, newest = 0, None
+        since, early, early_raw, newest = 0, 0, 0, None
         with slot, driver(connection).cursor(name="backfill_values") as cursor:
             cursor.itersize = FETCHED
             cursor.execute(self._statement(span))
             for row in cursor:
                 group = Group(*row)
                 counts[Count.ROWS] += group.number
+                early += group.ahead
                 found, reason = self._classify(group)
                 number = group.number
                 if found in DUE:
+                    early_raw += group.ahead
                     number -= group.young + group.timeless
                     counts[Count.NOT_DUE] += group.young
                     counts[Count.WITHOUT_TIME] += group.timeless
@@ -185,6 +192,8 @@ class InPlaceJudge:
             kept=kept,
             newest_raw=newest[1] if newest else None,
             since_run=since,
+            ahead=early,
+            ahead_raw=early_raw,
         )
 
     def _classify(self, group: Group) -> tuple[Count, str | None]:
@@ -220,6 +229,9 @@ class InPlaceJudge:
             named=bool(row_key(connection, self.job).columns),
             duplicates=waiting.get(quarantine.DUPLICATE_RESULT, 0),
         )
+        early = sum(one.ahead for one in held)
+        if self._too_many(connection, early, counts[Count.ROWS]):
+            amiss += reasons.of_ahead(early, counts[Count.ROWS], ahead.fix(self.job))
         looked_at = sum(counts[count] for count in IN_PLACE_CLASSES)
         if looked_at != counts[Count.ROWS]:  # it cannot be; and were it so, nothing may be called covered
             amiss.append(f"{counts[Count.ROWS]:,} rows were read and {looked_at:,} classified: verify again")
@@ -242,10 +254,17 @@ class InPlaceJudge:
                     batches.rewritten(connection, self.job.identity),
                     batches.deleted(connection, self.job.identity),
                     batches.places(connection, self.job.identity),
+                    ahead=sum(one.ahead_raw for one in held),
                 )
             ),
             since_run=since if self._tells_since else None,
         )
+
+    def _too_many(self, connection: Connection, early: int, rows: int) -> bool:
+        if not ahead.too_many(early, rows):
+            return False
+        names = ahead.accepted_names(connection, self._ground.schema, self._ground.plan)
+        return not ahead.is_accepted(self.job, names)
 
     def _newest(self, connection: Connection, found: list[str]) -> str | None:
         if not found:

@@ -201,6 +201,12 @@ def of_in_place(
     )
 
 
+def of_ahead(number: int, rows: int, fix: str) -> list[str]:
+    """Why such a table is not covered: *number* of *rows* lie in the future."""
+    said = f"more than a day in the future, of {rows:,}, and nothing is known of their age"
+    return shortfall(number, f"row is {said}", f"rows are {said}", fix)
+
+
 # What the form of a value proves, and what it does not.
 BY_FORM = {
     "pseudonym": "each distinct pseudonym was recognised by its tag, which an address that somebody else wrote has once in 4 billion",
@@ -217,11 +223,13 @@ def notes_in_place(
     written: int,
     deleted: int,
     places: tuple[int, int] = (0, 0),
+    *,
+    ahead: int = 0,
 ) -> list[str]:
     """What does not uncover such a column.
 
     *kept*: unreadable texts by reason; *written*, *deleted*: by runs, in all; *places*: of the rows that they wrote, those
-    with the place of their address, and with one of their own.
+    with the place of their address, and with one of their own; *ahead*: raw values more than a day in the future.
     """
     number = counts[Count.IN_FORM]
     notes = []
@@ -244,9 +252,10 @@ def notes_in_place(
     if job.place is not None:
         notes += _notes_of_places(job, counts, written, places)
     if job.after is not None:
-        young = counts[Count.NOT_DUE]
+        young = counts[Count.NOT_DUE] - ahead
+        aside = f", {escaping.counted(ahead, 'is', 'are')} more than a day in the future" if ahead else ""
         notes.append(
-            f"only values older than {age_text(job.after)} are due: {young:,} raw {'value is' if young == 1 else 'values are'} younger"
+            f"only values older than {age_text(job.after)} are due: {young:,} raw {'value is' if young == 1 else 'values are'} younger{aside}"
         )
     notes += shortfall(
         counts[Count.WITHOUT_TIME],

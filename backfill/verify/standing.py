@@ -4,7 +4,6 @@ It needs neither salt nor run: it looks at all rows, by the form of their values
 its answer, with the date of the last erase: a retention that never erases is not called erased.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,8 +11,8 @@ from sqlalchemy import Connection, select
 
 from backfill.ledger import erasures, quarantine
 from backfill.ledger.tables import pseudonym_prefixes
-from backfill.plan import InPlaceJob, Job
-from backfill.verify import ages
+from backfill.plan import InPlaceJob, Plan
+from backfill.verify import ages, ahead
 from backfill.verify.ages import Ages
 
 KEPT_FIX = 'correct these rows, or set unreadable = "nothing" in the plan'
@@ -33,11 +32,23 @@ class JobAges:
     keeps: bool  # a text that is no address, by the plan
     erased: datetime | None  # when its table was rewritten last, by ``erase``
     column: str  # table and column, for people
+    accepts_ahead: bool = False  # rows in the future are known to the operator
+    ahead_fix: str = ""  # what helps where they are not
 
     @property
     def is_late(self) -> bool:
         """A raw value is older than it may be, or a kept text in which an address may stand."""
         return self.ages.is_late
+
+    @property
+    def unknown(self) -> bool:
+        """More rows lie in the future than anybody accepted: how old they are is not known."""
+        return not self.accepts_ahead and ahead.too_many(self.ages.ahead, self.ages.rows)
+
+    @property
+    def holds(self) -> bool:
+        """Nothing is late, and the times can be believed."""
+        return not self.is_late and not self.unknown
 
 
 @dataclass(frozen=True)
@@ -52,13 +63,18 @@ class Standing:
         """Any of them."""
         return any(job.is_late for job in self.jobs)
 
+    @property
+    def holds(self) -> bool:
+        """All of them do."""
+        return all(job.holds for job in self.jobs)
 
-def look(connection: Connection, jobs: Sequence[Job], grace: timedelta = timedelta()) -> Standing:
-    """Those of *jobs* that have an age, each table as a whole, one after the other, a snapshot each.
 
-    *grace*: between two runs of a timer, rows get due. *connection* is in no transaction, and in none afterwards.
+def look(connection: Connection, schema: str, plan: Plan, grace: timedelta = timedelta()) -> Standing:
+    """The jobs of *plan* that have an age, each table as a whole, one after the other, a snapshot each.
+
+    *schema*: of the ledger. *grace*: between two runs of a timer, rows get due. *connection* is in no transaction, and in none afterwards.
     """
-    aging = [job for job in jobs if isinstance(job, InPlaceJob) and job.after is not None]
+    aging = [job for job in plan.in_place_jobs if job.after is not None]
     if not aging:
         return Standing((), grace)
     prefix = connection.execute(
@@ -70,6 +86,7 @@ def look(connection: Connection, jobs: Sequence[Job], grace: timedelta = timedel
         if row.kind == TABLE and row.status == erasures.DONE
     }
     waiting = quarantine.counts(connection)
+    accepted = ahead.accepted_names(connection, schema, plan)
     connection.rollback()
     found = []
     for job in aging:
@@ -87,6 +104,8 @@ def look(connection: Connection, jobs: Sequence[Job], grace: timedelta = timedel
                 keeps=job.unreadable == "keep",
                 erased=erased.get(job.name),
                 column=f"{job.name}.{job.raw}",
+                accepts_ahead=ahead.is_accepted(job, accepted),
+                ahead_fix=ahead.fix(job),
             )
         )
         connection.rollback()

@@ -262,3 +262,87 @@ def test_status_is_not_green_over_a_table_that_is_no_longer_what_the_plan_says(s
     )
     query(site.url, change)
     assert said in site.types("status", "--due", expect=2).err
+
+
+AHEAD = "times-ahead:public.visits.ts"
+
+
+def test_times_in_the_future_are_green_for_nobody(database: str, home: Path, tmp_path: Path) -> None:
+    """An application that goes over from seconds to milliseconds makes its rows younger than anything."""
+    query(database, "create table visits (id int primary key, ip text, ts bigint)")
+    query(
+        database,
+        """insert into visits select n, '81.2.7.' || n, floor(extract(epoch from now() - make_interval(days => n, mins => 5)))
+             from generate_series(0, 60) as n""",
+    )
+    job = site_job() | {"table": "visits", "time": {"column": '"ts"', "unit": '"unix-s"'}}
+    plan = rewritten.plan_file(tmp_path, job)
+    site = rewritten.operator(database, home, plan)
+    rewritten.run(site, "--due", "--quiet")
+    site.types("verify")
+    query(database, "update visits set ts = ts * 1000, ip = '9.9.9.9'")
+    told = "61 rows of visits, of 61, are more than a day in the future, and nothing is known of their age: correct unit or zone of ts"
+    said = site.types("status", "--due", "--metrics-file", tmp_path / "late.prom", expect=1).out
+    assert told in said
+    assert f"backfill run --accept {AHEAD}" in said
+    assert "No row of" not in said
+    assert "Too many rows in the future to know what is late: 1 of 1 job. Next: `backfill plan`." in said
+    assert 'backfill_ages_too_many_ahead{job="visits"} 1.0' in (tmp_path / "late.prom").read_text()
+    said = site.types("gates", expect=1).out
+    assert said.startswith("Not known what is late: 0 rows show an older one; 61 rows are more than a day")
+    said = site.types("verify", "--format", "json", expect=1).out
+    (record,) = json.loads(said)["tables"]
+    assert "61 rows are more than a day in the future, of 61, and nothing is known" in record["reasons"][0]
+    assert AHEAD in record["reasons"][0]
+    assert "0 raw values are younger, 61 are more than a day in the future" in " ".join(record["notes"])
+    site.types("report", "--output", tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verdict"].endswith("Too many rows in the future to know what is late: 1 of 1 job.")
+    assert any(told in one["what"] for one in report["left"])
+    site.types("run", "--due", "--quiet", expect=2)
+    # Where that is known, it is noted.
+    known = plan.read_text()
+    plan.write_text(known.replace("[[jobs]]", f'accept = ["{AHEAD}"]\n\n[[jobs]]', 1))
+    assert "61 rows are more than a day in the future" in site.types("status", "--due").out
+    plan.write_text(known)
+    site.types("run", "--due", "--quiet", "--accept", AHEAD)
+    site.types("status", "--due")
+    site.types("verify")
+    assert site.types("gates").out.startswith("Everything is done")
+
+
+def test_a_date_at_the_limits_of_its_type_stops_nobody(database: str, home: Path, tmp_path: Path) -> None:
+    """Whoever can write a row would switch the check off."""
+    wild = {
+        "date": ("5874897-12-31", "294277-01-01", "4714-11-24 BC", "infinity", "-infinity"),
+        "timestamp": ("294276-12-31 23:59:59.999999", "4714-11-24 00:00:00 BC"),
+    }
+    jobs = []
+    for kind in wild:
+        query(
+            database,
+            f"""create table t_{kind} (id int generated always as identity primary key, ip text, t {kind});
+                insert into t_{kind} (ip, t) select '9.9.9.9', now() - (n < 4)::int * interval '40 days' from generate_series(1, 4000) as n""",
+        )
+        time = {"column": '"t"', "zone": '"Pacific/Kiritimati"'}
+        jobs.append(site_job() | {"table": f"t_{kind}", "time": time})
+    site = rewritten.operator(database, home, rewritten.plan_file(tmp_path, *jobs))
+    rewritten.run(site, "--due", "--quiet")
+    for kind, values in wild.items():
+        for value in values:
+            query(database, f"insert into t_{kind} (ip, t) values ('9.9.9.9', '{value}')")
+    site.types("plan")
+    late = json.loads(site.types("status", "--due", "--format", "json", expect=1).out)["jobs"]
+    assert [(job["late_rows"], job["rows_ahead"]) for job in late] == [(2, 3), (1, 1)]
+    site.types("run", "--due", "--quiet")
+    site.types("status", "--due")
+    notes = [record["notes"] for record in json.loads(site.types("verify", "--format", "json").out)["tables"]]
+    for number, said in zip(("3 are", "1 is"), notes, strict=True):
+        assert f"3,997 raw values are younger, {number} more than a day in the future" in " ".join(said)
+    left = [
+        query(database, f"select t::text from t_{kind} where id > 4000 and ip = '9.9.9.0'") for kind in wild
+    ]
+    assert [sorted(rows) for rows in left] == [
+        [("-infinity",), ("4714-11-24 BC",)],
+        [("4714-11-24 00:00:00 BC",)],
+    ]
