@@ -94,8 +94,15 @@ def canonical_text(address: Address) -> str:
 
 
 def network_text(address: Address, v4_bits: int, v6_bits: int) -> str:
-    """*address* with all but that many leading bits zeroed, as the text of a host: without a mask."""
-    host_bits = address.max_prefixlen - (v4_bits if address.version == 4 else v6_bits)
+    """*address* with all but that many leading bits zeroed, as the text of a host: without a mask.
+
+    Of 6to4 (2002::/16) the second and third group are an IPv4 address (RFC 3056, section 2): as much of it is kept as
+    of any other, or 48 bits would be the whole host.
+    """
+    kept = v4_bits if address.version == 4 else v6_bits
+    if address.version == 6 and int(address) >> 112 == 0x2002:
+        kept = min(kept, 16 + v4_bits)
+    host_bits = address.max_prefixlen - kept
     return str(type(address)(int(address) >> host_bits << host_bits))
 
 

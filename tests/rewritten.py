@@ -18,6 +18,7 @@ SALT = "0123456789abcdef0123456789abcdef"
 TEXTS = (
     *(f"81.2.{number % 7}.{number}" for number in range(40)),
     *(f"2a00:{number % 5:x}:1:2::{number + 1:x}" for number in range(20)),
+    "2002:102:304:1::5",
     "8.8.8.8",
     "8.8.8.0",
     "::1",
@@ -98,6 +99,8 @@ def network(text: str, v4: int = 24, v6: int = 48) -> str:
     address = canonical(text)
     assert address is not None
     bits = v4 if address.version == 4 else v6
+    if getattr(address, "sixtofour", None):
+        bits = min(v6, 16 + v4)
     return str(ipaddress.ip_network(f"{address}/{bits}", strict=False).network_address)
 
 

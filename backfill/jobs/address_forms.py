@@ -72,12 +72,19 @@ FORM = sql.SQL("""
 
 
 def network(address: sql.Composable, widths: Widths) -> sql.Composable:
-    """The *address* (inet) without its host bits, as the text of a host."""
+    """The *address* (inet) without its host bits, as the text of a host. Of 6to4 no more than of the IPv4 in it."""
     # "case x when" looks up an operator by the path.
     return sql.SQL("""
         pg_catalog.host(pg_catalog.network(pg_catalog.set_masklen({address},
-            case when pg_catalog.family({address}) OPERATOR(pg_catalog.=) 4 then {v4} else {v6} end)))
-    """).format(address=address, v4=sql.Literal(widths.v4), v6=sql.Literal(widths.v6))
+            case when pg_catalog.family({address}) OPERATOR(pg_catalog.=) 4 then {v4}
+                 when {address} OPERATOR(pg_catalog.<<=) '2002::/16'::pg_catalog.inet then {v6_of_6to4}
+                 else {v6} end)))
+    """).format(
+        address=address,
+        v4=sql.Literal(widths.v4),
+        v6=sql.Literal(widths.v6),
+        v6_of_6to4=sql.Literal(min(widths.v6, 16 + widths.v4)),
+    )
 
 
 def begins(text: sql.Composable, prefix: sql.Composable) -> sql.Composable:

@@ -52,7 +52,10 @@ IS_NETWORK = sql.SQL("""(
     case when octet_length({text}) > {longest} then false
          when {bytes} ~ {dotted} then host(network(set_masklen({text}::inet, {v4}))) = host({text}::inet)
          when {bytes} ~ {colons}
-         then host(network(set_masklen({text}::inet, case when {text}::inet <<= '::ffff:0.0.0.0/96' then 96 + {v4} else {v6} end)))
+         then host(network(set_masklen({text}::inet,
+                  case when {text}::inet <<= '::ffff:0.0.0.0/96' then 96 + {v4}
+                       when {text}::inet <<= '2002::/16' then least(16 + {v4}, {v6})
+                       else {v6} end)))
               = host({text}::inet)
          else false end
 )""")
@@ -111,7 +114,7 @@ def is_plain_address(text: sql.Composable) -> sql.Composable:
 def is_network(text: sql.Composable, v4_bits: int, v6_bits: int) -> sql.Composable:
     """*text* is an address without a mask, in which only that many leading bits are set.
 
-    IPv4 in IPv6 (``::ffff:…``) counts as IPv4, as in ``addresses.canonicalise``.
+    IPv4 in IPv6 (``::ffff:…``) counts as IPv4, as in ``addresses.canonicalise``; of 6to4 the IPv4 that is in it.
     """
     return IS_NETWORK.format(
         text=_plain(text),

@@ -132,9 +132,19 @@ def test_keys_side_by_side_each_have_their_prefix():
 def test_a_network_has_its_leading_bits_and_no_mask(address, v4_bits, v6_bits):
     made = network_text(address, v4_bits, v6_bits)
     bits = v4_bits if isinstance(address, IPv4Address) else v6_bits
+    if getattr(address, "sixtofour", None):
+        bits = min(v6_bits, 16 + v4_bits)
     assert ip_address(made) == ip_network((address, bits), strict=False).network_address
     assert network_text(ip_address(made), v4_bits, v6_bits) == made
     assert not re.search("/", made)
+
+
+@pytest.mark.parametrize(
+    ("v4_bits", "v6_bits", "made"),
+    [(24, 48, "2002:102:300::"), (24, 32, "2002:102::"), (31, 127, "2002:102:304::"), (0, 48, "2002::")],
+)
+def test_of_6to4_no_more_is_kept_than_of_the_ipv4_address_in_it(v4_bits, v6_bits, made):
+    assert network_text(ip_address("2002:102:305:1::5"), v4_bits, v6_bits) == made
 
 
 def test_the_application_has_the_same_networks():
