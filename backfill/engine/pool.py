@@ -1,12 +1,13 @@
 """Pool: batches through an executor, and what to do when it breaks."""
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Protocol
 
 from backfill.engine import in_flight, worker
@@ -43,7 +44,14 @@ def warm_up(workers: int) -> None:
     if workers > 1:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["backfill.engine.worker"])
-        forkserver.ensure_running()
+        # What a terminal sends to all of us has to wait until a worker ignores it: the server and its workers have
+        # the mask that we have now. Else a Ctrl-C while a worker starts is a traceback.
+        resource_tracker.ensure_running()  # a process of its own, whose start takes SIGINT out of the mask
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.LEFT_TO_DRIVER)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class LocalPool:

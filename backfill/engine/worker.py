@@ -81,17 +81,21 @@ _bench: _Bench | None = None  # a pool's initializer has no other way to leave s
 _told = threading.Event()  # to end at once: where the worker is a thread of the driver's
 _setting_up = threading.Lock()  # Dask runs tasks in threads
 
+# Ctrl-C, or the end of a terminal, reaches the whole process group; the driver alone decides how to stop.
+LEFT_TO_DRIVER = (signal.SIGINT, signal.SIGHUP)
+
 
 def start(config: WorkerConfig) -> None:
     """Begin a worker process of a pool on this machine."""
     global _bench
     _told.clear()
-    _bench = _Bench.make(config)
     parent = parent_process()
     if parent is not None:
-        # Ctrl-C, or the end of a terminal, reaches the whole process group; the driver alone decides how to stop.
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        for number in LEFT_TO_DRIVER:
+            signal.signal(number, signal.SIG_IGN)  # one that came before waited: ``pool.warm_up``
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_DRIVER)
+    _bench = _Bench.make(config)
+    if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
 
 

@@ -183,6 +183,7 @@ def test_what_stands_beside_it_in_a_plan_and_what_does_not_know_it(
     later = rewritten.operator(database, home, rewritten.plan_file(tmp_path / "later", in_place))
     for command in ("plan", "run"):
         said = later.types(command, expect=2)
+        assert command != "plan" or "left-behind-trigger: " in said.out
         assert "discards every value that is written" in said.out + said.err
         assert "backfill unseal logins" in said.out + said.err
     before = rows(database)

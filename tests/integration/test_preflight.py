@@ -234,6 +234,7 @@ SHOWN_ELSEWHERE = {
         ),
         "tests/integration/test_ages.py",
     ),
+    "left-behind-trigger": "tests/integration/test_into.py",
     "rewritten-otherwise": "tests/integration/test_consent.py",
     "rewritten-before": "tests/integration/test_consent.py",
     "filled-by-subscription": "test_a_table_that_a_subscription_fills",
