@@ -9,22 +9,27 @@ from backfill import escaping
 from backfill.cli import preflight, pseudonym_prefix
 from backfill.cli.context import Session
 from backfill.cli.invocation import Invocation
+from backfill.cli.sampler import predicted, value_resolver
 from backfill.engine.driver import run_lock
 from backfill.engine.due import Due
 from backfill.engine.estimate.actual import Fact
 from backfill.engine.in_place import InPlace
 from backfill.hashing.pseudonym import Pseudonyms
-from backfill.jobs.values import ValueResolver
 from backfill.ledger import batches, keys, lost_fields
 from backfill.plan import InPlaceJob, Job, Place
 
 
 def rewrite(
-    invocation: Invocation, jobs: Sequence[Job], strategy: InPlace, explained: int = 0
+    invocation: Invocation,
+    jobs: Sequence[Job],
+    strategy: InPlace,
+    explained: int = 0,
+    *,
+    sampled: bool = False,
 ) -> dict[str, Any]:
     """Write the values of *jobs*, or go on where an earlier run stopped; what it came to, for machines.
 
-    *explained*: hashes beside raw values that agree with salt and scheme.
+    *explained*: hashes beside raw values that agree with salt and scheme. *sampled*: what it costs is predicted first.
     """
     session = invocation.session
     session.expand()
@@ -33,15 +38,10 @@ def rewrite(
         salt = session.salt
         with run_lock(session.engine, session.settings.ledger_schema), session.engine.begin() as connection:
             keys.record(connection, session.settings.key_id, salt)
-    resolver = ValueResolver(
-        hash_address=salt.hasher(session.plan.hash.scheme)
-        if any(job.becomes == "hash" for job in jobs)
-        else None,
-        pseudonyms=_pseudonyms(invocation) if any(job.becomes == "pseudonym" for job in jobs) else None,
-        geo=session.geo if places_of(jobs) else None,
-    )
+    pseudonyms = _pseudonyms(invocation) if any(job.becomes == "pseudonym" for job in jobs) else None
+    resolver = value_resolver(session, jobs, pseudonyms)
     preflight.record(session, invocation.looks.report, invocation.accept)
-    fact = Fact(session.engine, jobs, None)
+    fact = Fact(session.engine, jobs, predicted(session, jobs, "in-place") if sampled else None)
     number, counts = invocation.drive(jobs, resolver, strategy, fact, explained=explained)
     if isinstance(strategy, Due):
         click.echo("Of the rows that were due:")

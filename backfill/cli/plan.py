@@ -1,6 +1,6 @@
 """``backfill plan``: what a run would do and cost here, and what is in the way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,15 +12,13 @@ from backfill.cli.answer import Answer, answers
 from backfill.cli.context import Session, weak_salt_option
 from backfill.cli.dropped_columns import AFTER_ALL, NOTHING_LEFT, calibrates, gone, still_there
 from backfill.cli.preflight import accept_option
+from backfill.cli.sampler import sampler_of
 from backfill.database.blocks import heap_of
 from backfill.database.columns import has_column
 from backfill.database.preflight.target import Purpose
-from backfill.engine.estimate.forecast import of_run, of_tables, size_of
-from backfill.errors import BackfillError, NoRun
-from backfill.jobs.resolver import Resolver
-from backfill.ledger import runs
-from backfill.ledger.run_state import UNFINISHED
-from backfill.plan import Discard, InPlaceJob, IntoJob, Job
+from backfill.engine.estimate.forecast import of_tables, size_of
+from backfill.errors import BackfillError
+from backfill.plan import Discard, Job
 from backfill.report import forecast as forecasts
 from backfill.report.document import table
 
@@ -92,33 +90,18 @@ def plan(
         click.echo(
             f"Geo database: {session.geo.provenance.database_type} of {session.geo.provenance.build:%Y-%m-%d}."
         )
-    ahead = [job for job in chosen if with_raw[job.identity] and not isinstance(job, InPlaceJob | IntoJob)]
+    ahead = [job for job in chosen if with_raw[job.identity]]
     if not no_sample and ahead:
-        resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), session.geo)
-        costs = of_tables(session.engine, session.settings, session.plan.addresses, ahead, resolver)
+        costs = of_tables(sampler_of(session, ahead), session.settings, ahead)
         click.echo()
         output.show(*forecasts.blocks(costs, session.settings.workers))
         facts["costs"] = forecasts.as_facts(costs)
     words = [word for name in accept for word in ("--accept", name)]
     words += ["--allow-weak-salt"] if allow_weak_salt else []
-    consent.tell(session, [job for job in chosen if with_raw[job.identity]], words)
+    consent.tell(session, ahead, words)
     click.echo()
     following = preflight.then_run(report, jobs, accept, allow_weak_salt, calibrates=calibrates(session))
     return Answer(preflight.nothing_in_the_way(report), following, facts)
-
-
-def predicted(
-    session: Session, jobs: Sequence[Job], resolver: Resolver, strategy: str
-) -> dict[str, Any] | None:
-    """What the run should cost; None for one that goes on, which was told when it began."""
-    with session.engine.begin() as connection:
-        try:
-            begun = runs.latest(connection).status in UNFINISHED
-        except NoRun:
-            begun = False
-    if begun:
-        return None
-    return of_run(session.engine, session.settings, session.plan.addresses, jobs, resolver, strategy)
 
 
 def _discards(session: Session) -> list[Discard]:

@@ -20,8 +20,8 @@ from backfill.cli.in_place import places_of, rewrite, tell_lost
 from backfill.cli.invocation import Invocation
 from backfill.cli.observers import require_observers
 from backfill.cli.option_groups import GroupedCommand
-from backfill.cli.plan import predicted
 from backfill.cli.preflight import accept_option
+from backfill.cli.sampler import predicted
 from backfill.database.preflight.target import Purpose
 from backfill.engine import control, dask_pool
 from backfill.engine.control import Deadline
@@ -217,7 +217,7 @@ def run(
     if others or not values:  # a plan without jobs has an address table to fill
         done.append(_link(invocation, others, accept_mismatches, beside, no_sample=no_sample))
     if values:
-        done.append(rewrite(invocation, values, InPlace(), explained))
+        done.append(rewrite(invocation, values, InPlace(), explained, sampled=not no_sample))
     return _finished(session, done)
 
 
@@ -259,7 +259,7 @@ def _link(
     geo = session.geo  # opened before anything is done
     mismatches, explained = _calibrated(invocation, accept_mismatches, beside)
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
-    forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "in-place")
+    forecast = None if no_sample or not jobs else predicted(session, jobs, "in-place")
     number, counts = invocation.drive(
         jobs,
         resolver,
@@ -299,7 +299,7 @@ def _copy(
     require_no_other_copy(session.engine, jobs)
     require_disk(session.engine, session.settings.ledger_schema, jobs)
     resolver = Resolver(session.salt.hasher(session.plan.hash.scheme), geo)
-    forecast = None if no_sample or not jobs else predicted(session, jobs, resolver, "shadow")
+    forecast = None if no_sample or not jobs else predicted(session, jobs, "shadow")
     copies = cutover.with_resolver(session, resolver)
     number, counts = invocation.drive(
         jobs,

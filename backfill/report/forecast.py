@@ -44,6 +44,8 @@ def blocks(forecasts: Sequence[Forecast], workers: int) -> Iterator[Block]:
     for one in forecasts:
         if one.problem:
             yield Note(f"{one.table}: no prediction, since {one.problem}.")
+        if one.also:
+            yield Note(f"{one.table}: {one.also}.")
     advices: dict[tuple[str, str], list[str]] = {}
     for one in known:
         if one.advice is not None:
@@ -58,6 +60,7 @@ def as_facts(forecasts: Sequence[Forecast]) -> list[dict[str, Any]]:
         {
             "table": one.table,
             "problem": one.problem,
+            "left_out": one.also,
             "recommended": one.advice and one.advice.strategy,
             "strategies": {strategy: asdict(cost) for strategy, cost in one.costs.items()},
         }

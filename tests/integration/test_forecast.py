@@ -7,10 +7,13 @@ import pytest
 from sqlalchemy import make_url
 
 from backfill.database.connection import make_engine
-from backfill.engine.estimate import sample
+from backfill.engine.estimate import sampler
+from backfill.engine.estimate.sample import Sample, SampleFailed
+from backfill.engine.estimate.sampler import Sampler
 from backfill.geo.sources import open_geo
 from backfill.jobs.resolver import Resolver
 from backfill.plan import PYPI
+from tests import rewritten
 from tests.databases import connect, query
 from tests.demo_template import GEO_PATH, TABLES, digest, environment, fill_demo, live_hash
 from tests.operator import Operator
@@ -37,7 +40,7 @@ def state(url: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sample may take on a machine that runs other tests meanwhile; one test looks at the limit itself."""
-    monkeypatch.setattr(sample, "SECONDS", 60.0)
+    monkeypatch.setattr(sampler, "SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +94,76 @@ def test_plan_measures_nothing_when_told_so(fresh_demo: Operator) -> None:
     assert "longest lock" not in said
 
 
-def take(operator: Operator, user: str | None = None) -> sample.Sample:
+VALUES = """
+    create table {name} (id bigint generated always as identity primary key, ip {type}, agent text, hashed text, place jsonb,
+        at timestamptz default now());
+    insert into {name} (ip, agent)
+    select (array['81.2.69.142', '2a02:cf40::1', '8.8.8.8'])[1 + n % 3]::inet + n % 5000, 'agent ' || n
+      from generate_series(1, 40000) as n;
+    update {name} set at = now() - '9 days'::interval where id % 2 = 0; {more}; vacuum full {name}; analyze {name}
+"""
+OF_VALUES = (
+    ({"becomes": "pseudonym", "unreadable": "refuse", "geo": "place"}, "text", ""),
+    ({"becomes": "network", "unreadable": "refuse"}, "inet", "create index on {name} (ip)"),
+    (
+        {"becomes": "hash", "unreadable": "refuse", "on_duplicate": "refuse"},
+        "text",
+        "create unique index on {name} (id, ip) nulls not distinct",
+    ),
+    ({"becomes": "hash", "into": "hashed"}, "text", ""),
+    ({"becomes": "hash", "unreadable": "refuse", "time": "at", "after": "3 days"}, "text", ""),
+)
+
+
+def test_what_values_cost_is_predicted_as_well(database: str, home, tmp_path) -> None:
+    if query(database, "select current_setting('server_version_num')::int < 150000")[0][0]:
+        pytest.skip("NULLS NOT DISTINCT came with 15")
+    jobs = []
+    for number, (keys, type_, more) in enumerate(OF_VALUES):
+        name = f"kind_{number}"
+        for statement in VALUES.format(name=name, type=type_, more=more.format(name=name)).split(";"):
+            if statement.strip():
+                query(database, statement)
+        jobs.append({"table": name, "raw": "ip", **keys})
+    operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, *jobs))
+    operator = operator.having(geoip_db=str(GEO_PATH))
+    before = query(database, STATE)
+    said = operator.types("plan").out
+    assert "no prediction" not in said
+    assert "kind_2: what a run takes to compare rows under a unique index comes on top of it." in said
+    assert "Recommended" not in said  # there is nothing to choose
+    assert query(database, STATE) == before
+    assert query(database, "select count(*) from pg_class where relpersistence = 't'") == [(0,)]
+    for job in jobs:
+        if "into" in job:
+            operator.types("run", job["table"], "--quiet")
+        else:
+            rewritten.run(operator, job["table"], "--quiet")
+        predicted, fact = forecast_of(operator)
+        for what, within in (("wal", 2.5), ("growth", 2.5), ("seconds", 8)):  # others use this machine, too
+            assert fact[what] / within <= predicted[what] <= fact[what] * within, (job, what, predicted, fact)
+    # By now there is nothing to be written, and a sample knows it.
+    costs = json.loads(operator.types("plan", "--format", "json").out)["costs"]
+    assert len(costs) == len(jobs)
+    for cost in costs:
+        assert cost["strategies"]["in-place"]["growth"] < 0.5 * MB, cost
+
+
+def test_values_without_a_sample_are_not_predicted(database: str, home, tmp_path) -> None:
+    rewritten.table(database, "visits", "text", rewritten.TEXTS)
+    plan = rewritten.plan_file(tmp_path, {"table": "visits", "raw": "ip", "becomes": "nothing", "then": "keep", "unreadable": "keep"})  # fmt: skip
+    operator = rewritten.operator(database, home, plan)
+    rewritten.run(operator, "--quiet", "--no-sample")
+    assert "nothing was predicted" in operator.types("status").out
+
+
+def take(operator: Operator, user: str | None = None) -> Sample:
     url = make_url(operator.url)
     engine = make_engine(url.set(username=user) if user else url, ledger_schema="backfill")
     try:
         with open_geo(GEO_PATH, PYPI.geo.keys) as geo:
-            return sample.take_sample(
-                engine, PYPI.addresses, PYPI.jobs[0], Resolver(live_hash, geo), passes=8
-            )
+            links = Resolver(live_hash, geo)
+            return Sampler(engine, 8, addresses=PYPI.addresses, links=links).take(PYPI.jobs[0])
     finally:
         engine.dispose()
 
@@ -106,7 +171,7 @@ def take(operator: Operator, user: str | None = None) -> sample.Sample:
 def test_a_table_that_is_locked_keeps_nobody_waiting(fresh_demo: Operator) -> None:
     with closing(connect(fresh_demo.url, autocommit=False)) as other:
         other.cursor().execute("lock table user_events in access exclusive mode")
-        with pytest.raises(sample.SampleFailed, match="lock timeout"):
+        with pytest.raises(SampleFailed, match="lock timeout"):
             take(fresh_demo)
         other.rollback()
     assert take(fresh_demo).written > 1_000
@@ -115,7 +180,7 @@ def test_a_table_that_is_locked_keeps_nobody_waiting(fresh_demo: Operator) -> No
 def test_a_sample_that_takes_too_long_is_left_and_the_plan_says_so(
     fresh_demo: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample, "SECONDS", 0.0)
+    monkeypatch.setattr(sampler, "SECONDS", 0.0)
     said = fresh_demo.types("plan", "team_events").out
     assert "team_events: no prediction, since a sample of 32 blocks took more than 0 s" in said
     assert "Nothing is in the way" in said
@@ -128,7 +193,7 @@ def test_a_role_without_temporary_tables_is_told_so(fresh_demo: Operator) -> Non
         f"""do $$ begin create role reader_of_plans login; exception when duplicate_object then null; end $$;
             revoke temporary on database {name} from public""",
     )
-    with pytest.raises(sample.SampleFailed, match="may not make temporary tables"):
+    with pytest.raises(SampleFailed, match="may not make temporary tables"):
         take(fresh_demo, "reader_of_plans")
 
 

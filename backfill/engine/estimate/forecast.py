@@ -5,26 +5,24 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg2 import sql
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from backfill.database.blocks import heap_of
 from backfill.database.connection import rows, value
 from backfill.database.disk import free_bytes
 from backfill.database.quoting import regclass
-from backfill.engine.estimate import prediction, sample
+from backfill.engine.estimate import prediction
 from backfill.engine.estimate.prediction import IN_PLACE, SHADOW, Advice, Cost, Size, Terms
 from backfill.engine.estimate.sample import Sample, SampleFailed
-from backfill.jobs.resolver import Resolver
-from backfill.plan import Addresses, Job, LinkJob
+from backfill.engine.estimate.sampler import MOST_BLOCKS, Sampler
+from backfill.plan import InPlaceJob, Job, LinkJob
 from backfill.settings import Settings
 from backfill.shadow.refusals import refusals_of
 
-RUN_SHARE, RUN_BLOCKS = (
-    200,
-    16,
-)  # a run takes half a percent of its largest table, and no less than that many blocks
+# A run takes half a percent of its largest table, and no less than that many blocks.
+RUN_SHARE, RUN_BLOCKS = 200, 16
 
-NO_SAMPLE = "a sample is taken of links only, and its values become"
+UNDER_INDEX = "what a run takes to compare rows under a unique index comes on top of it"
 
 SIZE = sql.SQL("""
     select pg_relation_size(c.oid) + coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0),
@@ -41,13 +39,14 @@ TEXTS = sql.SQL("""
 
 @dataclass(frozen=True)
 class Forecast:
-    """One table's: the cost of each strategy and the advice, or why there are none."""
+    """One job's: the cost of each strategy and the advice, or why there are none."""
 
-    table: str
+    table: str  # the label of the job
     costs: Mapping[str, Cost]
     advice: Advice | None
     sampled: Sample | None
     problem: str | None = None
+    also: str | None = None  # what the prediction leaves out
 
 
 def size_of(connection: Connection, job: Job) -> Size:
@@ -62,52 +61,39 @@ def terms_of(settings: Settings) -> Terms:
     return Terms(settings.workers, settings.target_seconds, settings.lock_timeout_ms / 1000)
 
 
-def of_tables(
-    engine: Engine, settings: Settings, addresses: Addresses, jobs: Sequence[Job], resolver: Resolver
-) -> list[Forecast]:
-    """A sample of each table, both strategies, and which to take."""
-    with engine.connect() as connection:
+def of_tables(sampler: Sampler, settings: Settings, jobs: Sequence[Job]) -> list[Forecast]:
+    """A sample of each table, and what a run costs; of links both strategies, and which to take."""
+    with sampler.engine.connect() as connection:
         free = free_bytes(connection)
     found = []
     for job in jobs:
-        if not isinstance(job, LinkJob):
-            found.append(Forecast(job.label, {}, None, None, f"{NO_SAMPLE} {job.becomes}"))
-            continue
         try:
-            taken = sample.take_best(engine, addresses, job, resolver, passes=settings.passes)
+            taken = sampler.best(job)
         except SampleFailed as failed:
             found.append(Forecast(job.label, {}, None, None, str(failed)))
             continue
-        with engine.connect() as connection:
+        with sampler.engine.connect() as connection:
             size = size_of(connection, job)
-            refusals = refusals_of(connection, job)
+            refusals = refusals_of(connection, job) if isinstance(job, LinkJob) else []
         costs = _costs(taken, size, terms_of(settings))
-        advice = prediction.advise(costs[IN_PLACE], costs.get(SHADOW), refusals, free)
-        found.append(Forecast(job.label, costs, advice, taken))
+        advice, also = None, None
+        if isinstance(job, LinkJob):  # nothing else can be copied
+            advice = prediction.advise(costs[IN_PLACE], costs.get(SHADOW), refusals, free)
+        elif isinstance(job, InPlaceJob) and job.on_duplicate is not None:
+            also = UNDER_INDEX
+        found.append(Forecast(job.label, costs, advice, taken, also=also))
     return found
 
 
-def of_run(
-    engine: Engine,
-    settings: Settings,
-    addresses: Addresses,
-    jobs: Sequence[Job],
-    resolver: Resolver,
-    strategy: str,
-) -> dict[str, Any]:
+def of_run(sampler: Sampler, settings: Settings, jobs: Sequence[Job], strategy: str) -> dict[str, Any]:
     """For the ledger: what this run should cost, by a small sample of its largest table."""
-    with engine.connect() as connection:
+    with sampler.engine.connect() as connection:
         blocks = {job.identity: heap_of(connection, job).blocks for job in jobs}
         sizes = {job.identity: size_of(connection, job) for job in jobs}
     largest = max(jobs, key=lambda job: blocks[job.identity])
     most = blocks[largest.identity]
-    if not isinstance(largest, LinkJob):
-        return {"problem": f"{NO_SAMPLE} {largest.becomes}"}
     try:
-        number = min(sample.MOST_BLOCKS, max(RUN_BLOCKS, most // RUN_SHARE))
-        taken = sample.take_sample(
-            engine, addresses, largest, resolver, passes=settings.passes, most_blocks=number
-        )
+        taken = sampler.take(largest, min(MOST_BLOCKS, max(RUN_BLOCKS, most // RUN_SHARE)))
     except SampleFailed as failed:
         return {"problem": str(failed)}
     costs = []

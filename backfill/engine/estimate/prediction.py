@@ -74,18 +74,17 @@ def in_place(sample: Sample, size: Size, terms: Terms) -> Cost:
     grown = max(0, sample.heap_in_place - sample.heap) / max(1, sample.heap) * size.heap
     grown_indexes = max(0, sample.indexes_in_place - sample.indexes) / max(1, sample.indexes) * size.indexes
     written = sample.written * scale
-    row = sample.heap_copy / max(1, sample.rows)
+    row = sample.heap_fresh / max(1, sample.rows)
     # Each old page once as a whole, each new version, and index entries for those that left their page.
     moved = min(written, grown_indexes / 40 + written * min(1.0, grown / max(1.0, written * row)))
     wal = size.heap + written * (row + RECORD) + moved * size.index_count * ENTRY + size.indexes
-    fresh = sample.heap_copy + sample.raw
     return Cost(
         seconds=resolve + link + scans,
         lock=terms.target_seconds,
         transaction=terms.target_seconds,
         disk=int(grown + grown_indexes),
-        wal=int(wal + texts * ADDRESS),
-        bloat=max(1.0, sample.heap_in_place / max(1, fresh)),
+        wal=int(wal + texts * ADDRESS * sample.keeps_addresses),
+        bloat=max(1.0, sample.heap_in_place / max(1, sample.heap_fresh)),
         growth=int(grown + grown_indexes),
     )
 
