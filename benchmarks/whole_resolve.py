@@ -13,7 +13,7 @@ from backfill.addresses import MAX_LENGTH
 from backfill.database import revisions
 from backfill.database.connection import execute, make_engine, rows
 from backfill.geo.sources import open_geo
-from backfill.jobs.resolve import enter_all
+from backfill.jobs import address_rows
 from backfill.jobs.resolver import Resolver
 from backfill.ledger import address_map
 from backfill.plan import EVENT_TABLES, PYPI
@@ -51,5 +51,5 @@ def resolve(engine: Engine, site: Site) -> None:
         resolver = Resolver(site.salt.hasher(PYPI.hash.scheme), geo)
         address_map.create(connection, SCHEMA, PYPI.addresses)
         resolved = list(resolver.resolve(text for (text,) in rows(connection, TEXTS)))
-        enter_all(connection, SCHEMA, PYPI.addresses, resolver, resolved)
+        address_rows.enter(connection, SCHEMA, PYPI.addresses, resolver, resolved)
         execute(connection, sql.SQL("analyze {}").format(address_map.name(SCHEMA)))

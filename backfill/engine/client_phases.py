@@ -19,7 +19,7 @@ from backfill.engine.progress import Progress
 from backfill.engine.run_batch import BatchResult, RetryPolicy, Work, run_batch
 from backfill.engine.run_context import RunContext
 from backfill.engine.scheduler import BatchScheduler
-from backfill.jobs import fill, resolve, values
+from backfill.jobs import address_rows, fill, resolve, values
 from backfill.jobs.resolve import Ready
 from backfill.jobs.resolver import Resolved, Resolver
 from backfill.jobs.values import ValueResolver
@@ -167,4 +167,4 @@ class ClientPhases:
 def _enter_addresses(
     schema: str, addresses: Addresses, resolver: Resolver, connection: Connection, part: Sequence[Resolved]
 ) -> int:
-    return resolve.enter_all(connection, schema, addresses, resolver, list(part))
+    return address_rows.enter(connection, schema, addresses, resolver, list(part))

@@ -17,7 +17,7 @@ from backfill.database.quoting import table
 from backfill.database.row_key import RowKey
 from backfill.database.timeouts import Timeouts
 from backfill.database.writing import writes
-from backfill.jobs import duplicates, networks, resolve
+from backfill.jobs import address_rows, duplicates, networks
 from backfill.jobs.resolver import Resolver
 from backfill.jobs.row_needs import lacks_place
 from backfill.ledger import claims
@@ -88,7 +88,7 @@ def process(
             return PassCounts()  # committed, and the answer was lost on its way to us
         written = 0
         if resolved:
-            written = resolve.fill_known(connection, schema, addresses, resolver, resolved)
+            written = address_rows.fill(connection, schema, addresses, resolver, resolved)
         counts = PassCounts(rows=len(texts), written=written, seconds=time.monotonic() - started)
         claims.count_pass(connection, batch.id, counts, seconds=counts.seconds)
     return counts

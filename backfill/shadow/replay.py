@@ -13,7 +13,7 @@ from backfill.database.connection import execute, rows, value
 from backfill.database.lock_retry import patiently
 from backfill.database.quoting import table
 from backfill.database.writing import writes
-from backfill.jobs import apply, resolve
+from backfill.jobs import address_rows, apply
 from backfill.jobs.resolver import Resolver
 from backfill.jobs.row_needs import lacks_geo, may_be_address, raw_text
 from backfill.ledger import address_map, batches, runs
@@ -165,5 +165,5 @@ def _resolve(
     )
     resolved = list(resolver.resolve(text for (text,) in rows(connection, statement)))
     if resolved:
-        entered = resolve.enter_all(connection, schema, addresses, resolver, resolved)
+        entered = address_rows.enter(connection, schema, addresses, resolver, resolved)
         runs.add_map_rows(connection, run_id, entered)

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from backfill.database.blocks import heap_of
 from backfill.database.connection import make_engine
 from backfill.errors import TableRewritten
-from backfill.jobs import apply, closing_count, resolve
+from backfill.jobs import address_rows, apply, closing_count, resolve
 from backfill.ledger import batches, claims, runs
 from backfill.ledger.address_map import MapIncomplete
 from backfill.ledger.batches import Batch
@@ -225,7 +225,7 @@ def test_data_and_checkpoint_are_one_transaction(half_done_run: Operator) -> Non
 def test_many_texts_are_entered_in_several_transactions_and_a_kill_between_them_loses_none(
     fresh_demo: Operator, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entering, entered = resolve.enter_all, 0
+    entering, entered = address_rows.enter, 0
 
     def some(*words: Any) -> int:
         nonlocal entered
@@ -237,7 +237,7 @@ def test_many_texts_are_entered_in_several_transactions_and_a_kill_between_them_
 
     monkeypatch.setattr(resolve, "TEXTS_AT_ONCE", 50)
     with monkeypatch.context() as patch:
-        patch.setattr(resolve, "enter_all", some)
+        patch.setattr(address_rows, "enter", some)
         with pytest.raises(Interrupted):
             fresh_demo.types("run", "--quiet", "--workers", "1", "--no-sample")
     counts = """

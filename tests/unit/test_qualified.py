@@ -6,7 +6,7 @@ import pytest
 from psycopg2 import sql
 
 from backfill.database.blocks import Range
-from backfill.jobs import fill, in_place, into, kept_rows, link, place_column, resolve, row_needs
+from backfill.jobs import address_rows, fill, in_place, into, kept_rows, link, place_column, row_needs
 from backfill.jobs.passes import pass_of
 from backfill.jobs.place_column import PlaceColumn
 from backfill.jobs.place_columns import PlaceColumns
@@ -23,13 +23,13 @@ UPDATE = link.statement(
     sql.Identifier("backfill", "address_map"), JOB, pass_of(Range(0, 100), 8, 1), ["tag"], few=True
 )
 TEMPLATES = {
-    "enter": resolve.ENTER, "fill addresses": resolve.FILL_ADDRESSES, "fill odd": fill.FILL_ODD,
+    "enter": address_rows.ENTER, "fill addresses": address_rows.FILL_ADDRESSES, "fill odd": fill.FILL_ODD,
     "settle link": settle.LINK, "settle discard": settle.DISCARD, "sentinel": settle.SENTINEL,
     "repoint": merge.REPOINT, "ban": merge.BAN, "own hash": merge.OWN_HASH, "hash": merge.HASH,
     "add": repair.ADD, "relink": repair.RELINK, "clear hash": repair.CLEAR_HASH, "set hash": repair.SET_HASH,
     "copy": shadow_rows.INSERT, "copied link": shadow_rows.LINK, "copied words": shadow_rows.EXTRA,
     "link": UPDATE, "lacks geo": row_needs.lacks_geo(JOB), "object": row_needs.object_of(sql.Identifier("x")),
-    "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(resolve.PLACE),
+    "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(address_rows.PLACE),
     "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
     "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "into place": into.PLACE, "place returned": place_column.RETURNED,
     "place beside": sql.SQL("set {}").format(*PLACE.assignments), "state of it": PLACE.state,

@@ -11,7 +11,7 @@ from backfill.database.columns import column_type, key_type
 from backfill.database.connection import execute
 from backfill.database.quoting import table
 from backfill.engine.estimate.miniature import TEMPORARY, Copied, Miniature
-from backfill.jobs import link, resolve
+from backfill.jobs import address_rows, link
 from backfill.jobs.passes import Pass
 from backfill.jobs.resolve import Entry
 from backfill.jobs.resolver import Resolved, Resolver
@@ -93,7 +93,7 @@ class LinkMiniature(Miniature):
 
     def _enter(self, resolved: Sequence[Entry]) -> None:
         entries = cast(list[Resolved], resolved)
-        resolve.enter_all(self._connection, TEMPORARY, self._addresses, self._links, entries)
+        address_rows.enter(self._connection, TEMPORARY, self._addresses, self._links, entries)
 
     def _copied(self, definition: TableDefinition) -> Copied | None:
         if not self._can_copy:
