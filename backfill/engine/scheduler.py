@@ -112,6 +112,15 @@ class BatchScheduler:
                 runs.note(connection, context.run.id, batch_blocks=size)
         return batch
 
+    def beside(self, batch: Batch) -> tuple[JobId, ...]:
+        """Jobs of the same table whose batches come after that one. None, where only some blocks are looked at."""
+        names = [job.identity for job in self._context.jobs]
+        if self.within or batch.job not in names:
+            return ()
+        after = self._context.jobs[names.index(batch.job) + 1 :]
+        this = self._context.jobs[names.index(batch.job)]
+        return tuple(job.identity for job in after if (job.schema_, job.table) == (this.schema_, this.table))
+
     def take_back(self) -> set[int]:
         """Take back what workers hold of whom nothing is heard any more; returns those batches."""
         if time.monotonic() - self._looked < LOOK_SECONDS:

@@ -57,6 +57,7 @@ class BatchRef:
     job: JobId
     filenode: int
     moment: datetime | None = None  # of the run: how old a row is
+    beside: tuple[JobId, ...] = ()  # jobs of the same table whose turn comes later: ``shared_pass``
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def _link(bench: _Bench, batch_ref: BatchRef, retry_policy: RetryPolicy) -> Batc
                 retry_policy.timeouts,
                 rest,
                 plan,
+                batch_ref.beside,
             )
         except DRIVER_ERRORS:
             if _told.is_set():  # cancelled by ourselves: no timeout, and nothing to try again

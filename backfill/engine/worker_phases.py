@@ -115,7 +115,8 @@ class WorkerPhases:
                     raise PoolBroken(f"nobody is at work, and no batch was free for {IDLE_SECONDS} s")
                 return None
             taken[batch.id] = batch
-            return BatchRef(batch.id, batch.job, scheduler.tables[batch.job].filenode, context.run.created)
+            filenode = scheduler.tables[batch.job].filenode
+            return BatchRef(batch.id, batch.job, filenode, context.run.created, scheduler.beside(batch))
 
         def stopping() -> bool:
             if scheduler.take_back() & taken.keys():  # hung, or cut off: whoever had it may write no more

@@ -6,8 +6,9 @@ written is the kind's own (``kinds``).
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from sqlalchemy import Connection, Engine
@@ -20,16 +21,30 @@ from backfill.database.quoting import regclass, table
 from backfill.database.row_key import row_key
 from backfill.database.timeouts import Timeouts
 from backfill.database.transient import TableLocked
-from backfill.errors import TableChanged, TableRewritten
-from backfill.jobs import batch_map, copied_values
+from backfill.errors import ConsentMissing, ResultChanged, TableChanged, TableRewritten, ValuesCopied
+from backfill.job_id import JobId
+from backfill.jobs import batch_map, copied_values, shared_pass
+from backfill.jobs.in_place import InPlaceWriter
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.passes import pass_of
 from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.ledger import address_map, claims, consents
 from backfill.ledger.batches import Batch, PassCounts
+from backfill.ledger.phases import LINK
 from backfill.plan import Job, Plan
 
 LIMITS = Timeouts()
+
+# What the database, or the writer, has against a row; not that it was busy.
+REFUSED = (
+    psycopg2.DataError,
+    psycopg2.IntegrityError,
+    psycopg2.InternalError,
+    psycopg2.ProgrammingError,
+    ConsentMissing,
+    ResultChanged,
+    ValuesCopied,
+)
 
 # The map has few reasons among many addresses, and an index over them: joined with the whole of it,
 # looking for the few rows that link nowhere cost a third of copying the range.
@@ -124,8 +139,11 @@ def run_pass(
     filenode: int,
     timeouts: Timeouts = LIMITS,
     plan: Plan | None = None,
+    others: Sequence[InPlaceWriter] = (),
 ) -> tuple[PassCounts, int]:
     """The batch's next pass, in *connection*'s transaction; returns its counts and the passes done.
+
+    *others*: whose values the same UPDATE rewrites as well.
 
     Raises ``LeaseLost``, ``Stopped``, ``MapIncomplete``, ``TableRewritten``, ``TableLocked``; nothing
     is written then.
@@ -143,7 +161,10 @@ def run_pass(
     now = pass_of(batch.range, batch.passes, number)
     writer = writer_of(job, schema)
     with copied_values.refused(connection, writer, plan):
-        written = writer.write(connection, plan, batch, now)
+        if others and isinstance(writer, InPlaceWriter):
+            written = shared_pass.write(connection, plan, writer, others, batch, now)
+        else:
+            written = writer.write(connection, plan, batch, now)
     quarantined = (
         quarantine_rows(connection, schema, job, batch.run_id, now.range.holds("event")) if now.last else 0
     )
@@ -162,8 +183,11 @@ def process(
     timeouts: Timeouts = LIMITS,
     rest: Callable[[float], object] = lambda worked: None,
     plan: Plan | None = None,
+    beside: Sequence[JobId] = (),
 ) -> PassCounts:
     """All passes that are left of one range, a transaction each, and a rest after each.
+
+    *beside*: jobs of the run whose batches come later; what they make of the same rows is written with it, where it can be.
 
     In one session, which has the batch map. Raises ``AddressesGone`` where somebody deleted rows of *plan*'s address
     table after they were resolved: the driver takes them out of the map, and a sweep resolves their texts anew.
@@ -171,6 +195,10 @@ def process(
     written, quarantined, longest = 0, 0, 0.0
     tried_anew = False
     done = batch.passes_done
+    # A sweep finds few rows, and a pass over all of them leaves no old version behind whose room the next one could use.
+    others = (
+        shared_pass.partners(job, schema, plan, beside) if batch.phase == LINK and batch.passes > 1 else ()
+    )
     with engine.connect() as connection:
         if batch.passes - done > 1:
             with connection.begin():
@@ -181,7 +209,9 @@ def process(
         while done < batch.passes:
             try:
                 with connection.begin():
-                    counts, done = run_pass(connection, schema, job, batch, lease, filenode, timeouts, plan)
+                    counts, done = run_pass(
+                        connection, schema, job, batch, lease, filenode, timeouts, plan, others
+                    )
             except psycopg2.errors.ForeignKeyViolation:
                 with connection.begin():
                     timeouts.apply(connection)
@@ -194,6 +224,11 @@ def process(
                 if tried_anew:
                     raise  # another foreign key
                 tried_anew = True  # the batch map may be older than the map
+                continue
+            except REFUSED:
+                if not others:
+                    raise
+                others = ()  # what is refused may be theirs, and then their own batches say so
                 continue
             tried_anew = False
             written += counts.written

@@ -20,6 +20,7 @@ from backfill.ledger.batches import Batch
 from backfill.plan import Job
 
 NAME = sql.Identifier("pg_temp", "backfill_batch_map")
+MOST_BESIDE = 3  # other jobs whose values a batch rewrites as well: ``shared_pass``
 
 # Which join is right depends on how many rows look into the map, and the planner misjudges both sides:
 # it charges a probe of the map's index four disk reads, and the condition on the JSON has no statistics.
@@ -43,10 +44,10 @@ SIZES = sql.SQL("""
      where event.oid = {event} and map.oid = {map}
 """)
 
-MADE_FOR = sql.SQL("select obj_description(to_regclass('pg_temp.backfill_batch_map'), 'pg_class')")
+MADE_FOR = sql.SQL("select obj_description(to_regclass(%s), 'pg_class')")
 
 MAKE = sql.SQL("""
-    create temporary table backfill_batch_map as
+    create temporary table {batch_map} as
     select {columns}
       from (select distinct {text} as raw from {table} as event
              where {in_range} and {short} and {needs_text}) as text
@@ -64,7 +65,12 @@ def choose_join(connection: Connection, schema: str, job: Job, blocks: int, *, t
     execute(connection, PROBE if texts > PROBES_PER_ROW * wanted else HASH)
 
 
-def statement(writer: Writer, batch: Batch) -> sql.Composed:
+def name(number: int) -> sql.Identifier:
+    """The batch map of a batch's own job (0), or of another that is rewritten beside it."""
+    return sql.Identifier("pg_temp", f"backfill_batch_map_{number}") if number else NAME
+
+
+def statement(writer: Writer, batch: Batch, number: int = 0) -> sql.Composed:
     """Makes the batch map of *batch*."""
     job = writer.job
     return MAKE.format(
@@ -76,19 +82,20 @@ def statement(writer: Writer, batch: Batch) -> sql.Composed:
         usable=writer.usable,
         columns=sql.SQL(", ").join((sql.Identifier("map", "raw"), *writer.carries)),
         map=address_map.name(writer.schema),
-        batch_map=NAME,
+        batch_map=name(number),
         batch=sql.Literal(str(batch.id)),
     )
 
 
-def ensure(connection: Connection, writer: Writer, batch: Batch) -> None:
+def ensure(connection: Connection, writer: Writer, batch: Batch, number: int = 0) -> None:
     """The batch map of *batch*, unless this session has it; from a map that the caller knows to be complete."""
-    if value(connection, MADE_FOR) == str(batch.id):
+    if value(connection, MADE_FOR, (".".join(name(number).strings),)) == str(batch.id):
         return
-    drop(connection)
+    if number == 0:
+        drop(connection)
     blocks = batch.range.last - batch.range.first
     choose_join(connection, writer.schema, writer.job, blocks, texts_only=True)
-    execute(connection, statement(writer, batch))
+    execute(connection, statement(writer, batch, number))
 
 
 def texts(connection: Connection, writer: Writer, batch: Batch, now: Pass) -> sql.Identifier:
@@ -106,4 +113,5 @@ def texts(connection: Connection, writer: Writer, batch: Batch, now: Pass) -> sq
 
 def drop(connection: Connection) -> None:
     """Take the texts out of a session that goes on."""
-    execute(connection, sql.SQL("drop table if exists {}").format(NAME))
+    names = sql.SQL(", ").join(map(name, range(MOST_BESIDE + 1)))
+    execute(connection, sql.SQL("drop table if exists {}").format(names))

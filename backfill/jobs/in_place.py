@@ -90,10 +90,10 @@ class InPlaceWriter:
     @property
     def unfinished(self) -> sql.Composable:
         """A value that is no result, in a row that is due."""
-        return sql.SQL("({} and not {})").format(self._waits, self._is_result(self.text))
+        return sql.SQL("({} and not {})").format(self.waits, self._is_result(self.text))
 
     @property
-    def _waits(self) -> sql.Composable:
+    def waits(self) -> sql.Composable:
         """A value, in a row that is due."""
         return sql.SQL("(event.{} is not null and {})").format(
             sql.Identifier(self.job.raw), due.condition(self.job)
@@ -189,7 +189,7 @@ class InPlaceWriter:
         ]
         which = WHICH.format(
             condition=condition,
-            waits=self._waits,
+            waits=self.waits,
             in_range=now.range.holds("event"),
             in_pass=in_pass(now),
         )
@@ -200,7 +200,7 @@ class InPlaceWriter:
                 source=source,
                 which=which,
                 decided=decided,
-                is_right=self._is_right(value),
+                is_right=self.is_right(value),
                 returned=place.returned(connection) if place else sql.SQL(""),
                 counted=place.counted if place else COUNTED_ALONE,
                 as_it_was=place.as_it_was(now.range) if place else sql.SQL(""),
@@ -216,7 +216,7 @@ class InPlaceWriter:
             place.note(connection, batch, *places)
         return int(written)
 
-    def _is_right(self, value: sql.Composable) -> sql.Composable:
+    def is_right(self, value: sql.Composable) -> sql.Composable:
         """The row holds what was to be written."""
         return sql.SQL("""
             case when ({value})::pg_catalog.text is null then event.{raw} is null

@@ -22,15 +22,18 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from backfill.database.blocks import Range
 from backfill.job_id import JobId
-from backfill.ledger.phases import Phase, Work
+from backfill.ledger.phases import Phase, Work, named
 from backfill.ledger.run_state import BatchState
 from backfill.ledger.tables import batches
 
-# What was written to tables that lie elsewhere since (VACUUM FULL): no sweep has that number.
-MOVED = Phase(Work.LINK, 1_000)
+# What was written to tables that lie elsewhere since (VACUUM FULL).
+MOVED = named("moved-link")
+# What batches of another job of the table wrote as well.
+SHARED = named("shared-link")
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,30 @@ def _keep_counts(connection: Connection, run_id: int, where: Sequence[ColumnElem
                 **row._mapping,
             )
         )
+
+
+def count_shared(connection: Connection, batch: Batch, job: JobId, written: int) -> None:
+    """Count rows of *job* that a pass of *batch*, which is another job's, has written, in its transaction."""
+    if not written:
+        return
+    statement = insert(batches).values(
+        run_id=batch.run_id,
+        phase=SHARED,
+        job=job,
+        first_block=batch.range.first,
+        last_block=batch.range.last,
+        passes=1,
+        passes_done=1,
+        status=BatchState.SUCCEEDED,
+        finished=func.clock_timestamp(),
+        written=written,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["run_id", "phase", "job", "first_block"],
+            set_={"written": batches.c.written + written, "finished": func.clock_timestamp()},
+        )
+    )
 
 
 def restart(connection: Connection, run_id: int, *, phase: Phase) -> None:

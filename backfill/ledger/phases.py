@@ -23,6 +23,8 @@ class Work(StrEnum):
 
 BY_WORKERS = frozenset({Work.LINK, Work.COPY})
 SWEEP = "sweep"
+# Not swept: counts of what was written by batches that are gone, or are another job's. ``batches`` says more.
+OUTSIDE = {1_000: "moved", 1_001: "shared"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Phase:
     @property
     def name(self) -> str:
         """As the ledger, logs and metrics have it."""
+        if self.sweep in OUTSIDE:
+            return f"{OUTSIDE[self.sweep]}-{self.work}"
         return f"{SWEEP}-{self.sweep}-{self.work}" if self.is_sweep else str(self.work)
 
     def __str__(self) -> str:
@@ -58,13 +62,16 @@ class Phase:
     @property
     def group(self) -> str:
         """The name under which a report adds it up: all sweeps together, each other phase by itself."""
-        return SWEEP if self.is_sweep else self.name
+        return SWEEP if self.is_sweep and self.sweep not in OUTSIDE else str(self.work)
 
 
 @lru_cache
 def named(name: str) -> Phase:
     """The phase of that *name*. Raises ``ValueError`` where no phase has it."""
     head, dash, rest = name.partition("-")
+    for number, outside in OUTSIDE.items():
+        if head == outside and dash:
+            return Phase(Work(rest), number)
     if head != SWEEP or not dash:
         return Phase(Work(name))
     number, _, work = rest.partition("-")

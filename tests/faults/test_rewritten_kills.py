@@ -34,6 +34,12 @@ FILL = """
            repeat('x', 200) || i
       from generate_series(1, {rows}) as i;
 """
+TOGETHER = """
+    {fill};
+    alter table together add last_ip text, add first_ip text;
+    update together set last_ip = host(ip), first_ip = case when id % 4 = 0 then null else '9.' || id % 7 || '.0.' || id % 5 end;
+"""
+ALL_THREE = "select id, host(ip), last_ip, first_ip from together order by id"
 
 
 @pytest.fixture
@@ -83,6 +89,17 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
         + "alter table beside add hashed text",
     )
     jobs.append({"table": "beside", "raw": "ip", "becomes": "hash", "into": "hashed"})
+    # Three jobs of one table, whose rows are rewritten together.
+    query(
+        url,
+        TOGETHER.format(fill=FILL.format(name="together", type="inet", rows=ROWS, key=", primary key (id)")),
+    )
+    together = {"ip": "pseudonym", "last_ip": "network", "first_ip": "hash"}
+    jobs[1:1] = [
+        {"table": "together", "raw": raw, "becomes": becomes, "unreadable": "refuse"}
+        for raw, becomes in together.items()
+    ]
+    were = query(url, ALL_THREE)
     beside = shown(url, "beside")
     city_file = write_database(tmp_path / "city.mmdb", {"81.2.0.0/16": FULL, "2a00::/16": CONTINENT})
     operator = rewritten.operator(url, home, rewritten.plan_file(tmp_path, *jobs)).having(
@@ -129,6 +146,18 @@ def test_killed_clients_and_a_killed_server_leave_every_row_as_its_job_asks(
         assert [place if result else None for result, place in zip(results, cities, strict=True)] == [
             place for (place,) in query(url, query_places)
         ]
+    assert query(url, ALL_THREE) == [
+        (
+            key,
+            *(
+                None if was is None else makes[kind](was)
+                for was, kind in zip(row, together.values(), strict=True)
+            ),
+        )
+        for key, *row in were
+    ]
+    shared = query(url, "select distinct job from backfill.batches where phase = 'shared-link'")
+    assert {job for (job,) in shared} == {"public.together.last_ip", "public.together.first_ip"}
     assert shown(url, "beside") == beside
     hashed = [None if text is None else rewritten.hashed(text) for _, text, _ in beside]
     assert [now for (now,) in query(url, "select hashed from beside order by id")] == hashed

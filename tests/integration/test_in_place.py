@@ -221,4 +221,4 @@ def test_an_inet_that_a_trigger_keeps_ends_no_run_and_what_was_written_to_a_move
         database, "select phase, written from backfill.batches where phase ~ 'link$' and written > 0"
     )
     assert sum(number for _, number in kept) == before[0][0] > 0
-    assert "sweep-1000-link" in {phase for phase, _ in kept}
+    assert "moved-link" in {phase for phase, _ in kept}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from backfill.ledger.batches import MOVED, SHARED
 from backfill.ledger.phases import CLOSE, COMPARE, COPY, FILL, INDEX, LINK, RESOLVE, Phase, Work, named
 
 NAMES = {
@@ -14,6 +15,8 @@ NAMES = {
     COMPARE: "compare",
     Phase(Work.RESOLVE, 1): "sweep-1-resolve",
     Phase(Work.LINK, 12): "sweep-12-link",
+    MOVED: "moved-link",
+    SHARED: "shared-link",
 }
 
 
@@ -34,6 +37,7 @@ def test_sweeps_share_a_batch_size_by_what_they_do_and_a_line_in_reports() -> No
     sweeps = [Phase(Work.LINK, 1), Phase(Work.LINK, 2), Phase(Work.RESOLVE, 1)]
     assert len({phase.cost for phase in [LINK, RESOLVE, *sweeps]}) == 4
     assert {phase.group for phase in sweeps} == {"sweep"}
+    assert {phase.group for phase in (LINK, MOVED, SHARED)} == {"link"}  # nothing of it was swept
     assert [phase.by_workers for phase in (*sweeps, LINK, RESOLVE, FILL)] == [
         True,
         True,

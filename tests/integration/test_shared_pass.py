@@ -1,0 +1,152 @@
+"""Several jobs of one table: rows are rewritten once, each column as its job asks, and what one job meets is not the others'."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backfill.hashing.salt import Salt
+from tests import rewritten
+from tests.databases import connect, query
+from tests.operator import Operator
+
+ROWS = 3_000
+SCHEMA = """
+    create table logins (id bigint generated always as identity primary key,
+        ip text, last_ip inet, first_ip varchar(39), note text default 'kept');
+    insert into logins (ip, last_ip, first_ip)
+    select case when i % 7 = 0 then null when i % 50 = 1 then 'unknown' when i % 50 = 2 then {done}
+                else '81.2.' || i % 91 || '.' || i % 251 end,
+           case when i % 5 = 0 then null when i % 50 = 3 then '10.0.0.0/8' else ('2a00:' || to_hex(i % 97) || '::' || i % 31)::inet end,
+           case when i % 3 = 0 then null when i % 50 = 4 then '::ffff:8.8.4.' || i % 9 else '8.8.' || i % 13 || '.9' end
+      from generate_series(1, {rows}) as i
+"""
+COLUMNS = ("ip", "last_ip", "first_ip")
+JOBS = tuple(
+    {"table": "logins", "raw": raw, "becomes": becomes, "unreadable": "keep"}
+    for raw, becomes in zip(COLUMNS, ("hash", "network", "pseudonym"), strict=True)
+)
+DONE = "a" * 64  # looks like a hash: taken for one
+
+
+def shown(url: str) -> list[tuple]:
+    return query(
+        url,
+        "select id, ip, host(last_ip) || case when masklen(last_ip) < 32 then '/8' else '' end, first_ip, note from logins order by id",
+    )
+
+
+def updates(url: str) -> int:
+    query(url, "select pg_stat_force_next_flush()")
+    return int(query(url, "select n_tup_upd from pg_stat_user_tables where relname = 'logins'")[0][0])
+
+
+@pytest.fixture
+def logins(database: str, home: Path, tmp_path: Path) -> Operator:
+    query(database, SCHEMA.format(rows=ROWS, done=f"'{DONE}'"))
+    return rewritten.operator(database, home, rewritten.plan_file(tmp_path, *JOBS))
+
+
+def expected(url: str, before: list[tuple]) -> list[tuple]:
+    ((prefix,),) = query(url, "select prefix from backfill.pseudonym_prefixes")
+    pseudonyms = Salt(rewritten.SALT, source="test").pseudonyms(prefix)
+
+    def hashed(text: str | None) -> str | None:
+        return text if text in (None, "unknown", DONE) else rewritten.hashed(text)
+
+    def network(text: str | None) -> str | None:
+        return text if text is None or "/" in text else rewritten.network(text)
+
+    def pseudonym(text: str | None) -> str | None:
+        return None if text is None else pseudonyms.pseudonym(str(rewritten.canonical(text)))
+
+    return [(key, hashed(a), network(b), pseudonym(c), note) for key, a, b, c, note in before]
+
+
+def test_a_row_is_rewritten_once_for_all_jobs_of_its_table(logins: Operator) -> None:
+    url, before = logins.url, shown(logins.url)
+    rewritten.run(logins, "--quiet", "--workers", "2", "--batch-blocks", "8")
+    after = expected(url, before)
+    assert shown(url) == after
+    changed = sum(was != now for was, now in zip(before, after, strict=True))
+    # Those without a first value are written for the others by batches of theirs; no row is written for each job.
+    assert changed <= updates(url) < 1.2 * changed
+    counted = {
+        column: sum(was[at] != now[at] for was, now in zip(before, after, strict=True))
+        for at, column in enumerate(COLUMNS, start=1)
+    }
+    total = "select sum(written) from backfill.batches where job = %s and phase like '%%link'"
+    for column, number in counted.items():
+        assert query(url, total, f"public.logins.{column}") == [(number,)]
+    shared = query(
+        url, "select job, sum(written) from backfill.batches where phase = 'shared-link' group by job"
+    )
+    assert {job.rpartition(".")[2] for job, _ in shared} == {"last_ip", "first_ip"}
+    assert all(number > 0.5 * ROWS for _, number in shared)
+    found = json.loads(logins.types("verify", "--format", "json").out)
+    assert found["covered"]
+    again = updates(url)
+    logins.types("run", "--quiet")
+    assert updates(url) == again
+    assert shown(url) == after
+
+
+def test_a_run_of_one_job_leaves_the_other_columns_alone(logins: Operator) -> None:
+    before = shown(logins.url)
+    rewritten.run(logins, "logins.ip", "--quiet")
+    now = shown(logins.url)
+    assert [row[2:] for row in now] == [row[2:] for row in before]
+    assert [row[1] for row in now] != [row[1] for row in before]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if new.last_ip is distinct from old.last_ip and old.id = 41 then raise 'not this one'; end if; return new;",
+        "if old.id = 41 then new.last_ip := old.last_ip; end if; return new;",
+    ],
+    ids=["refuses", "keeps"],
+)
+def test_what_refuses_one_job_is_in_the_way_of_no_other(logins: Operator, body: str) -> None:
+    url, before = logins.url, shown(logins.url)
+    query(
+        url,
+        f"""create function watch() returns trigger language plpgsql set search_path = pg_catalog as $$ begin {body} end $$;
+            create trigger watch before update on logins for each row execute function watch()""",
+    )
+    accept = ("--accept", "before-trigger:public.logins.watch")
+    asked = logins.types("run", "--quiet", *accept, expect=2)
+    done = logins.types(*rewritten.confirmed(asked), expect=1)
+    after = expected(url, before)
+    now = shown(url)
+    assert [row[1] for row in now] == [row[1] for row in after], done
+    assert [row[3] for row in now] == [row[3] for row in after], done
+    assert now[40][2] == before[40][2]
+    assert "logins.last_ip" in done.out + done.err
+    query(url, "drop function watch() cascade")
+    logins.types("run", "--quiet")
+    assert shown(url) == after
+    logins.types("verify")
+
+
+def test_a_row_that_somebody_writes_meanwhile_is_rewritten_as_it_is_then(logins: Operator) -> None:
+    """The pass waits for the row's lock with what it saw before: none of that may come over what was written."""
+    url, before = logins.url, shown(logins.url)
+    words = rewritten.confirmed(logins.types("run", "--quiet", expect=2))
+    later = "update logins set ip = '9.9.9.9', last_ip = '2a01:7::9', note = 'later' where id = 41"
+    with closing(connect(url, autocommit=False)) as other, ThreadPoolExecutor(1) as thread:
+        other.cursor().execute(later)
+        running = thread.submit(logins.types, *words)
+        waits = "select count(*) from pg_locks where not granted and pid <> pg_backend_pid()"
+        end = time.monotonic() + 30
+        while not query(url, waits)[0][0]:
+            assert time.monotonic() < end
+            assert not running.done(), running.result()
+        other.commit()
+        running.result()
+    as_written = [(41, "9.9.9.9", "2a01:7::9", *row[3:4], "later") if row[0] == 41 else row for row in before]
+    assert shown(url) == expected(url, as_written)
+    logins.types("verify")
