@@ -47,17 +47,26 @@ BECOMES = {
     "hash": "encode(sha256(ip::bytea), 'hex')",
     "network": "host(network(set_masklen(ip::inet, 24)))",
 }
+# The second column has other addresses beside the first one's, of the same ones.
+SECOND = """
+    alter table logins add last_ip text;
+    update logins set last_ip = host('11.0.0.0'::inet + (id * 104729::bigint) %% {addresses} * 61);
+"""
+UPDATE_BOTH = """
+    update logins set ip = known.becomes, last_ip = also.becomes from known, known as also
+     where known.raw = logins.ip and also.raw = logins.last_ip
+"""
 UPDATE = "update logins set ip = known.becomes from known where known.raw = logins.ip"
 LINK = """
     select extract(epoch from max(finished) - min(finished - make_interval(secs => seconds)))::float, max(longest), sum(written)
-      from backfill.batches where phase = 'link' and run_id = (select max(id) from backfill.runs)
+      from backfill.batches where phase in ('link', 'shared-link') and run_id = (select max(id) from backfill.runs)
 """
 
 
-def one_update(url: str) -> float:
+def one_update(url: str, *, both: bool) -> float:
     """Seconds of the UPDATE."""
     began = time.monotonic()
-    query(url, UPDATE)
+    query(url, UPDATE_BOTH if both else UPDATE)
     return time.monotonic() - began
 
 
@@ -71,12 +80,12 @@ class Ours(NamedTuple):
     client_mb: float  # 0 where nobody looked
 
 
-def ours(url: str, kind: str, home: Path, *, watch: bool = False) -> Ours:
+def ours(url: str, kind: str, home: Path, *, watch: bool, both: bool) -> Ours:
     """Our whole command; *watch*: its memory, twice a second."""
+    columns = ("ip", "last_ip") if both else ("ip",)
     with tempfile.TemporaryDirectory() as folder:
-        plan = plan_file(
-            Path(folder), {"table": "logins", "raw": "ip", "becomes": kind, "unreadable": "refuse"}
-        )
+        jobs = [{"table": "logins", "raw": raw, "becomes": kind, "unreadable": "refuse"} for raw in columns]
+        plan = plan_file(Path(folder), *jobs)
         who = operator(url, home, plan)
         words = confirmed(who.types("run", "--quiet", "--no-sample", expect=2))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
@@ -123,6 +132,7 @@ def size_against_a_rewrite(url: str) -> float:
 @click.option("--addresses", default=200_000, show_default=True)
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--kind", "kinds", type=click.Choice(list(BECOMES)), multiple=True, help="[default: all]")
+@click.option("--both", is_flag=True, help="Two columns, a job each, against one UPDATE of both.")
 @click.option("--index", is_flag=True, help="With an index on the raw column: no row is heap-only then.")
 @click.option("--pganonymize", "other", type=click.Path(path_type=Path, exists=True), help="Its program.")
 @click.option(
@@ -133,6 +143,7 @@ def main(
     addresses: int,
     rounds: int,
     kinds: tuple[str, ...],
+    both: bool,
     index: bool,
     other: Path | None,
     memory: bool,
@@ -144,18 +155,19 @@ def main(
             query(url, statement)
         for number in range(rounds):
             for kind in kinds or BECOMES:
-                with table(url, rows, addresses, index=index):
+                with table(url, rows, addresses, index=index, both=both):
                     query(url, MAP.format(becomes=BECOMES[kind]))
-                    update = one_update(url)
+                    update = one_update(url, both=both)
                     update_size = size_against_a_rewrite(url)
-                with table(url, rows, addresses, index=index):
+                with table(url, rows, addresses, index=index, both=both):
                     query(url, "analyze logins; checkpoint")
-                    took = ours(url, kind, home, watch=memory)
+                    took = ours(url, kind, home, watch=memory, both=both)
                     size = size_against_a_rewrite(url)
                 told = {
                     "kind": kind,
                     "round": number + 1,
                     "rows": took.written,
+                    "columns": 2 if both else 1,
                     "index": index,
                     "update": round(update, 2),
                     "link phase": round(took.link, 2),
@@ -168,7 +180,7 @@ def main(
                 if memory:
                     told["client MB"] = round(took.client_mb)
                 if kind == "hash" and other is not None:
-                    with table(url, rows, addresses, index=index):
+                    with table(url, rows, addresses, index=index, both=both):
                         query(url, "analyze logins; checkpoint")
                         theirs = pganonymize(url, other)
                     told |= {"pganonymize": round(theirs, 2), "against it": round(theirs / took.whole, 2)}
@@ -176,9 +188,12 @@ def main(
 
 
 @contextmanager
-def table(url: str, rows: int, addresses: int, *, index: bool) -> Iterator[None]:
+def table(url: str, rows: int, addresses: int, *, index: bool, both: bool) -> Iterator[None]:
     """The table, filled; it and the ledger are gone afterwards."""
-    query(url, FILL.replace("%%", "%").format(rows=rows, addresses=addresses))
+    for statement in (FILL, SECOND) if both else (FILL,):
+        query(url, statement.replace("%%", "%").format(rows=rows, addresses=addresses))
+    if both:
+        query(url, "vacuum full logins")
     if index:
         query(url, "create index on logins (ip)")
     query(url, "vacuum logins")

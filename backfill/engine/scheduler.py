@@ -36,6 +36,7 @@ class BatchScheduler:
         self.left: dict[JobId, list[Range]] = {}
         # By job: the only blocks that the run looks at. A table that is not in it is gone over as a whole.
         self.within: dict[JobId, list[Range]] = {}
+        self._picked: dict[int, JobId] = {}  # batches of this attempt, by number
         self.done = 0  # batches of this attempt that came to their end: whoever counts setbacks asks
         self.read_tables()
 
@@ -96,21 +97,32 @@ class BatchScheduler:
                 left = batches.blocks_left(connection, context.run.id, phase, besides)
                 least = TAIL_BLOCKS // (context.settings.passes if phase == LINK else 1)
                 size = min(size, max(left // context.settings.workers, least))
+            parts = [only] if only else [*context.jobs, *context.plan.address_tables]
             batch = batches.pick(
                 connection,
                 context.run.id,
                 phase,
-                jobs=[
-                    part.identity
-                    for part in ([only] if only else [*context.jobs, *context.plan.address_tables])
-                ],
+                jobs=[part.identity for part in parts if not self._waits(phase, part, besides)],
                 blocks=size,
                 one_pass=self._pinned(),
                 besides=besides,
             )
             if batch is not None:
                 runs.note(connection, context.run.id, batch_blocks=size)
+                self._picked[batch.id] = batch.job
         return batch
+
+    def _waits(self, phase: Phase, part: RawColumn, besides: frozenset[int]) -> bool:
+        """Somebody is at work on the same rows: for an earlier job of the table, which may be writing that one's values."""
+        if not phase.by_workers:
+            return False
+        held = {self._picked[number] for number in besides if number in self._picked}
+        for job in self._context.jobs:
+            if job.identity == part.identity:
+                return False
+            if job.identity in held and (job.schema_, job.table) == (part.schema_, part.table):
+                return True
+        return False
 
     def beside(self, batch: Batch) -> tuple[JobId, ...]:
         """Jobs of the same table whose batches come after that one. None, where only some blocks are looked at."""

@@ -69,9 +69,9 @@ class Phase:
 def named(name: str) -> Phase:
     """The phase of that *name*. Raises ``ValueError`` where no phase has it."""
     head, dash, rest = name.partition("-")
-    for number, outside in OUTSIDE.items():
-        if head == outside and dash:
-            return Phase(Work(rest), number)
+    for outside, called in OUTSIDE.items():
+        if head == called and dash:
+            return Phase(Work(rest), outside)
     if head != SWEEP or not dash:
         return Phase(Work(name))
     number, _, work = rest.partition("-")
