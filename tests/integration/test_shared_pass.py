@@ -150,3 +150,48 @@ def test_a_row_that_somebody_writes_meanwhile_is_rewritten_as_it_is_then(logins:
     as_written = [(41, "9.9.9.9", "2a01:7::9", *row[3:4], "later") if row[0] == 41 else row for row in before]
     assert shown(url) == expected(url, as_written)
     logins.types("verify")
+
+
+def test_each_job_has_its_own_age_and_its_own_way_with_what_is_no_address(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    query(
+        database,
+        """create table logins (id int primary key, ip text not null, last_ip inet, first_ip text, at timestamptz);
+           insert into logins
+           select i, case when i % 40 = 1 then 'unknown' else '81.2.' || i % 91 || '.' || i % 251 end, ('2a00::' || to_hex(i % 97))::inet,
+                  case when i % 40 = 2 then '10.0.0.0/8' when i % 40 = 3 then 'fdff::' || i else '8.8.' || i % 13 || '.9' end,
+                  now() - make_interval(days => i % 30)
+             from generate_series(1, 2000) as i""",
+    )
+    aged = {"table": "logins", "time": "at"}
+    plan = rewritten.plan_file(
+        tmp_path,
+        {**aged, "raw": "ip", "becomes": "nothing", "then": "keep", "constant": "192.0.2.0", "unreadable": "nothing", "after": "10 days"},
+        {**aged, "raw": "last_ip", "becomes": "nothing", "then": "keep", "unreadable": "refuse", "after": "20 days"},
+        {**aged, "raw": "first_ip", "becomes": "pseudonym", "unreadable": "nothing", "after": "5 days"},
+    )  # fmt: skip
+    operator = rewritten.operator(database, home, plan)
+    before = query(database, "select id, ip, host(last_ip), first_ip from logins order by id")
+    rewritten.run(operator, "--quiet", "--workers", "2")
+    ((prefix,),) = query(database, "select prefix from backfill.pseudonym_prefixes")
+    pseudonyms = Salt(rewritten.SALT, source="test").pseudonyms(prefix)
+    expected = []
+    for key, ip, last_ip, first_ip in before:
+        days = key % 30
+        first = None if "/" in first_ip else pseudonyms.pseudonym(first_ip)
+        expected.append(
+            (
+                key,
+                "192.0.2.0" if days >= 10 else ip,
+                None if days >= 20 else last_ip,
+                first if days >= 5 else first_ip,
+            )
+        )
+    assert query(database, "select id, ip, host(last_ip), first_ip from logins order by id") == expected
+    shared = query(
+        database, "select job, sum(written) from backfill.batches where phase = 'shared-link' group by 1"
+    )
+    assert {job.rpartition(".")[2] for job, _ in shared} == {"last_ip", "first_ip"}
+    operator.types("verify")
+    operator.types("status", "--due")
