@@ -152,11 +152,12 @@ def hashes(gate: Gate) -> Condition:
     )
 
 
-def settled(gate: Gate, part: RawColumn) -> Condition:
-    """Nothing of this table waits in the quarantine."""
+def settled(gate: Gate, part: RawColumn, reason: str | None = None) -> Condition:
+    """Nothing of this table waits in the quarantine, whatever the *reason*, or for that one."""
     waiting = (
         f"(select coalesce(sum(entry.rows), 0) from {gate.ledger('quarantine')} as entry"
-        f" where entry.job = {literal(part.identity)} and entry.decision_id is null)"
+        f" where entry.job = {literal(part.identity)} and entry.decision_id is null"
+        f"{f' and entry.reason = {literal(reason)}' if reason else ''})"
     )
     # The number is in the evidence, which a script works out when it runs.
     fix = f"`backfill quarantine list {escaping.word(part.label)}`, which says what settles them"

@@ -19,9 +19,9 @@ def coverage(gate: Gate, job: DroppingJob) -> list[Condition]:
     return [
         *dependents.free(gate, job),
         conditions.no_copy_left(gate, job),
-        conditions.proved(gate, job),
-        conditions.settled(gate, job),
+        conditions.settled(gate, job),  # before the proof: what waits is what a run alone would leave
         *([conditions.settled(gate, gate.plan.addresses)] if isinstance(job, LinkJob) else []),
+        conditions.proved(gate, job),
         conditions.unwritten(gate, job, job.time_column),
         *([conditions.links(gate, job)] if isinstance(job, LinkJob) else []),
         *([conditions.pairs(gate, job)] if isinstance(job, IntoJob) else []),
@@ -37,8 +37,8 @@ def replaced(gate: Gate, job: DroppingJob) -> list[Condition]:
     """Where a shadow copy took the table's place, and the raw column with it: the same proof."""
     return [
         conditions.no_copy_left(gate, job),
-        conditions.proved(gate, job),
         conditions.settled(gate, job),
+        conditions.proved(gate, job),
     ]
 
 
@@ -80,8 +80,8 @@ def address_optional(gate: Gate) -> list[Condition]:
         *dependents.free(gate, part),
         conditions.raw_columns_gone(gate),
         *(conditions.proved(gate, job) for job in gate.plan.in_place_jobs),
-        conditions.proved(gate, part),
         conditions.settled(gate, part),
+        conditions.proved(gate, part),
     ]
 
 

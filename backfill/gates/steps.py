@@ -9,6 +9,7 @@ from backfill.database import verbatim
 from backfill.database.columns import Column, columns, has_column
 from backfill.gates import conditions, requirements
 from backfill.gates.gate import Condition, Gate
+from backfill.ledger.quarantine import DUPLICATE_RESULT
 from backfill.plan import Discard, DroppingJob, InPlaceJob
 from backfill.raw_column import RawColumn
 
@@ -41,10 +42,7 @@ def steps(gate: Gate) -> list[Step]:
 
 def rewritten(gate: Gate, job: InPlaceJob) -> Step:
     """A column stays, and its values go: there is nothing to migrate, and a proof that holds until the next value."""
-    needs = [
-        conditions.proved(gate, job),
-        *([conditions.settled(gate, job)] if job.unreadable == "refuse" else []),
-    ]
+    needs = [*_settled(gate, job), conditions.proved(gate, job)]
     return Step(
         f"rewrite {job.name}.{job.raw} in place",
         "",
@@ -52,6 +50,13 @@ def rewritten(gate: Gate, job: InPlaceJob) -> Step:
         lambda: needs,
         lambda connection: all(_holds(connection, condition) for condition in needs),
     )
+
+
+def _settled(gate: Gate, job: InPlaceJob) -> list[Condition]:
+    """What waits and what a run alone would leave; before the proof, which it keeps from being one."""
+    if job.unreadable == "refuse":
+        return [conditions.settled(gate, job)]
+    return [conditions.settled(gate, job, DUPLICATE_RESULT)] if job.on_duplicate == "refuse" else []
 
 
 def discard(gate: Gate, part: Discard) -> Step:

@@ -154,6 +154,8 @@ def test_junk_inside_the_prefix_and_undecodable_bytes_are_quarantined_and_no_pse
         ("undecodable", 2),
     ]
     operator.types("verify", expect=1)
+    # Another run alone would change nothing.
+    assert "To fix it: `backfill quarantine list logins`" in operator.types("gates", expect=1).out
     ((counts, quarantined),) = query(
         place.url, "select counts, quarantined from backfill.coverage where job like '%logins%'"
     )

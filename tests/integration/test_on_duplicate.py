@@ -227,6 +227,7 @@ def test_what_is_refused_waits_and_stops_nothing(database: str, home: Path, tmp_
     shown = operator.types("verify", expect=1).out
     assert "2 rows hold a raw address: 2 wait for another row" in shown  # a run alone would leave them
     assert "Next: `backfill quarantine list`, then `backfill run`" in shown
+    assert "To fix it: `backfill quarantine list plain`, which" in operator.types("gates", expect=1).out
     listed = operator.types("quarantine", "list").out
     assert "duplicate-result" in listed
     assert "decide as shown. Next: `backfill run`, then `backfill verify`" in listed
@@ -236,6 +237,7 @@ def test_what_is_refused_waits_and_stops_nothing(database: str, home: Path, tmp_
     assert raw(database, "plain")[4][1].startswith("fd")
     assert query(database, "select count(*) from backfill.quarantine") == [(0,)]
     operator.types("verify")
+    operator.types("gates")
 
 
 def test_where_nulls_are_equal_a_row_is_looked_up_and_not_looked_for(database: str) -> None:
