@@ -99,7 +99,10 @@ def server_url() -> Iterator[str]:
     with temporary_home() as home:
         # Nobody kills this one. `erase` and `prove` search all of its WAL, of all tests: little is kept.
         quick = dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
-        with mock.patch.dict(postmaster.SETTINGS, {"shared_buffers": "64MB", "min_wal_size": "32MB"}):
+        with mock.patch.dict(
+            postmaster.SETTINGS,
+            {"shared_buffers": "64MB", "min_wal_size": "32MB", "max_prepared_transactions": "4"},
+        ):
             url = EmbeddedServer(home).ensure()
         with closing(connect(url)) as connection, connection.cursor() as cursor:
             for name, value in quick.items():

@@ -55,7 +55,7 @@ def rewrite(
         }
     for label, rows in deleted.items():
         click.echo(
-            f"{label}: {escaping.counted(rows, 'row was', 'rows were')} deleted as duplicates of newer ones."
+            f"{label}: {escaping.counted(rows, 'row was deleted as a duplicate of a newer one', 'rows were deleted as duplicates of newer ones')}."
         )
     if deleted:
         facts["deleted"] = deleted

@@ -38,14 +38,26 @@ WAITS = """
     select current_setting('lock_timeout'), setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
 """
 
+# A prepared transaction has no session, and stays for ever.
 IN_THE_WAY = """
-    select distinct activity.pid, coalesce(activity.application_name, ''), coalesce(activity.usename, ''),
+    with held as (
+        select pid, virtualtransaction from pg_catalog.pg_locks
+         where relation = {table} and granted
+           and database = (select oid from pg_catalog.pg_database where datname = current_database())
+    )
+    select activity.pid, coalesce(activity.application_name, ''), coalesce(activity.usename, ''),
            coalesce(activity.state, ''), extract(epoch from clock_timestamp() - activity.xact_start)::bigint
-      from pg_catalog.pg_locks as held join pg_catalog.pg_stat_activity as activity using (pid)
-     where held.relation = {table} and held.granted and held.pid <> pg_backend_pid()
-       and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
+      from held join pg_catalog.pg_stat_activity as activity using (pid)
+     where activity.pid <> pg_backend_pid() and {others}
+    union
+    select null, quote_literal(prepared.gid), prepared.owner, '', extract(epoch from clock_timestamp() - prepared.prepared)::bigint
+      from held
+      join pg_catalog.pg_locks as own on own.pid is null and own.virtualtransaction = held.virtualtransaction
+      join pg_catalog.pg_prepared_xacts as prepared on prepared.transaction = own.transactionid
+     where held.pid is null
      order by 5 desc nulls last limit 3
 """
+PREPARED = "prepared transaction {gid} (for {seconds} s; `rollback prepared` or `commit prepared` ends it)"
 
 Result = TypeVar("Result")
 
@@ -89,15 +101,20 @@ def say_busy(
     return say
 
 
-def lock_holders(connection: Connection, relation: str) -> str:
-    """The sessions with a lock on a table, oldest transaction first; never what they run.
+def lock_holders(connection: Connection, relation: str, *, others: bool = False) -> str:
+    """The sessions and prepared transactions with a lock on a table, oldest first; never what they run.
 
-    *relation* is an SQL expression, an oid or a regclass; asked through any driver.
+    *relation* is an SQL expression, an oid or a regclass; asked through any driver. *others*: none of ours.
     """
+    who = "activity.application_name <> 'backfill'" if others else "true"
     return "; ".join(
-        f"session {pid} ({name or 'unnamed'}, {user}, {state or 'state hidden'}"
+        PREPARED.format(gid=name, seconds=seconds)
+        if pid is None
+        else f"session {pid} ({name or 'unnamed'}, {user}, {state or 'state hidden'}"
         + (f", in its transaction for {seconds} s)" if seconds is not None else ")")
-        for pid, name, user, state, seconds in verbatim.fetch(connection, IN_THE_WAY.format(table=relation))
+        for pid, name, user, state, seconds in verbatim.fetch(
+            connection, IN_THE_WAY.format(table=relation, others=who)
+        )
     )
 
 

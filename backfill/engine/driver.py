@@ -45,6 +45,7 @@ from backfill.errors import (
     RunPaused,
     TransitionRefused,
 )
+from backfill.escaping import counted
 from backfill.job_id import JobId
 from backfill.jobs.resolver import Resolver
 from backfill.jobs.values import ValueResolver
@@ -138,7 +139,7 @@ class Driver:
                 LEAST_CONNECT_SECONDS if isinstance(failure, NoServer) else CONNECT_SECONDS
             ):
                 self._end(RunState.FAILED, error=str(failure))
-            raise RunFailed(run=self.run.id, problem=str(failure)) from None
+            raise RunFailed(run=self.run.id, problem=str(failure).rstrip(".")) from None
         finally:
             self._vacuumer.stop()
             self._monitor.stop()
@@ -336,8 +337,9 @@ class Driver:
         if given_up:
             first = given_up[0]
             raise Failed(
-                f"{len(given_up)} batches could not be done; the first, {self.plan.label(first.job)} blocks "
-                f"{first.range.first} to {first.range.last}: {(first.error or '').rstrip('.')}"
+                f"{counted(len(given_up), 'batch', 'batches')} could not be done; the first, {self.plan.label(first.job)} blocks "
+                f"{first.range.first} to {first.range.last}: {(first.error or '').rstrip('.')}."
+                f"{self._phases.scheduler.in_the_way(first.job, first.error or '')}"
             )
         self.control.ending = True
         self.observe("finished", run=self.run.id)

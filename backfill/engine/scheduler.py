@@ -4,9 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from psycopg2 import sql
 from sqlalchemy import Row
 
 from backfill.database.blocks import Range, heap_of
+from backfill.database.connection import value
+from backfill.database.lock_retry import lock_holders
+from backfill.database.quoting import regclass
+from backfill.database.transient import TransientError
 from backfill.engine.leases import Leases
 from backfill.engine.run_batch import BatchResult
 from backfill.engine.run_context import Failed, RunContext
@@ -21,6 +26,7 @@ from backfill.raw_column import RawColumn
 SWEEP_FACTOR = 4  # a sweep reads much and writes little: larger ranges
 TAIL_BLOCKS = 2_000  # in all passes together: smaller, a transaction's statements cost more than its rows
 LOOK_SECONDS = 1.0  # between two looks at the leases
+LOCKED = (TransientError.LOCK_TIMEOUT.value, TransientError.TABLE_LOCKED.value)  # how such an error begins
 OUT_OF_RESOURCES = "53"  # disk full, out of memory: every other batch would fail as well
 
 
@@ -158,6 +164,7 @@ class BatchScheduler:
             self._sizer(batch.phase).timed_out(blocks)
             tell(
                 f"{self._context.plan.label(batch.job)}: {blocks} blocks met {result.halved} three times; halved."
+                f"{self.in_the_way(batch.job, result.halved)}"
             )
         elif result.error is not None:
             self._context.observe(
@@ -167,11 +174,22 @@ class BatchScheduler:
                 error=result.error,
             )
             tell(
-                f"{self._shown(batch)} could not be done: {result.error.rstrip('.')}. Going on with the others."
+                f"{self._shown(batch)} could not be done: {result.error.rstrip('.')}."
+                f"{self.in_the_way(batch.job, result.error)} Going on with the others."
             )
             if result.error.startswith(OUT_OF_RESOURCES):
                 raise Failed(f"{self._shown(batch)}: {result.error}")
         return 0
+
+    def in_the_way(self, job: JobId, error: str) -> str:
+        """After an *error* that says that somebody's lock was in the way: who has one on the table now, as a sentence."""
+        part = next((part for part in self._context.plan.parts if part.identity == job), None)
+        if part is None or not error.startswith(LOCKED):
+            return ""
+        with self._context.engine.begin() as connection:
+            number = value(connection, sql.SQL("select {}::oid").format(regclass(part)))
+            who = lock_holders(connection, str(number), others=True)
+        return f" Holding locks on {part.name}: {who}." if who else ""
 
     def shrink(self) -> None:
         """Halve every size: a range timed out while it was read ahead of its batch."""

@@ -22,15 +22,28 @@ from backfill.plan import Plan
 SILENT_SECONDS = 15.0  # a driver beats once a second; an idle worker takes the next batch at once
 RATE_SECONDS = 60.0  # the rate is that of the last minute
 
+# A prepared transaction has no session.
 BLOCKED = sql.SQL("""
-    select waiter.pid, blocker.pid, blocker.application_name, blocker.state,
+    with waiter as (
+        select pid from pg_stat_activity
+         where application_name = 'backfill' and datname = current_database() and wait_event_type = 'Lock'
+    )
+    select format('session %s (%s, %s)', blocker.pid, coalesce(nullif(blocker.application_name, ''), 'unnamed'), blocker.state),
            extract(epoch from clock_timestamp() - blocker.xact_start)
-      from pg_stat_activity as waiter
+      from waiter
       cross join lateral unnest(pg_blocking_pids(waiter.pid)) as blocking (pid)
       join pg_stat_activity as blocker on blocker.pid = blocking.pid
-     where waiter.application_name = 'backfill' and waiter.datname = current_database()
-       and waiter.wait_event_type = 'Lock' and blocker.application_name <> 'backfill'
-     order by blocker.xact_start limit 1
+     where blocker.application_name <> 'backfill'
+    union all
+    select format('prepared transaction %L', prepared.gid), extract(epoch from clock_timestamp() - prepared.prepared)
+      from waiter
+      join pg_locks as wanted on wanted.pid = waiter.pid and not wanted.granted
+      join pg_locks as held
+        on held.pid is null and held.granted
+       and (held.transactionid = wanted.transactionid or held.database = wanted.database and held.relation = wanted.relation)
+      join pg_locks as own on own.pid is null and own.virtualtransaction = held.virtualtransaction
+      join pg_prepared_xacts as prepared on prepared.transaction = own.transactionid
+     order by 2 desc nulls last limit 1
 """)
 
 # Our commits, where the standby that they wait for is gone: they wait for ever, and no lock says so.
@@ -266,8 +279,8 @@ def _waiting(
         return run.throttled
     blocked = rows(connection, BLOCKED)
     if blocked:
-        ((_, pid, application, state, seconds),) = blocked
-        return f"session {pid} ({application or 'unnamed'}, {state}) holds a lock for {seconds or 0:.0f} s that we need"
+        ((who, seconds),) = blocked
+        return f"{who} holds a lock for {seconds or 0:.0f} s that we need"
     retried = next((claimed for claimed in claimed_batches if claimed.transient_error), None)
     if retried is not None:
         return f"{retried.table} is tried again after {retried.transient_error} ({retried.retries} retries so far)"

@@ -188,7 +188,7 @@ def test_of_rows_that_become_equal_the_newest_stays(
             said = operator.types("run", "--quiet", *accept).out
         for name, number_of in lost.items():
             assert re.search(
-                rf"{name}: {number_of} rows? (was|were) deleted as duplicates of newer ones", said
+                rf"{name}: {number_of} rows? (was|were) deleted as (a duplicate|duplicates) of", said
             )
         for situation in situations:
             after = raw(database, situation.name)
