@@ -8,6 +8,7 @@ pass fails, the batch goes on alone.
 Not shared is what asks more of a row than its text: duplicates, and the place of an address.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -126,13 +127,15 @@ def _update(
         returned=sql.SQL(", ").join(RETURNED.format(**names) for names in columns),
         counted=sql.SQL(", ").join(COUNTED.format(**names) for names in columns),
     )
+    began = time.monotonic()
     with writes(connection, writer.job):
         (numbers,) = rows(connection, statement)
     for each, written, right in zip(together, numbers[::2], numbers[1::2], strict=True):
         if right < written:
             raise ResultChanged(job=each.job.label, changed=written - right, written=written)
     for other, written in zip(others, numbers[2::2], strict=True):
-        batches.count_shared(connection, batch, other.job.identity, int(written))
+        seconds = time.monotonic() - began
+        batches.count_shared(connection, batch, other.job.identity, int(written), seconds)
     return int(numbers[0])
 
 

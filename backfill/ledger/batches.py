@@ -143,7 +143,7 @@ def _keep_counts(connection: Connection, run_id: int, where: Sequence[ColumnElem
         )
 
 
-def count_shared(connection: Connection, batch: Batch, job: JobId, written: int) -> None:
+def count_shared(connection: Connection, batch: Batch, job: JobId, written: int, seconds: float) -> None:
     """Count rows of *job* that a pass of *batch*, which is another job's, has written, in its transaction."""
     if not written:
         return
@@ -158,11 +158,18 @@ def count_shared(connection: Connection, batch: Batch, job: JobId, written: int)
         status=BatchState.SUCCEEDED,
         finished=func.clock_timestamp(),
         written=written,
+        seconds=seconds,
+        longest=seconds,
     )
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["run_id", "phase", "job", "first_block"],
-            set_={"written": batches.c.written + written, "finished": func.clock_timestamp()},
+            set_={
+                "written": batches.c.written + written,
+                "seconds": batches.c.seconds + seconds,
+                "longest": func.greatest(batches.c.longest, seconds),
+                "finished": func.clock_timestamp(),
+            },
         )
     )
 

@@ -130,7 +130,7 @@ def _run(run: RunStory) -> Iterator[Block]:
     ended = f", ended {run.ended:%Y-%m-%d %H:%M:%S %Z}" if run.ended else ""
     yield Note(
         f"{run.status}; begun {run.began:%Y-%m-%d %H:%M:%S %Z}{ended}; {run.seconds:,.1f} s of work; "
-        f"{run.written:,} rows linked or located{pace}."
+        f"{run.written:,} values linked or rewritten{pace}."
     )
     if not run.phases:
         return
