@@ -221,8 +221,9 @@ def process(
                     )
                 if gone:
                     raise address_map.AddressesGone from None
-                if tried_anew:
+                if tried_anew and not others:
                     raise  # another foreign key
+                others = ()  # it may be theirs
                 tried_anew = True  # the batch map may be older than the map
                 continue
             except REFUSED:
