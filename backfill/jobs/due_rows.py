@@ -1,8 +1,8 @@
 """Due rows: how many rows of a job are to be rewritten now, and in which blocks they lie.
 
 By an index on the time where there is one: a run of few rows then reads few blocks. Rows that wait in the quarantine
-are none of them: a run could do nothing about them. Where nothing names a row, the quarantine cannot tell; their texts
-are looked at here.
+are none of them as long as their text is no address: a run could do nothing about them. Where nothing names a row, the
+quarantine cannot tell; their texts are all looked at here.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from backfill.addresses import Reason, canonicalise
 from backfill.database.blocks import Heap, Range, heap_of, ranges
-from backfill.database.connection import driver, rows
+from backfill.database.connection import driver
 from backfill.database.decodable import decodable
 from backfill.database.quoting import table
 from backfill.database.row_key import RowKey, row_key
@@ -25,20 +25,20 @@ from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.ledger.quarantine import DUPLICATE_RESULT
 from backfill.plan import InPlaceJob
 
+# Of a row that waits, its text says whether it still has to: it was corrected, the plan was changed, or another row has
+# its key by now.
 FIND = sql.SQL("""
-    select count(*), array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch})
-      from {table} as event
-     where {unfinished} and {in_range}
-       and not exists (select from {quarantine} as entry
-                        where entry.job = {name} and entry.row_key = {key} and entry.decision_id is null
-                          and entry.reason <> {duplicate})  -- the other row may be gone
-""")
-FIND_BY_TEXT = sql.SQL("""
-    select case when {may_be_address} then {text} end, case when {decodable} then {too_long} else {undecodable} end,
+    select {waits}, case when {waits} and {may_be_address} then {text} end,
+           case when {waits} then case when {decodable} then {too_long} else {undecodable} end end,
            count(*), array_agg(distinct (event.ctid::text::point)[0]::bigint / {stretch})
-      from {table} as event
+      from {table} as event {listed}
      where {unfinished} and {in_range}
-     group by 1, 2
+     group by 1, 2, 3
+""")
+LISTED = sql.SQL("""
+      left join {quarantine} as entry
+        on entry.job = {name} and entry.row_key = {key} and entry.decision_id is null
+       and entry.reason <> {duplicate}  -- the other row may be gone
 """)
 WHOLE = sql.SQL("true")
 FETCHED = 10_000  # distinct texts at a time
@@ -52,7 +52,9 @@ class DueRows:
     within: list[Range]  # blocks that hold all of them
     by_index: bool
     heap: Heap
-    unreadable: Mapping[str, int] = field(default_factory=dict)  # rows by reason, where nothing names a row
+    unreadable: Mapping[str, int] = field(
+        default_factory=dict
+    )  # rows by reason; with names, of those in the quarantine
 
     @property
     def share(self) -> float:
@@ -85,34 +87,31 @@ def find(engine: Engine, schema: str, job: InPlaceJob, checkpoint: Callable[[], 
 def _groups(
     connection: Connection, schema: str, job: InPlaceJob, key: RowKey, in_range: sql.Composable
 ) -> Iterator[tuple[str | None, int, list[int] | None]]:
-    """Why their text is no address, number and stretches of unfinished rows. With a name, those in the quarantine are left out."""
-    names = {
-        "stretch": sql.Literal(STRETCH),
-        "table": table(job),
-        "unfinished": writer_of(job, schema).unfinished,
-        "in_range": in_range,
-    }
-    if key.columns:
-        listed = {
-            "quarantine": sql.Identifier(schema, "quarantine"),
-            "name": sql.Literal(job.identity),
-            "duplicate": sql.Literal(DUPLICATE_RESULT),
-        }
-        ((number, where),) = rows(connection, FIND.format(key=key.text(), **listed, **names))
-        yield None, number, where
-        return
+    """Why their text is no address, number and stretches of unfinished rows. Where rows have names, only of those in the
+    quarantine the text is asked."""
     text = raw_text(job)
-    statement = FIND_BY_TEXT.format(
+    listed = LISTED.format(
+        quarantine=sql.Identifier(schema, "quarantine"),
+        name=sql.Literal(job.identity),
+        key=key.text(),
+        duplicate=sql.Literal(DUPLICATE_RESULT),
+    )
+    statement = FIND.format(
+        waits=sql.SQL("entry.job is not null" if key.columns else "true"),
+        listed=listed if key.columns else sql.SQL(""),
+        stretch=sql.Literal(STRETCH),
+        table=table(job),
+        unfinished=writer_of(job, schema).unfinished,
+        in_range=in_range,
         text=text,
         may_be_address=may_be_address(text),
         decodable=decodable(text),
         too_long=sql.Literal(Reason.TOO_LONG.value),
         undecodable=sql.Literal(Reason.UNDECODABLE.value),
-        **names,
     )
     with driver(connection).cursor(name="backfill_due") as cursor:
         cursor.itersize = FETCHED
         cursor.execute(statement)
-        for raw, otherwise, number, where in cursor:
-            read = otherwise if raw is None else canonicalise(raw)
-            yield (str(read) if isinstance(read, str) else None), number, where
+        for waits, raw, otherwise, number, where in cursor:
+            read = canonicalise(raw) if raw is not None else otherwise
+            yield (str(read) if waits and isinstance(read, str) else None), number, where

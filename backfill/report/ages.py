@@ -11,6 +11,7 @@ from backfill.verify.standing import KEPT_FIX, LIST, JobAges, Standing
 
 DUE = "backfill run --due"
 PLAN = "backfill plan"  # which shows how the time is read
+BY_PREFIX = "; pseudonyms by their prefix alone, and `backfill verify` checks their tags"
 MINUTE = "%Y-%m-%d %H:%M"
 
 
@@ -25,7 +26,10 @@ def blocks(found: Standing) -> Iterator[Block]:
             yield Note(_kept(job, found), Tone.ALARM)
     for job in found.jobs:
         yield _table(job, found)
-    yield Note(f"Looked at: all rows, by the form of their values. Not looked at: {NOT_LOOKED_AT}.")
+    by_prefix = any(job.becomes == "pseudonym" for job in found.jobs)
+    yield Note(
+        f"Looked at: all rows, by the form of their values{BY_PREFIX if by_prefix else ''}. Not looked at: {NOT_LOOKED_AT}."
+    )
     for job in found.jobs:
         yield Note(_erased(job))
 

@@ -161,6 +161,42 @@ def test_what_is_not_due_is_not_said_to_be_done(site) -> None:
     site.types("status", "--due", "--grace", "a while", expect=None)
 
 
+@pytest.mark.parametrize("how", ["corrected", "another row", "by the plan"])
+def test_what_waits_is_due_again_once_a_run_can_do_something_about_it(
+    site: Operator, tmp_path: Path, how: str
+) -> None:
+    """Nothing else is due, so nothing else leads to its block."""
+    url, refusing = site.url, site_job() | {"unreadable": "refuse"}
+    site = rewritten.operator(
+        url, Path(site.variables["BACKFILL_HOME"]), rewritten.plan_file(tmp_path, refusing)
+    )
+    rewritten.run(site, "--due", "--quiet")
+    query(url, "insert into logins (ip, created) values ('junk', now() - interval '1 year')")
+    site.types("run", "--due", "--quiet")
+    waiting = "select row_key from backfill.quarantine"
+    ((key,),) = query(url, waiting)
+    assert "0 rows are due" in site.types("run", "--due", "--quiet").out
+    if how == "corrected":
+        query(url, "update logins set ip = '81.2.9.9' where id = %s", key)
+    elif how == "another row":
+        query(url, "delete from logins where id = %s", key)
+        query(
+            url,
+            "insert into logins overriding system value values (%s, '81.2.9.9', now() - interval '1 year')",
+            key,
+        )
+    else:
+        rewritten.plan_file(tmp_path, refusing | {"unreadable": "nothing"})
+        site.types(*rewritten.confirmed(site.types("run", "--due", "--quiet", expect=2)))
+    if how != "by the plan":
+        assert "1 row is due" in site.types("run", "--due", "--quiet").out
+    assert query(url, "select ip from logins where id = %s", key) == [
+        (None if how == "by the plan" else "81.2.9.0",)
+    ]
+    assert query(url, waiting) == []
+    site.types("status", "--due")
+
+
 def test_run_due_is_for_jobs_with_an_age(database: str, home: Path, tmp_path: Path) -> None:
     query(database, SCHEMA)
     job = {key: value for key, value in site_job().items() if key not in ("after", "time")}
