@@ -6,7 +6,17 @@ import pytest
 from psycopg2 import sql
 
 from backfill.database.blocks import Range
-from backfill.jobs import address_rows, fill, in_place, into, kept_rows, link, place_column, row_needs
+from backfill.jobs import (
+    address_rows,
+    fill,
+    in_place,
+    into,
+    kept_rows,
+    link,
+    place_column,
+    row_needs,
+    shared_pass,
+)
 from backfill.jobs.passes import pass_of
 from backfill.jobs.place_column import PlaceColumn
 from backfill.jobs.place_columns import PlaceColumns
@@ -31,7 +41,7 @@ TEMPLATES = {
     "link": UPDATE, "lacks geo": row_needs.lacks_geo(JOB), "object": row_needs.object_of(sql.Identifier("x")),
     "lacks place": row_needs.lacks_place(sql.Identifier("x")), "place": sql.SQL(address_rows.PLACE),
     "text": row_needs.raw_text(JOB), "try": kept_rows.TRY, "place of link": link.PLACE_OF_LINK, "readable": row_needs.readable_place(sql.Identifier("x"), ["city"]),
-    "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "into place": into.PLACE, "place returned": place_column.RETURNED,
+    "range": Range(0, 1).holds("event"), "in place": in_place.WRITE, "into": into.WRITE, "shared": shared_pass.WRITE, "beside it": shared_pass.OTHER, "taken": shared_pass.ASSIGNMENT, "into place": into.PLACE, "place returned": place_column.RETURNED,
     "place beside": sql.SQL("set {}").format(*PLACE.assignments), "state of it": PLACE.state,
     "place by key": sql.SQL("set {}").format(KEYED.assignments[0]), "state by key": KEYED.state, "lost by key": KEYED.lost,
     "no place": in_place.NO_PLACE, "place counted": PLACE.counted,
