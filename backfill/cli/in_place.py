@@ -53,9 +53,15 @@ def rewrite(
             for job in jobs
             if isinstance(job, InPlaceJob) and job.deletes
         }
+    counted = (
+        "; above, they count only where this run had rewritten them before"
+        if isinstance(strategy, Due)
+        else ""
+    )
     for label, rows in deleted.items():
         click.echo(
-            f"{label}: {escaping.counted(rows, 'row was deleted as a duplicate of a newer one', 'rows were deleted as duplicates of newer ones')}."
+            f"{label}: {escaping.counted(rows, 'row was deleted as a duplicate of a newer one', 'rows were deleted as duplicates of newer ones')}"
+            f"{counted if rows else ''}."
         )
     if deleted:
         facts["deleted"] = deleted

@@ -44,7 +44,7 @@ class ClockJumped(DueRefused):
 
 
 class RunFailed(BackfillError):
-    """Run {run} failed: {problem}. `backfill status` shows its progress; `backfill run` resumes it."""
+    """Run {run} failed: {problem}. `backfill status` shows its progress; once the cause is gone, `backfill run` resumes it."""
 
     exit_code = 1
 

@@ -254,7 +254,7 @@ def _waiting(
     if run.status in {RunState.SUCCEEDED, RunState.CANCELLED}:
         return None
     if run.status is RunState.FAILED:
-        return "it failed; `backfill run` resumes it"
+        return "it failed; once the cause is gone, `backfill run` resumes it"
     if not driven:
         why = f" ({run.reason})" if run.reason else ""
         return f"no process drives it{why}; `backfill run` goes on from its checkpoints"
