@@ -168,11 +168,12 @@ STAND_IN = 1  # a prefix, where none is drawn: then no pseudonym can be in the d
 
 
 def _values(session: Session, job: InPlaceJob) -> ValueResolver:
-    """What the texts of *job* become."""
+    """What the texts of *job* become, and those of other jobs of its table, which may have columns in the same index."""
     hash_address, pseudonyms = None, None
-    if job.becomes == "hash":
+    kinds = {one.becomes for one in session.plan.in_place_jobs if one.table_identity == job.table_identity}
+    if "hash" in kinds:
         hash_address = session.salt.hasher(session.plan.hash.scheme)
-    if job.becomes == "pseudonym":
+    if "pseudonym" in kinds:
         with session.engine.begin() as connection:
             prefix = prefixes.prefix_of(connection, session.settings.key_id)
         pseudonyms = session.salt.pseudonyms(STAND_IN if prefix is None else prefix)

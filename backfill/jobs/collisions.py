@@ -9,7 +9,7 @@ one that stays, however many indexes there are.
 All of it is asked under our own search_path.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,9 +109,13 @@ class Collisions:
         written: sql.Composable,
         source: sql.Composable,
         which: sql.Composable,
+        besides: Mapping[str, sql.Composable] | None = None,
     ) -> Iterable[Collision]:
-        """The rows that lose, when the rows *which* (``event``, of *source*) become what *written* says, as text."""
-        self._collect(connection, written, source, which)
+        """The rows that lose, when the rows *which* (``event``, of *source*) become what *written* says, as text.
+
+        *besides*: what other columns become with it, each of its type.
+        """
+        self._collect(connection, written, source, which, besides or {})
         return _losing(self._contest(connection))
 
     def unmatched(self, connection: Connection, lost: Sequence[Collision]) -> int:
@@ -125,7 +129,12 @@ class Collisions:
         return missing
 
     def _collect(
-        self, connection: Connection, written: sql.Composable, source: sql.Composable, which: sql.Composable
+        self,
+        connection: Connection,
+        written: sql.Composable,
+        source: sql.Composable,
+        which: sql.Composable,
+        besides: Mapping[str, sql.Composable],
     ) -> None:
         computed = unique_keys.generated(connection, self.job)
         names = [name for (name,) in rows(connection, OTHER_COLUMNS.format(table=regclass(self.job)))]
@@ -145,7 +154,9 @@ class Collisions:
             columns=columns,
             time=self._time("event"),
             others=_ended(
-                sql.Identifier("event", name)
+                sql.SQL("{} as {}").format(besides[name], sql.Identifier(name))
+                if name in besides
+                else sql.Identifier("event", name)
                 for name in names
                 if name != self.job.raw and name not in computed
             ),

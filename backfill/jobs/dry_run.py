@@ -102,7 +102,7 @@ def count(
     duplicates, keys = 0, list[str]()
     if job.on_duplicate is not None and resolver is not None:
         with engine.begin() as connection:
-            duplicates, keys = foreseen_duplicates.count(connection, schema, job.at(moment), resolver)
+            duplicates, keys = foreseen_duplicates.count(connection, schema, plan, job.at(moment), resolver)
     if not known:
         with engine.begin() as connection:
             address_map.drop(connection, schema)

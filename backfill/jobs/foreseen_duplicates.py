@@ -10,6 +10,7 @@ from typing import cast
 from psycopg2 import sql
 from sqlalchemy import Connection
 
+from backfill.database import unique_keys
 from backfill.database.connection import copy_in, driver, execute
 from backfill.database.quoting import table
 from backfill.jobs.collisions import Collisions
@@ -17,7 +18,7 @@ from backfill.jobs.in_place import InPlaceWriter
 from backfill.jobs.kinds import writer_of
 from backfill.jobs.row_needs import may_be_address, raw_text
 from backfill.jobs.values import Value, ValueResolver
-from backfill.plan import InPlaceJob
+from backfill.plan import InPlaceJob, Plan
 
 FETCHED = 10_000
 
@@ -34,51 +35,104 @@ INCOMING = sql.SQL("""
 """)
 ENTER = sql.SQL("""
     insert into pg_temp.backfill_results
-    select raw, address::inet, hash, pseudonym, reason from pg_temp.backfill_incoming_results;
+    select raw, address::inet, hash, pseudonym, reason from pg_temp.backfill_incoming_results
+        on conflict do nothing;  -- another column of the same index has it
     truncate pg_temp.backfill_incoming_results
 """)
 TEXTS = sql.SQL("select distinct {text} from {table} as event where {unfinished} and {may_be}")
 # What a row's text becomes; nothing where it stays.
 BECOMES = sql.SQL("""
-    lateral (select {value} as text from pg_temp.backfill_results as map where map.raw = {text} and {usable}
-              union all
-             select {nothing} where {removes} and (not {may_be} or exists (
-                    select from pg_temp.backfill_results as looked where looked.raw = {text} and looked.reason is not null))
-            ) as becomes
+    left join lateral (
+         select {value} as text, true as is_written
+           from pg_temp.backfill_results as map where map.raw = {text} and {usable} and {unfinished}
+          union all
+         select {nothing}, true
+          where {removes} and {unfinished} and (not {may_be} or exists (
+                select from pg_temp.backfill_results as looked where looked.raw = {text} and looked.reason is not null))
+         ) as {name} on true
 """)
+NO_ROW = sql.SQL("(select) as no_entry")
 
 
 def count(
-    connection: Connection, schema: str, job: InPlaceJob, resolver: ValueResolver
+    connection: Connection, schema: str, plan: Plan, job: InPlaceJob, resolver: ValueResolver
 ) -> tuple[int, list[str]]:
     """Rows that would be deleted, or not written, as *job* says, and the names of the unique indexes.
 
-    In *connection*'s transaction, whose temporary tables end with it. *job* has a moment.
+    Where another column of such an index is a job that *plan* has before it, rows may be equal only once both are
+    written: those are counted for the later one. In *connection*'s transaction, whose temporary tables end with it. *job*
+    has a moment.
     """
     collisions = Collisions.of(connection, job)
     if not collisions.keys:
         return 0, []
+    before = _before(connection, plan, job, collisions)
     execute(connection, INCOMING).close()
-    for texts in _texts(connection, schema, job):
-        copy_in(
-            connection,
-            sql.Identifier("backfill_incoming_results"),
-            Value._fields,
-            list(resolver.resolve(texts)),
-        )
-        execute(connection, ENTER).close()
+    for one in (*before, job):
+        for texts in _texts(connection, schema, one):
+            copy_in(
+                connection,
+                sql.Identifier("backfill_incoming_results"),
+                Value._fields,
+                list(resolver.resolve(texts)),
+            )
+            execute(connection, ENTER).close()
     execute(connection, sql.SQL("analyze pg_temp.backfill_results")).close()
-    writer = cast(InPlaceWriter, writer_of(job, schema))
-    becomes = BECOMES.format(
-        value=writer.value,
-        text=raw_text(job),
-        usable=writer.usable,
-        nothing=sql.SQL("({})::text").format(writer.nothing),
-        removes=sql.Literal(job.unreadable == "nothing"),
-        may_be=may_be_address(raw_text(job)),
-    )
-    losing = collisions.losing(connection, sql.SQL("becomes.text"), becomes, writer.unfinished)
-    return sum(1 for _ in losing), [key.name for key in collisions.keys]
+    lost = _lost(connection, schema, collisions, (*before, job))
+    if before:
+        lost -= _lost(connection, schema, collisions, before)
+    return max(0, lost), [key.name for key in collisions.keys]
+
+
+def _before(
+    connection: Connection, plan: Plan, job: InPlaceJob, collisions: Collisions
+) -> tuple[InPlaceJob, ...]:
+    """Jobs whose turn comes before that of *job*, and whose column a unique index has beside its own."""
+    found = []
+    for other in plan.in_place_jobs:
+        if other.identity == job.identity:
+            break
+        if (
+            other.table_identity == job.table_identity
+            and job.moment is not None
+            and collisions.names & Collisions.of(connection, other).names
+        ):
+            found.append(other.at(job.moment))
+    return tuple(found)
+
+
+def _lost(connection: Connection, schema: str, collisions: Collisions, jobs: Sequence[InPlaceJob]) -> int:
+    """How many rows lose when the columns of *jobs* are written."""
+    source: list[sql.Composable] = [NO_ROW]
+    written, becomes = list[sql.Composable](), dict[str, sql.Composable]()
+    for number, job in enumerate(jobs):
+        writer, name, text = cast(InPlaceWriter, writer_of(job, schema)), f"becomes {number}", raw_text(job)
+        result: sql.Composable = sql.Identifier(name, "text")
+        source.append(
+            BECOMES.format(
+                name=sql.Identifier(name),
+                value=writer.value,
+                text=text,
+                usable=writer.usable,
+                nothing=sql.SQL("({})::text").format(writer.nothing),
+                removes=sql.Literal(job.unreadable == "nothing"),
+                may_be=may_be_address(text),
+                unfinished=writer.unfinished,
+            )
+        )
+        written.append(sql.Identifier(name, "is_written"))
+        if len(jobs) > 1:  # of one job, only rows that are written are looked at
+            result = sql.SQL("(case when {} then {} else {} end)").format(written[-1], result, text)
+        becomes[job.raw] = result
+    own = becomes.pop(collisions.job.raw, raw_text(collisions.job))
+    besides = {
+        job.raw: sql.SQL("{}{}").format(becomes[job.raw], unique_keys.cast(connection, job))
+        for job in jobs
+        if job.raw in becomes
+    }
+    which = sql.SQL("({})").format(sql.SQL(" or ").join(written))
+    losing = collisions.losing(connection, own, sql.SQL(" ").join(source), which, besides)
+    return sum(1 for _ in losing)
 
 
 def _texts(connection: Connection, schema: str, job: InPlaceJob) -> Iterator[Sequence[str]]:

@@ -266,3 +266,32 @@ def test_where_nulls_are_equal_a_row_is_looked_up_and_not_looked_for(database: s
     # Of those without a name, all but one of each address; before 15 no two of them meet.
     assert len(lost) == (198 if nulls_are_equal else 0)
     assert read < 3 * 3000, read
+
+
+def test_rows_that_are_equal_once_two_columns_are_rewritten_are_counted_before(
+    database: str, home: Path, tmp_path: Path
+) -> None:
+    """By each column alone none of them meets another one."""
+    query(
+        database,
+        """create table pairs (id int primary key, ip text, peer inet, at timestamptz);
+           create unique index on pairs (ip, peer);
+           insert into pairs values (1, '81.2.3.4', '81.2.4.4', now()), (2, '::ffff:81.2.3.4', '::ffff:81.2.4.4', now() - interval '1 day'),
+                                    (3, '81.2.3.5', '81.2.4.4', now()), (4, '81.2.3.6', '81.2.4.4', now()), (5, '::ffff:81.2.3.6', '81.2.4.4', now())""",
+    )
+    shared = {"table": "pairs", "unreadable": "keep", "time": "at"}
+
+    def operator(on_duplicate: str) -> Operator:
+        jobs = [{**shared, "becomes": becomes, "raw": raw, "on_duplicate": on_duplicate} for raw, becomes in (("ip", "pseudonym"), ("peer", "network"))]  # fmt: skip
+        return rewritten.operator(database, home, rewritten.plan_file(tmp_path, *jobs))
+
+    refused = operator("refuse").types("run", "--quiet", expect=2)
+    assert counted(refused.out) == {"pairs.ip": 1, "pairs.peer": 1}
+    deleting = operator("keep-newest")
+    asked = deleting.types("run", "--quiet", expect=2)
+    assert counted(asked.out) == {"pairs.ip": 1, "pairs.peer": 1}
+    assert "and 2 rows to be deleted as duplicates" in asked.err
+    deleting.types(*rewritten.confirmed(asked))
+    assert query(database, "select array_agg(id order by id) from pairs") == [([1, 3, 5],)]
+    assert query(database, "select sum(deleted) from backfill.batches") == [(2,)]
+    deleting.types("verify")
