@@ -133,6 +133,7 @@ def tell(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> None:
     for job in jobs:
         if not isinstance(job, InPlaceJob):
             continue
+        run = ("backfill", "run", "--due") if job.after else ("backfill", "run")
         given, newest = False, None
         if known:
             with session.engine.begin() as connection:
@@ -143,13 +144,13 @@ def tell(session: Session, jobs: Sequence[Job], words: Sequence[str]) -> None:
             click.echo(f"{job.label}: consent to this definition is on record.")
         elif newest is not None:
             command = escaping.command(
-                "backfill", "run", job.label, *words, "--restore-point", "NAME", "--rewrite", newest.rewrites
+                *run, job.label, *words, "--restore-point", "NAME", "--rewrite", newest.rewrites
             )
             _show(job, newest)
             click.echo(f"To confirm it: `{command}`.")
         else:
             click.echo(
-                f"{job.label} is rewritten in place: the first `backfill run` counts its rows, changes nothing, and says "
+                f"{job.label} is rewritten in place: the first `{' '.join(run)}` counts its rows, changes nothing, and says "
                 "what it needs from you."
             )
 

@@ -18,7 +18,7 @@ from backfill.database.columns import has_column
 from backfill.database.preflight.target import Purpose
 from backfill.engine.estimate.forecast import of_tables, size_of
 from backfill.errors import BackfillError
-from backfill.plan import Discard, Job
+from backfill.plan import Discard, InPlaceJob, Job
 from backfill.report import forecast as forecasts
 from backfill.report.document import table
 
@@ -100,7 +100,10 @@ def plan(
     words += ["--allow-weak-salt"] if allow_weak_salt else []
     consent.tell(session, ahead, words)
     click.echo()
-    following = preflight.then_run(report, jobs, accept, allow_weak_salt, calibrates=calibrates(session))
+    due = bool(ahead) and all(isinstance(job, InPlaceJob) and job.after for job in ahead)
+    following = preflight.then_run(
+        report, jobs, accept, allow_weak_salt, calibrates=calibrates(session), due=due
+    )
     return Answer(preflight.nothing_in_the_way(report), following, facts)
 
 

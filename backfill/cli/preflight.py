@@ -191,16 +191,22 @@ def as_facts(report: Report) -> list[dict[str, str]]:
 
 
 def then_run(
-    report: Report, jobs: Sequence[str], accept: Sequence[str], allow_weak_salt: bool, *, calibrates: bool
+    report: Report,
+    jobs: Sequence[str],
+    accept: Sequence[str],
+    allow_weak_salt: bool,
+    *,
+    calibrates: bool,
+    due: bool = False,
 ) -> tuple[str, ...]:
     """The commands after ``plan``, with the words that it was given: without them a run would be refused.
 
-    *calibrates*: there are stored hashes to calibrate with.
+    *calibrates*: there are stored hashes to calibrate with. *due*: every job has an age, and so the run is the timer's.
     """
     weak = ["--allow-weak-salt"] if allow_weak_salt else []
     found = {finding.name for finding in report.accepted}
     accepted = [word for name in accept if name in found for word in ("--accept", name)]
-    run = escaping.command("backfill", "run", *jobs, *accepted, *weak)
+    run = escaping.command("backfill", "run", *(["--due"] if due else []), *jobs, *accepted, *weak)
     if not calibrates:
         return (run,)
     return escaping.command("backfill", "calibrate", *weak), run

@@ -58,6 +58,7 @@ STALE = sql.SQL("""
 
 
 DROP = "`backfill gates`"  # says how to drop a column that is still there
+NOT_DUE = "`backfill status --due` says when one is late"
 
 
 def search_catalog(connection: Connection, schema: str, plan: Plan, fingerprint: str) -> Iterator[Finding]:
@@ -85,7 +86,7 @@ def _rewritten(connection: Connection, job: InPlaceJob, fingerprint: str) -> Fin
         what = (
             f"the column stays, and {waiting:,} of its values are raw, as the plan wants until they are due"
         )
-        return Finding(Depth.CATALOG, where, State.FOUND, what)
+        return Finding(Depth.CATALOG, where, State.FOUND, what, NOT_DUE)
     if kept := record.counts.get(Count.KEPT_UNREADABLE, 0):
         what = f"the column stays, with {kept:,} texts that are no address, and may hold one"
         return Finding(Depth.CATALOG, where, State.UNPROVED, what, 'unreadable = "nothing", in the plan')

@@ -17,6 +17,7 @@ from backfill.prove.finding import Depth, Evidence, ExternalCopy, Finding, State
 from backfill.prove.recognise import Recogniser
 
 ERASE = "`backfill erase"
+STATISTICS = "table pg_catalog.pg_statistic"
 
 Hasher = Callable[[str], str]
 Tell = Callable[[str], None]
@@ -58,6 +59,7 @@ def prove(
         transaction.rollback()  # pageinspect goes with it, if it was made for us
     if any(one.act == catalog.DROP for one in findings):
         return _before_the_drop(findings, left)
+    findings = _beside_live_values(findings, plan)
     return Evidence(tuple(findings), left)
 
 
@@ -71,6 +73,26 @@ def _before_the_drop(findings: Sequence[Finding], left: Sequence[ExternalCopy]) 
         ),
         tuple(replace(one, until=ahead) if ERASE in one.until else one for one in left),
     )
+
+
+def _beside_live_values(findings: Sequence[Finding], plan: Plan) -> list[Finding]:
+    """What is found stays found. But where a column stays with values that are not due, these are counted as well, and
+    come again after every rewrite: once the pages show the rewrite, another one is no advice."""
+    waiting = {one.where for one in findings if one.act == catalog.NOT_DUE}
+    names = {job.name for job in plan.in_place_jobs if f"{job.name}.{job.raw}" in waiting}
+    if not names:
+        return list(findings)
+    states = {one.where: one.state for one in findings if one.depth is Depth.PAGES}
+    rewritten = {name for name in names if states.get(name) is State.GONE}
+    own = tuple(f" of {name}" for name in rewritten)
+    # Those of the server's statistics are of all tables: all have to be rewritten.
+    places = {f"table {name}" for name in rewritten} | ({STATISTICS} if rewritten == names else set())
+    return [
+        replace(one, act=f"values that are not due count as well; {catalog.NOT_DUE}")
+        if ERASE in one.act and (one.where in places or one.where.endswith(own))
+        else one
+        for one in findings
+    ]
 
 
 def prove_folder(pgdata: Path, plan: Plan, key_id: str, tell: Tell) -> Evidence:

@@ -133,6 +133,10 @@ def erased(scene: Scene) -> list[Left]:
     again = "`backfill erase`, then `backfill prove`"
     if proof.verdict == "unproved":  # a rewrite opens no place to a role that may not look
         again = "`backfill prove`, as a role that may look there, once what is named here is done"
+    elif not any("`backfill erase" in one["act"] for one in proof.findings if one["state"] == "found"):
+        again = (
+            "What to do stands beside each place"  # values that are not due come again after every rewrite
+        )
     found = []
     if proof.verdict != "gone":  # otherwise the verdict on top says it
         found.append(Left(DBA, f"{external_copies.VERDICTS[proof.verdict]} {again}"))

@@ -197,6 +197,31 @@ def test_what_waits_is_due_again_once_a_run_can_do_something_about_it(
     site.types("status", "--due")
 
 
+def test_values_that_are_not_due_are_found_and_another_rewrite_is_no_advice(site) -> None:
+    rewritten.run(site, "--due", "--quiet")
+    site.types("verify")
+
+    def acts() -> dict[tuple[str, str], tuple[str, str]]:
+        proof = json.loads(site.types("prove", "--format", "json", expect=1).out)
+        return {(one["depth"], one["where"]): (one["state"], one["act"]) for one in proof["findings"]}
+
+    before = acts()
+    assert before["pages", "logins"] == ("unproved", "`backfill erase logins`")
+    assert "`backfill erase logins`" in before["bytes", "table logins"][1]
+    site.types("erase")
+    after = acts()
+    assert after["pages", "logins"][0] == "gone"
+    assert after["catalog", "logins.ip"] == ("found", "`backfill status --due` says when one is late")
+    state, act = after["bytes", "table logins"]
+    assert state == "found"
+    assert act == "values that are not due count as well; `backfill status --due` says when one is late"
+    # One that was rewritten since the file was is no longer among them.
+    query(site.url, "update logins set created = created - interval '1 day'")
+    site.types("run", "--due", "--quiet")
+    site.types("verify")
+    assert "`backfill erase logins`" in acts()["bytes", "table logins"][1]
+
+
 def test_run_due_is_for_jobs_with_an_age(database: str, home: Path, tmp_path: Path) -> None:
     query(database, SCHEMA)
     job = {key: value for key, value in site_job().items() if key not in ("after", "time")}
@@ -258,7 +283,13 @@ def test_numbers_as_times_and_no_index_and_no_key(database: str, home: Path, tmp
     operator = rewritten.operator(database, home, rewritten.plan_file(tmp_path, job))
     plan = operator.types("plan", "--no-sample").out
     assert "Nothing names a row of visits" in plan
-    assert "visits.ms is read as unix-ms; its newest value is 1" in plan
+    newest = query(database, "select max(ms), to_timestamp(max(ms) / 1000) at time zone 'UTC' from visits")[0]
+    assert (
+        f"visits.ms is read as unix-ms; its newest value is {newest[0]} ({newest[1]:%Y-%m-%d %H:%M:%S} UTC)"
+        in plan
+    )
+    assert "the first `backfill run --due` counts" in plan
+    assert plan.endswith("Next: `backfill run --due`.\n")
     assert "No index leads to the old rows of visits" in plan
     said = rewritten.run(operator, "--due", "--quiet").out
     assert "visits: 13 rows are due" in said

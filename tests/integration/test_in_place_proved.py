@@ -184,6 +184,7 @@ def test_without_a_salt_networks_are_verified_and_every_public_address_counts_in
         2,
     )
     proof = json.loads(operator.types("prove", "--format", "json", expect=1).out)
+    assert "status --due" not in json.dumps(proof)  # no job has an age
     told = [one["what"] for one in proof["findings"]]
     assert "the column stays, with 2 texts that are no address, and may hold one" in told
     assert "what logins became does not tell which addresses were there, so every public one counts" in told

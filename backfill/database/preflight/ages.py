@@ -4,6 +4,7 @@ A unit that is ten to the third off makes every row due, and what is rewritten i
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from psycopg2 import sql
 
@@ -94,7 +95,7 @@ def _times(target: Target, job: InPlaceJob, time: TimeColumn) -> Iterator[Findin
     if target.purpose is Purpose.PLAN:
         yield READING(
             subject,
-            f"{name} is read as {read_as}; its newest value is {newest or 'none'}, and the server's time {now}. "
+            f"{name} is read as {read_as}; its newest value is {_shown(newest, time)}, and the server's time {now}. "
             f"What is older than {age_text(job.after) if job.after else ''} becomes {job.becomes}, for good.",
             "Check that the two times fit.",
         )
@@ -114,9 +115,21 @@ def _times(target: Target, job: InPlaceJob, time: TimeColumn) -> Iterator[Findin
     elif ahead:
         yield FEW_AHEAD(
             subject,
-            f"{ahead:,} of {total:,} rows of {job.name} are more than a day in the future: they are not due for so much longer.",
-            "Correct them in the table where they are wrong.",
+            f"{ahead:,} of {total:,} rows of {job.name} {'is' if ahead == 1 else 'are'} more than a day in the future, and not "
+            "due before the age is reached from then on.",
+            "Correct the time in the table where it is wrong.",
         )
+
+
+def _shown(newest: str | None, time: TimeColumn) -> str:
+    """A number beside the moment that it is read as: nobody sees in the number that its unit is wrong."""
+    if newest is None or time.unit is None:
+        return newest or "none"
+    try:
+        seconds = int(newest) // (1_000 if time.unit is Unit.MILLISECONDS else 1)
+        return f"{newest} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+    except (OverflowError, ValueError, OSError):
+        return f"{newest} (no date)"
 
 
 def _index(target: Target, job: InPlaceJob, time: TimeColumn) -> Iterator[Finding]:
