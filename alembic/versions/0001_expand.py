@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("raw_column", sa.Text(), nullable=True),
         sa.Column("rewrites", sa.BigInteger(), nullable=False),
         sa.Column("counts", postgresql.JSONB(), nullable=False),
         sa.Column("counted_by", sa.Text(), nullable=False),

@@ -104,4 +104,4 @@ class UnreadableRefused(BackfillError):
 
 class ConsentMissing(BackfillError):
     """{job}: consent to rewrite its values in place, as this plan and key id define it, is not on record for this
-    database. Nothing of it was written. `backfill run` counts the rows, and says how to confirm."""
+    database and the column that stands there now. Nothing of it was written. `backfill run` counts the rows, and says how to confirm."""

@@ -6,7 +6,7 @@ from backfill.database.seal_trigger import seal_trigger
 from backfill.gates.gate import Condition, Gate, of_proof
 from backfill.gates.guard import check_flaw, constraint, constraint_flaw, trigger_flaw, uncovered
 from backfill.gates.offline_script import literal, regclass
-from backfill.ledger.raw_columns import STANDS
+from backfill.ledger.raw_columns import PLACE, STANDS
 from backfill.ledger.tables import coverage as record
 from backfill.plan import Discard, DroppingJob, IntoJob, LinkJob
 from backfill.raw_column import RawColumn, Table
@@ -17,6 +17,7 @@ NOT_VERIFIED = "'no full verification of it is on record for this plan'"  # SQL
 COVERED, REASONS = of_proof(record.c.covered), of_proof(record.c.reasons)
 FINISHED, CONFIRMED_BY = of_proof(record.c.finished), of_proof(record.c.confirmed_by)
 RAW_ROWS, NEWEST_RAW = of_proof(record.c.raw_rows), of_proof(record.c.newest_raw)
+RAW_COLUMN = of_proof(record.c.raw_column)
 KEY_ID, SNAPSHOT = of_proof(record.c.key_id), of_proof(record.c.snapshot)
 OTHER_SPELLINGS, HASH_CHECKSUM = of_proof(record.c.other_spellings), of_proof(record.c.hash_checksum)
 
@@ -41,7 +42,8 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
         f" || case when {CONFIRMED_BY} = 0 then"
         f" ', hashes right under key id ' || {KEY_ID} || ', not confirmed by a live hash' else '' end"
     )
-    sound = f"{COVERED} and not {gate.altered} and not {gate.foreign} and not {later}"
+    moved = f"coalesce({RAW_COLUMN} <> {_place(part)}, false)"  # NULL where it is dropped
+    sound = f"{COVERED} and not {gate.altered} and not {gate.foreign} and not {later} and not {moved}"
     return Condition(
         f"proof of {part.label}",
         f"coalesce({gate.latest(part.identity, sound)}, false)",
@@ -50,12 +52,20 @@ def proved(gate: Gate, part: RawColumn) -> Condition:
             part.identity,
             f"case when {gate.foreign} then 'the record is about another database'"
             f" when {gate.altered} then 'the record was changed after it was entered'"
+            f" when {moved} then 'table or column was replaced or renamed after the last verification'"
             f" when {later} then 'a run is newer than the last verification'"
             f" when {COVERED} then 'covered'{confirmation}"
             f" else 'the last verification says: ' || coalesce({REASONS} ->> 0, 'not covered') end",
         )
         + f", {NOT_VERIFIED})",
         "`backfill run`, then `backfill verify`",
+    )
+
+
+def _place(part: RawColumn) -> str:
+    """Numbers of its raw column in the catalog, as SQL; NULL where it is gone."""
+    return PLACE.format(
+        schema=literal(part.schema_), name=literal(part.table), column=literal(part.raw_column)
     )
 
 

@@ -15,7 +15,7 @@ from backfill.database.preflight.redefined import Rewritten
 from backfill.database.server_identity import WEAK_IDENTITY, database_identity, identity_expression
 from backfill.errors import ConsentMissing
 from backfill.job_id import JobId
-from backfill.ledger import decisions
+from backfill.ledger import decisions, raw_columns
 from backfill.ledger.tables import batches, runs
 from backfill.ledger.tables import decisions as table
 from backfill.plan import InPlaceJob, Job, Plan
@@ -26,8 +26,9 @@ KIND = "rewrite"
 GIVEN = sql.SQL("""
     select exists (select from {decisions} as given
                     where given.kind = {kind} and given.job = {job} and given.detail ->> 'definition' = {definition}
-                      and {here})
+                      and {here} and (given.detail ->> 'raw column' is null or given.detail ->> 'raw column' = {place}))
 """)
+# About the column that stood there then: another one that has its name since may hold anything.
 # By the run, in a batch: it has what the driver noted.
 OF_RUN = sql.SQL("(select run.rewrites ->> {job} from {runs} as run where run.id = {run})")
 # Roles that may not ask for the system's identifier (some managed servers) know the database's number alone.
@@ -41,8 +42,9 @@ STANDS = sql.SQL("""
 # By the runs that noted the definition: what their batches wrote is counted in the transactions that wrote it.
 REWRITTEN = sql.SQL("""
     select given.job, given.detail, sum(batch.written)
-      from (select distinct on (job, detail ->> 'definition') job, detail
-              from {decisions} where kind = {kind} order by job, detail ->> 'definition', id desc) as given
+      from (select distinct on (job, detail ->> 'definition', detail ->> 'raw column') job, detail
+              from {decisions} where kind = {kind}
+             order by job, detail ->> 'definition', detail ->> 'raw column', id desc) as given
       join {runs} as run on run.rewrites ->> given.job = given.detail ->> 'definition'
       join {batches} as batch on batch.run_id = run.id and batch.job = given.job and batch.phase ~ '(^|-)link$'
      group by given.job, given.detail
@@ -75,9 +77,11 @@ def rewritten(connection: Connection, schema: str, plan: Plan, key_id: str) -> l
         kind=sql.Literal(KIND),
     )
     now = {job.identity: plan.definition(job, key_id) for job in plan.jobs}
+    # Under another name it is the same column: told by its numbers in the catalog.
+    places = {raw_columns.place(connection, job): job.identity for job in plan.jobs}
     return [
         Rewritten(
-            JobId(job),
+            owner,
             int(number),
             detail["keys"]["becomes"],
             Widths(**detail["keys"]["widths"]),
@@ -86,9 +90,10 @@ def rewritten(connection: Connection, schema: str, plan: Plan, key_id: str) -> l
             (detail["key id"], detail["scheme"]) == (key_id, plan.hash.scheme),
             detail["restore point"],
             detail["keys"].get("geo"),
+            JobId(job),
         )
         for job, detail, number in rows(connection, statement)
-        if now.get(JobId(job)) != detail["definition"]
+        if now.get(owner := places.get(detail.get("raw column") or "", JobId(job))) != detail["definition"]
     ]
 
 
@@ -104,6 +109,7 @@ def _given(connection: Connection, schema: str, job: Job, definition: sql.Compos
         kind=sql.Literal(KIND),
         job=sql.Literal(job.identity),
         definition=definition,
+        place=raw_columns.place_expression(job),
         here=HERE_BY_NUMBER.format(weak=weak)
         if known == WEAK_IDENTITY
         else HERE.format(identity=sql.SQL(known), weak=weak),
@@ -127,6 +133,7 @@ def record(connection: Connection, job: InPlaceJob, consent: Consent) -> int:
             "dry run": consent.dry_run,
             **({"deletes": consent.deletes} if consent.deletes else {}),
             "database": database_identity(connection),
+            "raw column": raw_columns.place(connection, job),
             "keys": job.model_dump(mode="json", by_alias=True),
         },
     )

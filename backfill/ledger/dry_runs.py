@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, func, select
 
-from backfill.ledger import decisions
+from backfill.ledger import decisions, raw_columns
 from backfill.ledger.tables import dry_runs
 from backfill.plan import InPlaceJob
 
@@ -57,6 +57,7 @@ def record(connection: Connection, job: InPlaceJob, definition: str, counts: Cou
         .values(
             job=job.identity,
             definition=definition,
+            raw_column=raw_columns.place(connection, job),
             rewrites=rewrites,
             counts=asdict(counts),
             counted_by=decisions.operator(),
@@ -67,12 +68,13 @@ def record(connection: Connection, job: InPlaceJob, definition: str, counts: Cou
 
 
 def newest(connection: Connection, job: InPlaceJob, definition: str) -> DryRun | None:
-    """The newest of that definition, where its number still counts."""
+    """The newest of that definition, where its number still counts, and of the column that stands there now."""
     row = connection.execute(
         select(dry_runs)
         .where(
             dry_runs.c.job == job.identity,
             dry_runs.c.definition == definition,
+            dry_runs.c.raw_column == raw_columns.place(connection, job),
             dry_runs.c.finished > func.now() - VALID,
         )
         .order_by(dry_runs.c.id.desc())

@@ -3,8 +3,8 @@
 A column that is not there under its name was dropped, or renamed: then every address is still there.
 """
 
-from psycopg2.sql import SQL, Identifier, Literal
-from sqlalchemy import Connection, text
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+from sqlalchemy import Connection
 
 from backfill.database.connection import value
 from backfill.errors import ColumnMoved
@@ -23,20 +23,27 @@ STANDS = """
        join pg_class as c on c.oid = a.attrelid
        join pg_namespace as n on n.oid = c.relnamespace)
 """
-PLACE = text("""
-    select concat_ws('/', a.attrelid, a.attnum)
-      from pg_attribute as a
-      join pg_class as c on c.oid = a.attrelid
-      join pg_namespace as n on n.oid = c.relnamespace
-     where n.nspname = :schema and c.relname = :name and a.attname = :column and not a.attisdropped
-""")
+# {schema}, {name}, {column}: literals.
+PLACE = """
+    (select concat_ws('/', a.attrelid, a.attnum)
+       from pg_catalog.pg_attribute as a
+       join pg_catalog.pg_class as c on c.oid = a.attrelid
+       join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+      where n.nspname = {schema} and c.relname = {name} and a.attname = {column} and not a.attisdropped)
+"""
 
 
 def place(connection: Connection, part: RawColumn) -> str | None:
     """Numbers of table and raw column in the catalog, which no rename changes; none where it is gone."""
-    named = {"schema": part.schema_, "name": part.table, "column": part.raw_column}
-    found: str | None = connection.execute(PLACE, named).scalar()
+    found: str | None = value(connection, SQL("select {}").format(place_expression(part)))
     return found
+
+
+def place_expression(part: RawColumn) -> Composable:
+    """The same, as an SQL expression."""
+    return SQL(PLACE).format(
+        schema=Literal(part.schema_), name=Literal(part.table), column=Literal(part.raw_column)
+    )
 
 
 def require_dropped(connection: Connection, schema: str, part: RawColumn) -> None:

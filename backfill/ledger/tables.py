@@ -157,6 +157,7 @@ dry_runs = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("job", Text, nullable=False),
     Column("definition", Text, nullable=False),
+    Column("raw_column", Text),  # its numbers in the catalog
     Column("rewrites", BigInteger, nullable=False),
     Column("counts", JSONB, nullable=False),
     Column("counted_by", Text, nullable=False),

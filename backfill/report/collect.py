@@ -18,7 +18,7 @@ from backfill.errors import NoRun
 from backfill.escaping import counted
 from backfill.gates.gate import Gate
 from backfill.gates.survey import survey
-from backfill.ledger import coverage, erasure_checks, runs
+from backfill.ledger import coverage, erasure_checks, raw_columns, runs
 from backfill.ledger.counts import in_order
 from backfill.ledger.coverage_record import CoverageRecord, Kind
 from backfill.ledger.phases import Work
@@ -125,6 +125,10 @@ def _record(connection: Connection, gate: Gate, part: RawColumn) -> CoverageReco
     if found is None:
         raise NoRun(what=f"proof of {part.label}", command="backfill verify")
     record, genuine = found
+    now, then = raw_columns.place(connection, part), record.evidence.raw_column
+    if now and then and now != then:
+        what = f"proof of {part.label} since its table or column was replaced or renamed"
+        raise NoRun(what=what, command="backfill verify")
     touched = "the record was changed after it was entered, or is about another database: it opens no gate"
     return replace(
         record,

@@ -7,6 +7,7 @@ pseudonym is the hash of nobody's address. Told from the ledger, before the next
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from backfill import escaping
 from backfill.addresses import Reason, canonicalise
 from backfill.database.preflight.finding import Finding, blocks, note
 from backfill.database.preflight.target import Purpose
@@ -33,6 +34,7 @@ class Rewritten:
     same_hashes: bool  # key id and hash scheme are those of now
     restore_point: str
     geo: object = None  # where places were kept, as a plan says it
+    named: JobId | None = None  # what the column was called then
 
 
 def check(parts: Sequence[Table], rewritten: Sequence[Rewritten], purpose: Purpose) -> Iterator[Finding]:
@@ -50,6 +52,8 @@ def check(parts: Sequence[Table], rewritten: Sequence[Rewritten], purpose: Purpo
 def _finding(job: Job, earlier: Rewritten) -> Finding:
     subject = f"{job.schema_}.{job.table}.{job.raw}"
     count = f"{earlier.rows:,} {'row' if earlier.rows == 1 else 'rows'} of {job.label}"
+    if earlier.named not in (None, job.identity):
+        count += f" (then called {escaping.name(str(earlier.named))})"
     said = f"Runs before, under key id {earlier.key_id}, rewrote {count} as {_described(earlier)}"
     reason = _in_the_way(job, earlier)
     if reason is None:
