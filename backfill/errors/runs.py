@@ -25,7 +25,7 @@ class RunUnfinished(BackfillError):
 
 
 class NothingAges(BackfillError):
-    """{what} names no age: `backfill run --due` is for jobs with `after` in the plan. Nothing was done."""
+    """{what} names no age: `--due` is for jobs with `after` in the plan. Nothing was done."""
 
 
 class DueRefused(BackfillError):

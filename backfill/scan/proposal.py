@@ -175,6 +175,10 @@ def _objection(connection: Connection, one: Found) -> str | None:
     if one.planned:
         return "the plan has it already"
     column = one.column
+    if one.what == "statistics":
+        return "copied from the column: once its values are rewritten, `analyze` the table, then `backfill erase`"
+    if column is None and one.where.startswith(f"{one.what} of "):  # an object of the catalog, without values
+        return "no plan takes it out; change or drop it yourself"
     if column is None:
         return "no plan takes it out; change the application, then rewrite its values"
     if not one.proposed:

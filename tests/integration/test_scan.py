@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import resource
 import tomllib
 from contextlib import closing
@@ -340,6 +341,17 @@ def test_the_plan_that_it_writes_loads_and_passes_and_says_what_was_left_out(app
         (line,) = [line for line in text.splitlines() if line.startswith(f"# {place} (")]
         assert why in line
     assert "203.0.113" not in text
+
+
+def test_what_is_no_column_is_named_with_what_helps(hidden):
+    text = hidden.types("scan", "--format", "toml", expect=1).out
+    for place in CATALOG - {"statistics of counted.v"}:
+        assert re.search(
+            f"^# {place} .*: no plan takes it out; change or drop it yourself$", text, re.MULTILINE
+        )
+    assert re.search(
+        "^# statistics of counted.v .*`analyze` the table, then `backfill erase`$", text, re.MULTILINE
+    )
 
 
 def test_a_table_without_a_key_is_proposed_and_it_says_so(hidden):
