@@ -122,12 +122,13 @@ def _has_raw(connection: Connection, job: Job) -> bool:
 def _planned(connection: Connection, session: Session, job: Job) -> list[str | int | None]:
     heap = heap_of(connection, job)
     distinct = size_of(connection, job).texts
+    analyzed = heap.rows > 0 or heap.blocks == 0  # before the first ANALYZE the planner knows nothing
     connection.rollback()
     size = session.settings.batch_blocks
     return [
         job.label,
-        heap.rows,
-        distinct,
+        heap.rows if analyzed else None,
+        distinct if analyzed else None,
         round(heap.blocks * 8 / 1024),
         -(-heap.blocks // size),
         session.settings.passes,

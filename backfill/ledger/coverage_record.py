@@ -26,6 +26,9 @@ class Kind(StrEnum):
     INTO = "into"  # hashes beside a raw column
 
 
+NOTHING_TO_DO = frozenset({Kind.IN_PLACE, Kind.INTO})  # their notes say how far a proof goes
+
+
 class Method(StrEnum):
     """How much of a table was read."""
 

@@ -11,7 +11,7 @@ from backfill.ledger.counts import (
     UNCOVERING,
     Count,
 )
-from backfill.ledger.coverage_record import CoverageRecord, Kind, Method
+from backfill.ledger.coverage_record import NOTHING_TO_DO, CoverageRecord, Kind, Method
 from backfill.ledger.coverage_record import as_json as record_as_json
 from backfill.report.document import Block, Cell, Column, Entries, Entry, Table, Tone
 from backfill.verify.confirmation import claim, form_only
@@ -177,6 +177,17 @@ def remarks(records: Sequence[CoverageRecord]) -> list[Block]:
     known = tuple(Entry(record.table, note) for record in records for note in record.notes)
     found = (Entries("What remains", remains), Entries("To know", known))
     return [one for one in found if one.entries]
+
+
+def known(records: Sequence[CoverageRecord]) -> list[Block]:
+    """How values were proved, and what of them nobody can tell any more: nothing that somebody has to do."""
+    notes = tuple(
+        Entry(record.table, note)
+        for record in records
+        if record.kind in NOTHING_TO_DO
+        for note in record.notes
+    )
+    return [Entries("To know", notes)] if notes else []
 
 
 def _events(records: Sequence[CoverageRecord]) -> Table:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from backfill.database.columns import has_column
 from backfill.gates.survey import Stage
 from backfill.ledger import erasure_checks
-from backfill.ledger.coverage_record import CoverageRecord
+from backfill.ledger.coverage_record import NOTHING_TO_DO, CoverageRecord
 from backfill.plan import Plan
 from backfill.prove.external_copies import SALT
 from backfill.raw_column import RawColumn
@@ -84,8 +84,13 @@ def never_erased(scene: Scene) -> list[Left]:
 
 
 def notes(scene: Scene) -> list[Left]:
-    """What the verification wants known."""
-    return [Left(APPLICATION, f"{record.table}: {note}") for record in scene.records for note in record.notes]
+    """What the verification wants known, where it may be the application's to do something about."""
+    return [
+        Left(APPLICATION, f"{record.table}: {note}")
+        for record in scene.records
+        if record.kind not in NOTHING_TO_DO
+        for note in record.notes
+    ]
 
 
 def sealed(scene: Scene) -> list[Left]:

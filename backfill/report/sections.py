@@ -66,6 +66,7 @@ def _coverage(facts: Facts) -> Iterator[Block]:
         pictures.coverage_bars(drawn, {record.job: str(coverage.state(record).value) for record in drawn}),
     )
     yield from coverage.counted(facts.records)
+    yield from coverage.known(facts.records)
 
 
 def _left(facts: Facts) -> Entries:

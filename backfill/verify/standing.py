@@ -15,7 +15,9 @@ from backfill.plan import InPlaceJob, Plan
 from backfill.verify import ages, ahead
 from backfill.verify.ages import Ages
 
-KEPT_FIX = 'correct these rows, or set unreadable = "nothing" in the plan'
+KEPT_FIX = (
+    'correct these rows, or set unreadable = "nothing" in the plan, with a constant where NULL is not allowed'
+)
 LIST = "backfill quarantine list"
 TABLE = "table"  # a step of ``erase`` that rewrote one
 

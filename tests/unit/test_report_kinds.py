@@ -45,5 +45,5 @@ def test_what_is_late_has_its_own_command_and_no_other_jobs() -> None:
     scene = Scene(None, "backfill", PYPI, [], [], "", Standing(jobs))  # type: ignore[arg-type]
     raw, kept, listed = (left.what for left in remaining.late(scene))
     assert raw.endswith(": `backfill run --due`")
-    assert kept.endswith('set unreadable = "nothing" in the plan.')
+    assert kept.endswith('set unreadable = "nothing" in the plan, with a constant where NULL is not allowed.')
     assert listed.endswith(": `backfill run --due`, then `backfill quarantine list`")
