@@ -127,7 +127,7 @@ def _record(connection: Connection, gate: Gate, part: RawColumn) -> CoverageReco
     record, genuine = found
     now, then = raw_columns.place(connection, part), record.evidence.raw_column
     if now and then and now != then:
-        what = f"proof of {part.label} since its table or column was replaced or renamed"
+        what = f"proof of the {part.label} that is there now (its table or column was replaced or renamed)"
         raise NoRun(what=what, command="backfill verify")
     touched = "the record was changed after it was entered, or is about another database: it opens no gate"
     return replace(
