@@ -200,6 +200,10 @@ def process(
         shared_pass.partners(job, schema, plan, beside) if batch.phase == LINK and batch.passes > 1 else ()
     )
     with engine.connect() as connection:
+        if others:
+            with connection.begin():
+                timeouts.apply(connection)
+                others = shared_pass.unwatched(connection, others)
         if batch.passes - done > 1:
             with connection.begin():
                 timeouts.apply(connection)

@@ -5,7 +5,7 @@ of triggers' calls instead of one a job. It is their batches' work done early, a
 its own afterwards, which find what is left, put aside what cannot be read, and say what was refused. So where a shared
 pass fails, the batch goes on alone.
 
-Not shared is what asks more of a row than its text: duplicates, and the place of an address.
+Not shared is what asks more of a row than its text: duplicates, and the place of an address; nor what a trigger waits for.
 """
 
 import time
@@ -16,8 +16,8 @@ from psycopg2 import sql
 from sqlalchemy import Connection
 
 from backfill.database.columns import column_type
-from backfill.database.connection import rows
-from backfill.database.quoting import table
+from backfill.database.connection import rows, value
+from backfill.database.quoting import regclass, table
 from backfill.database.writing import writes
 from backfill.errors import ResultChanged
 from backfill.job_id import JobId
@@ -54,6 +54,12 @@ COUNTED = sql.SQL(
     "pg_catalog.count(*) filter (where {takes}), pg_catalog.count(*) filter (where {takes} and {right})"
 )
 
+WATCHED = sql.SQL("""
+    select exists (select from pg_trigger as t
+                     join pg_attribute as a on a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)
+                    where t.tgrelid = {table} and not t.tgisinternal and a.attname = any ({written}))
+""")
+
 
 def partners(job: Job, schema: str, plan: Plan | None, beside: Sequence[JobId]) -> tuple[InPlaceWriter, ...]:
     """The writers of those jobs *beside* it in the run whose values can be rewritten together with *job*'s."""
@@ -66,6 +72,21 @@ def partners(job: Job, schema: str, plan: Plan | None, beside: Sequence[JobId]) 
         if _fit(other) and (other.schema_, other.table) == (job.schema_, job.table)
         if isinstance(writer := writer_of(other, schema), InPlaceWriter)
     )[: batch_map.MOST_BESIDE]
+
+
+def unwatched(connection: Connection, others: Sequence[InPlaceWriter]) -> tuple[InPlaceWriter, ...]:
+    """Those of the *others* for whose column no trigger waits (``UPDATE OF``).
+
+    The statement names each column for all its rows; such a trigger would be called where the column stays as it is.
+    """
+    return tuple(
+        other
+        for other in others
+        if not value(
+            connection,
+            WATCHED.format(table=regclass(other.job), written=sql.Literal(list(other.job.written))),
+        )
+    )
 
 
 def _fit(job: Job) -> bool:
@@ -141,14 +162,14 @@ def _update(
 
 def _names(connection: Connection, writer: InPlaceWriter, number: int) -> dict[str, sql.Composable]:
     """What the statement calls the parts of one job."""
-    value = sql.Identifier(f"value_{number}")
-    becomes = sql.SQL("seen.{}").format(value)
+    found = sql.Identifier(f"value_{number}")
+    becomes = sql.SQL("seen.{}").format(found)
     is_inet = column_type(connection, writer.job, writer.job.raw).is_inet
     return {
         "raw": sql.Identifier(writer.job.raw),
         "map": batch_map.name(number),
         "alias": sql.Identifier(f"map_{number}"),
-        "found_value": value,
+        "found_value": found,
         "takes": sql.Identifier(f"takes_{number}"),
         "right": sql.Identifier(f"right_{number}"),
         "value": sql.SQL("({}::pg_catalog.inet)").format(becomes) if is_inet else becomes,

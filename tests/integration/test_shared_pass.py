@@ -200,3 +200,19 @@ def test_each_job_has_its_own_age_and_its_own_way_with_what_is_no_address(
     assert {job.rpartition(".")[2] for job, _ in shared} == {"last_ip", "first_ip"}
     operator.types("verify")
     operator.types("status", "--due")
+
+
+def test_a_trigger_for_a_column_is_called_only_where_the_column_is_rewritten(logins: Operator) -> None:
+    query(
+        logins.url,
+        """
+        create table calls (id bigint, altered bool);
+        create function note() returns trigger language plpgsql as $$ begin
+            insert into calls values (new.id, new.last_ip is distinct from old.last_ip); return null; end $$;
+        create trigger note after update of last_ip on logins for each row execute function note()
+        """,
+    )
+    before = shown(logins.url)
+    rewritten.run(logins, "--quiet", "--batch-blocks", "8", "--accept", "after-trigger:public.logins.note")
+    assert shown(logins.url) == expected(logins.url, before)
+    assert query(logins.url, "select altered, count(*) > 0 from calls group by 1") == [(True, True)]
