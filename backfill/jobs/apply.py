@@ -195,7 +195,7 @@ def process(
     written, quarantined, longest = 0, 0, 0.0
     tried_anew = False
     done = batch.passes_done
-    # A sweep finds few rows, and a pass over all of them leaves no old version behind whose room the next one could use.
+    # Not in a sweep, which finds few rows, nor in a single pass: neither has batch maps.
     others = (
         shared_pass.partners(job, schema, plan, beside) if batch.phase == LINK and batch.passes > 1 else ()
     )

@@ -1,12 +1,14 @@
 """Raw columns: a raw column that a record is about, found again under whatever name it has now.
 
 A column that is not there under its name was dropped, or renamed: then every address is still there.
+
+Gates ask through the application's own driver, whatever that is: by text and parameters alone.
 """
 
-from psycopg2.sql import SQL, Composable, Identifier, Literal
-from sqlalchemy import Connection
+from psycopg2.sql import SQL, Composable, Literal
+from sqlalchemy import Connection, text
 
-from backfill.database.connection import value
+from backfill.database.quoting import quoted
 from backfill.errors import ColumnMoved
 from backfill.job_id import JobId
 from backfill.raw_column import RawColumn
@@ -35,12 +37,14 @@ PLACE = """
 
 def place(connection: Connection, part: RawColumn) -> str | None:
     """Numbers of table and raw column in the catalog, which no rename changes; none where it is gone."""
-    found: str | None = value(connection, SQL("select {}").format(place_expression(part)))
+    asked = text(f"select {PLACE.format(schema=':schema', name=':name', column=':column')}")
+    named = {"schema": part.schema_, "name": part.table, "column": part.raw_column}
+    found: str | None = connection.execute(asked, named).scalar()
     return found
 
 
 def place_expression(part: RawColumn) -> Composable:
-    """The same, as an SQL expression."""
+    """The same, as an expression of a composed statement."""
     return SQL(PLACE).format(
         schema=Literal(part.schema_), name=Literal(part.table), column=Literal(part.raw_column)
     )
@@ -55,6 +59,7 @@ def require_dropped(connection: Connection, schema: str, part: RawColumn) -> Non
 
 def stands(connection: Connection, schema: str, job: JobId) -> str | None:
     """Where the raw column of that job stands, by the newest record that saw it; none: it was dropped."""
-    names = {"coverage": Identifier(schema, "coverage"), "job": Literal(str(job))}
-    found: str | None = value(connection, SQL("select {}").format(SQL(STANDS).format(**names)))
+    coverage = quoted(schema, "coverage").replace(":", "\\:")
+    asked = text(f"select {STANDS.format(coverage=coverage, job=':job')}")
+    found: str | None = connection.execute(asked, {"job": str(job)}).scalar()
     return found

@@ -191,6 +191,23 @@ assert before["TimeZone"] == "Asia/Kathmandu"
     assert version(named) == last
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_discarded_column_is_dropped_through_the_applications_driver(
+    proved_run: Operator, chain: Path, driver: str
+) -> None:
+    """It is looked for in the catalog first; once it is gone, whether it was renamed."""
+    only(chain)
+    env(chain, driver)
+    last = "d0a1b2c3e4f5"
+    for number in range(2):
+        last = revision(chain, number, "gates.drop_discarded_column('journals')", after=last)
+    named = proved_run.having(restore_point="nightly")
+    upgrade(named, chain, "head")
+    assert version(named) == last
+    gone = "select count(*) from pg_attribute where attname = 'submitted_from' and attrelid = 'journals'::regclass"
+    assert query(named.url, gone) == [(0,)]
+
+
 ENOUGH = "context.configure(…, transaction_per_migration=True)"
 SHARED = [
     (
